@@ -1,0 +1,87 @@
+//! Everything about a context that can be chosen.
+
+use std::panic::Location;
+use std::time::Duration;
+
+use super::IoContext;
+use crate::driver::uring::{Settings, SetupError};
+use crate::runtime::DropPolicy;
+
+/// Configures an [`IoContext`]. Each knob has a good default.
+///
+/// # Examples
+/// ```
+/// use corio::{DropPolicy, IoContext};
+/// let context = IoContext::builder()
+///     .entries(1024)
+///     .completion_entries(8192)
+///     .drop_policy(DropPolicy::CancelAndWait)
+///     .build()?;
+/// assert_eq!(context.queue_sizes(), (1024, 8192));
+/// # Ok::<(), corio::SetupError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder {
+    pub(super) settings: Settings,
+    pub(super) drop_policy: DropPolicy,
+    pub(super) task_budget: usize,
+    pub(super) grace_period: Duration,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Builder {
+            settings: Settings { entries: 256, cq_entries: None },
+            drop_policy: DropPolicy::default(),
+            task_budget: 256,
+            grace_period: Duration::from_secs(5),
+        }
+    }
+
+    /// Submission queue entries: how many operations one system call can submit. More may be in
+    /// flight, and a full queue is submitted early; nothing fails. 1 to 32,768, rounded up to a
+    /// power of two; default 256. 64 bytes each. Any kernel.
+    pub fn entries(mut self, entries: u32) -> Self {
+        self.settings.entries = entries;
+        self
+    }
+
+    /// Completion queue entries: how many ends of operations the kernel can report at once before
+    /// it has to keep a list of its own, which is slower but loses nothing. At least as many as
+    /// submission entries, at most 65,536, rounded up to a power of two; default four times the
+    /// submission entries, at least 1,024. 16 bytes each. Kernel 5.5 (`IORING_SETUP_CQSIZE`).
+    pub fn completion_entries(mut self, entries: u32) -> Self {
+        self.settings.cq_entries = Some(entries);
+        self
+    }
+
+    /// What happens when an operation is dropped in flight; default [`DropPolicy::Abort`].
+    pub fn drop_policy(mut self, policy: DropPolicy) -> Self {
+        self.drop_policy = policy;
+        self
+    }
+
+    /// The most task polls between two looks at the ring, so that busy tasks don't starve I/O;
+    /// default 256, at least 1.
+    pub fn task_budget(mut self, polls: usize) -> Self {
+        self.task_budget = polls.max(1);
+        self
+    }
+
+    /// How long [`run_until_done`](IoContext::run_until_done) and the context's destructor wait for
+    /// the kernel to let go of cancelled operations; default 5 s.
+    pub fn grace_period(mut self, period: Duration) -> Self {
+        self.grace_period = period;
+        self
+    }
+
+    /// Makes the context, on this thread and for this thread.
+    ///
+    /// # Errors
+    /// See [`SetupError`].
+    #[track_caller]
+    pub fn build(&self) -> Result<IoContext, SetupError> {
+        IoContext::build(self, Location::caller())
+    }
+}

@@ -1,0 +1,45 @@
+//! One operation as a driver sees it.
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use super::Request;
+
+/// The identity of an operation in flight: where its record is.
+pub(crate) type Token = NonNull<Operation>;
+
+/// The driver's part of an operation's record. It lives inside the operation's future.
+///
+/// All fields but `request` belong to the driver while the operation is in flight.
+///
+/// Eight-byte aligned, so that the low three bits of its address are free for marks.
+#[repr(C, align(8))]
+pub(crate) struct Operation {
+    /// Describes the operation afresh, for a driver that has to try again. Only legal while
+    /// nothing else uses the operation's memory.
+    pub(crate) request: unsafe fn(Token) -> Request,
+    /// The outcome, valid at delivery.
+    pub(crate) result: Cell<i32>,
+    pub(crate) notes: Cell<Notes>,
+}
+
+/// A driver's own notes on one operation.
+#[derive(Clone, Copy)]
+pub(crate) struct Notes {
+    /// Completions still to come.
+    pub(crate) awaited: u8,
+    /// Which mark the operation's token carries now.
+    pub(crate) mark: u8,
+    /// How often a cancel was tried.
+    pub(crate) cancels: u8,
+}
+
+impl Notes {
+    pub(crate) const NEW: Notes = Notes { awaited: 1, mark: 0, cancels: 0 };
+}
+
+impl Operation {
+    pub(crate) const fn new(request: unsafe fn(Token) -> Request) -> Self {
+        Operation { request, result: Cell::new(0), notes: Cell::new(Notes::NEW) }
+    }
+}

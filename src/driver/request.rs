@@ -1,0 +1,215 @@
+//! What can be asked of a driver, as plain values.
+
+use std::os::fd::RawFd;
+
+/// What an operation acts on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    /// The file descriptor; valid in any case.
+    pub(crate) fd: RawFd,
+    /// The slot in the table of registered files, or -1.
+    pub(crate) slot: i32,
+}
+
+impl Target {
+    pub(crate) const fn fd(fd: RawFd) -> Self {
+        Target { fd, slot: -1 }
+    }
+}
+
+/// What is wanted. Each variant is the system call of the same name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Request {
+    Nop,
+    Read {
+        fd: Target,
+        ptr: *mut u8,
+        len: u32,
+        offset: u64,
+    },
+    Write {
+        fd: Target,
+        ptr: *const u8,
+        len: u32,
+        offset: u64,
+    },
+    Readv {
+        fd: Target,
+        iov: *const libc::iovec,
+        count: u32,
+        offset: u64,
+    },
+    Writev {
+        fd: Target,
+        iov: *const libc::iovec,
+        count: u32,
+        offset: u64,
+    },
+    Open {
+        dir: RawFd,
+        path: *const libc::c_char,
+        flags: i32,
+        mode: u32,
+    },
+    Close {
+        fd: RawFd,
+    },
+    Fsync {
+        fd: Target,
+        data_only: bool,
+    },
+    Fallocate {
+        fd: Target,
+        mode: i32,
+        offset: u64,
+        len: u64,
+    },
+    Ftruncate {
+        fd: Target,
+        len: u64,
+    },
+    Statx {
+        dir: RawFd,
+        path: *const libc::c_char,
+        flags: i32,
+        mask: u32,
+        out: *mut libc::statx,
+    },
+    Accept {
+        fd: Target,
+        addr: *mut libc::sockaddr,
+        addr_len: *mut libc::socklen_t,
+    },
+    Connect {
+        fd: Target,
+        addr: *const libc::sockaddr,
+        addr_len: libc::socklen_t,
+    },
+    Recv {
+        fd: Target,
+        ptr: *mut u8,
+        len: u32,
+        flags: i32,
+    },
+    Send {
+        fd: Target,
+        ptr: *const u8,
+        len: u32,
+        flags: i32,
+    },
+    Recvmsg {
+        fd: Target,
+        msg: *mut libc::msghdr,
+        flags: u32,
+    },
+    Sendmsg {
+        fd: Target,
+        msg: *const libc::msghdr,
+        flags: u32,
+    },
+    Shutdown {
+        fd: Target,
+        how: i32,
+    },
+    Poll {
+        fd: Target,
+        events: u32,
+    },
+    /// Sends what can be sent without blocking, at least one byte; 0 at the end of the file.
+    Sendfile {
+        out: Target,
+        file: Target,
+        offset: u64,
+        len: u32,
+    },
+}
+
+/// Offset of a read or write that uses and moves the file's own position, or has none (a pipe).
+pub(crate) const CURRENT_POSITION: u64 = u64::MAX;
+
+macro_rules! opcodes {
+    ($($name:ident $text:literal),+ $(,)?) => {
+        /// The kinds of operation, for statistics and reports.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum OpCode { $(#[doc = concat!("`", $text, "`")] $name),+ }
+
+        impl OpCode {
+            /// Every kind there is.
+            pub const ALL: &'static [OpCode] = &[$(OpCode::$name),+];
+
+            /// The name of the system call that does the same.
+            ///
+            /// # Examples
+            /// ```
+            /// assert_eq!(corio::OpCode::Recv.name(), "recv");
+            /// ```
+            pub fn name(self) -> &'static str {
+                match self { $(OpCode::$name => $text),+ }
+            }
+        }
+    };
+}
+
+opcodes! {
+    Nop "nop", Read "read", Write "write", Readv "readv", Writev "writev", Open "open",
+    Close "close", Fsync "fsync", Fdatasync "fdatasync", Fallocate "fallocate",
+    Ftruncate "ftruncate", Statx "statx", Accept "accept", Connect "connect", Recv "recv",
+    Send "send", Recvmsg "recvmsg", Sendmsg "sendmsg", Shutdown "shutdown", Poll "poll",
+    Sendfile "sendfile",
+}
+
+impl std::fmt::Display for OpCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Request {
+    /// The file descriptor (-1: none) and the number of bytes, for reports.
+    #[inline(always)]
+    pub(crate) fn summary(&self) -> (RawFd, u32) {
+        use Request::*;
+        match *self {
+            Nop => (-1, 0),
+            Read { fd, len, .. } | Recv { fd, len, .. } => (fd.fd, len),
+            Write { fd, len, .. } | Send { fd, len, .. } => (fd.fd, len),
+            Readv { fd, count, .. } | Writev { fd, count, .. } => (fd.fd, count),
+            Open { .. } | Statx { .. } => (-1, 0),
+            Close { fd } => (fd, 0),
+            Fsync { fd, .. } | Fallocate { fd, .. } | Ftruncate { fd, .. } => (fd.fd, 0),
+            Accept { fd, .. } | Connect { fd, .. } | Shutdown { fd, .. } | Poll { fd, .. } => {
+                (fd.fd, 0)
+            }
+            Recvmsg { fd, .. } | Sendmsg { fd, .. } => (fd.fd, 0),
+            Sendfile { out, len, .. } => (out.fd, len),
+        }
+    }
+
+    /// Which readiness a request that failed with `EAGAIN` waits for, as `poll(2)` events.
+    pub(crate) fn readiness(&self) -> Option<(Target, u32)> {
+        use Request::*;
+        match *self {
+            Read { fd, .. } | Readv { fd, .. } | Accept { fd, .. } => {
+                Some((fd, libc::POLLIN as u32))
+            }
+            Write { fd, .. } | Writev { fd, .. } => Some((fd, libc::POLLOUT as u32)),
+            Recv { fd, flags, .. } if flags & libc::MSG_DONTWAIT == 0 => {
+                Some((fd, libc::POLLIN as u32))
+            }
+            Send { fd, flags, .. } if flags & libc::MSG_DONTWAIT == 0 => {
+                Some((fd, libc::POLLOUT as u32))
+            }
+            Recvmsg { fd, flags, .. } if flags & libc::MSG_DONTWAIT as u32 == 0 => {
+                Some((fd, libc::POLLIN as u32))
+            }
+            Sendmsg { fd, flags, .. } if flags & libc::MSG_DONTWAIT as u32 == 0 => {
+                Some((fd, libc::POLLOUT as u32))
+            }
+            Connect { fd, .. } => Some((fd, libc::POLLOUT as u32)),
+            Sendfile { out, .. } => Some((out, libc::POLLOUT as u32)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Lowering: one [`Request`] variant in, one submission entry out.
+//!
+//! # Why this file has `unsafe`
+//! One system call that older kernels have no ring operation for.
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::{opcode, types};
+
+use crate::driver::{Request, Target};
+
+/// Uses the registered slot where there is one.
+#[inline(always)]
+fn on(target: Target, build: impl FnOnce(types::Fd) -> Entry) -> Entry {
+    if target.slot < 0 {
+        build(types::Fd(target.fd))
+    } else {
+        build(types::Fd(target.slot)).flags(Flags::FIXED_FILE)
+    }
+}
+
+#[inline(always)]
+pub(super) fn poll(fd: Target, events: u32) -> Entry {
+    on(fd, |fd| opcode::PollAdd::new(fd, events).build())
+}
+
+#[inline(always)]
+pub(super) fn lower(request: Request) -> Entry {
+    use Request::*;
+    match request {
+        Nop => opcode::Nop::new().build(),
+        Read { fd, ptr, len, offset } => {
+            on(fd, |fd| opcode::Read::new(fd, ptr, len).offset(offset).build())
+        }
+        Write { fd, ptr, len, offset } => {
+            on(fd, |fd| opcode::Write::new(fd, ptr, len).offset(offset).build())
+        }
+        Readv { fd, iov, count, offset } => {
+            on(fd, |fd| opcode::Readv::new(fd, iov, count).offset(offset).build())
+        }
+        Writev { fd, iov, count, offset } => {
+            on(fd, |fd| opcode::Writev::new(fd, iov, count).offset(offset).build())
+        }
+        Open { dir, path, flags, mode } => {
+            opcode::OpenAt::new(types::Fd(dir), path).flags(flags).mode(mode).build()
+        }
+        Close { fd } => opcode::Close::new(types::Fd(fd)).build(),
+        Fsync { fd, data_only } => on(fd, |fd| {
+            let flags =
+                if data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
+            opcode::Fsync::new(fd).flags(flags).build()
+        }),
+        Fallocate { fd, mode, offset, len } => {
+            on(fd, |fd| opcode::Fallocate::new(fd, len).offset(offset).mode(mode).build())
+        }
+        Ftruncate { fd, len } => on(fd, |fd| opcode::Ftruncate::new(fd, len).build()),
+        Statx { dir, path, flags, mask, out } => {
+            opcode::Statx::new(types::Fd(dir), path, out.cast()).flags(flags).mask(mask).build()
+        }
+        Accept { fd, addr, addr_len } => {
+            on(fd, |fd| opcode::Accept::new(fd, addr, addr_len).flags(libc::SOCK_CLOEXEC).build())
+        }
+        Connect { fd, addr, addr_len } => {
+            on(fd, |fd| opcode::Connect::new(fd, addr, addr_len).build())
+        }
+        Recv { fd, ptr, len, flags } => {
+            on(fd, |fd| opcode::Recv::new(fd, ptr, len).flags(flags).build())
+        }
+        Send { fd, ptr, len, flags } => {
+            on(fd, |fd| opcode::Send::new(fd, ptr, len).flags(flags).build())
+        }
+        Recvmsg { fd, msg, flags } => {
+            on(fd, |fd| opcode::RecvMsg::new(fd, msg).flags(flags).build())
+        }
+        Sendmsg { fd, msg, flags } => {
+            on(fd, |fd| opcode::SendMsg::new(fd, msg).flags(flags).build())
+        }
+        Shutdown { fd, how } => on(fd, |fd| opcode::Shutdown::new(fd, how).build()),
+        Poll { fd, events } => poll(fd, events),
+        Sendfile { .. } => unreachable!("the ring has no sendfile: the driver carries it out"),
+    }
+}
+
+/// `ftruncate(2)`, for kernels before 6.9.
+#[cold]
+pub(super) fn ftruncate(target: Target, len: u64) -> i32 {
+    // SAFETY: a plain system call on an fd that the operation keeps open.
+    let result = unsafe { libc::ftruncate64(target.fd, len.min(i64::MAX as u64) as i64) };
+    if result < 0 { -errno() } else { result }
+}
+
+/// The calling thread's last error number.
+pub(super) fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}

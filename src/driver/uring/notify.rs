@@ -1,0 +1,38 @@
+//! Waking a ring that waits: an `eventfd(2)` that the ring keeps polled.
+//!
+//! # Why this file has `unsafe`
+//! It makes the two system calls of the event counter.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::driver::Notify;
+
+/// A kernel event counter. Nobody reads it: each write completes the ring's multishot poll.
+pub(super) struct EventFd(OwnedFd);
+
+impl EventFd {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: no memory is passed.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just gave us this fd.
+        Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Notify for EventFd {
+    fn notify(&self) {
+        let one = 1u64;
+        // SAFETY: eight readable bytes. The counter would have to reach 2^64 - 1 to fail.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    }
+}

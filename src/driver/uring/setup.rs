@@ -1,0 +1,242 @@
+//! Making a ring: which of the kernel's offers are taken, found out by trying.
+
+use std::io;
+
+use io_uring::{IoUring, Probe, opcode};
+use thiserror::Error;
+
+/// What the ring is asked to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Submission queue entries; the kernel rounds up to a power of two.
+    pub(crate) entries: u32,
+    /// Completion queue entries, or `None` for a size made for bursts.
+    pub(crate) cq_entries: Option<u32>,
+}
+
+/// What the kernel granted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Features {
+    /// The set-up flags in force, by their names in `io_uring_setup(2)`.
+    pub(crate) flags: Vec<&'static str>,
+    pub(crate) sq_entries: u32,
+    pub(crate) cq_entries: u32,
+    /// The kernel says when it has deferred work, so that asking for it can be left out.
+    pub(crate) taskrun_flag: bool,
+    /// Waiting need not be shown as waiting for a disk (6.15).
+    pub(crate) no_iowait: bool,
+    /// `IORING_OP_FTRUNCATE` (6.9).
+    pub(crate) ftruncate: bool,
+}
+
+/// The kernel's limits.
+const MAX_ENTRIES: u32 = 32_768;
+const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
+
+/// Why an [`IoContext`](crate::IoContext) could not be made.
+///
+/// # Examples
+/// ```
+/// use corio::{IoContext, SetupError};
+/// match IoContext::new(0) {
+///     Err(SetupError::InvalidEntries { .. }) => {}
+///     other => panic!("zero entries must be refused, got {:?}", other.err()),
+/// }
+/// ```
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// A queue size that no kernel accepts.
+    #[error("{entries} {queue} queue entries: the kernel takes 1 to {max}")]
+    InvalidEntries {
+        /// What was asked for.
+        entries: u32,
+        /// `submission` or `completion`.
+        queue: &'static str,
+        /// The most there can be.
+        max: u32,
+    },
+    /// The kernel is built without io_uring, or is older than 5.1.
+    #[error(
+        "this kernel has no io_uring (io_uring_setup: {0}): Linux 5.13 or newer is needed, or a \
+         seccomp filter answers in its place; see `docs/platforms.md`"
+    )]
+    Missing(io::Error),
+    /// io_uring is there, but older than what this driver builds on.
+    #[error("this kernel's io_uring lacks {0}: Linux 5.13 or newer is needed")]
+    TooOld(&'static str),
+    /// An administrator has forbidden it.
+    #[error(
+        "io_uring is forbidden by the sysctl kernel.io_uring_disabled={value}: {}",
+        if *.value == 2 { "set it to 0 to allow it" } else {
+            "set it to 0, or put this process into the group kernel.io_uring_group"
+        }
+    )]
+    ForbiddenBySysctl {
+        /// The value read from `/proc/sys/kernel/io_uring_disabled`.
+        value: u32,
+    },
+    /// A sandbox has forbidden it.
+    #[error(
+        "io_uring is forbidden by a security policy (io_uring_setup: {0}), as in most container \
+         runtimes: allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp \
+         profile (Docker: --security-opt seccomp=FILE)"
+    )]
+    ForbiddenByPolicy(io::Error),
+    /// Not enough memory may be locked; kernels before 5.12 count rings against the limit.
+    #[error(
+        "no memory for a ring of {entries} entries (io_uring_setup: {source}): raise the limit on \
+         locked memory (ulimit -l), or ask for fewer entries"
+    )]
+    Memory {
+        /// What was asked for.
+        entries: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The process or the system is out of file descriptors.
+    #[error("no file descriptor left for a ring ({0}): raise the limit (ulimit -n)")]
+    Descriptors(io::Error),
+    /// The event counter by which other threads wake the ring could not be made or polled.
+    #[error("no way to wake the ring from other threads: {0}")]
+    Wakeup(io::Error),
+    /// This thread has a context already.
+    #[error(
+        "this thread has an IoContext already, made at {0}: one thread owns one ring; drop the \
+         other one first, or use another thread"
+    )]
+    SecondContext(&'static std::panic::Location<'static>),
+    /// Anything else the kernel said.
+    #[error("io_uring_setup failed: {0}")]
+    Other(io::Error),
+}
+
+/// Sets of flags, best first. A kernel that lacks one answers `EINVAL` and gets the next.
+const OFFERS: &[&[&str]] = &[
+    &["SINGLE_ISSUER", "DEFER_TASKRUN", "TASKRUN_FLAG", "SUBMIT_ALL", "NO_SQARRAY"], // 6.6
+    &["SINGLE_ISSUER", "DEFER_TASKRUN", "TASKRUN_FLAG", "SUBMIT_ALL"],               // 6.1
+    &["COOP_TASKRUN", "TASKRUN_FLAG", "SUBMIT_ALL"],                                 // 5.19
+    &["SUBMIT_ALL"],                                                                 // 5.18
+    &[],
+];
+
+pub(super) fn build(settings: &Settings) -> Result<(IoUring, Features), SetupError> {
+    let (entries, cq_entries) = sizes(settings)?;
+    let mut refused = None;
+    for &flags in OFFERS {
+        let mut builder = IoUring::builder();
+        builder.dontfork().setup_cqsize(cq_entries);
+        for &flag in flags {
+            match flag {
+                "SINGLE_ISSUER" => builder.setup_single_issuer(),
+                "DEFER_TASKRUN" => builder.setup_defer_taskrun(),
+                "TASKRUN_FLAG" => builder.setup_taskrun_flag(),
+                "SUBMIT_ALL" => builder.setup_submit_all(),
+                "NO_SQARRAY" => builder.setup_no_sqarray(),
+                "COOP_TASKRUN" => builder.setup_coop_taskrun(),
+                _ => unreachable!("a flag of OFFERS has no builder call"),
+            };
+        }
+        match builder.build(entries) {
+            Ok(ring) => return granted(ring, flags),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = Some(error),
+            Err(error) => return Err(explain(error, entries)),
+        }
+    }
+    Err(SetupError::Other(refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into())))
+}
+
+fn sizes(settings: &Settings) -> Result<(u32, u32), SetupError> {
+    let entries = settings.entries;
+    if !(1..=MAX_ENTRIES).contains(&entries) {
+        return Err(SetupError::InvalidEntries { entries, queue: "submission", max: MAX_ENTRIES });
+    }
+    // Four times the submissions: room for bursts, at 16 bytes an entry.
+    let cq_entries = settings
+        .cq_entries
+        .unwrap_or(entries.next_power_of_two().saturating_mul(4).clamp(1024, MAX_CQ_ENTRIES));
+    if !(1..=MAX_CQ_ENTRIES).contains(&cq_entries) {
+        return Err(SetupError::InvalidEntries {
+            entries: cq_entries,
+            queue: "completion",
+            max: MAX_CQ_ENTRIES,
+        });
+    }
+    if cq_entries < entries {
+        return Err(SetupError::InvalidEntries {
+            entries,
+            queue: "submission (never more than completion)",
+            max: cq_entries,
+        });
+    }
+    Ok((entries, cq_entries))
+}
+
+fn granted(ring: IoUring, flags: &[&'static str]) -> Result<(IoUring, Features), SetupError> {
+    let params = ring.params();
+    if !params.is_feature_nodrop() {
+        return Err(SetupError::TooOld("IORING_FEAT_NODROP"));
+    }
+    if !params.is_feature_ext_arg() {
+        return Err(SetupError::TooOld("IORING_FEAT_EXT_ARG"));
+    }
+    let mut probe = Probe::new();
+    let probed = ring.submitter().register_probe(&mut probe).is_ok();
+    if !(probed && probe.is_supported(opcode::Shutdown::CODE)) {
+        return Err(SetupError::TooOld("IORING_OP_SHUTDOWN"));
+    }
+    let features = Features {
+        flags: flags.to_vec(),
+        sq_entries: params.sq_entries(),
+        cq_entries: params.cq_entries(),
+        taskrun_flag: flags.contains(&"TASKRUN_FLAG"),
+        no_iowait: params.is_feature_no_iowait(),
+        ftruncate: probe.is_supported(opcode::Ftruncate::CODE),
+    };
+    Ok((ring, features))
+}
+
+/// Finds out why the kernel said no, so that a person can do something about it.
+fn explain(error: io::Error, entries: u32) -> SetupError {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => SetupError::Missing(error),
+        Some(libc::EPERM | libc::EACCES) => match io_uring_disabled() {
+            Some(value @ 1..) => SetupError::ForbiddenBySysctl { value },
+            _ => SetupError::ForbiddenByPolicy(error),
+        },
+        Some(libc::ENOMEM) => SetupError::Memory { entries, source: error },
+        Some(libc::EMFILE | libc::ENFILE) => SetupError::Descriptors(error),
+        _ => SetupError::Other(error),
+    }
+}
+
+fn io_uring_disabled() -> Option<u32> {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_sizes_are_refused_before_the_kernel_sees_them() {
+        let refused = |entries, cq_entries| sizes(&Settings { entries, cq_entries }).is_err();
+        assert!(refused(0, None));
+        assert!(refused(MAX_ENTRIES + 1, None));
+        assert!(refused(8, Some(0)));
+        assert!(refused(8, Some(4)));
+        assert!(refused(8, Some(u32::MAX)));
+        assert_eq!(sizes(&Settings { entries: MAX_ENTRIES, cq_entries: None }).unwrap().1, 65_536);
+    }
+
+    #[test]
+    fn every_offer_can_be_built_or_is_refused_with_einval() {
+        for &flags in OFFERS {
+            for &flag in flags {
+                assert!(flag.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
+            }
+        }
+        let (_, features) = build(&Settings { entries: 8, cq_entries: None }).unwrap();
+        assert!(OFFERS.iter().any(|offer| *offer == features.flags));
+    }
+}

@@ -1,0 +1,144 @@
+//! What is known about a file besides its contents.
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+/// A file's metadata, as `std::fs::Metadata` has it.
+///
+/// # Examples
+/// ```
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let ours = corio::fs::metadata("Cargo.toml").await?;
+/// let theirs = std::fs::metadata("Cargo.toml")?;
+/// assert_eq!((ours.len(), ours.modified()?), (theirs.len(), theirs.modified()?));
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Metadata(libc::statx);
+
+/// The kind of a file.
+///
+/// # Examples
+/// See [`Metadata::file_type`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileType {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// Anything else: a device, a pipe, a socket.
+    Other,
+}
+
+impl Metadata {
+    pub(super) fn new(stat: libc::statx) -> Self {
+        Metadata(stat)
+    }
+
+    /// The length in bytes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.0.stx_size
+    }
+
+    /// The kind of file.
+    pub fn file_type(&self) -> FileType {
+        match u32::from(self.0.stx_mode) & libc::S_IFMT {
+            libc::S_IFREG => FileType::File,
+            libc::S_IFDIR => FileType::Dir,
+            libc::S_IFLNK => FileType::Symlink,
+            _ => FileType::Other,
+        }
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.file_type() == FileType::File
+    }
+
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.file_type() == FileType::Dir
+    }
+
+    /// Whether it is a symbolic link.
+    pub fn is_symlink(&self) -> bool {
+        self.file_type() == FileType::Symlink
+    }
+
+    /// Kind and permissions, as in `stat(2)`.
+    pub fn mode(&self) -> u32 {
+        u32::from(self.0.stx_mode)
+    }
+
+    /// The number of the file within its file system.
+    pub fn ino(&self) -> u64 {
+        self.0.stx_ino
+    }
+
+    /// The device that holds it, as `makedev(3)` numbers it.
+    pub fn dev(&self) -> u64 {
+        libc::makedev(self.0.stx_dev_major, self.0.stx_dev_minor)
+    }
+
+    /// The number of names it has.
+    pub fn nlink(&self) -> u64 {
+        u64::from(self.0.stx_nlink)
+    }
+
+    /// When its contents were last changed.
+    ///
+    /// # Errors
+    /// `Unsupported` where the file system does not say.
+    pub fn modified(&self) -> io::Result<SystemTime> {
+        self.time(self.0.stx_mtime, libc::STATX_MTIME)
+    }
+
+    /// When it was last read.
+    ///
+    /// # Errors
+    /// As for [`modified`](Self::modified).
+    pub fn accessed(&self) -> io::Result<SystemTime> {
+        self.time(self.0.stx_atime, libc::STATX_ATIME)
+    }
+
+    /// When it was created.
+    ///
+    /// # Errors
+    /// As for [`modified`](Self::modified).
+    pub fn created(&self) -> io::Result<SystemTime> {
+        self.time(self.0.stx_btime, libc::STATX_BTIME)
+    }
+
+    fn time(&self, time: libc::statx_timestamp, field: u32) -> io::Result<SystemTime> {
+        if self.0.stx_mask & field == 0 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
+        let whole = if time.tv_sec >= 0 {
+            SystemTime::UNIX_EPOCH.checked_add(seconds)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_sub(seconds)
+        };
+        whole
+            .and_then(|whole| whole.checked_add(Duration::from_nanos(time.tv_nsec.into())))
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metadata")
+            .field("file_type", &self.file_type())
+            .field("len", &self.len())
+            .field("mode", &format_args!("{:o}", self.mode()))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,44 @@
+//! Files, with std's names.
+//!
+//! Reading and writing name an offset and take `&self`, so many can be under way at once on one
+//! file. A [`File`] is `Send` while nothing is in flight on it. Dropping it closes it without
+//! waiting; [`File::close`] tells what the file system has to say.
+
+mod file;
+mod metadata;
+mod options;
+
+pub use file::File;
+pub use metadata::{FileType, Metadata};
+pub use options::OpenOptions;
+
+use std::io;
+use std::path::Path;
+
+use crate::op::AsyncStatx;
+
+/// Metadata of the file at `path`, symbolic links followed.
+///
+/// # Errors
+/// What `statx(2)` reports, such as `NotFound`.
+///
+/// # Examples
+/// ```
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// assert!(corio::fs::metadata("src").await?.is_dir());
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
+    AsyncStatx::path(path).await.map(Metadata::new)
+}
+
+/// Metadata of what is at `path` itself, even if it is a symbolic link.
+///
+/// # Errors
+/// What `statx(2)` reports, such as `NotFound`.
+pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
+    AsyncStatx::link(path).await.map(Metadata::new)
+}

@@ -1,0 +1,187 @@
+//! Sockets, with std's names.
+//!
+//! Reading and writing take `&self`, so one task can receive while another sends. A handle is
+//! `Send` while nothing is in flight on it: an accepted connection can move to another thread's
+//! context. Dropping a handle closes its socket, without waiting.
+
+mod socket;
+mod tcp;
+mod unix;
+
+pub use crate::address::SocketAddress;
+pub use socket::Socket;
+pub use tcp::{TcpListener, TcpStream};
+pub use unix::UnixStream;
+
+/// What every socket handle has: the fd, and the ways in and out of it.
+macro_rules! socket_handle {
+    ($name:ident) => {
+        impl $name {
+            /// Closes the socket, and reports what the kernel has to say about it.
+            ///
+            /// # Errors
+            /// What `close(2)` reports; `ResourceBusy` if an operation on this handle was leaked
+            /// (`mem::forget`) while in flight, in which case the fd stays open for ever.
+            pub async fn close(self) -> std::io::Result<()> {
+                let fd = self.0.into_fd()?;
+                crate::op::AsyncClose::new(fd).await
+            }
+
+            /// The socket's options.
+            pub fn options(&self) -> socket2::SockRef<'_> {
+                socket2::SockRef::from(self)
+            }
+
+            /// The socket's own address.
+            ///
+            /// # Errors
+            /// What `getsockname(2)` reports.
+            pub fn local_addr(&self) -> std::io::Result<crate::net::SocketAddress> {
+                self.options().local_addr().map(crate::net::SocketAddress::from_sock_addr)
+            }
+        }
+
+        impl std::os::fd::AsFd for $name {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                self.0.as_fd()
+            }
+        }
+
+        impl std::os::fd::AsRawFd for $name {
+            fn as_raw_fd(&self) -> std::os::fd::RawFd {
+                self.0.raw()
+            }
+        }
+
+        impl From<std::os::fd::OwnedFd> for $name {
+            /// Takes over a socket of this kind.
+            fn from(fd: std::os::fd::OwnedFd) -> Self {
+                $name(crate::op::Descriptor::new(fd))
+            }
+        }
+
+        impl TryFrom<$name> for std::os::fd::OwnedFd {
+            type Error = std::io::Error;
+
+            /// Gives the fd away; `ResourceBusy` if an operation was leaked in flight.
+            fn try_from(handle: $name) -> Result<Self, Self::Error> {
+                Ok(handle.0.into_fd()?)
+            }
+        }
+
+        impl<'a> From<&'a $name> for crate::op::Source<'a> {
+            #[inline(always)]
+            fn from(handle: &'a $name) -> Self {
+                crate::op::Source::from(&handle.0)
+            }
+        }
+    };
+}
+pub(crate) use socket_handle;
+
+/// What every connected stream has.
+macro_rules! stream_handle {
+    ($name:ident) => {
+        impl $name {
+            /// Receives into `buf`; 0 bytes: the peer has ended its side.
+            ///
+            /// # Examples
+            /// ```
+            /// # use corio::net::UnixStream;
+            /// # let mut context = corio::IoContext::new(8)?;
+            /// # context.run_until_done(async {
+            /// let (a, b) = UnixStream::pair()?;
+            /// a.send("hello").await.0?;
+            /// let (result, buf) = b.recv(Vec::with_capacity(64)).await;
+            /// assert_eq!((result?, &buf[..]), (5, &b"hello"[..]));
+            /// # Ok::<(), std::io::Error>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            #[inline(always)]
+            #[track_caller]
+            pub fn recv<B: crate::buf::IoBufMut>(&self, buf: B) -> crate::op::AsyncRecv<'_, B> {
+                crate::op::AsyncRecv::new(self, buf)
+            }
+
+            /// Sends from `buf`, perhaps only a part of it.
+            #[inline(always)]
+            #[track_caller]
+            pub fn send<B: crate::buf::IoBuf>(&self, buf: B) -> crate::op::AsyncSend<'_, B> {
+                crate::op::AsyncSend::new(self, buf)
+            }
+
+            /// Receives until the buffer's whole capacity is filled.
+            ///
+            /// # Errors
+            /// `UnexpectedEof` when the stream ends before; see
+            /// [`Incomplete`](crate::op::Incomplete) for how far it came.
+            #[track_caller]
+            pub fn recv_exact<B: crate::buf::IoBufMut>(
+                &self,
+                buf: B,
+            ) -> crate::op::AsyncRecvExact<'_, B> {
+                crate::op::AsyncRecvExact::new(self, buf)
+            }
+
+            /// Sends the whole of `buf`.
+            ///
+            /// # Errors
+            /// See [`Incomplete`](crate::op::Incomplete) for how far it came.
+            #[track_caller]
+            pub fn send_exact<B: crate::buf::IoBuf>(
+                &self,
+                buf: B,
+            ) -> crate::op::AsyncSendExact<'_, B> {
+                crate::op::AsyncSendExact::new(self, buf)
+            }
+
+            /// Sends several buffers, with a message's extras if wanted.
+            #[track_caller]
+            pub fn send_msg<B: crate::buf::IoBufs>(
+                &self,
+                bufs: B,
+            ) -> crate::op::AsyncSendmsg<'_, B> {
+                crate::op::AsyncSendmsg::new(self, bufs)
+            }
+
+            /// Receives into several buffers, with what comes along.
+            #[track_caller]
+            pub fn recv_msg<B: crate::buf::IoBufsMut>(
+                &self,
+                bufs: B,
+            ) -> crate::op::AsyncRecvmsg<'_, B> {
+                crate::op::AsyncRecvmsg::new(self, bufs)
+            }
+
+            /// Sends `len` bytes of `file`, from `offset`, without a copy through user space.
+            ///
+            /// # Errors
+            /// See [`AsyncSendfile`](crate::op::AsyncSendfile).
+            #[track_caller]
+            pub fn send_file<'a>(
+                &'a self,
+                file: impl Into<crate::op::Source<'a>>,
+                offset: u64,
+                len: u64,
+            ) -> crate::op::AsyncSendfile<'a> {
+                crate::op::AsyncSendfile::new(self, file, offset, len)
+            }
+
+            /// Shuts down the sending side, the receiving side, or both.
+            #[track_caller]
+            pub fn shutdown(&self, how: std::net::Shutdown) -> crate::op::AsyncShutdown<'_> {
+                crate::op::AsyncShutdown::new(self, how)
+            }
+
+            /// The peer's address.
+            ///
+            /// # Errors
+            /// What `getpeername(2)` reports, such as `NotConnected`.
+            pub fn peer_addr(&self) -> std::io::Result<crate::net::SocketAddress> {
+                self.options().peer_addr().map(crate::net::SocketAddress::from_sock_addr)
+            }
+        }
+    };
+}
+pub(crate) use stream_handle;

@@ -1,0 +1,150 @@
+//! TCP.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, SockRef, Socket as Raw, Type};
+
+use super::{SocketAddress, socket_handle, stream_handle};
+use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
+
+/// A TCP socket that listens.
+///
+/// # Examples
+/// ```
+/// use corio::net::{TcpListener, TcpStream};
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let client = TcpStream::connect(listener.local_addr()?);
+/// let (accepted, connected) = {
+///     let accepting = corio::spawn(async move { listener.accept().await });
+///     let connected = client.await?;
+///     (accepting.await.unwrap()?, connected)
+/// };
+/// let (server, peer) = accepted;
+/// assert_eq!(peer, connected.local_addr()?);
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct TcpListener(Descriptor);
+
+socket_handle!(TcpListener);
+
+/// Connections that may wait to be accepted; the kernel has its own limit, `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+impl TcpListener {
+    /// Listens on an address, with the options servers want: `SO_REUSEADDR`, `SO_REUSEPORT` (so
+    /// that several threads can listen on one port), `TCP_NODELAY` on accepted connections, and
+    /// IPv4 along with IPv6 on an unspecified IPv6 address.
+    ///
+    /// Anything that std takes as an address will do; a name is looked up first, which blocks.
+    ///
+    /// # Errors
+    /// What the system reports, such as `AddrInUse` or `PermissionDenied`.
+    pub fn bind(address: impl std::net::ToSocketAddrs) -> io::Result<Self> {
+        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+        for address in address.to_socket_addrs()? {
+            match Self::listen(address.into()) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    fn listen(address: SocketAddress) -> io::Result<Self> {
+        let address = address.as_sock_addr();
+        let socket = Raw::new(address.domain(), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        // Accepted connections inherit it.
+        socket.set_tcp_nodelay(true)?;
+        if address.domain() == Domain::IPV6 {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener(Descriptor::new(socket.into())))
+    }
+
+    /// Takes the next connection.
+    ///
+    /// A limited wait loses no connection: see [`Op::with_timeout`](crate::op::Op::with_timeout)
+    /// on [`accept_op`](Self::accept_op).
+    ///
+    /// # Errors
+    /// What `accept(2)` reports. `EMFILE` means that the process is out of file descriptors: the
+    /// connection stays in the queue, so wait a little before trying again.
+    #[inline(always)]
+    #[track_caller]
+    pub fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddress)>> {
+        let accept = self.accept_op();
+        async move {
+            let (fd, peer) = accept.await?;
+            Ok((TcpStream::from(fd), peer))
+        }
+    }
+
+    /// Takes the next connection, as the bare operation.
+    #[inline(always)]
+    #[track_caller]
+    pub fn accept_op(&self) -> AsyncAccept<'_> {
+        AsyncAccept::new(self)
+    }
+}
+
+impl From<std::net::TcpListener> for TcpListener {
+    /// Takes over a listener, put into blocking mode as operations want it.
+    fn from(listener: std::net::TcpListener) -> Self {
+        // If this fails, operations wait for readiness by themselves, only slower.
+        let _ = listener.set_nonblocking(false);
+        OwnedFd::from(listener).into()
+    }
+}
+
+/// A TCP connection.
+///
+/// # Examples
+/// See [`TcpListener`].
+#[derive(Debug)]
+pub struct TcpStream(Descriptor);
+
+socket_handle!(TcpStream);
+stream_handle!(TcpStream);
+
+impl TcpStream {
+    /// Connects to an address, with `TCP_NODELAY` set.
+    ///
+    /// # Errors
+    /// What `connect(2)` reports, such as `ConnectionRefused`.
+    pub async fn connect(address: impl Into<SocketAddress>) -> io::Result<TcpStream> {
+        let address = address.into();
+        let domain = address.as_sock_addr().domain();
+        let socket = Raw::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        let stream = TcpStream(Descriptor::new(socket.into()));
+        AsyncConnect::new(&stream, address).await?;
+        Ok(stream)
+    }
+
+    /// Switches Nagle's algorithm off (`true`, the default here) or on.
+    ///
+    /// # Errors
+    /// What `setsockopt(2)` reports.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        SockRef::from(self).set_tcp_nodelay(nodelay)
+    }
+}
+
+impl From<std::net::TcpStream> for TcpStream {
+    /// Takes over a connection, put into blocking mode as operations want it.
+    fn from(stream: std::net::TcpStream) -> Self {
+        // As for listeners.
+        let _ = stream.set_nonblocking(false);
+        OwnedFd::from(stream).into()
+    }
+}

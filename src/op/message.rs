@@ -1,0 +1,318 @@
+//! Messages: several buffers, an address, and file descriptors that travel along.
+//!
+//! # Why this file has `unsafe`
+//! It builds the `msghdr` that the kernel reads and writes, and takes fds out of what came.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use socket2::{SockAddr, SockAddrStorage};
+
+use super::file::held;
+use super::future::{Kind, Op, io_result};
+use super::source::Source;
+use crate::address::SocketAddress;
+use crate::buf::{IoBufs, IoBufsMut, IoVecs};
+use crate::driver::{OpCode, Request};
+
+/// The most fds that one message can carry (`SCM_MAX_FD`).
+const MAX_FDS: usize = 253;
+
+/// Room for the fds that a received message may carry.
+const RECEIVED_FDS: usize = 60;
+const CONTROL_LEN: usize = 256;
+
+/// Control data is read by the kernel and by us as structures with this alignment.
+#[repr(C, align(8))]
+struct Control([MaybeUninit<u8>; CONTROL_LEN]);
+
+const EMPTY_HEADER: libc::msghdr = libc::msghdr {
+    msg_name: ptr::null_mut(),
+    msg_namelen: 0,
+    msg_iov: ptr::null_mut(),
+    msg_iovlen: 0,
+    msg_control: ptr::null_mut(),
+    msg_controllen: 0,
+    msg_flags: 0,
+};
+
+/// Sends a message of several buffers, if asked to an address, if asked with fds.
+/// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html).
+///
+/// Gives the number of bytes the kernel took. The fds are closed here once they are sent (the
+/// receiver has its own); clone those that are still needed.
+///
+/// # Examples
+/// ```
+/// use corio::op::{AsyncRecvmsg, AsyncSendmsg};
+/// use std::os::unix::net::UnixStream;
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let (a, b) = UnixStream::pair()?;
+/// let file = std::fs::File::open("Cargo.toml")?;
+/// let (result, _) = AsyncSendmsg::new(&a, ["a fi", "le"]).fds([file.into()]).await;
+/// assert_eq!(result?, 6);
+///
+/// let (result, bufs) = AsyncRecvmsg::new(&b, [Vec::with_capacity(64)]).await;
+/// let message = result?;
+/// assert_eq!(bufs[0], b"a file");
+/// assert_eq!(message.fds.len(), 1);
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "IORING_OP_SENDMSG")]
+#[doc(alias = "SCM_RIGHTS")]
+pub type AsyncSendmsg<'a, B> = Op<Sendmsg<'a, B>>;
+
+/// See [`AsyncSendmsg`].
+pub struct Sendmsg<'a, B> {
+    source: Source<'a>,
+    bufs: B,
+    vecs: IoVecs,
+    address: Option<SocketAddress>,
+    fds: Vec<OwnedFd>,
+    /// Control data as the kernel reads it; 8-byte aligned by its type.
+    control: Vec<u64>,
+    header: libc::msghdr,
+    flags: i32,
+}
+
+impl<B: IoBufs> Kind for Sendmsg<'_, B> {
+    type Output = (io::Result<usize>, B);
+    const CODE: OpCode = OpCode::Sendmsg;
+
+    fn prepare(&mut self) -> Result<(), i32> {
+        if self.fds.len() > MAX_FDS {
+            return Err(libc::EINVAL);
+        }
+        self.source.hold()
+    }
+    #[allow(private_interfaces)]
+    fn request(&mut self) -> Request {
+        self.vecs.fill(&self.bufs);
+        self.header = libc::msghdr {
+            msg_iov: self.vecs.as_mut_ptr(),
+            msg_iovlen: self.vecs.len() as _,
+            ..EMPTY_HEADER
+        };
+        if let Some(address) = &self.address {
+            let address = address.as_sock_addr();
+            self.header.msg_name = address.as_ptr().cast_mut().cast();
+            self.header.msg_namelen = address.len();
+        }
+        if !self.fds.is_empty() {
+            self.control = rights(&self.fds);
+            self.header.msg_control = self.control.as_mut_ptr().cast();
+            self.header.msg_controllen = control_len(self.fds.len()) as _;
+        }
+        Request::Sendmsg {
+            fd: self.source.target(),
+            msg: &raw const self.header,
+            flags: self.flags as u32,
+        }
+    }
+    fn finish(self, result: i32) -> Self::Output {
+        (io_result(result), self.bufs)
+    }
+}
+
+/// The size of control data that carries `count` fds, padding at the end included.
+fn control_len(count: usize) -> usize {
+    // SAFETY: computes a number.
+    unsafe { libc::CMSG_SPACE((count * size_of::<RawFd>()) as u32) as usize }
+}
+
+/// Control data that carries `fds`.
+fn rights(fds: &[OwnedFd]) -> Vec<u64> {
+    let len = control_len(fds.len());
+    let mut control = vec![0u64; len.div_ceil(size_of::<u64>())];
+    let header = libc::msghdr {
+        msg_control: control.as_mut_ptr().cast(),
+        msg_controllen: len as _,
+        ..EMPTY_HEADER
+    };
+    // SAFETY: `control` has room for one header and the fds, by `CMSG_SPACE`, and is aligned for
+    // both.
+    unsafe {
+        let message = libc::CMSG_FIRSTHDR(&header);
+        (*message).cmsg_level = libc::SOL_SOCKET;
+        (*message).cmsg_type = libc::SCM_RIGHTS;
+        (*message).cmsg_len = libc::CMSG_LEN(size_of_val(fds) as u32) as _;
+        let data = libc::CMSG_DATA(message).cast::<RawFd>();
+        for (index, fd) in fds.iter().enumerate() {
+            data.add(index).write_unaligned(fd.as_raw_fd());
+        }
+    }
+    control
+}
+
+impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
+    /// Sends `bufs`, in order, to `source`.
+    #[track_caller]
+    pub fn new(source: impl Into<Source<'a>>, bufs: B) -> Self {
+        Op::of(Sendmsg {
+            source: source.into(),
+            bufs,
+            vecs: IoVecs::new(),
+            address: None,
+            fds: Vec::new(),
+            control: Vec::new(),
+            header: EMPTY_HEADER,
+            flags: libc::MSG_NOSIGNAL,
+        })
+    }
+
+    /// To `address`, for a socket that is not connected.
+    pub fn to(mut self, address: impl Into<SocketAddress>) -> Self {
+        self.before_start().address = Some(address.into());
+        self
+    }
+
+    /// With these file descriptors, over a Unix socket: at most 253, else the error is `EINVAL`.
+    pub fn fds(mut self, fds: impl IntoIterator<Item = OwnedFd>) -> Self {
+        self.before_start().fds = fds.into_iter().collect();
+        self
+    }
+
+    /// With flags, such as `MSG_MORE`.
+    pub fn flags(mut self, flags: i32) -> Self {
+        self.before_start().flags = flags | libc::MSG_NOSIGNAL;
+        self
+    }
+}
+
+/// What a [`AsyncRecvmsg`] brought besides the bytes in the buffers.
+///
+/// # Examples
+/// See [`AsyncSendmsg`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Received {
+    /// How many bytes are in the buffers.
+    pub len: usize,
+    /// Who sent it, for sockets that are not connected.
+    pub address: Option<SocketAddress>,
+    /// The file descriptors that came along, close-on-exec.
+    pub fds: Vec<OwnedFd>,
+    /// The message was longer than the buffers; the rest is lost (`MSG_TRUNC`).
+    pub truncated: bool,
+    /// More came along than there was room for: over 60 fds, or other control data
+    /// (`MSG_CTRUNC`). The kernel has closed the fds that did not fit.
+    pub control_truncated: bool,
+}
+
+/// Receives a message into several buffers, with its sender and the fds that come along.
+/// [`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
+///
+/// # Examples
+/// See [`AsyncSendmsg`].
+#[doc(alias = "IORING_OP_RECVMSG")]
+#[doc(alias = "SCM_RIGHTS")]
+pub type AsyncRecvmsg<'a, B> = Op<Recvmsg<'a, B>>;
+
+/// See [`AsyncRecvmsg`].
+pub struct Recvmsg<'a, B> {
+    source: Source<'a>,
+    bufs: B,
+    vecs: IoVecs,
+    // The kernel writes the three that follow.
+    header: libc::msghdr,
+    address: MaybeUninit<SockAddrStorage>,
+    control: Control,
+}
+
+impl<B: IoBufsMut> Kind for Recvmsg<'_, B> {
+    type Output = (io::Result<Received>, B);
+    const CODE: OpCode = OpCode::Recvmsg;
+
+    held!();
+    #[allow(private_interfaces)]
+    fn request(&mut self) -> Request {
+        const { assert!(size_of::<libc::cmsghdr>() + RECEIVED_FDS * size_of::<RawFd>() <= CONTROL_LEN) };
+        self.vecs.fill_mut(&mut self.bufs);
+        self.address.write(SockAddrStorage::zeroed());
+        self.header = libc::msghdr {
+            msg_name: self.address.as_mut_ptr().cast(),
+            msg_namelen: size_of::<SockAddrStorage>() as libc::socklen_t,
+            msg_iov: self.vecs.as_mut_ptr(),
+            msg_iovlen: self.vecs.len() as _,
+            msg_control: self.control.0.as_mut_ptr().cast(),
+            msg_controllen: CONTROL_LEN as _,
+            msg_flags: 0,
+        };
+        Request::Recvmsg {
+            fd: self.source.target(),
+            msg: &raw mut self.header,
+            flags: libc::MSG_CMSG_CLOEXEC as u32,
+        }
+    }
+    fn finish(mut self, result: i32) -> Self::Output {
+        let len = match io_result(result) {
+            Ok(len) => len,
+            Err(error) => return (Err(error), self.bufs),
+        };
+        // SAFETY: the kernel fills buffers in order and says how far it came.
+        unsafe { self.bufs.set_all_filled(len) };
+        // The header still points to where the operation was pinned; it has moved since.
+        self.header.msg_control = self.control.0.as_mut_ptr().cast();
+        // SAFETY: the kernel has written `msg_controllen` bytes of control data there.
+        let fds = unsafe { received_fds(&self.header) };
+        let address = (self.header.msg_namelen > 0).then(|| {
+            // SAFETY: zeroed in `request`, and the kernel wrote an address of that length.
+            let address =
+                unsafe { SockAddr::new(self.address.assume_init(), self.header.msg_namelen) };
+            SocketAddress::from_sock_addr(address)
+        });
+        let has = |flag| self.header.msg_flags & flag != 0;
+        let received = Received {
+            len,
+            address,
+            fds,
+            truncated: has(libc::MSG_TRUNC),
+            control_truncated: has(libc::MSG_CTRUNC),
+        };
+        (Ok(received), self.bufs)
+    }
+}
+
+/// Takes the fds out of control data.
+///
+/// # Safety
+/// The header's control data was written by the kernel for this process, and is taken once.
+unsafe fn received_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: `CMSG_*` walk the control data within its length; each `SCM_RIGHTS` message holds as
+    // many fds as its length says, new ones that are ours.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        while let Some(this) = message.as_ref() {
+            if this.cmsg_level == libc::SOL_SOCKET && this.cmsg_type == libc::SCM_RIGHTS {
+                let data = libc::CMSG_DATA(this).cast::<RawFd>();
+                let len = this.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                for index in 0..len / size_of::<RawFd>() {
+                    fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+                }
+            }
+            message = libc::CMSG_NXTHDR(header, message);
+        }
+    }
+    fds
+}
+
+impl<'a, B: IoBufsMut> Op<Recvmsg<'a, B>> {
+    /// Receives into `bufs`, in order, from `source`.
+    #[track_caller]
+    pub fn new(source: impl Into<Source<'a>>, bufs: B) -> Self {
+        Op::of(Recvmsg {
+            source: source.into(),
+            bufs,
+            vecs: IoVecs::new(),
+            header: EMPTY_HEADER,
+            address: MaybeUninit::uninit(),
+            control: Control([MaybeUninit::uninit(); CONTROL_LEN]),
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! Operations on paths.
+//!
+//! # Why this file has `unsafe`
+//! It takes fds and metadata out of what the kernel has written.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::future::{Kind, Op, io_result};
+use super::source::Source;
+use crate::driver::{OpCode, Request};
+
+/// Paths up to this length, with the NUL that ends them, cost no allocation.
+const INLINE: usize = 120;
+
+/// A path as the kernel wants it, stored within the operation.
+enum CPath {
+    Inline([u8; INLINE]),
+    Heap(Box<[u8]>),
+    /// It contains a NUL byte, so it names nothing.
+    Invalid,
+}
+
+impl CPath {
+    fn new(path: &Path) -> Self {
+        let bytes = path.as_os_str().as_bytes();
+        if bytes.contains(&0) {
+            return CPath::Invalid;
+        }
+        if bytes.len() < INLINE {
+            let mut inline = [0; INLINE];
+            inline[..bytes.len()].copy_from_slice(bytes);
+            return CPath::Inline(inline);
+        }
+        let mut heap = Vec::with_capacity(bytes.len() + 1);
+        heap.extend_from_slice(bytes);
+        heap.push(0);
+        CPath::Heap(heap.into_boxed_slice())
+    }
+
+    fn check(&self) -> Result<(), i32> {
+        if matches!(self, CPath::Invalid) { Err(libc::EINVAL) } else { Ok(()) }
+    }
+
+    fn as_ptr(&self) -> *const libc::c_char {
+        match self {
+            CPath::Inline(bytes) => bytes.as_ptr().cast(),
+            CPath::Heap(bytes) => bytes.as_ptr().cast(),
+            CPath::Invalid => std::ptr::null(),
+        }
+    }
+}
+
+/// The directory that relative paths start from: an open one, or the current one.
+fn hold_dir(dir: &mut Option<Source<'_>>) -> Result<(), i32> {
+    dir.as_mut().map_or(Ok(()), Source::hold)
+}
+
+fn dir_fd(dir: &Option<Source<'_>>) -> i32 {
+    dir.as_ref().map_or(libc::AT_FDCWD, |dir| dir.target().fd)
+}
+
+/// Opens a file. [`openat(2)`](https://man7.org/linux/man-pages/man2/open.2.html).
+///
+/// Gives the fd, close-on-exec. If the future is dropped with an fd in it, that is closed.
+///
+/// # Examples
+/// ```
+/// use corio::op::AsyncOpen;
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let fd = AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0).await?;
+/// assert!(std::fs::File::from(fd).metadata()?.is_file());
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "IORING_OP_OPENAT")]
+pub type AsyncOpen<'a> = Op<Open<'a>>;
+
+/// See [`AsyncOpen`].
+pub struct Open<'a> {
+    dir: Option<Source<'a>>,
+    path: CPath,
+    flags: i32,
+    mode: u32,
+}
+
+impl Kind for Open<'_> {
+    type Output = io::Result<OwnedFd>;
+    const CODE: OpCode = OpCode::Open;
+
+    fn prepare(&mut self) -> Result<(), i32> {
+        self.path.check()?;
+        hold_dir(&mut self.dir)
+    }
+    #[allow(private_interfaces)]
+    fn request(&mut self) -> Request {
+        Request::Open {
+            dir: dir_fd(&self.dir),
+            path: self.path.as_ptr(),
+            flags: self.flags | libc::O_CLOEXEC,
+            mode: self.mode,
+        }
+    }
+    fn finish(self, result: i32) -> Self::Output {
+        // SAFETY: the kernel has just made this fd for us.
+        io_result(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    }
+}
+
+impl<'a> Op<Open<'a>> {
+    /// Opens `path` with `O_*` flags; `mode` is for files that are created.
+    #[track_caller]
+    pub fn new(path: impl AsRef<Path>, flags: i32, mode: u32) -> Self {
+        Op::of(Open { dir: None, path: CPath::new(path.as_ref()), flags, mode })
+    }
+
+    /// The same, with a relative `path` starting from the open directory `dir`.
+    #[track_caller]
+    pub fn at(dir: impl Into<Source<'a>>, path: impl AsRef<Path>, flags: i32, mode: u32) -> Self {
+        Op::of(Open { dir: Some(dir.into()), path: CPath::new(path.as_ref()), flags, mode })
+    }
+}
+
+/// Asks for a file's metadata. [`statx(2)`](https://man7.org/linux/man-pages/man2/statx.2.html).
+///
+/// # Examples
+/// ```
+/// use corio::op::AsyncStatx;
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let stat = AsyncStatx::path("Cargo.toml").await?;
+/// assert_eq!(stat.stx_size, std::fs::metadata("Cargo.toml")?.len());
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "IORING_OP_STATX")]
+pub type AsyncStatx<'a> = Op<Statx<'a>>;
+
+/// See [`AsyncStatx`].
+pub struct Statx<'a> {
+    dir: Option<Source<'a>>,
+    path: CPath,
+    flags: i32,
+    /// The kernel writes this.
+    stat: MaybeUninit<libc::statx>,
+}
+
+impl Kind for Statx<'_> {
+    type Output = io::Result<libc::statx>;
+    const CODE: OpCode = OpCode::Statx;
+
+    fn prepare(&mut self) -> Result<(), i32> {
+        self.path.check()?;
+        hold_dir(&mut self.dir)
+    }
+    #[allow(private_interfaces)]
+    fn request(&mut self) -> Request {
+        Request::Statx {
+            dir: dir_fd(&self.dir),
+            path: self.path.as_ptr(),
+            flags: self.flags,
+            mask: libc::STATX_BASIC_STATS | libc::STATX_BTIME,
+            out: self.stat.as_mut_ptr(),
+        }
+    }
+    fn finish(self, result: i32) -> Self::Output {
+        // SAFETY: the kernel fills the whole structure when it succeeds; zero is valid for each
+        // field that it does not know.
+        io_result(result).map(|_| unsafe { self.stat.assume_init() })
+    }
+}
+
+impl<'a> Op<Statx<'a>> {
+    #[track_caller]
+    fn make(dir: Option<Source<'a>>, path: &Path, flags: i32) -> Self {
+        let path = CPath::new(path);
+        Op::of(Statx { dir, path, flags, stat: MaybeUninit::zeroed() })
+    }
+
+    /// Of the file at `path`, symbolic links followed.
+    #[track_caller]
+    pub fn path(path: impl AsRef<Path>) -> Self {
+        Self::make(None, path.as_ref(), 0)
+    }
+
+    /// Of what is at `path` itself, even if it is a symbolic link.
+    #[track_caller]
+    pub fn link(path: impl AsRef<Path>) -> Self {
+        Self::make(None, path.as_ref(), libc::AT_SYMLINK_NOFOLLOW)
+    }
+
+    /// Of an open file.
+    #[track_caller]
+    pub fn file(file: impl Into<Source<'a>>) -> Self {
+        Self::make(Some(file.into()), Path::new(""), libc::AT_EMPTY_PATH)
+    }
+}
+
+impl std::fmt::Debug for Open<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").field("flags", &self.flags).finish_non_exhaustive()
+    }
+}

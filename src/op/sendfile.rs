@@ -1,0 +1,89 @@
+//! File to socket, without a copy through user space.
+
+use std::io;
+
+use super::exact::Progress;
+use super::future::{Kind, Op};
+use super::source::Source;
+use crate::driver::{OpCode, Request};
+
+/// Sends a part of a file to a socket.
+/// [`sendfile(2)`](https://man7.org/linux/man-pages/man2/sendfile.2.html).
+///
+/// Ends when all `len` bytes are in the socket's hands. A file that ends early is `UnexpectedEof`;
+/// this and any other error tells by [`Incomplete`](super::Incomplete) how many bytes went.
+///
+/// The kernel moves references to the file's cached pages, not bytes. Pages that are not cached are
+/// read from the disk by the call, which holds up this thread for that time; what is sent in one
+/// go is bounded, so that other tasks have their turn.
+///
+/// # Examples
+/// ```
+/// use corio::op::AsyncSendfile;
+/// use std::{fs::File, io::Read, os::unix::net::UnixStream};
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let (a, mut b) = UnixStream::pair()?;
+/// let file = File::open("Cargo.toml")?;
+/// AsyncSendfile::new(&a, &file, 1, 7).await?;
+/// let mut word = [0; 7];
+/// b.read_exact(&mut word)?;
+/// assert_eq!(&word, b"package");
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "sendfile")]
+pub type AsyncSendfile<'a> = Op<Sendfile<'a>>;
+
+/// See [`AsyncSendfile`].
+#[derive(Debug)]
+pub struct Sendfile<'a> {
+    out: Source<'a>,
+    file: Source<'a>,
+    offset: u64,
+    progress: Progress,
+}
+
+/// The most that is sent in one go.
+const CHUNK: u64 = 1 << 20;
+
+impl Kind for Sendfile<'_> {
+    type Output = io::Result<()>;
+    const CODE: OpCode = OpCode::Sendfile;
+
+    fn prepare(&mut self) -> Result<(), i32> {
+        self.out.hold()?;
+        self.file.hold()
+    }
+    #[allow(private_interfaces)]
+    fn request(&mut self) -> Request {
+        let Progress { moved, wanted } = self.progress;
+        Request::Sendfile {
+            out: self.out.target(),
+            file: self.file.target(),
+            offset: self.offset.saturating_add(moved),
+            len: (wanted - moved).min(CHUNK) as u32,
+        }
+    }
+    fn goes_on(&mut self, result: i32) -> bool {
+        self.progress.advance(result)
+    }
+    fn finish(self, result: i32) -> Self::Output {
+        self.progress.outcome(result)
+    }
+}
+
+impl<'a> Op<Sendfile<'a>> {
+    /// Sends `len` bytes of `file`, from `offset` bytes after its start, to the socket `out`.
+    #[track_caller]
+    pub fn new(
+        out: impl Into<Source<'a>>,
+        file: impl Into<Source<'a>>,
+        offset: u64,
+        len: u64,
+    ) -> Self {
+        let progress = Progress::new(len);
+        Op::of(Sendfile { out: out.into(), file: file.into(), offset, progress })
+    }
+}

@@ -1,0 +1,226 @@
+//! What operations act on, and who keeps it open.
+//!
+//! An operation borrows its file, so safe code can't close it underneath, unless the operation is
+//! leaked: then the borrow ends while the kernel still has the fd's *number* in a queue, and the
+//! number may be reused before the kernel looks it up. Three answers, by where the fd comes from:
+//!
+//! - a handle of this crate counts the operations that hold it; one that is dropped with a leaked
+//!   operation outstanding leaves its fd open for ever;
+//! - a [registered file](super::FixedFile) is kept open by the operation;
+//! - a borrowed fd of any other type is duplicated for the time of the operation.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use super::fixed::FixedFile;
+use crate::driver::{Driver, Target};
+use crate::runtime::Runtime;
+
+/// The fd inside a handle, and how many operations hold it.
+#[derive(Debug)]
+pub(crate) struct Descriptor {
+    /// `None` only while being dropped.
+    fd: Option<OwnedFd>,
+    holds: Cell<u32>,
+}
+
+impl Descriptor {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Descriptor { fd: Some(fd), holds: Cell::new(0) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn raw(&self) -> RawFd {
+        match &self.fd {
+            Some(fd) => fd.as_raw_fd(),
+            None => -1,
+        }
+    }
+
+    /// Gives the fd away. An error if a leaked operation still holds it; it is then never closed.
+    pub(crate) fn into_fd(mut self) -> Result<OwnedFd, LeakedOperation> {
+        match self.fd.take() {
+            Some(fd) if self.holds.get() == 0 => Ok(fd),
+            Some(fd) => {
+                let _ = fd.into_raw_fd();
+                Err(LeakedOperation)
+            }
+            None => unreachable!("only `drop` and this take the fd"),
+        }
+    }
+}
+
+/// An operation on a handle was leaked (`mem::forget`) while in flight.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("an operation on this handle was leaked while in flight: the fd is never closed")]
+pub(crate) struct LeakedOperation;
+
+impl From<LeakedOperation> for std::io::Error {
+    fn from(error: LeakedOperation) -> Self {
+        std::io::Error::new(std::io::ErrorKind::ResourceBusy, error)
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.fd {
+            Some(fd) => fd.as_fd(),
+            None => unreachable!("only `drop` and `into_fd` take the fd"),
+        }
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        let Some(fd) = self.fd.take() else { return };
+        if self.holds.get() > 0 {
+            // A leaked operation names this fd: it must never be reused.
+            let _ = fd.into_raw_fd();
+            return;
+        }
+        // With a context running the close goes along with its next submission; else it is a
+        // system call of its own.
+        Runtime::try_with(|runtime| match runtime {
+            Some(runtime) if !runtime.is_closing() => runtime.driver(|driver| driver.close(fd)),
+            _ => drop(fd),
+        });
+    }
+}
+
+/// What an operation acts on; made by `From` or [`Source::from`] of
+///
+/// - a reference to a handle of this crate ([`TcpStream`](crate::net::TcpStream),
+///   [`File`](crate::fs::File), …),
+/// - a reference to a [`FixedFile`],
+/// - a [`BorrowedFd`], or a reference to any type of `std` that has one. The operation then works
+///   on a duplicate of the fd, which costs two cheap system calls. (By a rule of POSIX, closing
+///   any fd of a file drops the process's record locks on it, see `fcntl(2)`; turn the fd into a
+///   handle where that matters.)
+///
+/// # Examples
+/// ```
+/// use corio::op::AsyncRecv;
+/// use std::os::unix::net::UnixStream;
+///
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let (a, b) = UnixStream::pair()?;
+/// std::io::Write::write_all(&mut &b, b"hi")?;
+/// let (result, buf) = AsyncRecv::new(&a, Vec::with_capacity(16)).await;
+/// assert_eq!((result?, &buf[..]), (2, &b"hi"[..]));
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Source<'a>(Inner<'a>);
+
+#[derive(Debug)]
+enum Inner<'a> {
+    /// A handle, not held yet.
+    Handle(&'a Descriptor),
+    /// A handle, held by this operation.
+    Held(&'a Descriptor),
+    /// Somebody else's fd, not duplicated yet.
+    Borrowed(BorrowedFd<'a>),
+    Duplicate(OwnedFd),
+    /// A registered file, not looked up yet.
+    Fixed(&'a FixedFile),
+    /// A registered file, kept open by this operation.
+    Registered(Rc<OwnedFd>, u32),
+}
+
+impl Source<'_> {
+    /// Takes hold of the file for the time of an operation; an error number if that fails.
+    #[inline(always)]
+    pub(crate) fn hold(&mut self) -> Result<(), i32> {
+        match self.0 {
+            Inner::Handle(descriptor) => {
+                descriptor.holds.set(descriptor.holds.get() + 1);
+                self.0 = Inner::Held(descriptor);
+                Ok(())
+            }
+            Inner::Held(_) => Ok(()),
+            _ => self.hold_slow(),
+        }
+    }
+
+    #[cold]
+    fn hold_slow(&mut self) -> Result<(), i32> {
+        match &self.0 {
+            Inner::Borrowed(fd) => {
+                let fd = fd
+                    .try_clone_to_owned()
+                    .map_err(|error| error.raw_os_error().unwrap_or(libc::EBADF))?;
+                self.0 = Inner::Duplicate(fd);
+            }
+            Inner::Fixed(file) => {
+                let (fd, slot) = file.lookup()?;
+                self.0 = Inner::Registered(fd, slot);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What to tell the driver, once [held](Self::hold).
+    #[inline(always)]
+    pub(crate) fn target(&self) -> Target {
+        match &self.0 {
+            Inner::Held(descriptor) => Target::fd(descriptor.raw()),
+            Inner::Duplicate(fd) => Target::fd(fd.as_raw_fd()),
+            Inner::Registered(fd, slot) => Target { fd: fd.as_raw_fd(), slot: *slot as i32 },
+            Inner::Handle(_) | Inner::Borrowed(_) | Inner::Fixed(_) => {
+                unreachable!("an operation holds its file before it describes itself")
+            }
+        }
+    }
+}
+
+impl Drop for Source<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Inner::Held(descriptor) = self.0 {
+            descriptor.holds.set(descriptor.holds.get() - 1);
+        }
+    }
+}
+
+impl<'a> From<&'a Descriptor> for Source<'a> {
+    #[inline(always)]
+    fn from(descriptor: &'a Descriptor) -> Self {
+        Source(Inner::Handle(descriptor))
+    }
+}
+
+impl<'a> From<&'a FixedFile> for Source<'a> {
+    fn from(file: &'a FixedFile) -> Self {
+        Source(Inner::Fixed(file))
+    }
+}
+
+impl<'a> From<BorrowedFd<'a>> for Source<'a> {
+    fn from(fd: BorrowedFd<'a>) -> Self {
+        Source(Inner::Borrowed(fd))
+    }
+}
+
+macro_rules! from_std {
+    ($($ty:ty),+ $(,)?) => {$(
+        impl<'a> From<&'a $ty> for Source<'a> {
+            fn from(file: &'a $ty) -> Self {
+                Source(Inner::Borrowed(file.as_fd()))
+            }
+        }
+    )+};
+}
+
+from_std! {
+    OwnedFd, std::fs::File, std::io::Stdin, std::io::Stdout, std::io::Stderr,
+    std::io::PipeReader, std::io::PipeWriter,
+    std::net::TcpListener, std::net::TcpStream, std::net::UdpSocket,
+    std::os::unix::net::UnixListener, std::os::unix::net::UnixStream,
+    std::os::unix::net::UnixDatagram,
+    std::process::ChildStdin, std::process::ChildStdout, std::process::ChildStderr,
+}

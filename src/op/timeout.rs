@@ -1,0 +1,84 @@
+//! A time limit for one operation, without a scope of its own.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+
+use super::future::{Kind, Op};
+use crate::runtime::Runtime;
+use crate::time::Alarm;
+
+pin_project! {
+    /// An operation with a time limit; made by [`Op::with_timeout`].
+    #[must_use = "operations do nothing unless awaited"]
+    pub struct WithTimeout<K: Kind> {
+        #[pin]
+        op: Op<K>,
+        #[pin]
+        alarm: Alarm,
+        limit: Duration,
+        expired: bool,
+    }
+}
+
+impl<K: Kind> Op<K> {
+    /// Gives the operation at most `limit` from its first poll.
+    ///
+    /// When the time is up the operation is cancelled, and waited for: the kernel lets go before
+    /// the result is there. An operation that had succeeded in the last moment gives its true
+    /// result, so no byte and no connection is lost; otherwise the error is `TimedOut`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{io::ErrorKind, os::unix::net::UnixStream, time::Duration};
+    /// use corio::op::AsyncRecv;
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.run_until_done(async {
+    /// let (a, _b) = UnixStream::pair()?;
+    /// let recv = AsyncRecv::new(&a, vec![0; 64]);
+    /// let (result, buf) = recv.with_timeout(Duration::from_millis(1)).await;
+    /// assert_eq!(result.unwrap_err().kind(), ErrorKind::TimedOut);
+    /// assert_eq!(buf.len(), 64);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_timeout(self, limit: Duration) -> WithTimeout<K> {
+        WithTimeout { op: self, alarm: Alarm::new(), limit, expired: false }
+    }
+}
+
+impl<K: Kind> Future for WithTimeout<K> {
+    type Output = K::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<K::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(result) = this.op.as_mut().poll_result(cx) {
+            let cancelled = *this.expired && result == -libc::ECANCELED;
+            let result = if cancelled { -libc::ETIMEDOUT } else { result };
+            return Poll::Ready(this.op.finish(result));
+        }
+        if !*this.expired && this.op.is_in_flight() {
+            let limit = *this.limit;
+            let due = Runtime::with(|runtime| {
+                this.alarm.poll(runtime, cx, |now| {
+                    now.saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
+                })
+            });
+            if due.is_ready() {
+                *this.expired = true;
+                this.op.cancel();
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<K: Kind> std::fmt::Debug for WithTimeout<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WithTimeout").field("op", &self.op).field("limit", &self.limit).finish()
+    }
+}

@@ -1,0 +1,221 @@
+//! The machinery of one context: driver, run queue, timers, scope tree, and the turn that joins
+//! them. Everything here belongs to one thread, except [`remote`].
+//!
+//! # Why this file has `unsafe`
+//! The current runtime is a thread-local pointer, and the driver sits in an `UnsafeCell`.
+
+mod inbox;
+pub(crate) mod inflight;
+mod list;
+mod refcount;
+pub(crate) mod remote;
+pub(crate) mod report;
+pub(crate) mod scope;
+pub(crate) mod stats;
+mod sync;
+pub(crate) mod task;
+pub(crate) mod timers;
+mod turn;
+pub(crate) mod waker;
+
+#[cfg(all(test, loom))]
+mod models;
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::panic::Location;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::driver::Driver;
+use crate::driver::uring::Uring;
+use remote::Remote;
+use scope::{Kind, Scope};
+use stats::Counters;
+use task::{Header, ReadyQueue};
+use timers::Timers;
+
+/// What happens when an operation's future is dropped while the kernel still uses its memory.
+///
+/// # Examples
+/// ```
+/// use corio::{DropPolicy, IoContext};
+/// let context = IoContext::builder().drop_policy(DropPolicy::CancelAndWait).build()?;
+/// # Ok::<(), corio::SetupError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DropPolicy {
+    /// A report on stderr, then `abort()`. The mistake is found where it is made.
+    #[default]
+    Abort,
+    /// The operation is cancelled, and the thread waits until the kernel has let go. No task runs
+    /// meanwhile. This makes ordinary `select!` code work.
+    CancelAndWait,
+}
+
+/// See the module's page.
+pub(crate) struct Runtime {
+    pub(crate) id: u64,
+    driver: UnsafeCell<Uring>,
+    ready: ReadyQueue,
+    pub(crate) timers: Timers,
+    pub(crate) root: Scope,
+    pub(crate) current_scope: Cell<*const Scope>,
+    current_task: Cell<*const Header>,
+    pub(crate) remote: Arc<Remote>,
+    /// Foreign wakers to be woken after the current batch.
+    deferred: RefCell<Vec<Waker>>,
+    in_flight: Cell<usize>,
+    /// The time of the last turn, in nanoseconds of the coarse clock.
+    clock: Cell<u64>,
+    pub(crate) stats: Counters,
+    pub(crate) drop_policy: DropPolicy,
+    /// Most task polls in one turn.
+    budget: usize,
+    /// The context is being dropped: nothing new may start.
+    closing: Cell<bool>,
+    origin: Instant,
+}
+
+thread_local! {
+    /// The runtime that is running on this thread.
+    static CURRENT: Cell<*const Runtime> = const { Cell::new(ptr::null()) };
+}
+
+/// Makes a runtime current on this thread until dropped.
+pub(crate) struct Entered(());
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(ptr::null());
+    }
+}
+
+impl Runtime {
+    pub(crate) fn new(
+        driver: Uring,
+        drop_policy: DropPolicy,
+        budget: usize,
+        location: &'static Location<'static>,
+    ) -> Box<Self> {
+        // Never reused, unlike addresses.
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let remote = Arc::new(Remote::new(driver.notifier()));
+        let runtime = Box::new(Runtime {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            driver: UnsafeCell::new(driver),
+            ready: ReadyQueue::new(),
+            timers: Timers::new(),
+            root: Scope::new(Kind::Context, location),
+            current_scope: Cell::new(ptr::null()),
+            current_task: Cell::new(ptr::null()),
+            remote,
+            deferred: RefCell::new(Vec::new()),
+            in_flight: Cell::new(0),
+            clock: Cell::new(0),
+            stats: Counters::default(),
+            drop_policy,
+            budget,
+            closing: Cell::new(false),
+            origin: Instant::now(),
+        });
+        runtime.current_scope.set(&runtime.root);
+        runtime.tick_clock();
+        runtime
+    }
+
+    /// Makes this the thread's current runtime.
+    #[track_caller]
+    pub(crate) fn enter(&self) -> Entered {
+        assert!(
+            CURRENT.get().is_null(),
+            "an IoContext is already running on this thread: inside it, `.await` the future or \
+             `corio::spawn` it instead of running a context within a context"
+        );
+        CURRENT.set(self);
+        Entered(())
+    }
+
+    /// Calls `f` with the runtime that is running on this thread, if there is one.
+    #[inline(always)]
+    pub(crate) fn try_with<R>(f: impl FnOnce(Option<&Runtime>) -> R) -> R {
+        // SAFETY: an `Entered`, which ends before its runtime does, has set it; and the borrow
+        // ends with `f`, during which the running context is exclusively borrowed.
+        f(unsafe { CURRENT.get().as_ref() })
+    }
+
+    /// The same where only a running context makes sense.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn with<R>(f: impl FnOnce(&Runtime) -> R) -> R {
+        // SAFETY: as in `try_with`.
+        match unsafe { CURRENT.get().as_ref() } {
+            Some(runtime) => f(runtime),
+            None => no_context(),
+        }
+    }
+
+    #[inline(always)]
+    fn is_current(id: u64) -> bool {
+        // SAFETY: as in `try_with`.
+        unsafe { CURRENT.get().as_ref() }.is_some_and(|runtime| runtime.id == id)
+    }
+
+    /// Calls `f` with the driver.
+    #[inline(always)]
+    pub(crate) fn driver<R>(&self, f: impl FnOnce(&mut Uring) -> R) -> R {
+        // SAFETY: the runtime belongs to one thread, and a driver never runs foreign code, so
+        // there is no way back here while `f` runs. No caller's `f` calls the runtime, except for
+        // `reap`'s delivery, which does not touch the driver.
+        f(unsafe { &mut *self.driver.get() })
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    pub(crate) fn set_closing(&self) {
+        self.closing.set(true);
+    }
+
+    fn defer(&self, waker: Waker) {
+        self.deferred.borrow_mut().push(waker);
+    }
+
+    /// Nanoseconds since this runtime began, by the precise clock.
+    pub(crate) fn now(&self) -> u64 {
+        self.nanos_at(Instant::now())
+    }
+
+    /// The same for a given time; times before the beginning are zero.
+    pub(crate) fn nanos_at(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The coarse clock: a few nanoseconds to read, good to a few milliseconds.
+    pub(crate) fn coarse_now(&self) -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is a valid place to write to.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    fn tick_clock(&self) {
+        self.clock.set(self.coarse_now().as_nanos() as u64);
+    }
+}
+
+#[cold]
+#[track_caller]
+fn no_context() -> ! {
+    panic!(
+        "no IoContext on this thread: operations, timers and tasks need a running one; put this \
+         code into the future given to `IoContext::run_until_done`, or into a task of a context"
+    )
+}

@@ -1,0 +1,123 @@
+//! What other threads can reach of a context: its inbox of woken tasks, its alarm, its stop flag.
+//!
+//! Sleeping and waking meet in one atomic value, always by `swap`, so that either the sleeper sees
+//! the news or the one who brings it sees the sleeper:
+//!
+//! ```text
+//!   owner:  swap(ASLEEP) → look for news once more → wait in the kernel → store(AWAKE) → take news
+//!   others: leave news   → swap(NOTIFIED) == ASLEEP? → one write to the event counter
+//! ```
+//!
+//! Only the first of many wakes finds `ASLEEP`, so a thousand wakes cost one system call.
+//!
+//! # Why this file has `unsafe`
+//! It passes raw task pointers, with a counted reference each, through the inbox.
+
+use std::sync::Arc;
+
+use super::inbox::{Inbox, InboxNode};
+use super::sync::{AtomicBool, AtomicU8, Ordering};
+use crate::driver::Notify;
+
+const AWAKE: u8 = 0;
+const ASLEEP: u8 = 1;
+const NOTIFIED: u8 = 2;
+
+/// See the module's page. Generic only for its model.
+pub(crate) struct Remote<N = super::task::Header> {
+    sleep: AtomicU8,
+    stopped: AtomicBool,
+    running: AtomicBool,
+    inbox: Inbox<N>,
+    notifier: Arc<dyn Notify>,
+}
+
+// SAFETY: nodes pass through by pointer; their references are counted atomically, and what is
+// touched on which thread is `Header`'s affair. All else is `Send + Sync` by itself.
+unsafe impl<N> Send for Remote<N> {}
+// SAFETY: as above.
+unsafe impl<N> Sync for Remote<N> {}
+
+impl<N: InboxNode> Remote<N> {
+    pub(crate) fn new(notifier: Arc<dyn Notify>) -> Self {
+        Remote {
+            sleep: AtomicU8::new(AWAKE),
+            stopped: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            inbox: Inbox::new(),
+            notifier,
+        }
+    }
+
+    /// Any thread: leaves a woken node; `false`: the context is gone.
+    ///
+    /// # Safety
+    /// As for [`Inbox::post`].
+    pub(crate) unsafe fn post(&self, node: *const N) -> bool {
+        // SAFETY: what the caller promises.
+        let posted = unsafe { self.inbox.post(node) };
+        if posted {
+            self.rouse();
+        }
+        posted
+    }
+
+    /// Any thread: makes the context look at the world.
+    pub(crate) fn rouse(&self) {
+        if self.sleep.swap(NOTIFIED, Ordering::SeqCst) == ASLEEP {
+            self.notifier.notify();
+        }
+    }
+
+    /// Any thread: asks the context to stop.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.rouse();
+    }
+
+    /// Owner: whether a stop is asked for; it stays so until [`take_stop`](Self::take_stop).
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Owner: a run has ended because of the stop.
+    pub(crate) fn take_stop(&self) -> bool {
+        self.stopped.swap(false, Ordering::AcqRel)
+    }
+
+    /// Owner: a run begins or ends.
+    pub(crate) fn set_running(&self, running: bool) {
+        self.running.store(running, Ordering::Release);
+    }
+
+    /// Any thread: whether the context is being run.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// Owner: about to wait in the kernel. `false`: there is news, don't.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.sleep.swap(ASLEEP, Ordering::SeqCst);
+        if self.inbox.is_empty() && !self.is_stopped() {
+            return true;
+        }
+        self.wake_up();
+        false
+    }
+
+    /// Owner: back from the kernel. A notification that this overwrites has written to the event
+    /// counter already, and its news was left before.
+    pub(crate) fn wake_up(&self) {
+        self.sleep.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Owner: takes all news.
+    pub(crate) fn take(&self, visit: impl FnMut(*const N)) {
+        self.inbox.take(visit);
+    }
+
+    /// Owner: takes all news, for the last time.
+    pub(crate) fn close(&self, visit: impl FnMut(*const N)) {
+        self.inbox.close(visit);
+    }
+}

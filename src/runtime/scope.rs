@@ -1,0 +1,238 @@
+//! The scope tree: one structure for everything that tracks operations.
+//!
+//! Every operation in flight is linked into exactly one scope. Scopes form a tree: the context at
+//! the root, below it tasks, below them race branches and timeout blocks. The tree serves
+//! cancelling, draining, and the list of what is pending.
+//!
+//! A scope goes through these states, never back:
+//!
+//! ```text
+//!  open ──cancel──▶ cancelled ──last operation below ends──▶ drained
+//!   operations        those in flight are asked to end;        the owner polls its body once
+//!   start             new ones fail at once (ECANCELED)        more, then drops it
+//! ```
+//!
+//! # Why this file has `unsafe`
+//! Scopes live in pinned futures and task cells and point at each other; see [`Scope::attach`].
+
+use std::cell::Cell;
+use std::panic::Location;
+use std::ptr;
+use std::task::{Context, Poll};
+
+use super::Runtime;
+use super::inflight::Inflight;
+use super::list::{Link, Linked, List, unlink};
+use super::waker::LocalWaker;
+
+/// What a scope belongs to, for reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Context,
+    Task,
+    Race,
+    Timeout,
+}
+
+/// How many operations may fail in a cancelled scope before further ones just stay pending, so
+/// that a body that ignores errors in a loop comes to rest.
+const REFUSALS: u32 = 128;
+
+/// One node of the tree. It must not move once attached.
+pub(crate) struct Scope {
+    link: Link<Scope>,
+    parent: Cell<*const Scope>,
+    children: List<Scope>,
+    operations: List<Inflight>,
+    cancelled: Cell<bool>,
+    refused: Cell<u32>,
+    /// Told about each end of an operation once the scope is cancelled.
+    waiter: Cell<LocalWaker>,
+    pub(crate) kind: Kind,
+    pub(crate) location: &'static Location<'static>,
+}
+
+impl Linked for Scope {
+    fn link(&self) -> &Link<Scope> {
+        &self.link
+    }
+}
+
+/// What came of polling a body in its scope.
+pub(crate) enum Step<T> {
+    Done(T),
+    Pending,
+    /// Cancelled, nothing left in flight, and the body still does not end by itself: drop it.
+    Ended,
+}
+
+impl Scope {
+    pub(crate) const fn new(kind: Kind, location: &'static Location<'static>) -> Self {
+        Scope {
+            link: Link::new(),
+            parent: Cell::new(ptr::null()),
+            children: List::new(),
+            operations: List::new(),
+            cancelled: Cell::new(false),
+            refused: Cell::new(0),
+            waiter: Cell::new(LocalWaker::None),
+            kind,
+            location,
+        }
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.link.is_linked()
+    }
+
+    /// Makes this a child of `parent`; it inherits a cancellation.
+    ///
+    /// # Safety
+    /// This scope is not attached, and does not move from now on. It is dropped before its memory
+    /// is reused. `parent` likewise does not move, and detaches its children when it is dropped.
+    pub(crate) unsafe fn attach(&self, parent: &Scope) {
+        self.parent.set(parent);
+        if parent.cancelled.get() {
+            self.cancelled.set(true);
+        }
+        // SAFETY: what the caller promises.
+        unsafe { parent.children.push(self) };
+    }
+
+    pub(crate) fn parent(&self) -> Option<&Scope> {
+        // SAFETY: a parent resets this pointer before it goes; see `release`.
+        unsafe { self.parent.get().as_ref() }
+    }
+
+    /// Links an operation that is about to be submitted.
+    ///
+    /// # Safety
+    /// `op` is in no scope and stays in place until it is unlinked.
+    #[inline(always)]
+    pub(crate) unsafe fn enlist(&self, op: &Inflight) {
+        // SAFETY: what the caller promises; this scope is pinned, as it is the current one.
+        unsafe { self.operations.push(op) };
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
+    /// In a cancelled scope: whether the next operation fails (`true`) or just stays pending.
+    pub(crate) fn may_refuse(&self) -> bool {
+        let refused = self.refused.get();
+        self.refused.set(refused.saturating_add(1));
+        refused < REFUSALS
+    }
+
+    /// Refuses new operations here and below, and asks those in flight to end.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.set(true);
+        self.operations.for_each(Inflight::cancel);
+        self.children.for_each(Scope::cancel);
+    }
+
+    /// Whether nothing is in flight here or below.
+    pub(crate) fn is_drained(&self) -> bool {
+        if !self.operations.is_empty() {
+            return false;
+        }
+        let mut drained = true;
+        self.children.for_each(|child| drained = drained && child.is_drained());
+        drained
+    }
+
+    /// Calls `visit` for every operation in flight here and below.
+    pub(crate) fn visit(&self, visit: &mut dyn FnMut(&Inflight)) {
+        self.operations.for_each(&mut *visit);
+        self.children.for_each(|child| child.visit(visit));
+    }
+
+    pub(crate) fn children(&self) -> &List<Scope> {
+        &self.children
+    }
+
+    /// Takes note that an operation in this cancelled scope has ended: whoever waits for this or
+    /// an enclosing scope to drain looks again.
+    #[cold]
+    pub(super) fn announce(&self, runtime: &Runtime) {
+        let mut scope = Some(self);
+        while let Some(this) = scope {
+            this.waiter.replace(LocalWaker::None).wake(runtime);
+            scope = this.parent();
+        }
+    }
+
+    /// Leaves the tree. What is still below (a future that was moved out of the scope's body while
+    /// in flight) goes to the parent, or to the root of its own context.
+    pub(crate) fn release(&self) {
+        let parent = self.parent.replace(ptr::null());
+        unlink(self);
+        self.operations.for_each(|op| {
+            unlink(op);
+            // SAFETY: the parent was alive as long as we were attached to it.
+            let heir = unsafe { parent.as_ref() };
+            op.rehome(heir);
+        });
+        self.children.for_each(|child| {
+            unlink(child);
+            child.parent.set(ptr::null());
+            // SAFETY: as above; the child is pinned, since it was attached.
+            if let Some(parent) = unsafe { parent.as_ref() } {
+                // SAFETY: the child has just left our list.
+                unsafe { child.attach(parent) };
+            }
+        });
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        if self.is_attached() || !self.operations.is_empty() || !self.children.is_empty() {
+            self.release();
+        }
+    }
+}
+
+impl Runtime {
+    /// Polls a body with `scope` as the current one, and says whether it is over.
+    #[inline(always)]
+    pub(crate) fn poll_in<T>(
+        &self,
+        scope: &Scope,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Step<T> {
+        struct Restore<'a>(&'a Runtime, *const Scope);
+        impl Drop for Restore<'_> {
+            fn drop(&mut self) {
+                self.0.current_scope.set(self.1);
+            }
+        }
+        let outer = Restore(self, self.current_scope.replace(scope));
+        let polled = poll(cx);
+        drop(outer);
+        match polled {
+            Poll::Ready(value) => Step::Done(value),
+            Poll::Pending if scope.is_cancelled() => scope.pending_or_ended(cx),
+            Poll::Pending => Step::Pending,
+        }
+    }
+}
+
+impl Scope {
+    #[cold]
+    fn pending_or_ended<T>(&self, cx: &Context<'_>) -> Step<T> {
+        if self.is_drained() {
+            return Step::Ended;
+        }
+        self.wait(cx);
+        Step::Pending
+    }
+
+    /// Has the task of `cx` woken when an operation of this cancelled scope ends.
+    pub(crate) fn wait(&self, cx: &Context<'_>) {
+        self.waiter.set(LocalWaker::new(cx.waker()));
+    }
+}

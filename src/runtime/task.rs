@@ -1,0 +1,374 @@
+//! A task as the loop sees it: a header with reference counts and links, the body behind a vtable.
+//!
+//! References are counted in two places. The owning thread counts its own ([`TaskRef`]) without
+//! atomics; all of those together hold one of the atomic count, of which each `Waker` holds one.
+//! The cell is freed when the atomic count reaches zero, on whatever thread that happens; by then
+//! future and output are gone, since they are dropped on the owning thread while a local reference
+//! is held.
+//!
+//! # Why this file has `unsafe`
+//! Headers are shared between threads by raw pointer; each field says who may touch it.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use super::Runtime;
+use super::inbox::{InboxLink, InboxNode};
+use super::refcount::AtomicCount;
+use super::remote::Remote;
+use super::scope::{Kind, Scope};
+use super::waker::LocalWaker;
+
+/// What the loop can do with a task whose type it does not know.
+pub(crate) struct VTable {
+    /// Polls the body once. Called on the owning thread, with the task not done.
+    pub(crate) run: unsafe fn(*const Header, &Runtime),
+    /// Drops the body without polling it, and marks the task done.
+    pub(crate) end: unsafe fn(*const Header),
+    /// Moves the output to the given place, or drops it if that is null. The task is done and
+    /// joinable, and has an output.
+    pub(crate) take: unsafe fn(*const Header, *mut ()),
+    /// Frees the cell. Body and output are gone.
+    pub(crate) free: unsafe fn(*const Header),
+}
+
+const QUEUED: u8 = 1;
+const DONE: u8 = 2;
+const STARTED: u8 = 4;
+/// The output has somebody who may ask for it.
+const JOINABLE: u8 = 8;
+
+/// The part of a task's cell that does not depend on its body.
+#[repr(C)]
+pub(crate) struct Header {
+    // Owning thread only.
+    flags: Cell<u8>,
+    local: Cell<u32>,
+    next: Cell<*const Header>,
+    pub(crate) joiner: Cell<LocalWaker>,
+    /// What a panic of the body left, until the body can be dropped.
+    pub(crate) panic: Cell<Option<Box<dyn Any + Send>>>,
+    pub(crate) scope: Scope,
+    /// Valid while the task is not done.
+    runtime: *const Runtime,
+    // Any thread.
+    pub(super) runtime_id: u64,
+    refs: AtomicCount,
+    inbox: InboxLink<Header>,
+    remote: Arc<Remote>,
+    vtable: &'static VTable,
+}
+
+impl InboxNode for Header {
+    fn inbox(&self) -> &InboxLink<Self> {
+        &self.inbox
+    }
+}
+
+impl Header {
+    pub(crate) fn new(
+        runtime: &Runtime,
+        vtable: &'static VTable,
+        location: &'static Location<'static>,
+    ) -> Self {
+        Header {
+            flags: Cell::new(JOINABLE),
+            // One for the task being alive, one for its join handle.
+            local: Cell::new(2),
+            next: Cell::new(ptr::null()),
+            joiner: Cell::new(LocalWaker::None),
+            panic: Cell::new(None),
+            scope: Scope::new(Kind::Task, location),
+            runtime,
+            runtime_id: runtime.id,
+            refs: AtomicCount::one(),
+            inbox: InboxLink::new(),
+            remote: runtime.remote.clone(),
+            vtable,
+        }
+    }
+
+    /// This header's address, good for reaching the whole cell.
+    #[inline(always)]
+    fn whole(&self) -> *const Header {
+        // The provenance of the cell's allocation was exposed in `TaskRef::adopt`.
+        ptr::with_exposed_provenance(ptr::from_ref(self).addr())
+    }
+
+    pub(crate) fn vtable(&self) -> &'static VTable {
+        self.vtable
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags.get() & flag != 0
+    }
+
+    fn add(&self, flag: u8) {
+        self.flags.set(self.flags.get() | flag);
+    }
+
+    fn remove(&self, flag: u8) {
+        self.flags.set(self.flags.get() & !flag);
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.has(DONE)
+    }
+
+    pub(crate) fn is_joinable(&self) -> bool {
+        self.has(JOINABLE)
+    }
+
+    pub(crate) fn detach(&self) {
+        self.remove(JOINABLE);
+    }
+
+    /// Puts the task into the run queue, once. Owning thread only.
+    #[inline(always)]
+    pub(crate) fn schedule(&self) {
+        if self.flags.get() & (QUEUED | DONE) == 0 {
+            self.add(QUEUED);
+            // SAFETY: the runtime outlives its tasks that are not done.
+            unsafe { (*self.runtime).ready.push(self.whole()) };
+        }
+    }
+
+    /// Cancels everything in flight in the task, and lets it see that.
+    pub(crate) fn cancel(&self) {
+        if !self.is_done() && !self.scope.is_cancelled() {
+            self.scope.cancel();
+            self.schedule();
+        }
+    }
+
+    /// Whether the body need not be polled: it is cancelled and has never run.
+    pub(crate) fn is_stillborn(&self) -> bool {
+        self.scope.is_cancelled() && !self.has(STARTED)
+    }
+
+    pub(crate) fn set_started(&self) {
+        self.add(STARTED);
+    }
+
+    /// The body is gone; whoever joins is woken. Gives up the reference for being alive, so the
+    /// header may be gone on return.
+    ///
+    /// # Safety
+    /// Owning thread; the body is gone, and this is called once.
+    pub(crate) unsafe fn finish(this: *const Header) {
+        // SAFETY: the reference for being alive, counted in `new`, is given up last; a queued task
+        // gives it up when popped.
+        unsafe {
+            (*this).scope.release();
+            (*this).add(DONE);
+            (*this).joiner.replace(LocalWaker::None).wake_now();
+            if !(*this).has(QUEUED) {
+                Header::release_local(this);
+            }
+        }
+    }
+
+    /// # Safety
+    /// Owning thread, and the caller gives up a local reference.
+    unsafe fn release_local(this: *const Header) {
+        // SAFETY: the reference given up keeps the header alive until here.
+        unsafe {
+            let local = (*this).local.get() - 1;
+            (*this).local.set(local);
+            if local == 0 {
+                Header::release(this);
+            }
+        }
+    }
+
+    /// Counts one more waker. Any thread.
+    ///
+    /// # Safety
+    /// The header is alive.
+    pub(super) unsafe fn acquire(this: *const Header) {
+        // SAFETY: what the caller promises.
+        unsafe { (*this).refs.increment() };
+    }
+
+    /// Gives up one atomically counted reference. Any thread.
+    ///
+    /// # Safety
+    /// The caller owns one.
+    pub(super) unsafe fn release(this: *const Header) {
+        // SAFETY: the reference given up keeps the header alive until here; the last one frees.
+        unsafe {
+            if (*this).refs.decrement() {
+                ((*this).vtable.free)(this);
+            }
+        }
+    }
+
+    /// Puts the task into its context's inbox, once, and wakes the context. Any thread.
+    ///
+    /// # Safety
+    /// The header is alive.
+    #[cold]
+    pub(super) unsafe fn wake_remotely(this: *const Header) {
+        // SAFETY: the header is alive now, so a reference for the inbox can be counted; whoever
+        // empties the inbox gives it up. The remote is kept apart, as the header may go at once.
+        unsafe {
+            if (*this).inbox.enter() {
+                Header::acquire(this);
+                let remote = (*this).remote.clone();
+                if !remote.post(this) {
+                    Header::release(this);
+                }
+            }
+        }
+    }
+
+    /// Polls the task once.
+    ///
+    /// # Safety
+    /// Owning thread; the task was just popped from the run queue.
+    #[inline(always)]
+    pub(super) unsafe fn run(this: *const Header, runtime: &Runtime) {
+        // SAFETY: being queued keeps the header alive; `run` may free it, and is the last use.
+        unsafe {
+            (*this).remove(QUEUED);
+            if (*this).is_done() {
+                // It ended while queued: the reference for being alive is given up now.
+                Header::release_local(this);
+            } else {
+                ((*this).vtable.run)(this, runtime);
+            }
+        }
+    }
+
+    /// Drops the body without polling it.
+    ///
+    /// # Safety
+    /// Owning thread; the task is not done, and nothing is in flight in its scope.
+    pub(super) unsafe fn end(this: *const Header) {
+        // SAFETY: what the caller promises; not done, so the header is alive.
+        unsafe { ((*this).vtable.end)(this) };
+    }
+
+    /// The task that a scope of the kind `Task` is part of.
+    ///
+    /// # Safety
+    /// `scope` is the field of a header.
+    pub(super) unsafe fn of_scope(scope: &Scope) -> *const Header {
+        debug_assert_eq!(scope.kind, Kind::Task);
+        // Exposed provenance, as in `whole`: the field's own does not reach its surroundings.
+        ptr::with_exposed_provenance(
+            ptr::from_ref(scope).addr() - std::mem::offset_of!(Header, scope),
+        )
+    }
+
+    /// A waker for one poll.
+    ///
+    /// # Safety
+    /// The header outlives it.
+    #[inline(always)]
+    pub(crate) unsafe fn lend_waker(&self) -> std::mem::ManuallyDrop<std::task::Waker> {
+        // SAFETY: what the caller promises.
+        unsafe { super::waker::lend(self.whole()) }
+    }
+}
+
+/// A counted reference to a task on its own thread, without atomics.
+pub(crate) struct TaskRef(NonNull<Header>);
+
+impl TaskRef {
+    /// # Safety
+    /// The header is alive and belongs to this thread.
+    #[inline(always)]
+    pub(crate) unsafe fn new(header: *const Header) -> Self {
+        // SAFETY: what the caller promises.
+        unsafe { (*header).local.set((*header).local.get() + 1) };
+        // SAFETY: a live header's address is not null.
+        TaskRef(unsafe { NonNull::new_unchecked(header.cast_mut()) })
+    }
+
+    /// Takes over a local reference that is already counted.
+    ///
+    /// # Safety
+    /// The caller owns one, on this thread.
+    pub(crate) unsafe fn adopt(header: *const Header) -> Self {
+        header.expose_provenance();
+        // SAFETY: as above.
+        TaskRef(unsafe { NonNull::new_unchecked(header.cast_mut()) })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const Header {
+        self.0.as_ptr()
+    }
+}
+
+impl std::ops::Deref for TaskRef {
+    type Target = Header;
+    #[inline(always)]
+    fn deref(&self) -> &Header {
+        // SAFETY: the counted reference keeps it alive.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for TaskRef {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: gives up the reference counted in `new`; a `TaskRef` never leaves its thread.
+        unsafe { Header::release_local(self.0.as_ptr()) };
+    }
+}
+
+/// The run queue: tasks linked through their headers, first in, first out.
+pub(crate) struct ReadyQueue {
+    head: Cell<*const Header>,
+    tail: Cell<*const Header>,
+    len: Cell<usize>,
+}
+
+impl ReadyQueue {
+    pub(super) const fn new() -> Self {
+        ReadyQueue { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()), len: Cell::new(0) }
+    }
+
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.get().is_null()
+    }
+
+    /// # Safety
+    /// The task is not in the queue, and stays alive while it is (it is not done, or its reference
+    /// for being alive is held until it is popped).
+    #[inline(always)]
+    unsafe fn push(&self, task: *const Header) {
+        // SAFETY: the caller and the tail's own presence keep both alive.
+        unsafe {
+            (*task).next.set(ptr::null());
+            match self.tail.replace(task).as_ref() {
+                None => self.head.set(task),
+                Some(last) => last.next.set(task),
+            }
+        }
+        self.len.set(self.len.get() + 1);
+    }
+
+    #[inline(always)]
+    pub(super) fn pop(&self) -> Option<*const Header> {
+        let task = self.head.get();
+        // SAFETY: queued tasks are alive.
+        let next = unsafe { task.as_ref() }?.next.get();
+        self.head.set(next);
+        if next.is_null() {
+            self.tail.set(ptr::null());
+        }
+        self.len.set(self.len.get() - 1);
+        Some(task)
+    }
+}

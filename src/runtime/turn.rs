@@ -1,0 +1,164 @@
+//! The turn of the loop: poll ready tasks, submit and wait in one system call, reap, again.
+//!
+//! The stack stays flat: reaping marks and queues, and only [`Runtime::run_ready`] polls.
+//!
+//! # Why this file has `unsafe`
+//! It hands raw task pointers and tokens to their owners.
+
+use std::io;
+use std::time::Duration;
+
+use super::Runtime;
+use super::inflight::Inflight;
+use super::scope::Kind;
+use super::stats::Stats;
+use super::task::Header;
+use crate::driver::{Driver, Wait};
+
+impl Runtime {
+    /// Polls the tasks that are ready now, each once, within the budget.
+    pub(crate) fn run_ready(&self) {
+        let polls = self.ready.len().min(self.budget);
+        for _ in 0..polls {
+            let Some(task) = self.ready.pop() else { break };
+            self.current_task.set(task);
+            // SAFETY: just popped; this is the runtime's thread.
+            unsafe { Header::run(task, self) };
+        }
+        self.current_task.set(std::ptr::null());
+        self.stats.polls.add(polls as u64);
+    }
+
+    /// Submits, waits at most as told, and takes in everything that happened meanwhile.
+    pub(crate) fn turn(&self, wait: Wait) -> io::Result<()> {
+        self.stats.turns.add(1);
+        let wait = match wait {
+            Wait::No => Wait::No,
+            wait => self.shorten(wait),
+        };
+        // Announced before the wait and checked once more, so that no wake is lost.
+        let wait = if wait != Wait::No && !self.remote.fall_asleep() { Wait::No } else { wait };
+        let reaped = self.reap(wait);
+        if wait != Wait::No {
+            self.remote.wake_up();
+        }
+        self.take_in();
+        reaped
+    }
+
+    /// The part of a turn that lies in the kernel: no task is polled and no foreign code runs.
+    pub(crate) fn reap(&self, wait: Wait) -> io::Result<()> {
+        // SAFETY: the driver has just delivered the token.
+        let reaped = self
+            .driver(|driver| driver.turn(wait, |token| unsafe { Inflight::deliver(token, self) }));
+        self.tick_clock();
+        reaped
+    }
+
+    /// How long a turn may wait, given what else is to be done.
+    fn shorten(&self, wait: Wait) -> Wait {
+        if !self.ready.is_empty() || !self.deferred.borrow().is_empty() {
+            return Wait::No;
+        }
+        let Some(deadline) = self.timers.next_deadline() else { return wait };
+        match (deadline.saturating_sub(self.now()), wait) {
+            (0, _) => Wait::No,
+            (left, Wait::For(limit)) => Wait::For(limit.min(Duration::from_nanos(left))),
+            (left, _) => Wait::For(Duration::from_nanos(left)),
+        }
+    }
+
+    /// Everything that is not a completion: timers, wakes from other threads, foreign wakers.
+    fn take_in(&self) {
+        if self.timers.next_deadline().is_some() {
+            let fired = self.timers.fire(self.now(), self);
+            self.stats.timers_fired.add(fired);
+        }
+        self.remote.take(|task| {
+            self.stats.remote_wakes.add(1);
+            // SAFETY: the inbox's reference keeps the task alive until it is given up here; tasks
+            // in this inbox belong to this runtime and so to this thread.
+            unsafe {
+                (*task).schedule();
+                Header::release(task);
+            }
+        });
+        if !self.deferred.borrow().is_empty() {
+            self.wake_deferred();
+        }
+    }
+
+    #[cold]
+    fn wake_deferred(&self) {
+        for waker in self.deferred.take() {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Stats {
+        self.stats.snapshot(self.in_flight(), self.driver(|driver| driver.syscalls()))
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Cancels every operation in flight, without refusing new ones; returns how many.
+    pub(crate) fn cancel_pending(&self) -> usize {
+        let mut count = 0;
+        self.root.visit(&mut |op| {
+            op.cancel();
+            count += 1;
+        });
+        count
+    }
+
+    /// Cancels every task.
+    pub(crate) fn cancel_tasks(&self) {
+        self.root.children().for_each(|scope| {
+            if scope.kind == Kind::Task {
+                // SAFETY: scopes of this kind are fields of headers.
+                unsafe { &*Header::of_scope(scope) }.cancel();
+            }
+        });
+    }
+
+    /// Whether any task exists, finished ones that somebody still holds left out.
+    pub(crate) fn has_tasks(&self) -> bool {
+        let mut any = false;
+        self.root.children().for_each(|scope| any |= scope.kind == Kind::Task);
+        any
+    }
+
+    /// Drops the bodies of all tasks without polling them.
+    ///
+    /// Bodies may do anything when dropped, such as ending other tasks, so the list is started
+    /// over after each.
+    pub(crate) fn end_tasks(&self) {
+        loop {
+            let mut next = None;
+            self.root.children().for_each(|scope| {
+                if scope.kind == Kind::Task {
+                    next = Some(std::ptr::from_ref(scope));
+                }
+            });
+            let Some(scope) = next else { return };
+            // SAFETY: attached scopes are alive; nothing is in flight, as the caller has drained.
+            unsafe { Header::end(Header::of_scope(&*scope)) };
+        }
+    }
+
+    /// Gives up every finished task that is still queued, and everything in the inbox.
+    pub(crate) fn discard_queues(&self) {
+        while let Some(task) = self.ready.pop() {
+            // SAFETY: just popped. All tasks are done by now, so nothing is polled.
+            unsafe { Header::run(task, self) };
+        }
+        // SAFETY: as in `take_in`.
+        self.remote.close(|task| unsafe { Header::release(task) });
+        // Scopes and timers in futures that outlive this context are set free.
+        self.root.release();
+        self.timers.clear();
+        self.deferred.take();
+    }
+}

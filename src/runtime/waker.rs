@@ -1,0 +1,122 @@
+//! Wakers: the standard one, good on any thread, and the local one, which costs no atomics.
+//!
+//! # Why this file has `unsafe`
+//! A standard `Waker` is a hand-made vtable over a task's header; see [`VTABLE`].
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::Runtime;
+use super::task::{Header, TaskRef};
+
+/// The vtable of this crate's wakers. The data pointer is a task's [`Header`], of which the waker
+/// holds one counted reference, except for the one lent to a poll ([`lend`]).
+pub(super) static VTABLE: RawWakerVTable =
+    RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
+
+// SAFETY (all four): a waker's data pointer is a header that a counted reference keeps alive, or,
+// for a lent waker, the executor does for as long as the poll lasts.
+
+unsafe fn clone(data: *const ()) -> RawWaker {
+    // SAFETY: see above.
+    unsafe { Header::acquire(data.cast()) };
+    RawWaker::new(data, &VTABLE)
+}
+
+unsafe fn wake(data: *const ()) {
+    // SAFETY: see above; the reference is given up last.
+    unsafe {
+        wake_by_ref(data);
+        drop_waker(data);
+    }
+}
+
+unsafe fn wake_by_ref(data: *const ()) {
+    let header: *const Header = data.cast();
+    // SAFETY: see above. `schedule` is called on the task's own thread only.
+    unsafe {
+        if Runtime::is_current((*header).runtime_id) {
+            (*header).schedule();
+        } else {
+            Header::wake_remotely(header);
+        }
+    }
+}
+
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: see above.
+    unsafe { Header::release(data.cast()) };
+}
+
+/// A waker for the time of one poll; it counts no reference and is not dropped.
+///
+/// # Safety
+/// The header outlives the returned value.
+pub(super) unsafe fn lend(header: *const Header) -> ManuallyDrop<Waker> {
+    // SAFETY: the vtable's functions do what `RawWaker` asks, given a live header.
+    ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.cast(), &VTABLE)) })
+}
+
+/// A waker that stays on its thread: for this crate's own tasks it is a plain reference count.
+pub(crate) enum LocalWaker {
+    None,
+    Task(TaskRef),
+    Foreign(Waker),
+}
+
+impl LocalWaker {
+    /// For a waker that may belong to any task of any executor.
+    pub(crate) fn new(waker: &Waker) -> Self {
+        Runtime::try_with(|runtime| match runtime {
+            Some(runtime) => Self::with_current(runtime, waker),
+            None => LocalWaker::Foreign(waker.clone()),
+        })
+    }
+
+    /// The same, when the running runtime is at hand.
+    #[inline(always)]
+    pub(crate) fn with_current(runtime: &Runtime, waker: &Waker) -> Self {
+        let current = runtime.current_task.get();
+        if ptr::eq(waker.data(), current.cast()) && ptr::eq(waker.vtable(), &VTABLE) {
+            // SAFETY: the current task is alive and belongs to this thread.
+            LocalWaker::Task(unsafe { TaskRef::new(current) })
+        } else {
+            LocalWaker::Foreign(waker.clone())
+        }
+    }
+
+    /// Makes the waker in `slot` one that wakes what `waker` wakes.
+    #[inline(always)]
+    pub(crate) fn update(slot: &Cell<LocalWaker>, waker: &Waker) {
+        let old = slot.replace(LocalWaker::None);
+        let same = match &old {
+            LocalWaker::None => false,
+            LocalWaker::Task(task) => {
+                ptr::eq(waker.data(), task.as_ptr().cast()) && ptr::eq(waker.vtable(), &VTABLE)
+            }
+            LocalWaker::Foreign(foreign) => foreign.will_wake(waker),
+        };
+        slot.set(if same { old } else { LocalWaker::new(waker) });
+    }
+
+    /// Wakes. Runs no foreign code: a foreign waker is woken by the loop, after its batch.
+    #[inline(always)]
+    pub(crate) fn wake(self, runtime: &Runtime) {
+        match self {
+            LocalWaker::None => {}
+            LocalWaker::Task(task) => task.schedule(),
+            LocalWaker::Foreign(waker) => runtime.defer(waker),
+        }
+    }
+
+    /// Wakes at once, from a place where foreign code may run.
+    pub(crate) fn wake_now(self) {
+        match self {
+            LocalWaker::None => {}
+            LocalWaker::Task(task) => task.schedule(),
+            LocalWaker::Foreign(waker) => waker.wake(),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A task's one allocation: the header, and the future or its output.
+//!
+//! # Why this file has `unsafe`
+//! The loop knows tasks by header only; the functions here know what lies behind it.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::ptr;
+use std::task::Context;
+
+use super::join::{JoinError, JoinHandle};
+use crate::runtime::Runtime;
+use crate::runtime::scope::Step;
+use crate::runtime::task::{Header, TaskRef, VTable};
+
+#[repr(C)]
+struct TaskCell<F: Future> {
+    header: Header,
+    /// Owning thread only.
+    body: UnsafeCell<Body<F>>,
+}
+
+enum Body<F: Future> {
+    Future(F),
+    Output(Result<F::Output, JoinError>),
+    Gone,
+}
+
+impl<F: Future> TaskCell<F> {
+    const VTABLE: &'static VTable =
+        &VTable { run: run::<F>, end: end::<F>, take: take::<F>, free: free::<F> };
+}
+
+/// Starts a task whose future may borrow.
+///
+/// # Safety
+/// The task is done before anything that the future borrows ends, and its output is taken or
+/// dropped before anything that borrows ends.
+#[inline(always)]
+pub(crate) unsafe fn spawn_unchecked<F: Future>(
+    runtime: &Runtime,
+    future: F,
+    location: &'static Location<'static>,
+) -> JoinHandle<F::Output> {
+    let cell: *const TaskCell<F> = Box::into_raw(Box::new(TaskCell {
+        header: Header::new(runtime, TaskCell::<F>::VTABLE, location),
+        body: UnsafeCell::new(Body::Future(future)),
+    }));
+    // SAFETY: the header counts one local reference for its handle.
+    let task = unsafe { TaskRef::adopt(cell.cast()) };
+    // SAFETY: the scope is in the cell, which does not move, and leaves the tree in `finish`.
+    unsafe { task.scope.attach(&runtime.root) };
+    task.schedule();
+    runtime.stats.tasks_spawned.add(1);
+    JoinHandle::new(task)
+}
+
+/// The vtable's `run`.
+unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
+    // SAFETY: the loop calls this with a live header of this type, on its thread, not done. It
+    // stays alive until `conclude`, which is the last use.
+    let (task, cell) = unsafe { (&*header, &*header.cast::<TaskCell<F>>()) };
+    // SAFETY: the header outlives the poll.
+    let waker = unsafe { task.lend_waker() };
+    let mut cx = Context::from_waker(&waker);
+    if let Some(panic) = task.panic.take() {
+        // SAFETY: as above.
+        return unsafe { after_panic::<F>(header, panic, &cx) };
+    }
+    if task.is_stillborn() {
+        // SAFETY: as above.
+        return unsafe { conclude::<F>(header, Err(JoinError::cancelled())) };
+    }
+    task.set_started();
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        runtime.poll_in(&task.scope, &mut cx, |cx| {
+            // SAFETY: the body is touched by this thread only, and not again before this poll
+            // ends: a task is never polled from within itself. The future is pinned in the cell.
+            match unsafe { &mut *cell.body.get() } {
+                Body::Future(future) => unsafe { Pin::new_unchecked(future) }.poll(cx),
+                _ => unreachable!("a task that is not done has a future"),
+            }
+        })
+    }));
+    match polled {
+        Ok(Step::Pending) => {}
+        // SAFETY (each): the header is alive and the task is not done.
+        Ok(Step::Done(output)) => unsafe { conclude::<F>(header, Ok(output)) },
+        Ok(Step::Ended) => unsafe { conclude::<F>(header, Err(JoinError::cancelled())) },
+        Err(panic) => {
+            task.scope.cancel();
+            unsafe { after_panic::<F>(header, panic, &cx) }
+        }
+    }
+}
+
+/// The body has panicked. It is never polled again, but may own operations in flight: it is
+/// dropped when they have ended.
+#[cold]
+unsafe fn after_panic<F: Future>(
+    header: *const Header,
+    panic: Box<dyn Any + Send>,
+    cx: &Context<'_>,
+) {
+    // SAFETY: as in `run`.
+    let task = unsafe { &*header };
+    if task.scope.is_drained() {
+        // SAFETY: as in `run`.
+        unsafe { conclude::<F>(header, Err(JoinError::panicked(panic))) };
+    } else {
+        task.panic.set(Some(panic));
+        task.scope.wait(cx);
+    }
+}
+
+/// The vtable's `end`.
+unsafe fn end<F: Future>(header: *const Header) {
+    // SAFETY: the loop calls this with a live header of this type, on its thread, not done.
+    unsafe {
+        let result = match (*header).panic.take() {
+            Some(panic) => JoinError::panicked(panic),
+            None => JoinError::cancelled(),
+        };
+        conclude::<F>(header, Err(result));
+    }
+}
+
+/// Drops the future, keeps the output for whoever may ask, and marks the task done.
+unsafe fn conclude<F: Future>(header: *const Header, result: Result<F::Output, JoinError>) {
+    // SAFETY: as in `run`.
+    let task = unsafe { &*header };
+    let body = unsafe { &*header.cast::<TaskCell<F>>() }.body.get();
+    // SAFETY: the future is dropped in place, as pinning asks, and overwritten even if its
+    // destructor panics; nobody else looks at the body of a task that is not done.
+    let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(body) }));
+    unsafe { ptr::write(body, Body::Gone) };
+    let result = match dropped {
+        Ok(()) => result,
+        Err(panic) => Err(JoinError::panicked(panic)),
+    };
+    if task.is_joinable() {
+        // SAFETY: as above.
+        unsafe { *body = Body::Output(result) };
+    } else {
+        // Nobody will ask; a panic of the output's destructor has no one to go to either.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(result)));
+    }
+    // SAFETY: the future is gone.
+    unsafe { Header::finish(header) };
+}
+
+/// The vtable's `take`.
+unsafe fn take<F: Future>(header: *const Header, place: *mut ()) {
+    // SAFETY: the handle calls this once, on the task's thread, with the task done; `place` is
+    // null or fits this type's output.
+    unsafe {
+        let body = (*header.cast::<TaskCell<F>>()).body.get();
+        let Body::Output(output) = ptr::replace(body, Body::Gone) else {
+            unreachable!("a joinable task that is done has an output");
+        };
+        if !place.is_null() {
+            place.cast::<Result<F::Output, JoinError>>().write(output);
+        }
+    }
+}
+
+/// The vtable's `free`.
+unsafe fn free<F: Future>(header: *const Header) {
+    // SAFETY: made by `Box` in `spawn_unchecked`, and this was the last reference. The body is
+    // gone, so nothing that belongs to another thread is dropped here.
+    unsafe {
+        let cell = header.cast::<TaskCell<F>>().cast_mut();
+        debug_assert!(matches!((*cell).body.get_mut(), Body::Gone));
+        drop(Box::from_raw(cell));
+    }
+}

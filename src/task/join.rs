@@ -1,0 +1,192 @@
+//! Waiting for a task, or ending it.
+//!
+//! # Why this file has `unsafe`
+//! A handle takes its task's output through the task's vtable.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::ptr;
+use std::task::{Context, Poll};
+
+use crate::runtime::task::TaskRef;
+use crate::runtime::waker::LocalWaker;
+
+/// A task's handle: await it for the output, [`cancel`](Self::cancel) it, or drop it to let the
+/// task run on by itself.
+///
+/// # Examples
+/// ```
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let task = corio::spawn(async { 6 * 7 });
+/// assert_eq!(task.await.unwrap(), 42);
+///
+/// let failing = corio::spawn(async { panic!("oh") });
+/// assert!(failing.await.unwrap_err().is_panic());
+/// # });
+/// # Ok::<(), corio::SetupError>(())
+/// ```
+pub struct JoinHandle<T> {
+    task: TaskRef,
+    taken: bool,
+    _output: PhantomData<T>,
+}
+
+// The output is not pinned in the handle.
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    pub(super) fn new(task: TaskRef) -> Self {
+        JoinHandle { task, taken: false, _output: PhantomData }
+    }
+
+    /// Whether the task has ended.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_done()
+    }
+
+    /// Asks the task to end: every operation it has in flight is cancelled, and operations it
+    /// starts from now on fail with `ECANCELED`.
+    ///
+    /// The task is polled until nothing of it is in flight, so that it sees what became of its
+    /// operations; if it is still not done then, it is dropped. Await the handle to wait for that:
+    /// it gives the output if the task ended by itself, else a cancelled [`JoinError`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.run_until_done(async {
+    /// let task = corio::spawn(corio::sleep(Duration::from_secs(3600)));
+    /// task.cancel();
+    /// assert!(task.await.unwrap_err().is_cancelled());
+    /// # });
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    pub fn cancel(&self) {
+        self.task.cancel();
+    }
+
+    /// The output, if the task has ended and nobody took it.
+    pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
+        if self.taken || !self.task.is_done() {
+            return None;
+        }
+        self.taken = true;
+        let mut place = MaybeUninit::<Result<T, JoinError>>::uninit();
+        // SAFETY: the task is done, and joinable as its handle exists; `taken` makes this the only
+        // call. The handle was made with the output's type, so it fits the place, which is filled.
+        unsafe {
+            (self.task.vtable().take)(self.task.as_ptr(), place.as_mut_ptr().cast());
+            Some(place.assume_init())
+        }
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.taken, "a JoinHandle was polled after it gave its output");
+        match self.take() {
+            Some(output) => Poll::Ready(output),
+            None => {
+                LocalWaker::update(&self.task.joiner, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if self.task.is_done() {
+            if !self.taken {
+                // SAFETY: as in `take`; null asks for the output to be dropped.
+                unsafe { (self.task.vtable().take)(self.task.as_ptr(), ptr::null_mut()) };
+            }
+        } else {
+            self.task.detach();
+            // Whoever polled this handle has no more interest, and need not be kept alive by it.
+            self.task.joiner.set(LocalWaker::None);
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("spawned_at", &format_args!("{}", self.task.scope.location))
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// Why a task has no output.
+///
+/// # Examples
+/// See [`JoinHandle`].
+pub struct JoinError(Cause);
+
+enum Cause {
+    Cancelled,
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl JoinError {
+    pub(crate) fn cancelled() -> Self {
+        JoinError(Cause::Cancelled)
+    }
+
+    pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Self {
+        JoinError(Cause::Panicked(panic))
+    }
+
+    /// The task was cancelled, or its context ended.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0, Cause::Cancelled)
+    }
+
+    /// The task panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0, Cause::Panicked(_))
+    }
+
+    /// Goes on with the task's panic in the calling task.
+    ///
+    /// # Panics
+    /// Always: with the task's own panic, or, if it was cancelled, with a message that says so.
+    pub fn resume_panic(self) -> ! {
+        match self.0 {
+            Cause::Panicked(panic) => resume_unwind(panic),
+            Cause::Cancelled => panic!("the task was cancelled before it had an output"),
+        }
+    }
+
+    fn message(&self) -> Option<&str> {
+        let Cause::Panicked(panic) = &self.0 else { return None };
+        let text = panic.downcast_ref::<&'static str>().copied();
+        Some(text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("?"))
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.message() {
+            Some(message) => write!(f, "the task panicked: {message}"),
+            None => f.write_str("the task was cancelled"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl std::error::Error for JoinError {}

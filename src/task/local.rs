@@ -1,0 +1,157 @@
+//! Values that belong to a task, reachable without being passed along.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::thread::LocalKey as ThreadKey;
+
+use pin_project_lite::pin_project;
+
+/// Declares values that each task (or part of one) has its own of.
+///
+/// # Examples
+/// ```
+/// corio::task_local! {
+///     /// The request being served.
+///     pub static REQUEST_ID: u64;
+/// }
+///
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// REQUEST_ID
+///     .scope(7, async {
+///         corio::yield_now().await;
+///         assert_eq!(REQUEST_ID.get(), 7);
+///         // A spawned task starts without the value, unless it is given it.
+///         let child = corio::spawn(REQUEST_ID.inherit(async { REQUEST_ID.get() }));
+///         assert_eq!(child.await.unwrap(), 7);
+///     })
+///     .await;
+/// assert!(REQUEST_ID.try_with(|id| *id).is_none());
+/// # });
+/// # Ok::<(), corio::SetupError>(())
+/// ```
+#[macro_export]
+macro_rules! task_local {
+    ($($(#[$attr:meta])* $vis:vis static $name:ident: $ty:ty);+ $(;)?) => {$(
+        $(#[$attr])*
+        $vis static $name: $crate::task::LocalKey<$ty> = {
+            ::std::thread_local! {
+                static SLOT: ::std::cell::RefCell<::std::option::Option<$ty>> =
+                    const { ::std::cell::RefCell::new(::std::option::Option::None) };
+            }
+            $crate::task::LocalKey::__new(&SLOT)
+        };
+    )+};
+}
+
+/// A value that each task has its own of; made by [`task_local!`](crate::task_local).
+///
+/// While a future that was given a value is polled, the value is in a thread-local; between polls
+/// it is in the future. So it survives awaits, and no other task sees it.
+///
+/// # Examples
+/// See [`task_local!`](crate::task_local).
+pub struct LocalKey<T: 'static> {
+    slot: &'static ThreadKey<RefCell<Option<T>>>,
+}
+
+impl<T: 'static> LocalKey<T> {
+    #[doc(hidden)]
+    pub const fn __new(slot: &'static ThreadKey<RefCell<Option<T>>>) -> Self {
+        LocalKey { slot }
+    }
+
+    /// Runs `future` with `value`. Values nest: the inner one hides the outer one.
+    pub fn scope<F: Future>(&'static self, value: T, future: F) -> TaskLocalFuture<T, F> {
+        TaskLocalFuture { future, value: Some(value), key: self }
+    }
+
+    /// Calls `f` with the current value.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        match self.try_with(f) {
+            Some(result) => result,
+            None => panic!(
+                "this task-local has no value here: run this code within `LocalKey::scope`, or \
+                 spawn it with `LocalKey::inherit`"
+            ),
+        }
+    }
+
+    /// Calls `f` with the current value, if there is one.
+    pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        self.slot.with_borrow(|value| value.as_ref().map(f))
+    }
+
+    /// The current value.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn get(&'static self) -> T
+    where
+        T: Clone,
+    {
+        self.with(T::clone)
+    }
+
+    /// Gives `future`, about to be spawned, the current value.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn inherit<F: Future>(&'static self, future: F) -> TaskLocalFuture<T, F>
+    where
+        T: Clone,
+    {
+        self.scope(self.get(), future)
+    }
+}
+
+impl<T> fmt::Debug for LocalKey<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LocalKey")
+    }
+}
+
+pin_project! {
+    /// A future with a task-local value; made by [`LocalKey::scope`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct TaskLocalFuture<T: 'static, F> {
+        #[pin]
+        future: F,
+        value: Option<T>,
+        key: &'static LocalKey<T>,
+    }
+}
+
+impl<T, F: Future> Future for TaskLocalFuture<T, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        /// Puts the values back even if the poll panics.
+        struct Swapped<'a, T: 'static>(&'static LocalKey<T>, &'a mut Option<T>);
+
+        impl<'a, T> Swapped<'a, T> {
+            fn new(key: &'static LocalKey<T>, value: &'a mut Option<T>) -> Self {
+                key.slot.with_borrow_mut(|slot| std::mem::swap(slot, value));
+                Swapped(key, value)
+            }
+        }
+
+        impl<T> Drop for Swapped<'_, T> {
+            fn drop(&mut self) {
+                self.0.slot.with_borrow_mut(|slot| std::mem::swap(slot, self.1));
+            }
+        }
+
+        let this = self.project();
+        let _swapped = Swapped::new(this.key, this.value);
+        this.future.poll(cx)
+    }
+}
