@@ -54,6 +54,12 @@ pub(crate) trait Notify: Send + Sync {
     fn notify(&self);
 }
 
+/// Takes delivered tokens. (A trait and not a closure so that it can be inlined for sure.)
+pub(crate) trait Sink {
+    /// The operation has ended: its record and memory are its owner's again.
+    fn deliver(&mut self, op: Token);
+}
+
 /// See the module's page.
 pub(crate) trait Driver {
     /// Starts an operation.
@@ -73,7 +79,7 @@ pub(crate) trait Driver {
     fn close(&mut self, fd: OwnedFd);
 
     /// One turn: submit, wait, deliver. See the contract.
-    fn turn(&mut self, wait: Wait, deliver: impl FnMut(Token)) -> io::Result<()>;
+    fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()>;
 
     /// How many closes are still under way.
     fn closing(&self) -> usize;

@@ -18,13 +18,15 @@
 //! # Why this file has `unsafe`
 //! It follows pointers between records, scopes and the runtime.
 
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
 use std::panic::Location;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::task::Waker;
+use std::time::Duration;
 
 use super::list::{Link, Linked, unlink};
-use super::scope::Scope;
+use super::scope::{Kind, Scope};
 use super::waker::LocalWaker;
 use super::{DropPolicy, Runtime, report};
 use crate::driver::{Driver, Notes, OpCode, Operation, Request, Token, Wait};
@@ -41,22 +43,30 @@ pub(crate) enum State {
 #[repr(C)]
 pub(crate) struct Inflight {
     operation: Operation,
-    link: Link<Inflight>,
-    scope: Cell<*const Scope>,
-    runtime: Cell<*const Runtime>,
-    waker: Cell<LocalWaker>,
-    started: Cell<u64>,
+    /// Initialised exactly while the state is `Pending`.
+    flight: UnsafeCell<MaybeUninit<Flight>>,
     pub(crate) location: &'static Location<'static>,
-    fd: Cell<i32>,
-    len: Cell<u32>,
     state: Cell<State>,
     cancelled: Cell<bool>,
     pub(crate) code: OpCode,
 }
 
+/// What there is to know about an operation only while it is in flight.
+struct Flight {
+    link: Link<Inflight>,
+    scope: Cell<*const Scope>,
+    runtime: *const Runtime,
+    waker: Cell<LocalWaker>,
+    /// By the runtime's coarse clock, in nanoseconds.
+    started: u64,
+    fd: i32,
+    len: u32,
+}
+
 impl Linked for Inflight {
+    #[inline(always)]
     fn link(&self) -> &Link<Inflight> {
-        &self.link
+        &self.flight().link
     }
 }
 
@@ -69,18 +79,26 @@ impl Inflight {
     ) -> Self {
         Inflight {
             operation: Operation::new(request),
-            link: Link::new(),
-            scope: Cell::new(ptr::null()),
-            runtime: Cell::new(ptr::null()),
-            waker: Cell::new(LocalWaker::None),
-            started: Cell::new(0),
+            flight: UnsafeCell::new(MaybeUninit::uninit()),
             location,
-            fd: Cell::new(-1),
-            len: Cell::new(0),
             state: Cell::new(State::Idle),
             cancelled: Cell::new(false),
             code,
         }
+    }
+
+    /// The record of the flight, which the caller knows to be under way.
+    #[inline(always)]
+    fn flight(&self) -> &Flight {
+        debug_assert_eq!(self.state(), State::Pending, "no flight is under way");
+        // SAFETY: pending, so `submit` has initialised it; all its changes go through cells.
+        unsafe { (*self.flight.get()).assume_init_ref() }
+    }
+
+    #[inline(always)]
+    fn runtime(&self) -> &Runtime {
+        // SAFETY: a runtime is not given up while an operation of it is pending.
+        unsafe { &*self.flight().runtime }
     }
 
     #[inline(always)]
@@ -108,7 +126,7 @@ impl Inflight {
         NonNull::from(self).cast()
     }
 
-    /// Submits. `Some`: it ended at once, or may not start; the state is unchanged.
+    /// Submits. `Some`: it ended at once; the state is unchanged.
     ///
     /// # Safety
     /// The record is `Idle` and pinned, with all memory the request names, until it is `Done`.
@@ -120,22 +138,26 @@ impl Inflight {
         request: Request,
     ) -> Option<i32> {
         let (fd, len) = request.summary();
-        self.operation.notes.set(Notes::NEW);
-        self.fd.set(fd);
-        self.len.set(len);
-        self.started.set(runtime.clock.get());
-        self.runtime.set(runtime);
-        let scope = runtime.current_scope.get();
-        self.scope.set(scope);
         runtime.stats.submitted[self.code as usize].add(1);
+        self.operation.notes.set(Notes::NEW);
         // SAFETY: the caller keeps the record and its memory in place until delivery.
-        if let Some(result) =
-            runtime.driver(|driver| unsafe { driver.submit(self.token(), request) })
-        {
+        let ended = runtime.driver(|driver| unsafe { driver.submit(self.token(), request) });
+        if let Some(result) = ended {
             self.count_end(runtime, result);
             return Some(result);
         }
-        self.waker.set(LocalWaker::with_current(runtime, waker));
+        let scope = runtime.current_scope.get();
+        let flight = Flight {
+            link: Link::new(),
+            scope: Cell::new(scope),
+            runtime,
+            waker: Cell::new(LocalWaker::with_current(runtime, waker)),
+            started: runtime.clock.get(),
+            fd,
+            len,
+        };
+        // SAFETY: the state is `Idle`, so nobody refers to the place.
+        unsafe { (*self.flight.get()).write(flight) };
         self.state.set(State::Pending);
         runtime.in_flight.set(runtime.in_flight.get() + 1);
         // SAFETY: the current scope is pinned and alive while it is current; the record stays in
@@ -154,16 +176,18 @@ impl Inflight {
         // stays in place until it is `Done`.
         let this = unsafe { token.cast::<Inflight>().as_ref() };
         debug_assert_eq!(this.state(), State::Pending, "delivered twice, or never submitted");
+        let flight = this.flight();
         unlink(this);
+        let waker = flight.waker.replace(LocalWaker::None);
+        // SAFETY: a scope hands its operations on before it goes.
+        let scope = unsafe { &*flight.scope.get() };
         this.state.set(State::Done);
         runtime.in_flight.set(runtime.in_flight.get() - 1);
         this.count_end(runtime, this.result());
-        // SAFETY: a scope hands its operations on before it goes.
-        let scope = unsafe { &*this.scope.get() };
         if scope.is_cancelled() {
             scope.announce(runtime);
         }
-        this.waker.replace(LocalWaker::None).wake(runtime);
+        waker.wake(runtime);
     }
 
     #[inline(always)]
@@ -177,25 +201,22 @@ impl Inflight {
     /// Has `waker` woken at the end, instead of whoever it was before.
     #[inline(always)]
     pub(crate) fn set_waker(&self, waker: &Waker) {
-        LocalWaker::update(&self.waker, waker);
+        LocalWaker::update(&self.flight().waker, waker);
     }
 
     /// Asks for an early end.
     pub(crate) fn cancel(&self) {
         if self.state() == State::Pending {
-            // SAFETY: a runtime is not given up while an operation of it is pending.
-            let runtime = unsafe { &*self.runtime.get() };
             self.cancelled.set(true);
             // SAFETY: pending means submitted and not delivered.
-            runtime.driver(|driver| unsafe { driver.cancel(self.token()) });
+            self.runtime().driver(|driver| unsafe { driver.cancel(self.token()) });
         }
     }
 
     /// The scope this was linked into goes; `heir` (or else the context's root) takes over.
     pub(super) fn rehome(&self, heir: Option<&Scope>) {
-        // SAFETY: as in `cancel`.
-        let scope = heir.unwrap_or_else(|| unsafe { &(*self.runtime.get()).root });
-        self.scope.set(scope);
+        let scope = heir.unwrap_or(&self.runtime().root);
+        self.flight().scope.set(scope);
         // SAFETY: the caller has just unlinked the record, which is pinned as it is in flight.
         unsafe { scope.enlist(self) };
     }
@@ -204,8 +225,7 @@ impl Inflight {
     /// rule. On return the operation is `Done`.
     #[cold]
     pub(crate) fn abandon(&self) {
-        // SAFETY: as in `cancel`.
-        let runtime = unsafe { &*self.runtime.get() };
+        let runtime = self.runtime();
         // A panic is already on its way to whoever is to hear of it; an abort would hide it.
         if runtime.drop_policy == DropPolicy::Abort && !std::thread::panicking() {
             report::abort(runtime, self);
@@ -219,25 +239,24 @@ impl Inflight {
     }
 
     pub(super) fn describe(&self, runtime: &Runtime) -> report::Pending {
+        let flight = self.flight();
         let mut task = None;
         // SAFETY: a scope hands its operations on before it goes, parents likewise.
-        let mut scope = unsafe { self.scope.get().as_ref() };
+        let mut scope = unsafe { flight.scope.get().as_ref() };
         let mut within = Vec::new();
         while let Some(this) = scope {
             if let Some(name) = report::enclosing(this.kind) {
                 within.push((name, this.location));
-            } else if this.kind == super::scope::Kind::Task {
+            } else if this.kind == Kind::Task {
                 task = Some(this.location);
             }
             scope = this.parent();
         }
         report::Pending {
             code: self.code,
-            fd: self.fd.get(),
-            len: self.len.get(),
-            age: runtime
-                .coarse_now()
-                .saturating_sub(std::time::Duration::from_nanos(self.started.get())),
+            fd: flight.fd,
+            len: flight.len,
+            age: runtime.coarse_now().saturating_sub(Duration::from_nanos(flight.started)),
             location: self.location,
             task,
             within,

@@ -40,6 +40,8 @@ const DONE: u8 = 2;
 const STARTED: u8 = 4;
 /// The output has somebody who may ask for it.
 const JOINABLE: u8 = 8;
+/// The body has panicked; see [`Header::panic`].
+const PANICKED: u8 = 16;
 
 /// The part of a task's cell that does not depend on its body.
 #[repr(C)]
@@ -50,7 +52,7 @@ pub(crate) struct Header {
     next: Cell<*const Header>,
     pub(crate) joiner: Cell<LocalWaker>,
     /// What a panic of the body left, until the body can be dropped.
-    pub(crate) panic: Cell<Option<Box<dyn Any + Send>>>,
+    panic: Cell<Option<Box<dyn Any + Send>>>,
     pub(crate) scope: Scope,
     /// Valid while the task is not done.
     runtime: *const Runtime,
@@ -144,13 +146,29 @@ impl Header {
         }
     }
 
-    /// Whether the body need not be polled: it is cancelled and has never run.
-    pub(crate) fn is_stillborn(&self) -> bool {
-        self.scope.is_cancelled() && !self.has(STARTED)
+    /// Whether the body is to be polled in the ordinary way: it has not panicked, and was not
+    /// cancelled before it ever ran.
+    #[inline(always)]
+    pub(crate) fn start_poll(&self) -> bool {
+        let flags = self.flags.get();
+        if flags & (STARTED | PANICKED) != STARTED {
+            if flags & PANICKED != 0 || self.scope.is_cancelled() {
+                return false;
+            }
+            self.flags.set(flags | STARTED);
+        }
+        true
     }
 
-    pub(crate) fn set_started(&self) {
-        self.add(STARTED);
+    /// Keeps what a panic of the body left.
+    pub(crate) fn set_panic(&self, panic: Box<dyn Any + Send>) {
+        self.add(PANICKED);
+        self.panic.set(Some(panic));
+    }
+
+    /// What a panic of the body left, once.
+    pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
+        self.panic.take()
     }
 
     /// The body is gone; whoever joins is woken. Gives up the reference for being alive, so the
@@ -325,17 +343,11 @@ impl Drop for TaskRef {
 pub(crate) struct ReadyQueue {
     head: Cell<*const Header>,
     tail: Cell<*const Header>,
-    len: Cell<usize>,
 }
 
 impl ReadyQueue {
     pub(super) const fn new() -> Self {
-        ReadyQueue { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()), len: Cell::new(0) }
-    }
-
-    #[inline(always)]
-    pub(super) fn len(&self) -> usize {
-        self.len.get()
+        ReadyQueue { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()) }
     }
 
     #[inline(always)]
@@ -356,7 +368,6 @@ impl ReadyQueue {
                 Some(last) => last.next.set(task),
             }
         }
-        self.len.set(self.len.get() + 1);
     }
 
     #[inline(always)]
@@ -368,7 +379,6 @@ impl ReadyQueue {
         if next.is_null() {
             self.tail.set(ptr::null());
         }
-        self.len.set(self.len.get() - 1);
         Some(task)
     }
 }

@@ -13,14 +13,26 @@ use super::inflight::Inflight;
 use super::scope::Kind;
 use super::stats::Stats;
 use super::task::Header;
-use crate::driver::{Driver, Wait};
+use crate::driver::{Driver, Sink, Token, Wait};
+
+/// Where a runtime's driver delivers.
+struct Reaper<'a>(&'a Runtime);
+
+impl Sink for Reaper<'_> {
+    #[inline(always)]
+    fn deliver(&mut self, op: Token) {
+        // SAFETY: called by this runtime's driver alone, within `reap`.
+        unsafe { Inflight::deliver(op, self.0) };
+    }
+}
 
 impl Runtime {
-    /// Polls the tasks that are ready now, each once, within the budget.
+    /// Polls tasks that are ready, and those that become so meanwhile, within the budget.
     pub(crate) fn run_ready(&self) {
-        let polls = self.ready.len().min(self.budget);
-        for _ in 0..polls {
+        let mut polls = 0;
+        while polls < self.budget {
             let Some(task) = self.ready.pop() else { break };
+            polls += 1;
             self.current_task.set(task);
             // SAFETY: just popped; this is the runtime's thread.
             unsafe { Header::run(task, self) };
@@ -48,9 +60,7 @@ impl Runtime {
 
     /// The part of a turn that lies in the kernel: no task is polled and no foreign code runs.
     pub(crate) fn reap(&self, wait: Wait) -> io::Result<()> {
-        // SAFETY: the driver has just delivered the token.
-        let reaped = self
-            .driver(|driver| driver.turn(wait, |token| unsafe { Inflight::deliver(token, self) }));
+        let reaped = self.driver(|driver| driver.turn(wait, &mut Reaper(self)));
         self.tick_clock();
         reaped
     }

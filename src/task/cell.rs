@@ -3,7 +3,6 @@
 //! # Why this file has `unsafe`
 //! The loop knows tasks by header only; the functions here know what lies behind it.
 
-use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -65,15 +64,10 @@ unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
     // SAFETY: the header outlives the poll.
     let waker = unsafe { task.lend_waker() };
     let mut cx = Context::from_waker(&waker);
-    if let Some(panic) = task.panic.take() {
+    if !task.start_poll() {
         // SAFETY: as above.
-        return unsafe { after_panic::<F>(header, panic, &cx) };
+        return unsafe { do_not_poll::<F>(header, &cx) };
     }
-    if task.is_stillborn() {
-        // SAFETY: as above.
-        return unsafe { conclude::<F>(header, Err(JoinError::cancelled())) };
-    }
-    task.set_started();
     let polled = catch_unwind(AssertUnwindSafe(|| {
         runtime.poll_in(&task.scope, &mut cx, |cx| {
             // SAFETY: the body is touched by this thread only, and not again before this poll
@@ -90,28 +84,24 @@ unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
         Ok(Step::Done(output)) => unsafe { conclude::<F>(header, Ok(output)) },
         Ok(Step::Ended) => unsafe { conclude::<F>(header, Err(JoinError::cancelled())) },
         Err(panic) => {
+            task.set_panic(panic);
             task.scope.cancel();
-            unsafe { after_panic::<F>(header, panic, &cx) }
+            unsafe { do_not_poll::<F>(header, &cx) }
         }
     }
 }
 
-/// The body has panicked. It is never polled again, but may own operations in flight: it is
-/// dropped when they have ended.
+/// The body is not to be polled: it was cancelled before it ran, or has panicked. In the latter
+/// case it may own operations in flight: it is dropped when they have ended.
 #[cold]
-unsafe fn after_panic<F: Future>(
-    header: *const Header,
-    panic: Box<dyn Any + Send>,
-    cx: &Context<'_>,
-) {
+unsafe fn do_not_poll<F: Future>(header: *const Header, cx: &Context<'_>) {
     // SAFETY: as in `run`.
-    let task = unsafe { &*header };
-    if task.scope.is_drained() {
-        // SAFETY: as in `run`.
-        unsafe { conclude::<F>(header, Err(JoinError::panicked(panic))) };
-    } else {
-        task.panic.set(Some(panic));
-        task.scope.wait(cx);
+    unsafe {
+        if (*header).scope.is_drained() {
+            end::<F>(header);
+        } else {
+            (*header).scope.wait(cx);
+        }
     }
 }
 
@@ -119,11 +109,11 @@ unsafe fn after_panic<F: Future>(
 unsafe fn end<F: Future>(header: *const Header) {
     // SAFETY: the loop calls this with a live header of this type, on its thread, not done.
     unsafe {
-        let result = match (*header).panic.take() {
+        let error = match (*header).take_panic() {
             Some(panic) => JoinError::panicked(panic),
             None => JoinError::cancelled(),
         };
-        conclude::<F>(header, Err(result));
+        conclude::<F>(header, Err(error));
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Submitter, cqueue, opcode, squeue, types};
 
-use super::{Driver, Notes, Notify, Operation, Request, Token, Wait};
+use super::{Driver, Notes, Notify, Operation, Request, Sink, Token, Wait};
 use notify::EventFd;
 pub use setup::SetupError;
 pub(crate) use setup::{Features, Settings};
@@ -223,15 +223,14 @@ impl Uring {
         // SAFETY: the address came from `submit`, and by the contract the record stays in place
         // until its token is delivered, which has not happened: `awaited` was not zero.
         let (token, op) = unsafe { record(data) };
-        let mut notes = op.notes.get();
+        let notes = op.notes.get();
         debug_assert!(notes.awaited > 0, "a completion for an operation that has ended");
         if entry.result() == -libc::EAGAIN && self.wants_retry(token, op) {
             return None;
         }
         op.result.set(entry.result());
-        notes.awaited -= 1;
-        op.notes.set(notes);
-        (notes.awaited == 0).then_some(token)
+        op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
+        (notes.awaited == 1).then_some(token)
     }
 
     /// An operation on an fd in non-blocking mode waits for readiness here, as it would have in
@@ -341,9 +340,19 @@ impl Uring {
         None
     }
 
+    /// Delivers what was taken off a full completion queue before this turn.
+    #[cold]
+    fn deliver_early(&mut self, sink: &mut impl Sink) {
+        for entry in std::mem::take(&mut self.early) {
+            if let Some(token) = self.settle(&entry) {
+                sink.deliver(token);
+            }
+        }
+    }
+
     /// Tries operations again whose target has become ready; delivers those that end at once.
     #[cold]
-    fn try_again(&mut self, deliver: &mut impl FnMut(Token)) {
+    fn try_again(&mut self, sink: &mut impl Sink) {
         while let Some(token) = self.again.pop() {
             // SAFETY: the operation is not delivered yet, and nothing uses its memory: its last
             // completion has just been settled.
@@ -354,7 +363,7 @@ impl Uring {
             if let Some(result) = self.start(token, request) {
                 op.result.set(result);
                 op.notes.set(Notes { awaited: 0, ..op.notes.get() });
-                deliver(token);
+                sink.deliver(token);
             }
         }
     }
@@ -380,7 +389,7 @@ impl Driver for Uring {
         self.push(opcode::Close::new(fd).build().user_data(CLOSE));
     }
 
-    fn turn(&mut self, wait: Wait, mut deliver: impl FnMut(Token)) -> io::Result<()> {
+    fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
         if !self.backlog.is_empty() {
             self.refill();
         }
@@ -400,24 +409,20 @@ impl Driver for Uring {
         // Completions that are there are delivered even if entering failed.
         self.reaping = true;
         if !self.early.is_empty() {
-            for entry in std::mem::take(&mut self.early) {
-                if let Some(token) = self.settle(&entry) {
-                    deliver(token);
-                }
-            }
+            self.deliver_early(sink);
         }
         // SAFETY: the ring outlives this function, and `reaping` keeps everybody else from making
         // a second handle to its completion queue.
         let mut cq = unsafe { self.ring.as_ref().completion_shared() };
         while let Some(entry) = cq.next() {
             if let Some(token) = self.settle(&entry) {
-                deliver(token);
+                sink.deliver(token);
             }
         }
         drop(cq);
         self.reaping = false;
         if !self.again.is_empty() {
-            self.try_again(&mut deliver);
+            self.try_again(sink);
         }
         entered
     }
