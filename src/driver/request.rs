@@ -9,12 +9,8 @@ pub(crate) struct Target {
     pub(crate) fd: RawFd,
     /// The slot in the table of registered files, or -1.
     pub(crate) slot: i32,
-}
-
-impl Target {
-    pub(crate) const fn fd(fd: RawFd) -> Self {
-        Target { fd, slot: -1 }
-    }
+    /// Known to be in non-blocking mode (`O_NONBLOCK`).
+    pub(crate) nonblocking: bool,
 }
 
 /// What is wanted. Each variant is the system call of the same name.

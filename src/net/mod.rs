@@ -3,6 +3,9 @@
 //! Reading and writing take `&self`, so one task can receive while another sends. A handle is
 //! `Send` while nothing is in flight on it: an accepted connection can move to another thread's
 //! context. Dropping a handle closes its socket, without waiting.
+//!
+//! Sockets in handles are in non-blocking mode (`O_NONBLOCK`), as a handle's fd shows when it is
+//! given away. Operations wait all the same.
 
 mod socket;
 mod tcp;
@@ -54,9 +57,9 @@ macro_rules! socket_handle {
         }
 
         impl From<std::os::fd::OwnedFd> for $name {
-            /// Takes over a socket of this kind.
+            /// Takes over a socket of this kind, and puts it into non-blocking mode.
             fn from(fd: std::os::fd::OwnedFd) -> Self {
-                $name(crate::op::Descriptor::new(fd))
+                $name(crate::op::Descriptor::socket(fd))
             }
         }
 

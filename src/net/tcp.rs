@@ -68,7 +68,7 @@ impl TcpListener {
         }
         socket.bind(address)?;
         socket.listen(BACKLOG)?;
-        Ok(TcpListener(Descriptor::new(socket.into())))
+        Ok(TcpListener(Descriptor::socket(socket.into())))
     }
 
     /// Takes the next connection.
@@ -85,7 +85,7 @@ impl TcpListener {
         let accept = self.accept_op();
         async move {
             let (fd, peer) = accept.await?;
-            Ok((TcpStream::from(fd), peer))
+            Ok((TcpStream(Descriptor::nonblocking_socket(fd)), peer))
         }
     }
 
@@ -98,10 +98,7 @@ impl TcpListener {
 }
 
 impl From<std::net::TcpListener> for TcpListener {
-    /// Takes over a listener, put into blocking mode as operations want it.
     fn from(listener: std::net::TcpListener) -> Self {
-        // If this fails, operations wait for readiness by themselves, only slower.
-        let _ = listener.set_nonblocking(false);
         OwnedFd::from(listener).into()
     }
 }
@@ -126,7 +123,7 @@ impl TcpStream {
         let domain = address.as_sock_addr().domain();
         let socket = Raw::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
-        let stream = TcpStream(Descriptor::new(socket.into()));
+        let stream = TcpStream(Descriptor::socket(socket.into()));
         AsyncConnect::new(&stream, address).await?;
         Ok(stream)
     }
@@ -141,10 +138,7 @@ impl TcpStream {
 }
 
 impl From<std::net::TcpStream> for TcpStream {
-    /// Takes over a connection, put into blocking mode as operations want it.
     fn from(stream: std::net::TcpStream) -> Self {
-        // As for listeners.
-        let _ = stream.set_nonblocking(false);
         OwnedFd::from(stream).into()
     }
 }

@@ -55,10 +55,7 @@ impl UnixStream {
 }
 
 impl From<std::os::unix::net::UnixStream> for UnixStream {
-    /// Takes over a connection, put into blocking mode as operations want it.
     fn from(stream: std::os::unix::net::UnixStream) -> Self {
-        // If this fails, operations wait for readiness by themselves, only slower.
-        let _ = stream.set_nonblocking(false);
         OwnedFd::from(stream).into()
     }
 }

@@ -142,7 +142,8 @@ impl<'a, B: IoBuf> Op<Send<'a, B>> {
 /// Takes a connection off a listener.
 /// [`accept4(2)`](https://man7.org/linux/man-pages/man2/accept.2.html).
 ///
-/// Gives the connection's fd, close-on-exec and in blocking mode, and the peer's address. If the
+/// Gives the connection's fd, close-on-exec and in non-blocking mode (`O_NONBLOCK`; operations here
+/// wait all the same), and the peer's address. If the
 /// future is dropped with a connection in it, that is closed.
 ///
 /// # Examples

@@ -13,6 +13,8 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
+use socket2::SockRef;
+
 use super::fixed::FixedFile;
 use crate::driver::{Driver, Target};
 use crate::runtime::Runtime;
@@ -23,11 +25,24 @@ pub(crate) struct Descriptor {
     /// `None` only while being dropped.
     fd: Option<OwnedFd>,
     holds: Cell<u32>,
+    nonblocking: bool,
 }
 
 impl Descriptor {
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Descriptor { fd: Some(fd), holds: Cell::new(0) }
+        Descriptor { fd: Some(fd), holds: Cell::new(0), nonblocking: false }
+    }
+
+    /// For a socket, which is put into non-blocking mode.
+    pub(crate) fn socket(fd: OwnedFd) -> Self {
+        let nonblocking = SockRef::from(&fd).set_nonblocking(true).is_ok();
+        Descriptor { fd: Some(fd), holds: Cell::new(0), nonblocking }
+    }
+
+    /// For a socket that was made in non-blocking mode.
+    #[inline(always)]
+    pub(crate) fn nonblocking_socket(fd: OwnedFd) -> Self {
+        Descriptor { fd: Some(fd), holds: Cell::new(0), nonblocking: true }
     }
 
     #[inline(always)]
@@ -168,9 +183,13 @@ impl Source<'_> {
     #[inline(always)]
     pub(crate) fn target(&self) -> Target {
         match &self.0 {
-            Inner::Held(descriptor) => Target::fd(descriptor.raw()),
-            Inner::Duplicate(fd) => Target::fd(fd.as_raw_fd()),
-            Inner::Registered(fd, slot) => Target { fd: fd.as_raw_fd(), slot: *slot as i32 },
+            Inner::Held(descriptor) => {
+                Target { fd: descriptor.raw(), slot: -1, nonblocking: descriptor.nonblocking }
+            }
+            Inner::Duplicate(fd) => Target { fd: fd.as_raw_fd(), slot: -1, nonblocking: false },
+            Inner::Registered(fd, slot) => {
+                Target { fd: fd.as_raw_fd(), slot: *slot as i32, nonblocking: false }
+            }
             Inner::Handle(_) | Inner::Borrowed(_) | Inner::Fixed(_) => {
                 unreachable!("an operation holds its file before it describes itself")
             }

@@ -57,7 +57,8 @@ pub(super) fn lower(request: Request) -> Entry {
             opcode::Statx::new(types::Fd(dir), path, out.cast()).flags(flags).mask(mask).build()
         }
         Accept { fd, addr, addr_len } => {
-            on(fd, |fd| opcode::Accept::new(fd, addr, addr_len).flags(libc::SOCK_CLOEXEC).build())
+            let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+            on(fd, |fd| opcode::Accept::new(fd, addr, addr_len).flags(flags).build())
         }
         Connect { fd, addr, addr_len } => {
             on(fd, |fd| opcode::Connect::new(fd, addr, addr_len).build())

@@ -328,8 +328,8 @@ impl Uring {
         offset: u64,
         len: u32,
     ) -> Option<i32> {
-        self.syscalls += sendfile::SYSCALLS;
-        let result = sendfile::attempt(out.fd, file.fd, offset, len);
+        let (result, syscalls) = sendfile::attempt(out, file, offset, len);
+        self.syscalls += syscalls;
         if result != -libc::EAGAIN {
             return Some(result);
         }

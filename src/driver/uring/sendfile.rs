@@ -3,48 +3,51 @@
 //! The ring has no sendfile, and its splices always go to a kernel worker (about 10 µs each). So
 //! the call is made here; when the socket is full, the ring polls it and the call is made again.
 //!
-//! `sendfile(2)` takes no "don't wait" flag, and the ring's own operations want sockets in
-//! blocking mode (else they end with `EAGAIN` where they should wait). The socket is therefore put
-//! into non-blocking mode for the duration of the call. The ring is entered by this thread alone,
-//! so none of its operations can start in between, and those that have started looked at the mode
-//! when they did.
+//! `sendfile(2)` takes no "don't wait" flag: the socket itself has to be in non-blocking mode. This
+//! crate's socket handles always are (the ring's socket operations wait all the same). A socket that
+//! came from elsewhere is put into that mode for the time of the call.
 //!
 //! # Why this file has `unsafe`
-//! It makes three system calls.
+//! It makes the system calls.
 
 use std::os::fd::RawFd;
 
 use super::lower::errno;
+use crate::driver::Target;
 
-/// How many system calls one attempt takes, at most.
-pub(super) const SYSCALLS: u64 = 4;
-
-/// Sends up to `len` bytes of `file` from `offset`; a count, 0 at the end of the file, or a negated
-/// error number; `-EAGAIN` when the socket has no room.
-pub(super) fn attempt(out: RawFd, file: RawFd, offset: u64, len: u32) -> i32 {
-    let Ok(mut offset) = libc::off64_t::try_from(offset) else { return -libc::EOVERFLOW };
-    // SAFETY: `F_GETFL` passes no memory.
-    let mode = unsafe { libc::fcntl(out, libc::F_GETFL) };
+/// Sends up to `len` bytes of `file` from `offset`: a count, 0 at the end of the file, or a negated
+/// error number, `-EAGAIN` when the socket has no room. Also gives the number of system calls made.
+pub(super) fn attempt(out: Target, file: Target, offset: u64, len: u32) -> (i32, u64) {
+    if out.nonblocking {
+        return (send(out.fd, file.fd, offset, len), 1);
+    }
+    // SAFETY: passes no memory.
+    let mode = unsafe { libc::fcntl(out.fd, libc::F_GETFL) };
     if mode < 0 {
-        return -errno();
+        return (-errno(), 1);
     }
-    let switch = mode & libc::O_NONBLOCK == 0;
-    if switch {
-        // SAFETY: `F_SETFL` passes no memory.
-        unsafe { libc::fcntl(out, libc::F_SETFL, mode | libc::O_NONBLOCK) };
+    if mode & libc::O_NONBLOCK != 0 {
+        return (send(out.fd, file.fd, offset, len), 2);
     }
-    let result = loop {
+    // SAFETY: passes no memory.
+    if unsafe { libc::fcntl(out.fd, libc::F_SETFL, mode | libc::O_NONBLOCK) } < 0 {
+        return (-errno(), 2);
+    }
+    let result = send(out.fd, file.fd, offset, len);
+    // SAFETY: passes no memory.
+    unsafe { libc::fcntl(out.fd, libc::F_SETFL, mode) };
+    (result, 4)
+}
+
+fn send(out: RawFd, file: RawFd, offset: u64, len: u32) -> i32 {
+    let Ok(mut offset) = libc::off64_t::try_from(offset) else { return -libc::EOVERFLOW };
+    loop {
         // SAFETY: `offset` is a valid place for the kernel to update.
         let sent = unsafe { libc::sendfile64(out, file, &mut offset, len as usize) };
         match sent {
-            0.. => break sent as i32,
+            0.. => return sent as i32,
             _ if errno() == libc::EINTR => {}
-            _ => break -errno(),
+            _ => return -errno(),
         }
-    };
-    if switch {
-        // SAFETY: as above.
-        unsafe { libc::fcntl(out, libc::F_SETFL, mode) };
     }
-    result
 }
