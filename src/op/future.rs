@@ -110,6 +110,10 @@ impl<K: Kind> Op<K> {
         if scope.is_cancelled() {
             return refuse(scope);
         }
+        if self.inflight.is_cancelled() {
+            // Between two parts of a transfer.
+            return Poll::Ready(-libc::ECANCELED);
+        }
         // SAFETY: the state is `Idle`.
         let kind = unsafe { self.kind() };
         if let Err(errno) = kind.prepare() {
@@ -145,10 +149,6 @@ impl<K: Kind> Op<K> {
                 if !unsafe { this.kind() }.goes_on(result) {
                     return Poll::Ready(result);
                 }
-                if this.inflight.is_cancelled() {
-                    // A part had moved when the cancel came.
-                    return Poll::Ready(-libc::ECANCELED);
-                }
             }
             State::Idle => {}
             State::Taken => panic!("an operation was polled after it gave its result"),
@@ -174,7 +174,7 @@ impl<K: Kind> Op<K> {
         self.kind.get_mut()
     }
 
-    /// Asks for an early end, if it is in flight.
+    /// Asks for an early end.
     pub(crate) fn cancel(self: Pin<&mut Self>) {
         self.inflight.cancel();
     }

@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 
 use super::future::{Kind, Op};
 use crate::runtime::Runtime;
-use crate::time::Alarm;
+use crate::time::{Alarm, nanos};
 
 pin_project! {
     /// An operation with a time limit; made by [`Op::with_timeout`].
@@ -56,24 +56,29 @@ impl<K: Kind> Future for WithTimeout<K> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<K::Output> {
         let mut this = self.project();
-        if let Poll::Ready(result) = this.op.as_mut().poll_result(cx) {
-            let cancelled = *this.expired && result == -libc::ECANCELED;
-            let result = if cancelled { -libc::ETIMEDOUT } else { result };
-            return Poll::Ready(this.op.finish(result));
-        }
-        if !*this.expired && this.op.is_in_flight() {
-            let limit = *this.limit;
-            let due = Runtime::with(|runtime| {
-                this.alarm.poll(runtime, cx, |now| {
-                    now.saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
-                })
-            });
-            if due.is_ready() {
-                *this.expired = true;
-                this.op.cancel();
+        loop {
+            if let Poll::Ready(result) = this.op.as_mut().poll_result(cx) {
+                let cancelled = *this.expired && result == -libc::ECANCELED;
+                let result = if cancelled { -libc::ETIMEDOUT } else { result };
+                return Poll::Ready(this.op.finish(result));
             }
+            if *this.expired {
+                return Poll::Pending;
+            }
+            let limit = nanos(*this.limit);
+            let due = Runtime::with(|runtime| {
+                this.alarm.as_mut().poll(runtime, cx, |now| now.saturating_add(limit))
+            });
+            if due.is_pending() {
+                return Poll::Pending;
+            }
+            *this.expired = true;
+            this.op.as_mut().cancel();
+            if this.op.is_in_flight() {
+                return Poll::Pending;
+            }
+            // It was between two parts of a transfer: the next poll ends it.
         }
-        Poll::Pending
     }
 }
 

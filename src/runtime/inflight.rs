@@ -204,10 +204,10 @@ impl Inflight {
         LocalWaker::update(&self.flight().waker, waker);
     }
 
-    /// Asks for an early end.
+    /// Asks for an early end; an operation that is not in flight does not start any more.
     pub(crate) fn cancel(&self) {
+        self.cancelled.set(true);
         if self.state() == State::Pending {
-            self.cancelled.set(true);
             // SAFETY: pending means submitted and not delivered.
             self.runtime().driver(|driver| unsafe { driver.cancel(self.token()) });
         }

@@ -77,6 +77,41 @@ fn no_wake_is_lost() {
     });
 }
 
+/// Two wakers of two nodes, against an owner that sleeps and wakes as the loop does: it never
+/// sleeps through news unless it is rung out again.
+#[test]
+fn no_wake_is_lost_between_two_sleeps() {
+    loom::model(|| {
+        let bell = StdArc::new(Bell(AtomicUsize::new(0)));
+        let remote = Arc::new(Remote::<Node>::new(bell.clone()));
+        let wakers: Vec<_> = (0..2)
+            .map(|_| {
+                let remote = remote.clone();
+                thread::spawn(move || wake(&remote, Node::leak()))
+            })
+            .collect();
+        let (mut taken, mut rung) = (0, 0);
+        while taken < 2 {
+            if remote.fall_asleep() {
+                // In the kernel until the bell rings once more.
+                while bell.0.load(Ordering::SeqCst) == rung {
+                    thread::yield_now();
+                }
+                rung += 1;
+                remote.wake_up();
+            }
+            remote.take(|node| {
+                taken += 1;
+                // SAFETY: leaked.
+                assert_eq!(unsafe { &*node }.news.load(Ordering::Relaxed), 1);
+            });
+        }
+        for waker in wakers {
+            waker.join().unwrap();
+        }
+    });
+}
+
 /// Two wakers of one node: it is taken once or twice, and each one's news is seen.
 #[test]
 fn wakes_of_one_node_are_coalesced_but_all_news_is_seen() {

@@ -4,9 +4,13 @@
 //! the news or the one who brings it sees the sleeper:
 //!
 //! ```text
-//!   owner:  swap(ASLEEP) → look for news once more → wait in the kernel → store(AWAKE) → take news
-//!   others: leave news   → swap(NOTIFIED) == ASLEEP? → one write to the event counter
+//!   owner:  swap(ASLEEP) == NOTIFIED?  yes: don't sleep    no: wait in the kernel
+//!           swap(AWAKE), then take the news
+//!   others: leave news, then swap(NOTIFIED) == ASLEEP?  yes: one write to the event counter
 //! ```
+//!
+//! A plain store when waking would be cheaper, and wrong: it could overwrite a `NOTIFIED` whose
+//! news is not visible yet.
 //!
 //! Only the first of many wakes finds `ASLEEP`, so a thousand wakes cost one system call.
 //!
@@ -64,7 +68,7 @@ impl<N: InboxNode> Remote<N> {
 
     /// Any thread: makes the context look at the world.
     pub(crate) fn rouse(&self) {
-        if self.sleep.swap(NOTIFIED, Ordering::SeqCst) == ASLEEP {
+        if self.sleep.swap(NOTIFIED, Ordering::AcqRel) == ASLEEP {
             self.notifier.notify();
         }
     }
@@ -75,12 +79,7 @@ impl<N: InboxNode> Remote<N> {
         self.rouse();
     }
 
-    /// Owner: whether a stop is asked for; it stays so until [`take_stop`](Self::take_stop).
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
-    }
-
-    /// Owner: a run has ended because of the stop.
+    /// Owner: whether a stop is asked for; it is answered by this.
     pub(crate) fn take_stop(&self) -> bool {
         self.stopped.swap(false, Ordering::AcqRel)
     }
@@ -97,18 +96,16 @@ impl<N: InboxNode> Remote<N> {
 
     /// Owner: about to wait in the kernel. `false`: there is news, don't.
     pub(crate) fn fall_asleep(&self) -> bool {
-        self.sleep.swap(ASLEEP, Ordering::SeqCst);
-        if self.inbox.is_empty() && !self.is_stopped() {
+        if self.sleep.swap(ASLEEP, Ordering::AcqRel) != NOTIFIED {
             return true;
         }
         self.wake_up();
         false
     }
 
-    /// Owner: back from the kernel. A notification that this overwrites has written to the event
-    /// counter already, and its news was left before.
+    /// Owner: back from the kernel, and about to take the news.
     pub(crate) fn wake_up(&self) {
-        self.sleep.store(AWAKE, Ordering::Relaxed);
+        self.sleep.swap(AWAKE, Ordering::AcqRel);
     }
 
     /// Owner: takes all news.

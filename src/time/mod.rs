@@ -101,7 +101,8 @@ impl fmt::Debug for AsyncSleep {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+/// Nanoseconds, or the most there can be.
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -1,0 +1,129 @@
+//! What an operation costs above the bare ring: NOPs on corio beside a bare loop, in the same run.
+//!
+//! - `cargo bench --bench overhead` prints ratios and the difference in nanoseconds per operation.
+//! - `ONLY=corio COUNT=128000 DEPTH=64` (or `ONLY=bare`, `ONLY=yield`, `ONLY=spawn`) runs one
+//!   program and nothing else, for counting instructions: take the difference of two counts, so
+//!   that start-up drops out.
+//!
+//!   ```text
+//!   ONLY=corio COUNT=128000 DEPTH=64 valgrind --tool=cachegrind --cache-sim=no BENCH
+//!   ```
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use corio::IoContext;
+use corio::op::AsyncNop;
+use io_uring::{IoUring, opcode};
+use support::{Sample, effort, paired, thread_cpu};
+
+/// `count` NOPs by `depth` tasks.
+fn corio_nops(count: u64, depth: u64) {
+    in_tasks(count, depth, || async { AsyncNop::new().await.unwrap() });
+}
+
+/// `count` yields by `depth` tasks.
+fn yields(count: u64, depth: u64) {
+    in_tasks(count, depth, corio::yield_now);
+}
+
+fn in_tasks<F: Future<Output = ()> + 'static>(count: u64, depth: u64, step: fn() -> F) {
+    let mut context = IoContext::new(256).unwrap();
+    context.run_until_done(async move {
+        let tasks: Vec<_> = (0..depth)
+            .map(|_| {
+                corio::spawn(async move {
+                    for _ in 0..count / depth {
+                        step().await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+}
+
+/// `count` tasks, each joined before the next is spawned.
+fn spawns(count: u64, _depth: u64) {
+    let mut context = IoContext::new(8).unwrap();
+    context.run_until_done(async move {
+        for n in 0..count {
+            assert_eq!(corio::spawn(async move { n }).await.unwrap(), n);
+        }
+    });
+}
+
+/// The same NOPs by hand, on a ring with the same set-up.
+fn bare_nops(count: u64, depth: u64) {
+    let mut ring: IoUring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_no_sqarray()
+        .setup_cqsize(1024)
+        .build(256)
+        .unwrap();
+    let (mut submitter, mut sq, mut cq) = ring.split();
+    submitter.register_ring_fd().unwrap();
+    for slot in 0..depth {
+        // SAFETY (both pushes): a NOP names no memory.
+        unsafe { sq.push(&opcode::Nop::new().build().user_data(slot)).unwrap() };
+    }
+    let (mut started, mut done) = (depth, 0);
+    while done < count {
+        sq.sync();
+        submitter.submit_and_wait(1).unwrap();
+        cq.sync();
+        sq.sync();
+        for entry in &mut cq {
+            assert_eq!(entry.result(), 0);
+            done += 1;
+            if started < count {
+                started += 1;
+                let next = opcode::Nop::new().build().user_data(entry.user_data());
+                unsafe { sq.push(&next).unwrap() };
+            }
+        }
+    }
+}
+
+type Program = fn(u64, u64);
+
+fn main() {
+    let programs: [(&str, Program); 4] =
+        [("corio", corio_nops), ("bare", bare_nops), ("yield", yields), ("spawn", spawns)];
+    let number = |name, default| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    if let Ok(only) = std::env::var("ONLY") {
+        let program = programs.iter().find(|(name, _)| *name == only).expect("no such program").1;
+        return program(number("COUNT", 128_000), number("DEPTH", 64));
+    }
+    let (rounds, length) = effort();
+    for depth in [1, 64] {
+        let count = length.as_nanos() as u64 / 200;
+        let run = |program: Program| {
+            let (wall, cpu) = (Instant::now(), thread_cpu());
+            program(count, depth);
+            Sample::new(count, wall.elapsed(), thread_cpu() - cpu)
+        };
+        let mut extra = Vec::new();
+        paired(&format!("nop, depth {depth}"), rounds, || run(corio_nops), || run(bare_nops));
+        for _ in 0..rounds {
+            let each =
+                |sample: Sample| Duration::from_secs(1).as_nanos() as f64 / sample.per_second;
+            extra.push(each(run(corio_nops)) - each(run(bare_nops)));
+        }
+        extra.sort_by(f64::total_cmp);
+        println!(
+            "  above the bare loop: {:.1} ns per operation ({:.1} to {:.1})",
+            extra[extra.len() / 2],
+            extra[0],
+            extra[extra.len() - 1]
+        );
+    }
+}
