@@ -151,7 +151,7 @@ fn a_file_is_not_copied_onto_itself_by_whatever_name() {
 }
 
 #[test]
-fn what_is_no_file_is_refused() {
+fn what_can_not_be_read_or_written_is_refused() {
     let place = Place::new();
     let dst = place.copy();
     let missing = place.sources.path().join("missing");
@@ -160,6 +160,11 @@ fn what_is_no_file_is_refused() {
     assert_refused(&finish(&mut copying(Path::new("/dev/zero"), &dst)), "is not a regular file");
 
     let src = place.source(b"data");
+    fs::set_permissions(&src, Permissions::from_mode(0)).unwrap();
+    // The superuser may read it all the same.
+    if fs::File::open(&src).is_err() {
+        assert_refused(&finish(&mut copying(&src, &dst)), "source: Permission denied");
+    }
     let forced = finish(copying(&src, place.copies.path()).arg("--force"));
     assert_refused(&forced, "is a directory");
     let nowhere = place.copies.path().join("no/such/directory");

@@ -1,7 +1,7 @@
 //! The echo server: many clients, bad clients, too many clients, and the end.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -16,7 +16,7 @@ struct Server {
 impl Server {
     #[track_caller]
     fn start(command: &mut Command) -> Self {
-        let mut process = Running::start(command.args(["--addr", "127.0.0.1:0"]));
+        let process = Running::start(command.args(["--addr", "127.0.0.1:0"]));
         let line = process.line();
         let address = line.strip_prefix("listening on ").and_then(|text| text.parse().ok());
         Server { process, address: address.unwrap_or_else(|| panic!("no address in {line:?}")) }
@@ -122,13 +122,15 @@ fn a_server_out_of_descriptors_serves_the_rest_later() {
     for (number, mut client) in clients.iter().enumerate() {
         client.write_all(&[number as u8]).unwrap();
     }
+    let complaint = server.process.error_line();
+    assert!(complaint.contains("new connections have to wait"), "{complaint}");
     // Those in front are served, and make room for the rest by going.
     for (number, client) in clients.into_iter().enumerate() {
         expect(&client, &[number as u8]);
     }
     let end = server.end("TERM");
     assert_eq!(end.status.code(), Some(0), "{end:?}");
-    assert!(end.stderr.contains("new connections have to wait"), "{}", end.stderr);
+    assert!(end.stderr.lines().all(|line| line == complaint), "{end:?}");
 }
 
 #[test]
@@ -155,8 +157,10 @@ fn both_signals_end_it_well_with_connections_open() {
 
 #[test]
 fn an_address_that_can_not_be_had_is_an_error() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
     // Documentation addresses (RFC 5737) belong to no host.
-    for address in ["192.0.2.1:0", "nonsense"] {
+    for address in [taken.as_str(), "192.0.2.1:0", "nonsense"] {
         let failed = finish(example("echo_server").args(["--addr", address]));
         assert_eq!(failed.status.code(), Some(1), "{failed:?}");
         let start = format!("echo_server: {address}: ");

@@ -44,14 +44,45 @@ pub(crate) fn finish(command: &mut Command) -> Finished {
     Running::start(command).finish()
 }
 
+/// The lines that a process writes, until it has ended.
+struct Lines(Receiver<String>);
+
+impl Lines {
+    fn of(output: impl Read + Send + 'static) -> Self {
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Lines(lines)
+    }
+
+    /// The next line; `None` after the last one.
+    #[track_caller]
+    fn next(&self) -> Option<String> {
+        match self.0.recv_timeout(GUARD) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line and no end within {GUARD:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn rest(&self) -> String {
+        std::iter::from_fn(|| self.next()).map(|line| line + "\n").collect()
+    }
+}
+
 /// A process that is killed if the test does not wait for its end.
 pub(crate) struct Running {
     child: Child,
-    lines: Receiver<String>,
-    stderr: Receiver<String>,
+    stdout: Lines,
+    stderr: Lines,
 }
 
 impl Running {
+    #[track_caller]
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
@@ -59,33 +90,21 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the example starts");
-        let stdout = child.stdout.take().expect("it is piped");
-        let mut stderr = child.stderr.take().expect("it is piped");
-        let (line, lines) = channel();
-        thread::spawn(move || {
-            for text in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let _ = line.send(text);
-            }
-        });
-        let (text, all) = channel();
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = stderr.read_to_end(&mut bytes);
-            let _ = text.send(String::from_utf8_lossy(&bytes).into_owned());
-        });
-        Running { child, lines, stderr: all }
+        let stdout = Lines::of(child.stdout.take().expect("it is piped"));
+        let stderr = Lines::of(child.stderr.take().expect("it is piped"));
+        Running { child, stdout, stderr }
     }
 
     /// The next line on stdout.
     #[track_caller]
-    pub(crate) fn line(&mut self) -> String {
-        match self.lines.recv_timeout(GUARD) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => panic!("no line within {GUARD:?}"),
-            Err(RecvTimeoutError::Disconnected) => {
-                panic!("it ended instead: {:?}", self.stderr.recv_timeout(GUARD))
-            }
-        }
+    pub(crate) fn line(&self) -> String {
+        self.stdout.next().unwrap_or_else(|| panic!("it ended: {}", self.stderr.rest()))
+    }
+
+    /// The next line on stderr.
+    #[track_caller]
+    pub(crate) fn error_line(&self) -> String {
+        self.stderr.next().expect("it ended without a message")
     }
 
     /// Sends a signal, such as `TERM`.
@@ -101,18 +120,10 @@ impl Running {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
-    /// Waits for its end.
+    /// Waits for its end; the output is what was not read before.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Finished {
-        let mut stdout = String::new();
-        loop {
-            match self.lines.recv_timeout(GUARD) {
-                Ok(line) => stdout += &(line + "\n"),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("it did not end within {GUARD:?}"),
-            }
-        }
-        let stderr = self.stderr.recv_timeout(GUARD).expect("stderr ends with the process");
+        let (stdout, stderr) = (self.stdout.rest(), self.stderr.rest());
         let status = self.child.wait().expect("a child can be waited for");
         Finished { status, stdout, stderr }
     }
