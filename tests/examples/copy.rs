@@ -160,7 +160,7 @@ fn what_can_not_be_read_or_written_is_refused() {
     assert_refused(&finish(&mut copying(Path::new("/dev/zero"), &dst)), "is not a regular file");
 
     let src = place.source(b"data");
-    fs::set_permissions(&src, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&src, Permissions::from_mode(0o000)).unwrap();
     // The superuser may read it all the same.
     if fs::File::open(&src).is_err() {
         assert_refused(&finish(&mut copying(&src, &dst)), "source: Permission denied");
