@@ -1,0 +1,66 @@
+//! What happens when a future is dropped while the kernel still works on its operation.
+//!
+//! The kernel has the address of the future's buffer, and will write to it when data comes. If
+//! dropping just freed that memory, the data would land in whatever lives there next. There are
+//! two ways out, and a context has either:
+//!
+//! - `abort` (the default): it is a mistake in the program, so the process ends, with a report.
+//! - `cancel-and-wait`: the drop cancels the operation and waits until the kernel has let go.
+//!
+//! Try both: `cargo run --example drop_pending -- --policy abort`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use corio::net::UnixStream;
+use corio::{DropPolicy, IoContext};
+
+/// Drops a future while its receive is in flight.
+#[derive(Parser)]
+struct Args {
+    /// What the context does about it
+    #[arg(long, value_enum, default_value = "abort")]
+    policy: Policy,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Policy {
+    /// End the process with a report
+    Abort,
+    /// Cancel the operation and wait until the kernel has let go
+    CancelAndWait,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().policy) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("drop_pending: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(policy: Policy) -> Result<(), Box<dyn std::error::Error>> {
+    let policy = match policy {
+        Policy::Abort => DropPolicy::Abort,
+        Policy::CancelAndWait => DropPolicy::CancelAndWait,
+    };
+    let mut context = IoContext::builder().drop_policy(policy).build()?;
+    context.run_until_done(async {
+        // Nobody ever sends, so the receive never ends by itself.
+        let (stream, _peer) = UnixStream::pair()?;
+        let mut recv = Box::pin(stream.recv(vec![0; 64]));
+
+        // Futures are lazy: the first poll is what starts the operation.
+        assert!(futures_util::poll!(recv.as_mut()).is_pending());
+        println!("in flight: {}", corio::stats().in_flight);
+
+        // The mistake. With `abort`, the process ends here. To give up an operation the right way,
+        // use `.with_timeout(..)`, `corio::race(..)` or `JoinHandle::cancel()`.
+        drop(recv);
+
+        println!("in flight: {}, so the kernel has let go", corio::stats().in_flight);
+        Ok(())
+    })
+}

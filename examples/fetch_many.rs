@@ -1,0 +1,378 @@
+//! Fetches from many HTTP servers at the same time, and reports on each as soon as it is done.
+//!
+//! One task per address, all on one thread. Plain HTTP only; redirects are not followed, as this
+//! tool tells what each address itself answers.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use corio::IoContext;
+use corio::buf::IoBuf;
+use corio::net::{SocketAddress, TcpStream};
+use corio::op::Incomplete;
+use httparse::{Response, Status};
+
+/// Fetches from many HTTP servers at the same time, and prints a line for each as it is done.
+///
+/// Any answer of a server counts as success, whatever its status. The exit status is 1 if an
+/// address gave none.
+#[derive(Parser)]
+struct Args {
+    /// What to fetch: host[:port][/path], with or without http:// in front
+    #[arg(required = true, value_name = "ADDR")]
+    targets: Vec<Target>,
+    /// How long each address may take; fractions are fine
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+    /// The most bytes of a body to accept
+    #[arg(long, value_name = "BYTES", default_value = "1073741824")]
+    limit: u64,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number")?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("not a time to wait for".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => {
+            eprintln!("fetch_many: {failed} failed");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("fetch_many: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Gives the number of addresses that failed.
+fn run(args: Args) -> Result<usize, corio::SetupError> {
+    let Args { targets, timeout, limit } = args;
+    // Looking up names blocks the thread, so it is done before the loop runs: within, it would
+    // hold up all the other tasks.
+    let resolved: Vec<_> = targets
+        .into_iter()
+        .map(|target| {
+            let addresses = SocketAddress::resolve((target.host.as_str(), target.port));
+            (target, addresses)
+        })
+        .collect();
+
+    let mut context = IoContext::new(256)?;
+    let tasks: Vec<_> = resolved
+        .into_iter()
+        .map(|(target, addresses)| {
+            context.spawn(async move {
+                let start = Instant::now();
+                let outcome = match addresses {
+                    Ok(addresses) => fetch_within(timeout, &target, &addresses, limit).await,
+                    Err(error) => Err(error),
+                };
+                report(&target, &outcome, start.elapsed());
+                outcome.is_err()
+            })
+        })
+        .collect();
+    let failed = context.run_until_done(corio::join_all(tasks));
+    Ok(failed.into_iter().filter(|failed| *failed.as_ref().unwrap_or(&true)).count())
+}
+
+fn report(target: &Target, outcome: &io::Result<Fetched>, took: Duration) {
+    let name = &target.text;
+    let line = match outcome {
+        Ok(Fetched { status, bytes }) => format!("{name}  {status}  {bytes} bytes  {took:.1?}\n"),
+        Err(error) => format!("{name}  error: {error}\n"),
+    };
+    // Whoever reads this may have seen enough: no reason not to finish.
+    let _ = io::stdout().write_all(line.as_bytes());
+}
+
+struct Fetched {
+    status: u16,
+    bytes: u64,
+}
+
+async fn fetch_within(
+    limit: Duration,
+    target: &Target,
+    addresses: &[SocketAddress],
+    body_limit: u64,
+) -> io::Result<Fetched> {
+    // When the time is up, whatever is in flight inside ends with ECANCELED.
+    match corio::timeout(limit, fetch(target, addresses, body_limit)).await {
+        Ok(Err(error)) if !is_cancelled(&error) => Err(error),
+        Ok(Ok(fetched)) => Ok(fetched),
+        _ => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))),
+    }
+}
+
+fn is_cancelled(error: &io::Error) -> bool {
+    let cause = Incomplete::of(error).and_then(|incomplete| incomplete.cause.as_ref());
+    cause.unwrap_or(error).raw_os_error() == Some(libc::ECANCELED)
+}
+
+async fn fetch(target: &Target, addresses: &[SocketAddress], limit: u64) -> io::Result<Fetched> {
+    let stream = connect(addresses).await?;
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: corio-fetch-many\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n",
+        target.path, target.authority
+    );
+    stream.send_exact(request).await.0?;
+
+    let mut input = Input { stream, bytes: Vec::new() };
+    let head = loop {
+        let head = read_head(&mut input).await?;
+        // 1xx only says that the answer is yet to come.
+        if !(100..200).contains(&head.status) {
+            break head;
+        }
+    };
+    let bytes = read_body(&mut input, head.body, limit).await?;
+    Ok(Fetched { status: head.status, bytes })
+}
+
+/// Connects to the first address that answers.
+async fn connect(addresses: &[SocketAddress]) -> io::Result<TcpStream> {
+    let mut last = io::ErrorKind::NotFound.into();
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// A connection, and what has come in and was not used yet.
+struct Input {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl Input {
+    /// Receives more behind what is there; `false`: the server has closed.
+    async fn more(&mut self) -> io::Result<bool> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.reserve(16 * 1024);
+        let end = bytes.len();
+        let (result, bytes) = self.stream.recv(bytes.slice(end..)).await;
+        self.bytes = bytes.into_inner();
+        Ok(result? > 0)
+    }
+
+    /// The same where the server must not close yet.
+    async fn must_have_more(&mut self) -> io::Result<()> {
+        if self.more().await? {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed too early"))
+    }
+
+    /// Throws away up to `limit` bytes of what is there, and says how many those were.
+    fn discard(&mut self, limit: u64) -> u64 {
+        let len = self.bytes.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
+        self.bytes.drain(..len);
+        len as u64
+    }
+}
+
+/// What matters of a response's head.
+struct Head {
+    status: u16,
+    body: Body,
+}
+
+/// How the end of a body is known.
+enum Body {
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADERS: usize = 128;
+
+async fn read_head(input: &mut Input) -> io::Result<Head> {
+    loop {
+        if let Some((head, len)) = parse_head(&input.bytes)? {
+            input.discard(len as u64);
+            return Ok(head);
+        }
+        if input.bytes.len() > MAX_HEAD {
+            return Err(invalid("the response's head is too long"));
+        }
+        input.must_have_more().await?;
+    }
+}
+
+/// Gives the head and its length, once it is there as a whole.
+fn parse_head(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = Response::new(&mut headers);
+    let Status::Complete(len) = response.parse(bytes).map_err(not_http)? else {
+        return Ok(None);
+    };
+    let status = response.code.ok_or_else(|| invalid("the response has no status"))?;
+    let body = match status {
+        100..200 | 204 | 304 => Body::Length(0),
+        _ => body_of(response.headers)?,
+    };
+    Ok(Some((Head { status, body }, len)))
+}
+
+fn body_of(headers: &[httparse::Header<'_>]) -> io::Result<Body> {
+    let value = |name: &str| {
+        let header = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+        Some(header.value.trim_ascii())
+    };
+    match (value("transfer-encoding"), value("content-length")) {
+        (Some(encoding), _) if encoding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
+        (Some(_), _) => Err(invalid("an unknown transfer encoding")),
+        (None, Some(length)) => std::str::from_utf8(length)
+            .ok()
+            .and_then(|length| length.parse().ok())
+            .map(Body::Length)
+            .ok_or_else(|| invalid("a Content-Length that is no number")),
+        (None, None) => Ok(Body::UntilClose),
+    }
+}
+
+/// Reads the body, and gives its length.
+async fn read_body(input: &mut Input, body: Body, limit: u64) -> io::Result<u64> {
+    match body {
+        Body::Length(len) => {
+            check_limit(len, limit)?;
+            skip(input, len).await?;
+            Ok(len)
+        }
+        Body::Chunked => read_chunks(input, limit).await,
+        Body::UntilClose => {
+            let mut total = 0;
+            loop {
+                total += input.discard(u64::MAX);
+                check_limit(total, limit)?;
+                if !input.more().await? {
+                    return Ok(total);
+                }
+            }
+        }
+    }
+}
+
+/// Reads chunks up to the last, empty one. Trailers may follow; they are of no interest here.
+async fn read_chunks(input: &mut Input, limit: u64) -> io::Result<u64> {
+    let mut total: u64 = 0;
+    loop {
+        match httparse::parse_chunk_size(&input.bytes) {
+            Ok(Status::Complete((_, 0))) => return Ok(total),
+            Ok(Status::Complete((line, len))) => {
+                total = total.saturating_add(len);
+                check_limit(total, limit)?;
+                // The size's own line, the chunk, and the line end behind it.
+                skip(input, len.saturating_add(line as u64 + 2)).await?;
+            }
+            Ok(Status::Partial) if input.bytes.len() > MAX_HEAD => {
+                return Err(invalid("a chunk size without end"));
+            }
+            Ok(Status::Partial) => input.must_have_more().await?,
+            Err(_) => return Err(invalid("a chunk size that is no number")),
+        }
+    }
+}
+
+async fn skip(input: &mut Input, mut len: u64) -> io::Result<()> {
+    loop {
+        len -= input.discard(len);
+        if len == 0 {
+            return Ok(());
+        }
+        input.must_have_more().await?;
+    }
+}
+
+fn check_limit(len: u64, limit: u64) -> io::Result<()> {
+    if len <= limit {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        format!("the body is longer than the limit of {limit} bytes"),
+    ))
+}
+
+fn not_http(error: httparse::Error) -> io::Error {
+    invalid(&format!("the answer is not HTTP: {error}"))
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// One address to fetch from.
+#[derive(Clone, Debug)]
+struct Target {
+    /// As it was given.
+    text: String,
+    /// Host and port as the `Host` header has them.
+    authority: String,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("it has characters that an address can't have".into());
+        }
+        let scheme = text.split("://").next().filter(|scheme| {
+            scheme.len() < text.len() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+        let address = match scheme {
+            None => text,
+            Some(scheme) if scheme.eq_ignore_ascii_case("http") => &text["http://".len()..],
+            Some(scheme) => return Err(format!("only http is supported, not {scheme}")),
+        };
+        // What follows a # is for browsers only.
+        let address = address.split('#').next().unwrap_or_default();
+        let (authority, path) = match address.find(['/', '?']) {
+            Some(at) => address.split_at(at),
+            None => (address, "/"),
+        };
+        let path = if path.starts_with('/') { path.into() } else { format!("/{path}") };
+        let (host, port) = split_port(authority)?;
+        if host.is_empty() || host.contains(['@', '[', ']']) {
+            return Err("it names no host".into());
+        }
+        let (text, authority, host) = (text.into(), authority.into(), host.into());
+        Ok(Target { text, authority, host, port, path })
+    }
+}
+
+/// Splits `host`, `host:port`, `[v6]` or `[v6]:port`.
+fn split_port(authority: &str) -> Result<(&str, u16), String> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or("the bracket is not closed")?,
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Ok((host, 80)),
+        Some(port) => match port.parse() {
+            Ok(port) => Ok((host, port)),
+            Err(_) => Err(format!("{port:?} is no port")),
+        },
+        None => Err("only a port may follow the bracket".into()),
+    }
+}

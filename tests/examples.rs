@@ -1,0 +1,49 @@
+//! Runs the examples the way a user would: as processes, with arguments, signals and limits.
+
+#[path = "examples/copy.rs"]
+mod copy;
+#[path = "examples/drop_pending.rs"]
+mod drop_pending;
+#[path = "examples/echo_server.rs"]
+mod echo_server;
+#[path = "examples/fetch_many.rs"]
+mod fetch_many;
+#[path = "examples/harness.rs"]
+mod harness;
+
+use harness::{example, finish};
+
+#[test]
+fn each_example_explains_itself() {
+    for (name, argument) in [
+        ("copy", "--block-size"),
+        ("drop_pending", "cancel-and-wait"),
+        ("echo_server", "--addr"),
+        ("fetch_many", "--timeout"),
+    ] {
+        let help = finish(example(name).arg("--help"));
+        assert!(help.status.success(), "{name}: {help:?}");
+        assert!(help.stdout.contains("Usage:") && help.stdout.contains(argument), "{help:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_status_2_with_a_message() {
+    for (name, arguments) in [
+        ("copy", &["only-one"][..]),
+        ("copy", &["a", "b", "--depth", "0"]),
+        ("copy", &["a", "b", "--block-size", "none"]),
+        ("drop_pending", &["--policy", "hope"]),
+        ("echo_server", &["--address"]),
+        ("fetch_many", &[]),
+        ("fetch_many", &["https://localhost/"]),
+        ("fetch_many", &["localhost:port"]),
+        ("fetch_many", &["localhost/a b"]),
+        ("fetch_many", &["localhost", "--timeout", "-1"]),
+    ] {
+        let refused = finish(example(name).args(arguments));
+        assert_eq!(refused.status.code(), Some(2), "{name} {arguments:?}: {refused:?}");
+        assert!(refused.stderr.starts_with("error: "), "{name} {arguments:?}: {refused:?}");
+        assert_eq!(refused.stdout, "");
+    }
+}

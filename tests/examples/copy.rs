@@ -1,0 +1,228 @@
+//! Copying: right to the byte, or not at all.
+
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::harness::{Finished, GUARD, Running, example, finish, limited};
+
+/// A directory for sources, and one for copies that shows what a failure leaves behind.
+struct Place {
+    sources: TempDir,
+    copies: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Place { sources: TempDir::new().unwrap(), copies: TempDir::new().unwrap() }
+    }
+
+    fn source(&self, bytes: &[u8]) -> PathBuf {
+        let path = self.sources.path().join("source");
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.copies.path().join("copy")
+    }
+
+    /// The names of everything where the copies go.
+    fn left(&self) -> Vec<OsString> {
+        fs::read_dir(self.copies.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+}
+
+/// Bytes that tell a block at the wrong place from one at the right place.
+fn content(len: usize) -> Vec<u8> {
+    (0..len.div_ceil(8)).flat_map(|word| (word as u64).to_le_bytes()).take(len).collect()
+}
+
+fn copying(src: &Path, dst: &Path) -> Command {
+    let mut command = example("copy");
+    command.args([src, dst]);
+    command
+}
+
+#[track_caller]
+fn assert_copied(command: &mut Command, src: &Path, dst: &Path) {
+    let copied = finish(command);
+    assert!(copied.status.success(), "{copied:?}");
+    // No terminal, so no progress bar.
+    assert_eq!((copied.stdout.as_str(), copied.stderr.as_str()), ("", ""));
+    assert!(fs::read(src).unwrap() == fs::read(dst).unwrap(), "the copy differs");
+}
+
+#[track_caller]
+fn assert_refused(result: &Finished, why: &str) {
+    assert_eq!(result.status.code(), Some(1), "{result:?}");
+    assert!(result.stderr.starts_with("copy: ") && result.stderr.contains(why), "{result:?}");
+}
+
+#[test]
+fn files_of_any_length_are_copied_to_the_byte() {
+    for len in [0, 1, 4095, 4096, (1 << 20) + 3, 20 << 20] {
+        let place = Place::new();
+        let (src, dst) = (place.source(&content(len)), place.copy());
+        assert_copied(&mut copying(&src, &dst), &src, &dst);
+        assert_eq!(place.left(), ["copy"]);
+    }
+}
+
+#[test]
+fn blocks_of_any_size_and_number_give_the_same_copy() {
+    for (block_size, depth) in [("1", "1"), ("7", "256"), ("4096", "3"), ("1073741824", "1")] {
+        let place = Place::new();
+        let (src, dst) = (place.source(&content(10_007)), place.copy());
+        let mut command = copying(&src, &dst);
+        command.args(["--block-size", block_size, "--depth", depth]);
+        assert_copied(&mut command, &src, &dst);
+    }
+}
+
+#[test]
+fn a_hole_at_the_end_is_part_of_the_copy() {
+    let place = Place::new();
+    let (src, dst) = (place.source(b"data"), place.copy());
+    fs::File::options().write(true).open(&src).unwrap().set_len((3 << 20) + 1).unwrap();
+    assert_copied(&mut copying(&src, &dst), &src, &dst);
+}
+
+#[test]
+fn permissions_are_kept() {
+    for mode in [0o600, 0o640, 0o755, 0o444] {
+        let place = Place::new();
+        let (src, dst) = (place.source(b"data"), place.copy());
+        fs::set_permissions(&src, Permissions::from_mode(mode)).unwrap();
+        assert_copied(&mut copying(&src, &dst), &src, &dst);
+        assert_eq!(fs::metadata(&dst).unwrap().permissions().mode() & 0o7777, mode);
+    }
+}
+
+#[test]
+fn a_bare_name_is_in_the_current_directory() {
+    let place = Place::new();
+    let src = place.source(b"data");
+    let mut command = example("copy");
+    command.arg(&src).arg("copy").current_dir(place.copies.path());
+    assert_copied(&mut command, &src, &place.copy());
+}
+
+#[test]
+fn what_exists_is_replaced_only_by_force() {
+    let place = Place::new();
+    let (src, dst) = (place.source(b"new"), place.copy());
+    fs::write(&dst, "old, and longer").unwrap();
+    assert_refused(&finish(&mut copying(&src, &dst)), "--force");
+    assert_eq!(fs::read(&dst).unwrap(), b"old, and longer");
+    assert_copied(copying(&src, &dst).arg("--force"), &src, &dst);
+    assert_eq!(place.left(), ["copy"]);
+}
+
+#[test]
+fn a_link_that_leads_nowhere_counts_as_existing() {
+    let place = Place::new();
+    let (src, dst) = (place.source(b"data"), place.copy());
+    symlink("nowhere", &dst).unwrap();
+    assert_refused(&finish(&mut copying(&src, &dst)), "--force");
+    assert_copied(copying(&src, &dst).arg("--force"), &src, &dst);
+    assert!(fs::symlink_metadata(&dst).unwrap().is_file(), "the link itself is replaced");
+}
+
+#[test]
+fn a_file_is_not_copied_onto_itself_by_whatever_name() {
+    let place = Place::new();
+    let src = place.source(b"precious");
+    let (soft, hard) = (place.copies.path().join("soft"), place.copies.path().join("hard"));
+    symlink(&src, &soft).unwrap();
+    fs::hard_link(&src, &hard).unwrap();
+    for dst in [&src, &soft, &hard] {
+        for force in [&[][..], &["--force"]] {
+            assert_refused(&finish(copying(&src, dst).args(force)), "are the same file");
+        }
+    }
+    assert_eq!(fs::read(&src).unwrap(), b"precious");
+}
+
+#[test]
+fn what_can_not_be_read_or_written_is_refused() {
+    let place = Place::new();
+    let dst = place.copy();
+    let missing = place.sources.path().join("missing");
+    assert_refused(&finish(&mut copying(&missing, &dst)), "missing: No such file");
+    assert_refused(&finish(&mut copying(place.sources.path(), &dst)), "is a directory");
+    assert_refused(&finish(&mut copying(Path::new("/dev/zero"), &dst)), "is not a regular file");
+
+    let src = place.source(b"data");
+    fs::set_permissions(&src, Permissions::from_mode(0o000)).unwrap();
+    // The superuser may read it all the same.
+    if fs::File::open(&src).is_err() {
+        assert_refused(&finish(&mut copying(&src, &dst)), "source: Permission denied");
+    }
+    let forced = finish(copying(&src, place.copies.path()).arg("--force"));
+    assert_refused(&forced, "is a directory");
+    let nowhere = place.copies.path().join("no/such/directory");
+    assert_refused(&finish(&mut copying(&src, &nowhere)), "No such file");
+    assert!(place.left().is_empty());
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_behind() {
+    let place = Place::new();
+    let (src, dst) = (place.source(&content(4 << 20)), place.copy());
+    // Files of at most 64 blocks of 512 (or, in some shells, 1024) bytes.
+    let mut command = limited("-f 64", "copy");
+    assert_refused(&finish(command.args([&src, &dst])), "copy: File too large");
+    assert!(place.left().is_empty());
+
+    fs::write(&dst, "old").unwrap();
+    assert_refused(&finish(command.arg("--force")), "copy: File too large");
+    assert_eq!(place.left(), ["copy"]);
+    assert_eq!(fs::read(&dst).unwrap(), b"old");
+}
+
+#[test]
+fn a_source_that_is_shorter_than_it_said_leaves_nothing_behind() {
+    // Files of sysfs say they have a page, and end after a line.
+    let src = Path::new("/sys/devices/system/cpu/online");
+    if fs::metadata(src).is_ok_and(|metadata| metadata.len() >= 4096) {
+        let place = Place::new();
+        assert_refused(&finish(&mut copying(src, &place.copy())), "became shorter");
+        assert!(place.left().is_empty());
+    }
+}
+
+#[test]
+fn a_source_that_is_longer_than_it_said_leaves_nothing_behind() {
+    // Files of procfs say they are empty.
+    let place = Place::new();
+    let src = Path::new("/proc/self/status");
+    assert_refused(&finish(&mut copying(src, &place.copy())), "grew");
+    assert!(place.left().is_empty());
+}
+
+#[test]
+fn a_signal_leaves_nothing_behind() {
+    for signal in ["INT", "TERM"] {
+        let place = Place::new();
+        let (src, dst) = (place.source(&content(64 << 20)), place.copy());
+        // Byte by byte this takes minutes.
+        let mut command = copying(&src, &dst);
+        let mut running = Running::start(command.args(["--block-size", "1", "--depth", "2"]));
+        let start = Instant::now();
+        while place.left().is_empty() {
+            assert!(!running.has_ended() && start.elapsed() < GUARD, "no temporary file");
+            thread::sleep(Duration::from_millis(1));
+        }
+        running.signal(signal);
+        let end = running.finish();
+        assert_eq!((end.status.code(), end.stderr.as_str()), (Some(130), "copy: interrupted\n"));
+        assert!(place.left().is_empty(), "SIG{signal} left {:?}", place.left());
+    }
+}

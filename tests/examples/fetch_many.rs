@@ -1,0 +1,189 @@
+//! Fetching, from servers of every kind: good, odd, silent and absent.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use crate::harness::{Finished, GUARD, example, finish};
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Accepts a connection and reads the head of a request.
+fn request(listener: &TcpListener) -> (TcpStream, String) {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(GUARD)).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    (stream, String::from_utf8(head).unwrap())
+}
+
+/// A server that answers one request with these bytes, and closes.
+fn serve_once(answer: impl Into<Vec<u8>>) -> SocketAddr {
+    let (listener, address) = listen();
+    let answer = answer.into();
+    thread::spawn(move || {
+        let (mut stream, _) = request(&listener);
+        // A client that has seen too much closes before.
+        let _ = stream.write_all(&answer);
+    });
+    address
+}
+
+fn fetch<T: ToString>(targets: &[T], options: &[&str]) -> Finished {
+    finish(example("fetch_many").args(targets.iter().map(T::to_string)).args(options))
+}
+
+/// The output line for each address.
+fn lines(fetched: &Finished) -> HashMap<&str, &str> {
+    fetched.stdout.lines().filter_map(|line| line.split_once("  ")).collect()
+}
+
+#[track_caller]
+fn assert_starts(fetched: &Finished, target: &str, start: &str) {
+    let line = lines(fetched).get(target).copied();
+    assert!(line.is_some_and(|line| line.starts_with(start)), "{target}: {fetched:?}");
+}
+
+#[test]
+fn all_requests_are_under_way_at_once() {
+    const N: usize = 8;
+    let (listener, address) = listen();
+    thread::spawn(move || {
+        // None is answered before all have come: one after the other, this would never end.
+        let waiting: Vec<_> = (0..N).map(|_| request(&listener)).collect();
+        for (mut stream, head) in waiting {
+            let path = head.split(' ').nth(1).unwrap();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len())
+                .unwrap();
+        }
+    });
+    let targets: Vec<_> = (0..N).map(|n| format!("{address}/{}", "x".repeat(n))).collect();
+    let fetched = fetch(&targets, &["--timeout", "30"]);
+    assert!(fetched.status.success(), "{fetched:?}");
+    assert_eq!(fetched.stderr, "");
+    for (n, target) in targets.iter().enumerate() {
+        assert_starts(&fetched, target, &format!("200  {} bytes  ", n + 1));
+    }
+}
+
+#[test]
+fn a_server_that_never_answers_holds_up_nobody() {
+    let (silent, silent_address) = listen();
+    let (deaf, deaf_address) = listen();
+    thread::spawn(move || {
+        // One accepts and says nothing until the client goes, the other does not even accept.
+        let (mut stream, _) = request(&silent);
+        let _ = stream.read(&mut [0]);
+    });
+    let good = [serve_once("HTTP/1.1 200 OK\r\n\r\nfine"), serve_once("HTTP/1.1 404 -\r\n\r\n")];
+    let targets = [silent_address, good[0], deaf_address, good[1]];
+    let fetched = fetch(&targets, &["--timeout", "5.5"]);
+    drop(deaf);
+
+    assert_eq!(fetched.status.code(), Some(1), "{fetched:?}");
+    assert_eq!(fetched.stderr, "fetch_many: 2 failed\n");
+    for address in [silent_address, deaf_address] {
+        assert_starts(&fetched, &address.to_string(), "error: no answer within 5.5s");
+    }
+    assert_starts(&fetched, &good[0].to_string(), "200  4 bytes  ");
+    assert_starts(&fetched, &good[1].to_string(), "404  0 bytes  ");
+    // In the order in which they were done.
+    let first_two: Vec<_> = fetched.stdout.lines().take(2).collect();
+    assert!(first_two.iter().all(|line| !line.contains("error")), "{fetched:?}");
+}
+
+#[test]
+fn what_can_not_be_reached_is_reported() {
+    let (listener, refused) = listen();
+    drop(listener);
+    let refused = refused.to_string();
+    // Names under .invalid never exist (RFC 2606).
+    let unknown = "no-such-host.invalid";
+    let fetched = fetch(&[&refused, unknown], &[]);
+    assert_eq!(fetched.status.code(), Some(1), "{fetched:?}");
+    assert_starts(&fetched, &refused, "error: Connection refused");
+    assert_starts(&fetched, unknown, "error: ");
+}
+
+#[test]
+fn every_way_to_end_a_body_is_understood() {
+    let long =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(1_000_000));
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n\
+                   5\r\nhello\r\n10;ext=1\r\n0123456789abcdef\r\n0\r\nTrailer: x\r\n\r\n";
+    for (answer, expected) in [
+        (long.as_str(), "200  1000000 bytes"),
+        (chunked, "200  21 bytes"),
+        ("HTTP/1.0 200 OK\r\n\r\nuntil the end", "200  13 bytes"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", "204  0 bytes"),
+        ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\nbody", "200  4 bytes"),
+        ("HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nhm", "500  2 bytes"),
+    ] {
+        let address = serve_once(answer);
+        let fetched = fetch(&[address], &[]);
+        assert!(fetched.status.success(), "{expected}: {fetched:?}");
+        assert_starts(&fetched, &address.to_string(), expected);
+    }
+}
+
+#[test]
+fn answers_that_break_the_rules_are_errors() {
+    let endless_head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(70_000));
+    for (answer, expected) in [
+        ("", "the server closed too early"),
+        ("HTTP/1.1 200 OK\r\nContent-Le", "the server closed too early"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "the server closed too early"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "a Content-Length that is no number"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: lzw\r\n\r\n", "an unknown transfer encoding"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk size that"),
+        ("SSH-2.0-OpenSSH\r\n", "the answer is not HTTP"),
+        (endless_head.as_str(), "the response's head is too long"),
+    ] {
+        let address = serve_once(answer);
+        let fetched = fetch(&[address], &[]);
+        assert_eq!(fetched.status.code(), Some(1), "{expected}: {fetched:?}");
+        assert_starts(&fetched, &address.to_string(), &format!("error: {expected}"));
+    }
+}
+
+#[test]
+fn a_body_up_to_the_limit_is_accepted_and_no_more() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\n\r\n12345",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n12345",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n12\r\n3\r\n345\r\n0\r\n\r\n",
+    ] {
+        let fits = fetch(&[serve_once(answer)], &["--limit", "5"]);
+        assert!(fits.status.success(), "{answer}: {fits:?}");
+        let address = serve_once(answer);
+        let too_long = fetch(&[address], &["--limit", "4"]);
+        assert_eq!(too_long.status.code(), Some(1), "{answer}: {too_long:?}");
+        assert_starts(&too_long, &address.to_string(), "error: the body is longer");
+    }
+}
+
+#[test]
+fn the_request_says_what_was_asked_for() {
+    for (suffix, path) in [("", "/"), ("/a?b=c#d", "/a?b=c"), ("?u=http://x/", "/?u=http://x/")] {
+        let (listener, address) = listen();
+        let server = thread::spawn(move || {
+            let (mut stream, head) = request(&listener);
+            stream.write_all(b"HTTP/1.1 204 -\r\n\r\n").unwrap();
+            head
+        });
+        let fetched = fetch(&[format!("http://localhost:{}{suffix}", address.port())], &[]);
+        assert!(fetched.status.success(), "{fetched:?}");
+        let head = server.join().unwrap();
+        let expected = format!("GET {path} HTTP/1.1\r\nHost: localhost:{}\r\n", address.port());
+        assert!(head.starts_with(&expected), "{head}");
+    }
+}
