@@ -2,6 +2,9 @@
 //!
 //! `cargo bench --bench echo [FILTER]`. The server has processor 0, the client processor 1. Both
 //! servers are given the same ring and 4 KiB buffers; messages have 64 bytes.
+//!
+//! # Why this file has `unsafe`
+//! The client and the bare server fill their rings by hand.
 
 mod support;
 
@@ -154,7 +157,7 @@ fn bare_server(listener: StdListener) {
     .build()
     .user_data(ACCEPT);
     let (submitter, mut sq, mut cq) = ring.split();
-    // SAFETY (each push): buffers live in boxes until the function returns.
+    // SAFETY: names no memory.
     unsafe { sq.push(&accept).unwrap() };
     loop {
         sq.sync();
@@ -167,6 +170,7 @@ fn bare_server(listener: StdListener) {
                 assert!(result >= 0);
                 nodelay(result);
                 connections.push((result, Box::new([0; BUFFER])));
+                // SAFETY: as above.
                 unsafe { sq.push(&accept).unwrap() };
             }
             let index = match entry.user_data() {
@@ -194,6 +198,7 @@ fn bare_server(listener: StdListener) {
                     .build()
                     .user_data(index as u64 * 2 + 1)
             };
+            // SAFETY: buffers live in boxes until the function returns.
             unsafe { sq.push(&next).unwrap() };
         }
     }

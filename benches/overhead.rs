@@ -8,6 +8,9 @@
 //!   ```text
 //!   ONLY=corio COUNT=128000 DEPTH=64 valgrind --tool=cachegrind --cache-sim=no BENCH
 //!   ```
+//!
+//! # Why this file has `unsafe`
+//! The bare loop fills its ring by hand.
 
 mod support;
 
@@ -70,7 +73,7 @@ fn bare_nops(count: u64, depth: u64) {
     let (mut submitter, mut sq, mut cq) = ring.split();
     submitter.register_ring_fd().unwrap();
     for slot in 0..depth {
-        // SAFETY (both pushes): a NOP names no memory.
+        // SAFETY: a NOP names no memory.
         unsafe { sq.push(&opcode::Nop::new().build().user_data(slot)).unwrap() };
     }
     let (mut started, mut done) = (depth, 0);
@@ -85,6 +88,7 @@ fn bare_nops(count: u64, depth: u64) {
             if started < count {
                 started += 1;
                 let next = opcode::Nop::new().build().user_data(entry.user_data());
+                // SAFETY: as above.
                 unsafe { sq.push(&next).unwrap() };
             }
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use corio::net::{TcpListener, TcpStream};
-use corio::op::Incomplete;
+use corio::op::is_cancelled;
 use corio::{IoContext, Raced};
 use signals::Signals;
 
@@ -97,10 +97,4 @@ async fn echo(stream: TcpStream) -> io::Result<()> {
         (result, buf) = stream.send_exact(buf).await;
         result?;
     }
-}
-
-/// Whether an operation ended because the server is being stopped.
-fn is_cancelled(error: &io::Error) -> bool {
-    let cause = Incomplete::of(error).and_then(|incomplete| incomplete.cause.as_ref());
-    cause.unwrap_or(error).raw_os_error() == Some(libc::ECANCELED)
 }

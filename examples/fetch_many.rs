@@ -12,7 +12,6 @@ use clap::Parser;
 use corio::IoContext;
 use corio::buf::IoBuf;
 use corio::net::{SocketAddress, TcpStream};
-use corio::op::Incomplete;
 use httparse::{Response, Status};
 
 /// Fetches from many HTTP servers at the same time, and prints a line for each as it is done.
@@ -107,17 +106,12 @@ async fn fetch_within(
     addresses: &[SocketAddress],
     body_limit: u64,
 ) -> io::Result<Fetched> {
-    // When the time is up, whatever is in flight inside ends with ECANCELED.
+    // When the time is up, whatever is in flight inside ends with `TimedOut`.
     match corio::timeout(limit, fetch(target, addresses, body_limit)).await {
-        Ok(Err(error)) if !is_cancelled(&error) => Err(error),
+        Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => Err(error),
         Ok(Ok(fetched)) => Ok(fetched),
         _ => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))),
     }
-}
-
-fn is_cancelled(error: &io::Error) -> bool {
-    let cause = Incomplete::of(error).and_then(|incomplete| incomplete.cause.as_ref());
-    cause.unwrap_or(error).raw_os_error() == Some(libc::ECANCELED)
 }
 
 async fn fetch(target: &Target, addresses: &[SocketAddress], limit: u64) -> io::Result<Fetched> {

@@ -70,9 +70,13 @@
 //! let (result, buf) = a.recv(vec![0; 64]).with_timeout(Duration::from_millis(1)).await;
 //! assert_eq!(result.unwrap_err().kind(), ErrorKind::TimedOut);
 //! // A whole block, with everything it has in flight:
-//! let outcome = corio::timeout(Duration::from_millis(1), a.recv(buf)).await;
-//! let (result, _buf) = outcome.expect("a recv ends, with an error, so the block ends by itself");
-//! assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+//! let outcome = corio::timeout(Duration::from_millis(1), async {
+//!     a.recv_exact(buf).await.0?;
+//!     a.send_exact("thank you").await.0
+//! })
+//! .await;
+//! // The block ended by itself, with its operation's error; else it would have been `Elapsed`.
+//! assert_eq!(outcome.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
 //! # Ok::<(), std::io::Error>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -153,7 +157,8 @@
 //!
 //! # Errors
 //! Operations give [`io::Error`](std::io::Error) with the system's error number. Whole transfers
-//! tell by [`Incomplete`](op::Incomplete) how far they came. A context that can't be made says why,
+//! tell by [`Incomplete`](op::Incomplete) how far they came. [`is_cancelled`](op::is_cancelled) tells a
+//! cancellation from other errors. A context that can't be made says why,
 //! and what to do, by [`SetupError`].
 //!
 //! # What runs where

@@ -46,7 +46,8 @@ pub(crate) fn paired(
 ) {
     let mut pairs = Vec::with_capacity(rounds);
     // One of each to warm up, not counted.
-    (ours(), bare());
+    ours();
+    bare();
     for round in 0..rounds {
         // The order alternates, so that neither always comes second.
         pairs.push(if round % 2 == 0 {

@@ -372,7 +372,7 @@ impl Drop for IoContext {
         let deadline = Instant::now() + self.grace_period;
         let entered = self.runtime.enter();
         self.runtime.set_closing();
-        self.runtime.root.cancel();
+        self.runtime.root.cancel(libc::ECANCELED);
         if !self.drain(deadline) {
             drop(entered);
             OWNER.set(None);

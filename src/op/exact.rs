@@ -56,6 +56,31 @@ impl Incomplete {
     }
 }
 
+/// Whether an error says that the operation was cancelled: by [`race`](crate::race),
+/// [`JoinHandle::cancel`](crate::JoinHandle::cancel),
+/// [`cancel_all_pending`](crate::IoContext::cancel_all_pending), or because its context ends. (A time
+/// limit gives `TimedOut` instead.)
+///
+/// # Examples
+/// ```
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// use corio::{Raced, op::is_cancelled, race, yield_now};
+/// let (a, _b) = corio::net::UnixStream::pair()?;
+/// let Raced::Right(Some((result, _buf)), ()) = race(a.recv_exact(vec![0; 8]), yield_now()).await
+/// else {
+///     unreachable!("nothing was sent");
+/// };
+/// assert!(is_cancelled(&result.unwrap_err()));
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn is_cancelled(error: &io::Error) -> bool {
+    let cause = Incomplete::of(error).and_then(|incomplete| incomplete.cause.as_ref());
+    cause.unwrap_or(error).raw_os_error() == Some(libc::ECANCELED)
+}
+
 /// How far a transfer has come.
 #[derive(Debug)]
 pub(super) struct Progress {

@@ -52,7 +52,7 @@ pub trait Kind: Sized {
 }
 
 /// An operation: a future that owns everything the kernel needs, and is the same for every
-/// system call. See the [module's page](self) for the list.
+/// system call. See [`op`](crate::op) for the list.
 ///
 /// Dropping it while it is in flight is a mistake that [`DropPolicy`](crate::DropPolicy) answers;
 /// end it with [`with_timeout`](Self::with_timeout), [`race`](crate::race),
@@ -97,9 +97,13 @@ impl<K: Kind> Op<K> {
     }
 
     /// The value of a pinned future that has not been taken and is not in the driver's hands.
+    ///
+    /// # Safety
+    /// The state is `Idle` or `Done`, and the borrow ends before it changes.
     #[inline(always)]
+    #[allow(clippy::mut_from_ref)] // The state says whose turn it is.
     unsafe fn kind(&self) -> &mut K {
-        // SAFETY: the caller knows the state; the borrow ends before the state changes.
+        // SAFETY: what the caller promises; the value lies in an `UnsafeCell`.
         unsafe { &mut *self.kind.get() }
     }
 
@@ -184,10 +188,13 @@ impl<K: Kind> Op<K> {
     }
 }
 
-/// A cancelled scope starts nothing new. See [`Scope::may_refuse`].
+/// A cancelled scope starts nothing new. See [`Scope::refuse`].
 #[cold]
 fn refuse(scope: &Scope) -> Poll<i32> {
-    if scope.may_refuse() { Poll::Ready(-libc::ECANCELED) } else { Poll::Pending }
+    match scope.refuse() {
+        Some(errno) => Poll::Ready(-errno),
+        None => Poll::Pending,
+    }
 }
 
 impl<K: Kind> Future for Op<K> {

@@ -291,7 +291,7 @@ unsafe fn received_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
         while let Some(this) = message.as_ref() {
             if this.cmsg_level == libc::SOL_SOCKET && this.cmsg_type == libc::SCM_RIGHTS {
                 let data = libc::CMSG_DATA(this).cast::<RawFd>();
-                let len = this.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let len = this.cmsg_len - libc::CMSG_LEN(0) as usize;
                 for index in 0..len / size_of::<RawFd>() {
                     fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
                 }

@@ -31,7 +31,9 @@ mod socket;
 mod source;
 mod timeout;
 
-pub use exact::{AsyncReadExactAt, AsyncRecvExact, AsyncSendExact, AsyncWriteExactAt, Incomplete};
+pub use exact::{
+    AsyncReadExactAt, AsyncRecvExact, AsyncSendExact, AsyncWriteExactAt, Incomplete, is_cancelled,
+};
 pub use file::{
     AsyncClose, AsyncFallocate, AsyncFdatasync, AsyncFsync, AsyncFtruncate, AsyncNop, AsyncRead,
     AsyncReadv, AsyncWrite, AsyncWritev,

@@ -97,9 +97,8 @@ impl<N: InboxNode> Inbox<N> {
             return;
         }
         let mut oldest: *mut N = ptr::null_mut();
-        // SAFETY (both loops): posted nodes are alive, and are ours alone once taken. `visit` may
-        // free its node, so the next one is read before.
         while !node.is_null() {
+            // SAFETY: posted nodes are alive, and are ours alone once taken.
             unsafe {
                 let next = (*node).inbox().next.load(Ordering::Relaxed);
                 (*node).inbox().next.store(oldest, Ordering::Relaxed);
@@ -109,7 +108,7 @@ impl<N: InboxNode> Inbox<N> {
         }
         while !oldest.is_null() {
             let this = oldest;
-            // SAFETY: see above.
+            // SAFETY: as above; `visit` may free its node, so the next one is read before.
             unsafe {
                 oldest = (*this).inbox().next.load(Ordering::Relaxed);
                 (*this).inbox().leave();

@@ -185,6 +185,7 @@ impl Inflight {
         runtime.in_flight.set(runtime.in_flight.get() - 1);
         this.count_end(runtime, this.result());
         if scope.is_cancelled() {
+            this.operation.result.set(scope.result(this.result()));
             scope.announce(runtime);
         }
         waker.wake(runtime);

@@ -9,8 +9,10 @@
 //! ```text
 //!  open ──cancel──▶ cancelled ──last operation below ends──▶ drained
 //!   operations        those in flight are asked to end;        the owner polls its body once
-//!   start             new ones fail at once (ECANCELED)        more, then drops it
+//!   start             new ones fail at once                    more, then drops it
 //! ```
+//!
+//! The error is `ECANCELED`, or `ETIMEDOUT` where a time limit is the reason.
 //!
 //! # Why this file has `unsafe`
 //! Scopes live in pinned futures and task cells and point at each other; see [`Scope::attach`].
@@ -44,7 +46,8 @@ pub(crate) struct Scope {
     parent: Cell<*const Scope>,
     children: List<Scope>,
     operations: List<Inflight>,
-    cancelled: Cell<bool>,
+    /// Zero: open. Else the error number with which operations end here.
+    cancelled: Cell<i32>,
     refused: Cell<u32>,
     /// Told about each end of an operation once the scope is cancelled.
     waiter: Cell<LocalWaker>,
@@ -73,7 +76,7 @@ impl Scope {
             parent: Cell::new(ptr::null()),
             children: List::new(),
             operations: List::new(),
-            cancelled: Cell::new(false),
+            cancelled: Cell::new(0),
             refused: Cell::new(0),
             waiter: Cell::new(LocalWaker::None),
             kind,
@@ -92,8 +95,8 @@ impl Scope {
     /// is reused. `parent` likewise does not move, and detaches its children when it is dropped.
     pub(crate) unsafe fn attach(&self, parent: &Scope) {
         self.parent.set(parent);
-        if parent.cancelled.get() {
-            self.cancelled.set(true);
+        if parent.is_cancelled() {
+            self.cancelled.set(parent.cancelled.get());
         }
         // SAFETY: what the caller promises.
         unsafe { parent.children.push(self) };
@@ -116,21 +119,31 @@ impl Scope {
 
     #[inline(always)]
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.get()
+        self.cancelled.get() != 0
     }
 
-    /// In a cancelled scope: whether the next operation fails (`true`) or just stays pending.
-    pub(crate) fn may_refuse(&self) -> bool {
+    /// In a cancelled scope: the error number with which the next operation fails, or `None` if it
+    /// is to stay pending.
+    pub(crate) fn refuse(&self) -> Option<i32> {
         let refused = self.refused.get();
         self.refused.set(refused.saturating_add(1));
-        refused < REFUSALS
+        (refused < REFUSALS).then_some(self.cancelled.get())
     }
 
-    /// Refuses new operations here and below, and asks those in flight to end.
-    pub(crate) fn cancel(&self) {
-        self.cancelled.set(true);
+    /// Refuses new operations here and below, and asks those in flight to end, with the error
+    /// `errno` if they can be stopped. Where something is cancelled already, its error stays.
+    pub(crate) fn cancel(&self, errno: i32) {
+        if !self.is_cancelled() {
+            self.cancelled.set(errno);
+        }
         self.operations.for_each(Inflight::cancel);
-        self.children.for_each(Scope::cancel);
+        self.children.for_each(|child| child.cancel(errno));
+    }
+
+    /// The result of an operation in this cancelled scope, given the driver's.
+    #[cold]
+    pub(super) fn result(&self, result: i32) -> i32 {
+        if result == -libc::ECANCELED { -self.cancelled.get() } else { result }
     }
 
     /// Whether nothing is in flight here or below.

@@ -141,7 +141,7 @@ impl Header {
     /// Cancels everything in flight in the task, and lets it see that.
     pub(crate) fn cancel(&self) {
         if !self.is_done() && !self.scope.is_cancelled() {
-            self.scope.cancel();
+            self.scope.cancel(libc::ECANCELED);
             self.schedule();
         }
     }

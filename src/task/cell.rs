@@ -71,8 +71,9 @@ unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
     let polled = catch_unwind(AssertUnwindSafe(|| {
         runtime.poll_in(&task.scope, &mut cx, |cx| {
             // SAFETY: the body is touched by this thread only, and not again before this poll
-            // ends: a task is never polled from within itself. The future is pinned in the cell.
+            // ends: a task is never polled from within itself.
             match unsafe { &mut *cell.body.get() } {
+                // SAFETY: the cell does not move, and the future is dropped in place.
                 Body::Future(future) => unsafe { Pin::new_unchecked(future) }.poll(cx),
                 _ => unreachable!("a task that is not done has a future"),
             }
@@ -80,12 +81,14 @@ unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
     }));
     match polled {
         Ok(Step::Pending) => {}
-        // SAFETY (each): the header is alive and the task is not done.
+        // SAFETY: the header is alive and the task is not done.
         Ok(Step::Done(output)) => unsafe { conclude::<F>(header, Ok(output)) },
+        // SAFETY: as above.
         Ok(Step::Ended) => unsafe { conclude::<F>(header, Err(JoinError::cancelled())) },
         Err(panic) => {
             task.set_panic(panic);
-            task.scope.cancel();
+            task.scope.cancel(libc::ECANCELED);
+            // SAFETY: as above.
             unsafe { do_not_poll::<F>(header, &cx) }
         }
     }
@@ -121,10 +124,12 @@ unsafe fn end<F: Future>(header: *const Header) {
 unsafe fn conclude<F: Future>(header: *const Header, result: Result<F::Output, JoinError>) {
     // SAFETY: as in `run`.
     let task = unsafe { &*header };
+    // SAFETY: as in `run`.
     let body = unsafe { &*header.cast::<TaskCell<F>>() }.body.get();
-    // SAFETY: the future is dropped in place, as pinning asks, and overwritten even if its
-    // destructor panics; nobody else looks at the body of a task that is not done.
+    // SAFETY: the future is dropped in place, as pinning asks; nobody else looks at the body of a
+    // task that is not done.
     let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { ptr::drop_in_place(body) }));
+    // SAFETY: what was there is gone, even if its destructor panicked.
     unsafe { ptr::write(body, Body::Gone) };
     let result = match dropped {
         Ok(()) => result,

@@ -112,12 +112,12 @@ impl<A: Future, B: Future> Future for Race<A, B> {
         advance(this.left.as_mut(), this.left_end, cx, Scoped::poll);
         if this.winner.is_none() && matches!(this.left_end, End::Over(Some(_))) {
             *this.winner = Some(Side::Left);
-            advance(this.right.as_mut(), this.right_end, cx, Scoped::cancel_and_poll);
+            advance(this.right.as_mut(), this.right_end, cx, cancel_and_poll);
         }
         advance(this.right.as_mut(), this.right_end, cx, Scoped::poll);
         if this.winner.is_none() && matches!(this.right_end, End::Over(Some(_))) {
             *this.winner = Some(Side::Right);
-            advance(this.left.as_mut(), this.left_end, cx, Scoped::cancel_and_poll);
+            advance(this.left.as_mut(), this.left_end, cx, cancel_and_poll);
         }
         let (End::Over(left), End::Over(right)) = (&mut *this.left_end, &mut *this.right_end)
         else {
@@ -131,6 +131,14 @@ impl<A: Future, B: Future> Future for Race<A, B> {
             _ => Poll::Pending,
         }
     }
+}
+
+/// What a race does to its losers.
+fn cancel_and_poll<F: Future>(
+    branch: Pin<&mut Scoped<F>>,
+    cx: &mut Context<'_>,
+) -> Step<F::Output> {
+    branch.cancel_and_poll(cx, libc::ECANCELED)
 }
 
 /// Runs any number of futures until one is done; cancels the others and waits for them.
@@ -164,10 +172,12 @@ pub fn race_all<I: IntoIterator<Item: Future>>(futures: I) -> RaceAll<I::Item> {
     }
 }
 
+type Branch<F> = (Pin<Box<Scoped<F>>>, End<<F as Future>::Output>);
+
 /// The future made by [`race_all`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct RaceAll<F: Future> {
-    branches: Vec<(Pin<Box<Scoped<F>>>, End<F::Output>)>,
+    branches: Vec<Branch<F>>,
     winner: Option<usize>,
 }
 
@@ -189,7 +199,7 @@ impl<F: Future> Future for RaceAll<F> {
         let mut running = false;
         for (branch, end) in &mut this.branches {
             if !branch.is_cancelled() {
-                advance(branch.as_mut(), end, cx, Scoped::cancel_and_poll);
+                advance(branch.as_mut(), end, cx, cancel_and_poll);
             }
             running |= matches!(end, End::Running);
         }

@@ -43,10 +43,14 @@ impl<F: Future> Scoped<F> {
         self.scope.is_cancelled()
     }
 
-    /// Asks everything in flight inside to end, then polls once: the body sees the news, or is
+    /// Asks everything in flight inside to end, with the given error, then polls once: the body sees the news, or is
     /// over because nothing is in flight.
-    pub(crate) fn cancel_and_poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Step<F::Output> {
-        self.scope.cancel();
+    pub(crate) fn cancel_and_poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        errno: i32,
+    ) -> Step<F::Output> {
+        self.scope.cancel(errno);
         if !self.scope.is_attached() {
             // It never ran, and need not.
             return Step::Ended;

@@ -137,8 +137,8 @@ pin_project! {
 ///
 /// When the time is up, its operations are cancelled and waited for. The future is polled until
 /// nothing of it is in flight, so it sees their results: if it ends by itself then, that is the
-/// result, late as it is; otherwise it is dropped, and the result is [`Elapsed`]. Inside, code sees
-/// the cancellation as errors (`ECANCELED`); new operations fail likewise.
+/// result, late as it is; otherwise it is dropped, and the result is [`Elapsed`]. Inside, operations
+/// end with the error `TimedOut`, so code that uses `?` ends by itself, with that error.
 ///
 /// For a single operation [`with_timeout`](crate::op::Op::with_timeout) is lighter.
 ///
@@ -186,7 +186,7 @@ impl<F: Future> Future for Timeout<F> {
             });
             if due.is_ready() {
                 *this.expired = true;
-                step = this.body.cancel_and_poll(cx);
+                step = this.body.cancel_and_poll(cx, libc::ETIMEDOUT);
             }
         }
         match outcome(step) {

@@ -414,7 +414,7 @@ impl Driver for Uring {
         // SAFETY: the ring outlives this function, and `reaping` keeps everybody else from making
         // a second handle to its completion queue.
         let mut cq = unsafe { self.ring.as_ref().completion_shared() };
-        while let Some(entry) = cq.next() {
+        for entry in &mut cq {
             if let Some(token) = self.settle(&entry) {
                 sink.deliver(token);
             }
