@@ -183,3 +183,8 @@ pub use runtime::report::Pending;
 pub use runtime::stats::{OperationStats, Stats};
 pub use task::{JoinError, JoinHandle, Raced, join_all, race, race_all, spawn, yield_now};
 pub use time::{Elapsed, sleep, sleep_until, timeout};
+
+/// The programs in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
