@@ -3,7 +3,7 @@
 use corio::{Builder, IoContext};
 
 /// The ring, whatever else there is.
-pub fn io_uring() -> Builder {
+pub(crate) fn io_uring() -> Builder {
     IoContext::builder()
 }
 

@@ -17,15 +17,15 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// So long that a test which waits for it is caught by the guard.
-pub const LONG: Duration = Duration::from_secs(3600);
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// A duration after which something may have happened; no test depends on which.
-pub const SHORT: Duration = Duration::from_millis(1);
+pub(crate) const SHORT: Duration = Duration::from_millis(1);
 
 type Running = Vec<(thread::ThreadId, String, Instant)>;
 
 /// Runs a test; the process is aborted, with the test's name, if that takes for ever.
-pub fn guarded(test: impl FnOnce()) {
+pub(crate) fn guarded(test: impl FnOnce()) {
     static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
 
     fn watch() -> ! {
@@ -63,17 +63,17 @@ pub fn guarded(test: impl FnOnce()) {
 
 /// Counts how often it was dropped.
 #[derive(Clone, Default)]
-pub struct Drops(Rc<Cell<u32>>);
+pub(crate) struct Drops(Rc<Cell<u32>>);
 
 /// What [`Drops`] counts.
-pub struct Counted(Rc<Cell<u32>>);
+pub(crate) struct Counted(Rc<Cell<u32>>);
 
 impl Drops {
-    pub fn one(&self) -> Counted {
+    pub(crate) fn one(&self) -> Counted {
         Counted(self.0.clone())
     }
 
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.0.get()
     }
 }
@@ -85,7 +85,7 @@ impl Drop for Counted {
 }
 
 /// Calls a closure when dropped.
-pub struct OnDrop<F: FnMut()>(pub F);
+pub(crate) struct OnDrop<F: FnMut()>(pub(crate) F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
@@ -94,21 +94,21 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 }
 
 /// Polls `future` once, with the task's own waker.
-pub async fn poll_now<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
+pub(crate) async fn poll_now<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
 /// Takes the current task's waker.
-pub async fn waker() -> Waker {
+pub(crate) async fn waker() -> Waker {
     poll_fn(|cx| Poll::Ready(cx.waker().clone())).await
 }
 
 /// An event that any thread can signal and one task can wait for.
 #[derive(Clone, Default)]
-pub struct Event(Arc<Mutex<(bool, Option<Waker>)>>);
+pub(crate) struct Event(Arc<Mutex<(bool, Option<Waker>)>>);
 
 impl Event {
-    pub fn signal(&self) {
+    pub(crate) fn signal(&self) {
         let mut state = self.0.lock().unwrap();
         state.0 = true;
         let waker = state.1.take();
@@ -132,13 +132,13 @@ impl Event {
 }
 
 /// How many file descriptors this process has. Only good in a [process of its own](alone).
-pub fn fds() -> usize {
+pub(crate) fn fds() -> usize {
     // One of them is the directory's own.
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
 
 /// How many threads this process has.
-pub fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
@@ -172,14 +172,14 @@ fn in_child(body: impl FnOnce()) -> Option<(Option<i32>, String)> {
 }
 
 /// Runs `body` in a process of its own, which must end well: for what a process has only once.
-pub fn alone(body: impl FnOnce()) {
+pub(crate) fn alone(body: impl FnOnce()) {
     if let Some((signal, stderr)) = in_child(body) {
         assert_eq!(signal, None, "the child was killed:\n{stderr}");
     }
 }
 
 /// Runs `body` in a process of its own, which must abort; gives its stderr to `check`.
-pub fn aborts(body: impl FnOnce(), check: impl FnOnce(&str)) {
+pub(crate) fn aborts(body: impl FnOnce(), check: impl FnOnce(&str)) {
     match in_child(body) {
         Some((signal, stderr)) => {
             assert_eq!(signal, Some(libc::SIGABRT), "no abort:\n{stderr}");
@@ -190,7 +190,7 @@ pub fn aborts(body: impl FnOnce(), check: impl FnOnce(&str)) {
 }
 
 /// Runs `body`, which must panic with a message that contains `text`.
-pub fn panics_with(text: &str, body: impl FnOnce()) {
+pub(crate) fn panics_with(text: &str, body: impl FnOnce()) {
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body))
         .expect_err("this should have panicked");
     let message = panic
