@@ -120,9 +120,16 @@ impl Scope {
     }
 
     /// In a cancelled scope: whether the next operation fails (`true`) or just stays pending.
+    ///
+    /// Counted in the outermost cancelled scope, so that a body which makes a new scope for each
+    /// try (a loop around a timeout) comes to rest too.
     pub(crate) fn may_refuse(&self) -> bool {
-        let refused = self.refused.get();
-        self.refused.set(refused.saturating_add(1));
+        let mut scope = self;
+        while let Some(parent) = scope.parent().filter(|parent| parent.is_cancelled()) {
+            scope = parent;
+        }
+        let refused = scope.refused.get();
+        scope.refused.set(refused.saturating_add(1));
         refused < REFUSALS
     }
 
