@@ -127,6 +127,8 @@ impl Inflight {
         self.runtime.set(runtime);
         let scope = runtime.current_scope.get();
         self.scope.set(scope);
+        // Before the driver has it: a foreign waker's `clone` may panic.
+        let waker = LocalWaker::with_current(runtime, waker);
         runtime.stats.submitted[self.code as usize].add(1);
         // SAFETY: the caller keeps the record and its memory in place until delivery.
         if let Some(result) =
@@ -135,7 +137,7 @@ impl Inflight {
             self.count_end(runtime, result);
             return Some(result);
         }
-        self.waker.set(LocalWaker::with_current(runtime, waker));
+        self.waker.set(waker);
         self.state.set(State::Pending);
         runtime.in_flight.set(runtime.in_flight.get() + 1);
         // SAFETY: the current scope is pinned and alive while it is current; the record stays in
