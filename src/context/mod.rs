@@ -387,10 +387,16 @@ impl Drop for IoContext {
             }
             return;
         }
-        self.runtime.end_tasks();
-        // Closes queued by what the tasks owned, if any.
-        self.drain(deadline);
-        self.runtime.discard_queues();
+        // Destructors of tasks and foreign wakers may start new tasks and timers: not one is left.
+        loop {
+            self.runtime.end_tasks();
+            // Closes queued by what the tasks owned, if any.
+            self.drain(deadline);
+            self.runtime.discard_queues();
+            if self.runtime.is_deserted() {
+                break;
+            }
+        }
         drop(entered);
         OWNER.set(None);
         // SAFETY: not used again. Nothing refers to the runtime any more: no operation is in

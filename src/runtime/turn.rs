@@ -159,6 +159,14 @@ impl Runtime {
         // Scopes and timers in futures that outlive this context are set free.
         self.root.release();
         self.timers.clear();
-        self.deferred.take();
+        drop(self.deferred.take());
+    }
+
+    /// Whether no task, timer or waker refers to this runtime any more.
+    pub(crate) fn is_deserted(&self) -> bool {
+        !self.has_tasks()
+            && !self.has_ready()
+            && self.timers.next_deadline().is_none()
+            && self.deferred.borrow().is_empty()
     }
 }
