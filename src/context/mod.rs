@@ -190,6 +190,8 @@ impl IoContext {
         let deadline = Instant::now() + self.grace_period;
         loop {
             runtime.cancel_tasks();
+            // Operations of no task: leaked ones, and those polled outside of tasks.
+            runtime.cancel_pending();
             runtime.run_ready();
             let busy = runtime.in_flight() > 0 || runtime.driver(|driver| driver.closing()) > 0;
             if !runtime.has_tasks() && !busy {
