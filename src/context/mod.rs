@@ -168,7 +168,7 @@ impl IoContext {
             if let Some(output) = main.take() {
                 break output;
             }
-            if let Err(error) = runtime.turn(Wait::Forever) {
+            if let Err(error) = runtime.turn(Wait::Forever, false) {
                 eprintln!("corio: the ring failed: {error}");
                 drop(bomb);
                 unreachable!("the bomb aborts");
@@ -199,7 +199,7 @@ impl IoContext {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = if runtime.has_ready() { Wait::No } else { Wait::For(left) };
-            if left.is_zero() || runtime.turn(wait).is_err() {
+            if left.is_zero() || runtime.turn(wait, false).is_err() {
                 return;
             }
         }
@@ -232,14 +232,15 @@ impl IoContext {
             if this.runtime.remote.take_stop() {
                 return Ok(());
             }
-            this.runtime.turn(Wait::Forever)?;
+            this.runtime.turn(Wait::Forever, true)?;
             tick(this);
         }
     }
 
     /// One turn: polls what is ready, waits at most `timeout` (`None`: as long as it takes) for
     /// something to happen, and polls what that made ready. Gives the number of operations that
-    /// have ended.
+    /// have ended. It does not wait while a [`stop`](Handle::stop) is asked for, and keeps that
+    /// for the next [`run`](Self::run).
     ///
     /// # Errors
     /// When the kernel refuses to run the ring.
@@ -261,11 +262,12 @@ impl IoContext {
         let _running = Running::new(runtime);
         let before = self.stats().total().completed;
         runtime.run_ready();
-        runtime.turn(match timeout {
+        let wait = match timeout {
             None => Wait::Forever,
             Some(Duration::ZERO) => Wait::No,
             Some(timeout) => Wait::For(timeout),
-        })?;
+        };
+        runtime.turn(wait, true)?;
         runtime.run_ready();
         Ok(self.stats().total().completed - before)
     }

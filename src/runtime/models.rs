@@ -58,7 +58,7 @@ fn no_wake_is_lost() {
             let remote = remote.clone();
             thread::spawn(move || wake(&remote, node))
         };
-        let sleeps = remote.fall_asleep();
+        let sleeps = remote.fall_asleep(true);
         if sleeps {
             // In the kernel: only the bell gets us out.
             waker.join().unwrap();
@@ -112,7 +112,7 @@ fn no_stop_is_lost() {
             let remote = remote.clone();
             thread::spawn(move || remote.stop())
         };
-        if remote.fall_asleep() {
+        if remote.fall_asleep(true) {
             stopper.join().unwrap();
             assert_eq!(bell.0.load(Ordering::SeqCst), 1);
             remote.wake_up();

@@ -95,10 +95,11 @@ impl<N: InboxNode> Remote<N> {
         self.running.load(Ordering::Acquire)
     }
 
-    /// Owner: about to wait in the kernel. `false`: there is news, don't.
-    pub(crate) fn fall_asleep(&self) -> bool {
+    /// Owner: about to wait in the kernel. `false`: there is news, don't. A stop is news only for
+    /// those who heed it; others would spin, as it stays.
+    pub(crate) fn fall_asleep(&self, heed_stop: bool) -> bool {
         self.sleep.swap(ASLEEP, Ordering::SeqCst);
-        if self.inbox.is_empty() && !self.is_stopped() {
+        if self.inbox.is_empty() && !(heed_stop && self.is_stopped()) {
             return true;
         }
         self.wake_up();

@@ -30,14 +30,17 @@ impl Runtime {
     }
 
     /// Submits, waits at most as told, and takes in everything that happened meanwhile.
-    pub(crate) fn turn(&self, wait: Wait) -> io::Result<()> {
+    ///
+    /// With `heed_stop` it does not wait while a stop is asked for.
+    pub(crate) fn turn(&self, wait: Wait, heed_stop: bool) -> io::Result<()> {
         self.stats.turns.add(1);
         let wait = match wait {
             Wait::No => Wait::No,
             wait => self.shorten(wait),
         };
         // Announced before the wait and checked once more, so that no wake is lost.
-        let wait = if wait != Wait::No && !self.remote.fall_asleep() { Wait::No } else { wait };
+        let sleeps = wait != Wait::No && self.remote.fall_asleep(heed_stop);
+        let wait = if sleeps { wait } else { Wait::No };
         let reaped = self.reap(wait);
         if wait != Wait::No {
             self.remote.wake_up();

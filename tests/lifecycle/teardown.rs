@@ -42,7 +42,10 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
     }
     const CURRENT: u64 = u64::MAX;
     task!({ AsyncNop::new().await.unwrap() });
-    task!({ let (r, _w) = pipe(); let _ = AsyncRead::new(&r, vec![0; 64], CURRENT).await; });
+    task!({
+        let (r, _w) = pipe();
+        let _ = AsyncRead::new(&r, vec![0; 64], CURRENT).await;
+    });
     task!({
         let (_r, w) = pipe();
         let _ = AsyncWrite::new(&w, vec![0; 1 << 20], CURRENT).await;
@@ -57,18 +60,42 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         let _ = AsyncWritev::new(&w, vec![vec![0_u8; 1 << 19]; 3], CURRENT).await;
         let _ = AsyncWritev::new(&w, vec![vec![0_u8; 1 << 19]; 3], CURRENT).await;
     });
-    task!({ let _ = AsyncRead::new(&file(), vec![0; 1 << 16], 0).await; });
-    task!({ let _ = AsyncReadExactAt::new(&file(), vec![0; 1 << 16], 0).await; });
-    task!({ let _ = AsyncWrite::new(&file(), vec![0; 1 << 16], 0).await; });
-    task!({ let _ = AsyncWriteExactAt::new(&file(), vec![0; 1 << 16], 0).await; });
-    task!({ let _ = AsyncFsync::new(&file()).await; });
-    task!({ let _ = AsyncFdatasync::new(&file()).await; });
-    task!({ let _ = AsyncFallocate::new(&file(), 0, 0, 1 << 20).await; });
-    task!({ let _ = AsyncFtruncate::new(&file(), 7).await; });
-    task!({ let _ = AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0).await; });
-    task!({ let _ = AsyncStatx::path("Cargo.toml").await; });
-    task!({ let _ = AsyncClose::new(file()).await; });
-    task!({ let _ = TcpListener::bind("127.0.0.1:0").unwrap().accept().await; });
+    task!({
+        let _ = AsyncRead::new(&file(), vec![0; 1 << 16], 0).await;
+    });
+    task!({
+        let _ = AsyncReadExactAt::new(&file(), vec![0; 1 << 16], 0).await;
+    });
+    task!({
+        let _ = AsyncWrite::new(&file(), vec![0; 1 << 16], 0).await;
+    });
+    task!({
+        let _ = AsyncWriteExactAt::new(&file(), vec![0; 1 << 16], 0).await;
+    });
+    task!({
+        let _ = AsyncFsync::new(&file()).await;
+    });
+    task!({
+        let _ = AsyncFdatasync::new(&file()).await;
+    });
+    task!({
+        let _ = AsyncFallocate::new(&file(), 0, 0, 1 << 20).await;
+    });
+    task!({
+        let _ = AsyncFtruncate::new(&file(), 7).await;
+    });
+    task!({
+        let _ = AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0).await;
+    });
+    task!({
+        let _ = AsyncStatx::path("Cargo.toml").await;
+    });
+    task!({
+        let _ = AsyncClose::new(file()).await;
+    });
+    task!({
+        let _ = TcpListener::bind("127.0.0.1:0").unwrap().accept().await;
+    });
     task!({
         // The backlog is full, so that this never gets through.
         let socket = Socket::tcp_v4().unwrap();
@@ -78,8 +105,14 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         let tries: Vec<_> = (0..4).map(|_| Socket::tcp_v4().unwrap()).collect();
         corio::join_all(tries.iter().map(|one| async { one.connect(address).await.is_ok() })).await;
     });
-    task!({ let (a, _b) = UnixStream::pair().unwrap(); let _ = a.recv(vec![0; 64]).await; });
-    task!({ let (a, _b) = UnixStream::pair().unwrap(); let _ = a.recv_exact([0; 64]).await; });
+    task!({
+        let (a, _b) = UnixStream::pair().unwrap();
+        let _ = a.recv(vec![0; 64]).await;
+    });
+    task!({
+        let (a, _b) = UnixStream::pair().unwrap();
+        let _ = a.recv_exact([0; 64]).await;
+    });
     task!({
         let (a, _b) = UnixStream::pair().unwrap();
         let _ = a.send_exact(vec![0; 8 << 20]).await;
@@ -106,7 +139,10 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         big.set_len(64 << 20).unwrap();
         let _ = AsyncSendfile::new(&a, &big, 0, 64 << 20).await;
     });
-    task!({ let (r, _w) = pipe(); let _ = AsyncPoll::new(&r, Interest::READABLE).await; });
+    task!({
+        let (r, _w) = pipe();
+        let _ = AsyncPoll::new(&r, Interest::READABLE).await;
+    });
     task!({
         let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
         a.set_nonblocking(true).unwrap();
