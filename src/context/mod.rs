@@ -187,7 +187,7 @@ impl IoContext {
     /// Ends all tasks and waits until nothing is in flight, within the grace period.
     fn settle(&self) {
         let runtime = &**self.runtime;
-        let deadline = Instant::now() + self.grace_period;
+        let deadline = Deadline::after(self.grace_period);
         loop {
             runtime.cancel_tasks();
             // Operations of no task: leaked ones, and those polled outside of tasks.
@@ -197,7 +197,7 @@ impl IoContext {
             if !runtime.has_tasks() && !busy {
                 return;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             let wait = if runtime.has_ready() { Wait::No } else { Wait::For(left) };
             if left.is_zero() || runtime.turn(wait, false).is_err() {
                 return;
@@ -357,13 +357,27 @@ impl Drop for Running<'_> {
     }
 }
 
+/// The end of a grace period; `None` if that is longer than time can be counted.
+#[derive(Clone, Copy)]
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn after(period: Duration) -> Self {
+        Deadline(Instant::now().checked_add(period))
+    }
+
+    fn left(self) -> Duration {
+        self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+    }
+}
+
 impl IoContext {
     /// Waits until the kernel has let go of everything; `false` if it did not in time.
-    fn drain(&self, deadline: Instant) -> bool {
+    fn drain(&self, deadline: Deadline) -> bool {
         let runtime = &**self.runtime;
         loop {
             let busy = runtime.in_flight() + runtime.driver(|driver| driver.closing());
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             if busy == 0 || left.is_zero() || runtime.reap(Wait::For(left)).is_err() {
                 return busy == 0;
             }
@@ -373,7 +387,7 @@ impl IoContext {
 
 impl Drop for IoContext {
     fn drop(&mut self) {
-        let deadline = Instant::now() + self.grace_period;
+        let deadline = Deadline::after(self.grace_period);
         let entered = self.runtime.enter();
         self.runtime.set_closing();
         self.runtime.root.cancel();
