@@ -174,6 +174,8 @@ impl Scope {
     /// Leaves the tree. What is still below (a future that was moved out of the scope's body while
     /// in flight) goes to the parent, or to the root of its own context.
     pub(crate) fn release(&self) {
+        // A task's own waiter refers to the task, which would keep itself alive.
+        self.waiter.set(LocalWaker::None);
         let parent = self.parent.replace(ptr::null());
         unlink(self);
         self.operations.for_each(|op| {
