@@ -182,6 +182,41 @@ impl Inflight {
         LocalWaker::update(&self.waker, waker);
     }
 
+    /// Moves the operation, which is in flight, into the scope that polls it now: whoever cancels
+    /// that scope waits for it, also if its future was first polled somewhere else.
+    #[inline(always)]
+    pub(crate) fn follow(&self) {
+        Runtime::try_with(|runtime| {
+            let current = runtime.map_or(ptr::null(), |runtime| runtime.current_scope.get());
+            // An operation stays in its own context's tree, though that may have been given up.
+            let own = runtime.is_some_and(|runtime| ptr::eq(runtime, self.runtime.get()));
+            if own && !ptr::eq(current, self.scope.get()) {
+                self.move_to(current);
+            }
+        });
+    }
+
+    #[cold]
+    fn move_to(&self, scope: *const Scope) {
+        // SAFETY: as in `cancel`; and a scope hands its operations on before it goes.
+        let (runtime, old) = unsafe { (&*self.runtime.get(), &*self.scope.get()) };
+        unlink(self);
+        if old.is_cancelled() {
+            // It may be drained now.
+            old.announce(runtime);
+        }
+        self.scope.set(scope);
+        // SAFETY: the current scope is pinned and alive while it is current; the record is in
+        // flight, hence pinned, and has just left its list.
+        let new = unsafe {
+            (*scope).enlist(self);
+            &*scope
+        };
+        if new.is_cancelled() {
+            self.cancel();
+        }
+    }
+
     /// Asks for an early end.
     pub(crate) fn cancel(&self) {
         if self.state() == State::Pending {

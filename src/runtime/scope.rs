@@ -99,6 +99,39 @@ impl Scope {
         unsafe { parent.children.push(self) };
     }
 
+    /// Makes this a child of `parent`, wherever it was before.
+    ///
+    /// # Safety
+    /// As for [`attach`](Self::attach), but it may be attached.
+    #[inline(always)]
+    pub(crate) unsafe fn follow(&self, parent: &Scope, runtime: &Runtime) {
+        if !self.is_attached() {
+            // SAFETY: what the caller promises.
+            unsafe { self.attach(parent) };
+        } else if !ptr::eq(self.parent.get(), parent) {
+            // SAFETY: likewise.
+            unsafe { self.move_to(parent, runtime) };
+        }
+    }
+
+    /// # Safety
+    /// As for [`follow`](Self::follow).
+    #[cold]
+    unsafe fn move_to(&self, parent: &Scope, runtime: &Runtime) {
+        unlink(self);
+        if let Some(old) = self.parent()
+            && old.is_cancelled()
+        {
+            // It may be drained now.
+            old.announce(runtime);
+        }
+        if parent.is_cancelled() && !self.is_cancelled() {
+            self.cancel();
+        }
+        // SAFETY: what the caller promises, and it has just left the tree.
+        unsafe { self.attach(parent) };
+    }
+
     pub(crate) fn parent(&self) -> Option<&Scope> {
         // SAFETY: a parent resets this pointer before it goes; see `release`.
         unsafe { self.parent.get().as_ref() }
