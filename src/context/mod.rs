@@ -168,7 +168,7 @@ impl IoContext {
             if let Some(output) = main.take() {
                 break output;
             }
-            if let Err(error) = runtime.turn(Wait::Forever) {
+            if let Err(error) = runtime.turn(Wait::Forever, false) {
                 eprintln!("corio: the ring failed: {error}");
                 drop(bomb);
                 unreachable!("the bomb aborts");
@@ -187,17 +187,19 @@ impl IoContext {
     /// Ends all tasks and waits until nothing is in flight, within the grace period.
     fn settle(&self) {
         let runtime = &**self.runtime;
-        let deadline = Instant::now() + self.grace_period;
+        let deadline = Deadline::after(self.grace_period);
         loop {
             runtime.cancel_tasks();
+            // Operations of no task: leaked ones, and those polled outside of tasks.
+            runtime.cancel_pending();
             runtime.run_ready();
             let busy = runtime.in_flight() > 0 || runtime.driver(|driver| driver.closing()) > 0;
             if !runtime.has_tasks() && !busy {
                 return;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             let wait = if runtime.has_ready() { Wait::No } else { Wait::For(left) };
-            if left.is_zero() || runtime.turn(wait).is_err() {
+            if left.is_zero() || runtime.turn(wait, false).is_err() {
                 return;
             }
         }
@@ -230,14 +232,15 @@ impl IoContext {
             if this.runtime.remote.take_stop() {
                 return Ok(());
             }
-            this.runtime.turn(Wait::Forever)?;
+            this.runtime.turn(Wait::Forever, true)?;
             tick(this);
         }
     }
 
     /// One turn: polls what is ready, waits at most `timeout` (`None`: as long as it takes) for
     /// something to happen, and polls what that made ready. Gives the number of operations that
-    /// have ended.
+    /// have ended. It does not wait while a [`stop`](Handle::stop) is asked for, and keeps that
+    /// for the next [`run`](Self::run).
     ///
     /// # Errors
     /// When the kernel refuses to run the ring.
@@ -259,11 +262,12 @@ impl IoContext {
         let _running = Running::new(runtime);
         let before = self.stats().total().completed;
         runtime.run_ready();
-        runtime.turn(match timeout {
+        let wait = match timeout {
             None => Wait::Forever,
             Some(Duration::ZERO) => Wait::No,
             Some(timeout) => Wait::For(timeout),
-        })?;
+        };
+        runtime.turn(wait, true)?;
         runtime.run_ready();
         Ok(self.stats().total().completed - before)
     }
@@ -353,13 +357,27 @@ impl Drop for Running<'_> {
     }
 }
 
+/// The end of a grace period; `None` if that is longer than time can be counted.
+#[derive(Clone, Copy)]
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn after(period: Duration) -> Self {
+        Deadline(Instant::now().checked_add(period))
+    }
+
+    fn left(self) -> Duration {
+        self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+    }
+}
+
 impl IoContext {
     /// Waits until the kernel has let go of everything; `false` if it did not in time.
-    fn drain(&self, deadline: Instant) -> bool {
+    fn drain(&self, deadline: Deadline) -> bool {
         let runtime = &**self.runtime;
         loop {
             let busy = runtime.in_flight() + runtime.driver(|driver| driver.closing());
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             if busy == 0 || left.is_zero() || runtime.reap(Wait::For(left)).is_err() {
                 return busy == 0;
             }
@@ -369,7 +387,7 @@ impl IoContext {
 
 impl Drop for IoContext {
     fn drop(&mut self) {
-        let deadline = Instant::now() + self.grace_period;
+        let deadline = Deadline::after(self.grace_period);
         let entered = self.runtime.enter();
         self.runtime.set_closing();
         self.runtime.root.cancel(libc::ECANCELED);
@@ -387,10 +405,16 @@ impl Drop for IoContext {
             }
             return;
         }
-        self.runtime.end_tasks();
-        // Closes queued by what the tasks owned, if any.
-        self.drain(deadline);
-        self.runtime.discard_queues();
+        // Destructors of tasks and foreign wakers may start new tasks and timers: not one is left.
+        loop {
+            self.runtime.end_tasks();
+            // Closes queued by what the tasks owned, if any.
+            self.drain(deadline);
+            self.runtime.discard_queues();
+            if self.runtime.is_deserted() {
+                break;
+            }
+        }
         drop(entered);
         OWNER.set(None);
         // SAFETY: not used again. Nothing refers to the runtime any more: no operation is in

@@ -143,6 +143,7 @@ impl<K: Kind> Op<K> {
         let this = self.into_ref().get_ref();
         match this.inflight.state() {
             State::Pending => {
+                this.inflight.follow();
                 this.inflight.set_waker(cx.waker());
                 return Poll::Pending;
             }

@@ -138,6 +138,8 @@ impl Inflight {
         request: Request,
     ) -> Option<i32> {
         let (fd, len) = request.summary();
+        // Before the driver has it: a foreign waker's `clone` may panic.
+        let waker = LocalWaker::with_current(runtime, waker);
         runtime.stats.submitted[self.code as usize].add(1);
         self.operation.notes.set(Notes::NEW);
         // SAFETY: the caller keeps the record and its memory in place until delivery.
@@ -151,7 +153,7 @@ impl Inflight {
             link: Link::new(),
             scope: Cell::new(scope),
             runtime,
-            waker: Cell::new(LocalWaker::with_current(runtime, waker)),
+            waker: Cell::new(waker),
             started: runtime.clock.get(),
             fd,
             len,
@@ -203,6 +205,44 @@ impl Inflight {
     #[inline(always)]
     pub(crate) fn set_waker(&self, waker: &Waker) {
         LocalWaker::update(&self.flight().waker, waker);
+    }
+
+    /// Moves the operation, which is in flight, into the scope that polls it now: whoever cancels
+    /// that scope waits for it, also if its future was first polled somewhere else.
+    #[inline(always)]
+    pub(crate) fn follow(&self) {
+        Runtime::try_with(|runtime| {
+            // An operation stays in its own context's tree, whoever polls it.
+            let Some(runtime) = runtime.filter(|now| std::ptr::eq(*now, self.runtime())) else {
+                return;
+            };
+            let current = runtime.current_scope.get();
+            if !std::ptr::eq(current, self.flight().scope.get()) {
+                self.move_to(current);
+            }
+        });
+    }
+
+    #[cold]
+    fn move_to(&self, scope: *const Scope) {
+        let runtime = self.runtime();
+        // SAFETY: a scope hands its operations on before it goes.
+        let old = unsafe { &*self.flight().scope.get() };
+        unlink(self);
+        if old.is_cancelled() {
+            // It may be drained now.
+            old.announce(runtime);
+        }
+        self.flight().scope.set(scope);
+        // SAFETY: the current scope is pinned and alive while it is current; the record is in
+        // flight, hence pinned, and has just left its list.
+        let new = unsafe {
+            (*scope).enlist(self);
+            &*scope
+        };
+        if new.is_cancelled() {
+            self.cancel();
+        }
     }
 
     /// Asks for an early end; an operation that is not in flight does not start any more.

@@ -79,6 +79,11 @@ impl<N: InboxNode> Remote<N> {
         self.rouse();
     }
 
+    /// Owner: whether a stop is asked for; it stays so until [`take_stop`](Self::take_stop).
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
     /// Owner: whether a stop is asked for; it is answered by this.
     pub(crate) fn take_stop(&self) -> bool {
         self.stopped.swap(false, Ordering::AcqRel)

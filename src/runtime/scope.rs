@@ -102,6 +102,39 @@ impl Scope {
         unsafe { parent.children.push(self) };
     }
 
+    /// Makes this a child of `parent`, wherever it was before.
+    ///
+    /// # Safety
+    /// As for [`attach`](Self::attach), but it may be attached.
+    #[inline(always)]
+    pub(crate) unsafe fn follow(&self, parent: &Scope, runtime: &Runtime) {
+        if !self.is_attached() {
+            // SAFETY: what the caller promises.
+            unsafe { self.attach(parent) };
+        } else if !ptr::eq(self.parent.get(), parent) {
+            // SAFETY: likewise.
+            unsafe { self.move_to(parent, runtime) };
+        }
+    }
+
+    /// # Safety
+    /// As for [`follow`](Self::follow).
+    #[cold]
+    unsafe fn move_to(&self, parent: &Scope, runtime: &Runtime) {
+        unlink(self);
+        if let Some(old) = self.parent()
+            && old.is_cancelled()
+        {
+            // It may be drained now.
+            old.announce(runtime);
+        }
+        if parent.is_cancelled() {
+            self.cancel(parent.cancelled.get());
+        }
+        // SAFETY: what the caller promises, and it has just left the tree.
+        unsafe { self.attach(parent) };
+    }
+
     pub(crate) fn parent(&self) -> Option<&Scope> {
         // SAFETY: a parent resets this pointer before it goes; see `release`.
         unsafe { self.parent.get().as_ref() }
@@ -124,9 +157,16 @@ impl Scope {
 
     /// In a cancelled scope: the error number with which the next operation fails, or `None` if it
     /// is to stay pending.
+    ///
+    /// Counted in the outermost cancelled scope, so that a body which makes a new scope for each
+    /// try (a loop around a timeout) comes to rest too.
     pub(crate) fn refuse(&self) -> Option<i32> {
-        let refused = self.refused.get();
-        self.refused.set(refused.saturating_add(1));
+        let mut outermost = self;
+        while let Some(parent) = outermost.parent().filter(|parent| parent.is_cancelled()) {
+            outermost = parent;
+        }
+        let refused = outermost.refused.get();
+        outermost.refused.set(refused.saturating_add(1));
         (refused < REFUSALS).then_some(self.cancelled.get())
     }
 
@@ -180,6 +220,8 @@ impl Scope {
     /// Leaves the tree. What is still below (a future that was moved out of the scope's body while
     /// in flight) goes to the parent, or to the root of its own context.
     pub(crate) fn release(&self) {
+        // A task's own waiter refers to the task, which would keep itself alive.
+        self.waiter.set(LocalWaker::None);
         let parent = self.parent.replace(ptr::null());
         unlink(self);
         self.operations.for_each(|op| {

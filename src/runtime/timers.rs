@@ -26,6 +26,8 @@ pub(crate) enum TimerState {
 pub(crate) struct Timer {
     /// Nanoseconds since the runtime's origin.
     deadline: Cell<u64>,
+    /// Among equal deadlines, the order of arming.
+    order: Cell<u64>,
     /// The first of the nodes below, linked by `next`.
     child: Cell<*const Timer>,
     next: Cell<*const Timer>,
@@ -41,6 +43,7 @@ impl Timer {
     pub(crate) const fn new() -> Self {
         Timer {
             deadline: Cell::new(0),
+            order: Cell::new(0),
             child: Cell::new(ptr::null()),
             next: Cell::new(ptr::null()),
             prev: Cell::new(ptr::null()),
@@ -95,11 +98,13 @@ impl Drop for Timer {
 /// The heap.
 pub(crate) struct Timers {
     root: Cell<*const Timer>,
+    /// How many were ever armed.
+    armed: Cell<u64>,
 }
 
 impl Timers {
     pub(crate) const fn new() -> Self {
-        Timers { root: Cell::new(ptr::null()) }
+        Timers { root: Cell::new(ptr::null()), armed: Cell::new(0) }
     }
 
     /// The earliest deadline.
@@ -112,8 +117,11 @@ impl Timers {
     /// # Safety
     /// The timer is in no heap, and stays in place until it has left this one.
     unsafe fn insert(&self, timer: *const Timer) {
+        let order = self.armed.get();
+        self.armed.set(order + 1);
         // SAFETY: the caller and the heap keep both alive.
         unsafe {
+            (*timer).order.set(order);
             (*timer).child.set(ptr::null());
             (*timer).next.set(ptr::null());
             (*timer).prev.set(ptr::null());
@@ -180,9 +188,8 @@ unsafe fn meld(a: *const Timer, b: *const Timer) -> *const Timer {
         let (Some(left), Some(right)) = (a.as_ref(), b.as_ref()) else {
             return if a.is_null() { b } else { a };
         };
-        // On a tie the older one stays on top, so that equal deadlines fire in order of arming.
-        let (top, below) =
-            if right.deadline.get() < left.deadline.get() { (right, left) } else { (left, right) };
+        let key = |timer: &Timer| (timer.deadline.get(), timer.order.get());
+        let (top, below) = if key(right) < key(left) { (right, left) } else { (left, right) };
         let first = top.child.get();
         below.next.set(first);
         below.prev.set(top);

@@ -42,13 +42,16 @@ impl Runtime {
     }
 
     /// Submits, waits at most as told, and takes in everything that happened meanwhile.
-    pub(crate) fn turn(&self, wait: Wait) -> io::Result<()> {
+    ///
+    /// With `heed_stop` it does not wait while a stop is asked for.
+    pub(crate) fn turn(&self, wait: Wait, heed_stop: bool) -> io::Result<()> {
         self.stats.turns.add(1);
         let wait = match wait {
             Wait::No => Wait::No,
+            _ if heed_stop && self.remote.is_stopped() => Wait::No,
             wait => self.shorten(wait),
         };
-        // Announced before the wait and checked once more, so that no wake is lost.
+        // Announced before the wait, so that no wake is lost.
         let wait = if wait != Wait::No && !self.remote.fall_asleep() { Wait::No } else { wait };
         let reaped = self.reap(wait);
         if wait != Wait::No {
@@ -169,6 +172,14 @@ impl Runtime {
         // Scopes and timers in futures that outlive this context are set free.
         self.root.release();
         self.timers.clear();
-        self.deferred.take();
+        drop(self.deferred.take());
+    }
+
+    /// Whether no task, timer or waker refers to this runtime any more.
+    pub(crate) fn is_deserted(&self) -> bool {
+        !self.has_tasks()
+            && !self.has_ready()
+            && self.timers.next_deadline().is_none()
+            && self.deferred.borrow().is_empty()
     }
 }

@@ -28,11 +28,9 @@ impl<F: Future> Scoped<F> {
         // SAFETY: nothing is moved out; both fields are structurally pinned.
         let this = unsafe { self.get_unchecked_mut() };
         Runtime::with(|runtime| {
-            if !this.scope.is_attached() {
-                // SAFETY: pinned with `self`; it leaves the tree when dropped. The current scope
-                // is pinned likewise.
-                unsafe { this.scope.attach(&*runtime.current_scope.get()) };
-            }
+            // SAFETY: pinned with `self`; it leaves the tree when dropped. The current scope is
+            // pinned likewise.
+            unsafe { this.scope.follow(&*runtime.current_scope.get(), runtime) };
             // SAFETY: pinned with `self`.
             let future = unsafe { Pin::new_unchecked(&mut this.future) };
             runtime.poll_in(&this.scope, cx, |cx| future.poll(cx))

@@ -50,6 +50,10 @@ const CLOSE: u64 = 8 | 7;
 /// then sent again, but not for ever.
 const CANCEL_TRIES: u8 = 16;
 
+/// The kernel adds a wait to the time it is now, in signed nanoseconds, and does not look whether
+/// that overflows. A turn may return early.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The io_uring driver.
 pub(crate) struct Uring {
     /// Made by `Box::leak`, freed in `drop`; `submitter` borrows from it.
@@ -172,7 +176,7 @@ impl Uring {
         self.syscalls += 1;
         let entered = match timeout {
             Some(timeout) => {
-                let timespec = Timespec::from(timeout);
+                let timespec = Timespec::from(timeout.min(LONGEST_WAIT));
                 let args = SubmitArgs::new().timespec(&timespec);
                 flags |= EnterFlags::EXT_ARG;
                 // SAFETY: `args` is what EXT_ARG asks for, and outlives the call.

@@ -1,0 +1,374 @@
+//! Tasks: their outputs, panics, order and fair share.
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+
+use corio::net::UnixStream;
+use corio::op::AsyncNop;
+use corio::{JoinError, join_all, spawn, yield_now};
+
+use crate::drivers::every_driver;
+use crate::support::{Drops, Event, OnDrop, SHORT, panics_with, poll_now};
+
+every_driver! {
+    fn a_task_gives_its_output(builder) {
+        let mut context = builder.build().unwrap();
+        let early = context.spawn(async { String::from("early") });
+        let (early, late) = context.run_until_done(async {
+            let late = spawn(async { yield_now().await; 7 });
+            (early.await.unwrap(), late.await.unwrap())
+        });
+        assert_eq!((early.as_str(), late), ("early", 7));
+        assert_eq!(context.stats().tasks_spawned, 3);
+    }
+
+    fn a_panic_reaches_the_awaiter_and_nothing_else(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let bystander = spawn(async { yield_now().await; yield_now().await; 1 });
+            let error = spawn(async { panic!("oh {}", "dear") }).await.unwrap_err();
+            assert!(error.is_panic() && !error.is_cancelled());
+            assert_eq!(error.to_string(), "the task panicked: oh dear");
+            assert_eq!(bystander.await.unwrap(), 1);
+        });
+        context.run_until_done(async { AsyncNop::new().await }).unwrap();
+    }
+
+    fn a_panic_of_a_detached_task_goes_nowhere(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            drop(spawn(async { panic!("nobody listens") }));
+            yield_now().await;
+            yield_now().await;
+            AsyncNop::new().await.unwrap();
+        });
+    }
+
+    /// The unwinding drops the operation.
+    fn a_panic_with_an_operation_in_flight_waits_for_it(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let (a, _b) = UnixStream::pair().unwrap();
+            let error = spawn(async move {
+                let mut recv = Box::pin(a.recv(vec![0; 64]));
+                assert!(poll_now(&mut recv).await.is_pending());
+                yield_now().await;
+                panic!("in the middle");
+            })
+            .await
+            .unwrap_err();
+            assert_eq!(error.to_string(), "the task panicked: in the middle");
+            assert_eq!(corio::stats().in_flight, 0);
+        });
+    }
+
+    /// The unwinding does not drop the operation, as its future is not on the stack: it belongs to
+    /// a future that holds several.
+    fn a_panic_beside_an_operation_in_flight_waits_for_it(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let (a, _b) = UnixStream::pair().unwrap();
+            let a = Rc::new(a);
+            let receiver = a.clone();
+            let error = spawn(async move {
+                let recv = async { receiver.recv(vec![0; 64]).await.0.map(drop) };
+                let bad = async { yield_now().await; panic!("beside") };
+                futures_util::future::join(recv, bad).await;
+            })
+            .await
+            .unwrap_err();
+            assert!(error.is_panic());
+            assert_eq!(corio::stats().in_flight, 0);
+            assert_eq!(Rc::strong_count(&a), 1, "the task's future is gone");
+        });
+    }
+
+    fn a_panic_in_a_futures_destructor_reaches_the_awaiter(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let task = spawn(async {
+                let _bad = OnDrop(|| panic!("in drop"));
+                corio::sleep(crate::support::LONG).await;
+            });
+            yield_now().await;
+            task.cancel();
+            assert_eq!(task.await.unwrap_err().to_string(), "the task panicked: in drop");
+        });
+    }
+
+    fn a_panic_in_an_outputs_destructor_harms_nobody(builder) {
+        struct Bad;
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("output");
+            }
+        }
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            drop(spawn(async { Bad }));
+            yield_now().await;
+            let task = spawn(async { Bad });
+            yield_now().await;
+            panics_with("output", || drop(task));
+        });
+        context.run_until_done(async { AsyncNop::new().await }).unwrap();
+    }
+
+    fn the_texts_of_join_errors(builder) {
+        let mut context = builder.build().unwrap();
+        let (cancelled, text, owned, other) = context.run_until_done(async {
+            let cancelled = spawn(std::future::pending::<()>());
+            cancelled.cancel();
+            let text = spawn(async { panic!("static") });
+            let owned = spawn(async { panic!("{}", 1 + 1) });
+            let other = spawn(async { std::panic::panic_any(5_u8) });
+            fn error<T>(result: Result<T, JoinError>) -> JoinError {
+                result.err().unwrap()
+            }
+            (error(cancelled.await), error(text.await), error(owned.await), error(other.await))
+        });
+        assert_eq!(cancelled.to_string(), "the task was cancelled");
+        assert_eq!(format!("{cancelled:?}"), "JoinError(the task was cancelled)");
+        assert_eq!(text.to_string(), "the task panicked: static");
+        assert_eq!(owned.to_string(), "the task panicked: 2");
+        assert_eq!(other.to_string(), "the task panicked: ?");
+        panics_with("static", || text.resume_panic());
+        panics_with("cancelled before it had an output", || cancelled.resume_panic());
+    }
+
+    fn a_dropped_handle_lets_the_task_run_on(builder) {
+        let mut context = builder.build().unwrap();
+        let done = Event::default();
+        context.run_until_done(async {
+            let signal = done.clone();
+            drop(spawn(async move {
+                AsyncNop::new().await.unwrap();
+                signal.signal();
+            }));
+            done.wait().await;
+        });
+    }
+
+    fn an_output_is_dropped_exactly_once(builder) {
+        let mut context = builder.build().unwrap();
+        let drops = Drops::default();
+        let task = |drops: &Drops| {
+            let output = drops.one();
+            async move { output }
+        };
+        context.run_until_done(async {
+            drop(spawn(task(&drops)).await.unwrap());
+            assert_eq!(drops.count(), 1, "joined");
+            drop(spawn(task(&drops)));
+            yield_now().await;
+            assert_eq!(drops.count(), 2, "detached before its end");
+            let late = spawn(task(&drops));
+            yield_now().await;
+            assert!(late.is_finished());
+            assert_eq!(drops.count(), 2);
+            drop(late);
+            assert_eq!(drops.count(), 3, "detached after its end");
+            let cancelled = spawn(task(&drops));
+            cancelled.cancel();
+            assert!(cancelled.await.is_err());
+            assert_eq!(drops.count(), 4, "cancelled before its first poll");
+        });
+        let kept = context.spawn(task(&drops));
+        let ended = context.spawn(task(&drops));
+        let sleeping = drops.one();
+        let unfinished = context.spawn(async move {
+            std::future::pending::<()>().await;
+            sleeping
+        });
+        context.run_until_done(ended).map(drop).unwrap();
+        assert!(unfinished.is_finished() && kept.is_finished());
+        assert_eq!(drops.count(), 6, "one taken, one cancelled");
+        drop(context);
+        assert_eq!(drops.count(), 6, "the kept one lives with its handle");
+        drop(kept);
+        assert_eq!(drops.count(), 7);
+    }
+
+    fn a_future_is_gone_before_its_output_is_seen(builder) {
+        let mut context = builder.build().unwrap();
+        let order = RefCell::new(Vec::new());
+        let order = &*Box::leak(Box::new(order));
+        context.run_until_done(async {
+            let task = spawn(async move {
+                let _second = OnDrop(|| order.borrow_mut().push("first local"));
+                let _first = OnDrop(|| order.borrow_mut().push("second local"));
+                yield_now().await;
+                OnDrop(|| order.borrow_mut().push("output"))
+            });
+            let output = task.await.unwrap();
+            order.borrow_mut().push("seen");
+            drop(output);
+        });
+        assert_eq!(*order.borrow(), ["second local", "first local", "seen", "output"]);
+    }
+
+    fn yielding_takes_turns(builder) {
+        let mut context = builder.build().unwrap();
+        let order = Rc::new(RefCell::new(Vec::new()));
+        context.run_until_done(async {
+            let tasks = (0..3).map(|task| {
+                let order = order.clone();
+                spawn(async move {
+                    for round in 0..3 {
+                        order.borrow_mut().push((round, task));
+                        yield_now().await;
+                    }
+                })
+            });
+            for result in join_all(tasks).await {
+                result.unwrap();
+            }
+        });
+        let expected: Vec<_> = (0..3).flat_map(|round| (0..3).map(move |t| (round, t))).collect();
+        assert_eq!(*order.borrow(), expected);
+    }
+
+    fn a_task_that_always_yields_starves_neither_io_nor_timers(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let busy = spawn(async {
+                loop {
+                    yield_now().await;
+                }
+            });
+            let (a, b) = UnixStream::pair().unwrap();
+            let echo = spawn(async move {
+                let (result, buf) = b.recv_exact([0; 2]).await;
+                result.unwrap();
+                b.send_exact(buf).await.0.unwrap();
+            });
+            corio::sleep(SHORT).await;
+            a.send_exact("hi").await.0.unwrap();
+            let (result, buf) = a.recv_exact([0; 2]).await;
+            result.unwrap();
+            assert_eq!(&buf, b"hi");
+            echo.await.unwrap();
+            busy.cancel();
+            assert!(busy.await.unwrap_err().is_cancelled());
+        });
+    }
+
+    fn the_task_budget_bounds_a_turn(builder) {
+        let mut context = builder.task_budget(4).build().unwrap();
+        for _ in 0..100 {
+            drop(context.spawn(async {
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+            }));
+        }
+        let before = context.stats();
+        context.poll_once(Some(std::time::Duration::ZERO)).unwrap();
+        let polls = context.stats().polls - before.polls;
+        assert!(polls <= 8, "{polls} polls before and after one look at the ring");
+        // 1,100 polls, four to a turn.
+        context.run_until_done(async {
+            let mut turns = 0;
+            while corio::stats().polls < 1100 && turns < 10_000 {
+                yield_now().await;
+                turns += 1;
+            }
+            assert!(turns > 200 / 4, "{turns}");
+        });
+    }
+
+    fn thousands_of_tasks_all_get_their_turn(builder) {
+        let mut context = builder.build().unwrap();
+        let count = Rc::new(Cell::new(0));
+        context.run_until_done(async {
+            let tasks: Vec<_> = (0..10_000)
+                .map(|_| {
+                    let count = count.clone();
+                    spawn(async move {
+                        AsyncNop::new().await.unwrap();
+                        count.set(count.get() + 1);
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        assert_eq!(count.get(), 10_000);
+    }
+
+    fn task_locals_follow_their_task(builder) {
+        corio::task_local! {
+            static NAME: String;
+            static DEPTH: u32;
+        }
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let tasks = (0..50_u32).map(|n| {
+                spawn(NAME.scope(format!("task {n}"), async move {
+                    for _ in 0..3 {
+                        assert_eq!(NAME.get(), format!("task {n}"));
+                        DEPTH
+                            .scope(n, async {
+                                yield_now().await;
+                                assert_eq!(DEPTH.get(), n);
+                                let inner = DEPTH.scope(n + 1, async {
+                                    AsyncNop::new().await.unwrap();
+                                    DEPTH.get()
+                                });
+                                assert_eq!(inner.await, n + 1);
+                                assert_eq!(DEPTH.get(), n);
+                            })
+                            .await;
+                        assert!(DEPTH.try_with(|_| ()).is_none());
+                    }
+                    let heir = spawn(NAME.inherit(async { NAME.get() })).await.unwrap();
+                    let stranger = spawn(async { NAME.try_with(String::clone) }).await.unwrap();
+                    (heir, stranger)
+                }))
+            });
+            for (n, result) in join_all(tasks).await.into_iter().enumerate() {
+                assert_eq!(result.unwrap(), (format!("task {n}"), None));
+            }
+            panics_with("this task-local has no value here", || drop(NAME.get()));
+            // A panic puts the values back.
+            let bad = spawn(DEPTH.scope(1, async { panic!("with a value") }));
+            assert!(bad.await.unwrap_err().is_panic());
+            assert!(DEPTH.try_with(|_| ()).is_none());
+        });
+    }
+
+    fn join_all_keeps_the_order(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let outputs = join_all((0..20).map(|n| async move {
+                for _ in 0..(20 - n) {
+                    yield_now().await;
+                }
+                n
+            }))
+            .await;
+            assert_eq!(outputs, (0..20).collect::<Vec<_>>());
+            assert!(join_all(Vec::<std::future::Ready<()>>::new()).await.is_empty());
+        });
+    }
+
+    fn a_task_that_awaits_itself_ends_with_its_context(builder) {
+        let context = builder.build().unwrap();
+        let drops = Drops::default();
+        let slot = Rc::new(RefCell::new(None));
+        let (own, counted) = (slot.clone(), drops.one());
+        let task = context.spawn(async move {
+            let handle: corio::JoinHandle<()> = own.borrow_mut().take().unwrap();
+            let result = pin!(handle).await;
+            drop((result, counted));
+        });
+        *slot.borrow_mut() = Some(task);
+        let mut context = context;
+        context.poll_once(Some(SHORT)).unwrap();
+        assert_eq!(drops.count(), 0);
+        drop(context);
+        assert_eq!(drops.count(), 1);
+    }
+}

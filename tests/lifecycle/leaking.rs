@@ -1,0 +1,213 @@
+//! Operations leaked in flight: their memory and their fd number must never be used for anything
+//! else.
+
+use std::io::{Read, Seek};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use corio::fs::File;
+use corio::net::UnixStream;
+use corio::op::{AsyncClose, AsyncNop, AsyncWrite, FixedFiles};
+
+use crate::drivers::every_driver;
+use crate::support::{alone, fds, poll_now};
+
+fn contents(file: &mut std::fs::File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Several turns, so that what is queued is carried out.
+async fn turns() {
+    for _ in 0..3 {
+        AsyncNop::new().await.unwrap();
+    }
+}
+
+/// Writes by an operation that is leaked before the kernel has seen it, through a handle that is
+/// dropped likewise; opens other files meanwhile, and sees that they stay empty.
+async fn leak_a_write() {
+    let file = tempfile::tempfile().unwrap();
+    let mut same = file.try_clone().unwrap();
+    let file = File::from(file);
+    let number = file.as_raw_fd();
+    let mut write = Box::pin(file.write_at("to the right file", 0));
+    assert!(poll_now(&mut write).await.is_pending());
+    std::mem::forget(write);
+    drop(file);
+    let mut others: Vec<_> = (0..4).map(|_| tempfile::tempfile().unwrap()).collect();
+    assert!(others.iter().all(|other| other.as_raw_fd() != number));
+    turns().await;
+    assert_eq!(contents(&mut same), b"to the right file");
+    for other in &mut others {
+        assert_eq!(contents(other), b"");
+    }
+}
+
+every_driver! {
+    fn a_leaked_operations_fd_is_never_reused(builder) {
+        alone(|| {
+            let mut context = builder.build().unwrap();
+            context.run_until_done(leak_a_write());
+        });
+    }
+
+    fn a_leaked_operations_fd_is_never_reused_even_if_the_queue_is_full(builder) {
+        alone(|| {
+            let mut context = builder.entries(1).build().unwrap();
+            context.run_until_done(async {
+                let mut nops: Vec<_> = (0..50).map(|_| Box::pin(AsyncNop::new())).collect();
+                for nop in &mut nops {
+                    assert!(poll_now(nop).await.is_pending());
+                }
+                leak_a_write().await;
+                for nop in nops {
+                    nop.await.unwrap();
+                }
+            });
+        });
+    }
+
+    fn a_leaked_operation_keeps_a_duplicate_of_a_borrowed_fd(builder) {
+        alone(|| {
+            let mut context = builder.build().unwrap();
+            context.run_until_done(async {
+                let file = tempfile::tempfile().unwrap();
+                let mut same = file.try_clone().unwrap();
+                let mut write = Box::pin(AsyncWrite::new(&file, "kept", 0));
+                assert!(poll_now(&mut write).await.is_pending());
+                std::mem::forget(write);
+                drop(file);
+                let mut others: Vec<_> = (0..4).map(|_| tempfile::tempfile().unwrap()).collect();
+                turns().await;
+                assert_eq!(contents(&mut same), b"kept");
+                for other in &mut others {
+                    assert_eq!(contents(other), b"");
+                }
+            });
+        });
+    }
+
+    fn a_leaked_operation_on_a_registered_file_stays_with_it(builder) {
+        alone(|| {
+            let mut context = builder.build().unwrap();
+            context.run_until_done(async {
+                let table = FixedFiles::register(1).unwrap();
+                let file = tempfile::tempfile().unwrap();
+                let mut same = file.try_clone().unwrap();
+                let fixed = table.insert(file).unwrap();
+                let mut write = Box::pin(AsyncWrite::new(&fixed, "slot", 0));
+                assert!(poll_now(&mut write).await.is_pending());
+                std::mem::forget(write);
+                let mut other = tempfile::tempfile().unwrap();
+                table.update(&fixed, other.try_clone().unwrap()).unwrap();
+                let mut more: Vec<_> = (0..4).map(|_| tempfile::tempfile().unwrap()).collect();
+                turns().await;
+                assert_eq!(contents(&mut same), b"slot");
+                assert_eq!(contents(&mut other), b"");
+                for other in &mut more {
+                    assert_eq!(contents(other), b"");
+                }
+            });
+        });
+    }
+
+    fn a_handle_with_a_leaked_operation_cannot_be_closed_or_given_away(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            for closes in [true, false] {
+                let (a, b) = UnixStream::pair().unwrap();
+                let mut recv = Box::pin(a.recv(vec![0; 8]));
+                assert!(poll_now(&mut recv).await.is_pending());
+                std::mem::forget(recv);
+                let error = if closes {
+                    a.close().await.unwrap_err()
+                } else {
+                    OwnedFd::try_from(a).unwrap_err()
+                };
+                assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+                assert!(error.to_string().contains("leaked while in flight"), "{error}");
+                drop(b);
+            }
+        });
+    }
+
+    /// The leaked receive still has its memory; what it gets is lost, and nothing else is.
+    fn a_leaked_operation_only_leaks(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let (a, b) = UnixStream::pair().unwrap();
+            let mut recv = Box::pin(a.recv(vec![0; 1 << 16]));
+            assert!(poll_now(&mut recv).await.is_pending());
+            std::mem::forget(recv);
+            turns().await;
+            b.send_exact("lost").await.0.unwrap();
+            turns().await;
+            b.send_exact("found").await.0.unwrap();
+            let (result, buf) = a.recv(Vec::with_capacity(64)).await;
+            assert_eq!((result.unwrap(), &buf[..]), (5, &b"found"[..]));
+        });
+    }
+
+    fn a_leaked_race_only_leaks(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let (a, b) = UnixStream::pair().unwrap();
+            let mut both = Box::pin(corio::timeout(
+                crate::support::LONG,
+                corio::race(a.recv(vec![0; 64]), b.recv(vec![0; 64])),
+            ));
+            assert!(poll_now(&mut both).await.is_pending());
+            std::mem::forget(both);
+            turns().await;
+            assert_eq!(corio::stats().in_flight, 2);
+        });
+        assert_eq!(context.stats().in_flight, 0);
+        context.run_until_done(turns());
+    }
+
+    fn a_leaked_close_closes_once(builder) {
+        alone(|| {
+            let mut context = builder.build().unwrap();
+            let before = fds();
+            context.run_until_done(async {
+                let mut close = Box::pin(AsyncClose::new(tempfile::tempfile().unwrap()));
+                assert!(poll_now(&mut close).await.is_pending());
+                std::mem::forget(close);
+                turns().await;
+                let mut file = tempfile::tempfile().unwrap();
+                turns().await;
+                assert_eq!(contents(&mut file), b"");
+            });
+            assert_eq!(fds(), before);
+        });
+    }
+
+    fn a_leaked_task_handle_only_leaks(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            std::mem::forget(corio::spawn(async { vec![1; 100] }));
+            std::mem::forget(corio::spawn(corio::sleep(crate::support::LONG)));
+            turns().await;
+        });
+    }
+
+    /// Its tasks, operations and queues stay where they are for ever.
+    fn a_leaked_context_only_leaks(builder) {
+        std::thread::spawn(move || {
+            let mut context = builder.build().unwrap();
+            let (a, b) = UnixStream::pair().unwrap();
+            let task = context.spawn(async move { a.recv(vec![0; 64]).await.0.unwrap() });
+            context.poll_once(Some(std::time::Duration::ZERO)).unwrap();
+            std::mem::forget(context);
+            let second = corio::IoContext::new(8);
+            assert!(second.is_err(), "the thread's context is still there");
+            task.cancel();
+            drop(task);
+            drop(b);
+        })
+        .join()
+        .unwrap();
+    }
+}

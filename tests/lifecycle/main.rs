@@ -1,0 +1,18 @@
+//! Lifecycle: what happens to tasks, scopes, wakers and operations from their start to their end,
+//! on every driver. What single operations do is the conformance suite's part.
+
+mod drivers;
+mod support;
+
+mod cancelling;
+mod combining;
+mod dropping;
+mod everywhere;
+mod executor;
+mod leaking;
+mod moving;
+mod queues;
+mod running;
+mod teardown;
+mod timing;
+mod waking;

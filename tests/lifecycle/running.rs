@@ -1,0 +1,288 @@
+//! `run`, `run_until_done`, `poll_once`, `stop`, and life without a context.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use corio::net::UnixStream;
+use corio::op::{AsyncNop, AsyncRecv};
+use corio::{IoContext, sleep, spawn, yield_now};
+
+use crate::drivers::every_driver;
+use crate::support::{Drops, LONG, SHORT, alone, fds, panics_with, poll_now};
+
+const NO_CONTEXT: &str = "no IoContext on this thread";
+
+every_driver! {
+    fn a_stop_before_the_run_is_not_lost(builder) {
+        let mut context = builder.build().unwrap();
+        let ran = std::rc::Rc::new(Cell::new(false));
+        let flag = ran.clone();
+        drop(context.spawn(async move { flag.set(true) }));
+        context.stop();
+        context.run(|_| {}).unwrap();
+        assert!(ran.get(), "what was ready is polled");
+        // It was used up.
+        let handle = context.handle();
+        drop(context.spawn(async move {
+            AsyncNop::new().await.unwrap();
+            handle.stop();
+        }));
+        let turns = Cell::new(0);
+        context.run(|_| turns.set(turns.get() + 1)).unwrap();
+        assert!(turns.get() > 0);
+    }
+
+    fn a_stop_from_another_thread_ends_a_sleep(builder) {
+        let mut context = builder.build().unwrap();
+        for _ in 0..20 {
+            let handle = context.handle();
+            let stopper = std::thread::spawn(move || {
+                while !handle.is_running() {
+                    std::thread::yield_now();
+                }
+                handle.stop();
+            });
+            context.run(|_| {}).unwrap();
+            stopper.join().unwrap();
+        }
+    }
+
+    fn a_stop_is_no_reason_to_spin(builder) {
+        let mut context = builder.build().unwrap();
+        context.stop();
+        let before = context.stats().turns;
+        context.run_until_done(sleep(Duration::from_millis(30)));
+        let turns = context.stats().turns - before;
+        assert!(turns < 10, "{turns} turns for one sleep");
+        // It is kept for the next run.
+        context.run(|_| {}).unwrap();
+    }
+
+    fn a_stop_during_run_until_done_is_kept(builder) {
+        let mut context = builder.build().unwrap();
+        let before = context.stats().turns;
+        context.run_until_done(async {
+            let handle = corio::handle();
+            std::thread::spawn(move || handle.stop()).join().unwrap();
+            sleep(Duration::from_millis(20)).await;
+        });
+        let turns = context.stats().turns - before;
+        assert!(turns < 10, "{turns} turns for one sleep");
+        context.run(|_| {}).unwrap();
+    }
+
+    fn a_tick_comes_with_each_batch(builder) {
+        let mut context = builder.build().unwrap();
+        let handle = context.handle();
+        drop(context.spawn(async move {
+            for _ in 0..10 {
+                AsyncNop::new().await.unwrap();
+            }
+            handle.stop();
+        }));
+        let ticks = Cell::new(0);
+        context
+            .run(|context| {
+                assert!(context.is_running());
+                ticks.set(ticks.get() + 1);
+            })
+            .unwrap();
+        assert!(ticks.get() >= 10);
+        assert!(!context.is_running());
+    }
+
+    fn a_tick_may_panic(builder) {
+        let mut context = builder.build().unwrap();
+        drop(context.spawn(async { AsyncNop::new().await.unwrap() }));
+        panics_with("tick", || drop(context.run(|_| panic!("tick"))));
+        assert!(!context.is_running());
+        context.run_until_done(async { AsyncNop::new().await }).unwrap();
+    }
+
+    fn an_idle_context_sleeps(builder) {
+        let mut context = builder.build().unwrap();
+        let (a, _b) = UnixStream::pair().unwrap();
+        let task = context.spawn(async move { a.recv(vec![0; 8]).await.0 });
+        let before = context.stats();
+        context.run_until_done(sleep(Duration::from_millis(30)));
+        let after = context.stats();
+        assert!(after.turns - before.turns < 10, "{}", after.turns - before.turns);
+        assert!(after.syscalls - before.syscalls < 10);
+        assert!(task.is_finished());
+    }
+
+    fn whether_a_context_runs_can_be_seen(builder) {
+        let mut context = builder.build().unwrap();
+        let handle = context.handle();
+        assert!(!context.is_running() && !handle.is_running());
+        let seen = handle.clone();
+        assert!(context.run_until_done(async move { seen.is_running() }));
+        assert!(!handle.is_running());
+        drop(context);
+        assert!(!handle.is_running());
+        handle.stop();
+    }
+
+    fn a_run_within_a_run_panics(builder) {
+        const TEXT: &str = "already running on this thread";
+        // The only way to have a second one: the first did not get rid of an operation in time.
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let second = IoContext::new(8);
+            let error = second.expect_err("a second context on one thread").to_string();
+            assert!(error.contains("this thread has an IoContext already, made at"), "{error}");
+            assert!(error.contains("running.rs"), "{error}");
+        });
+        let cell = std::rc::Rc::new(std::cell::UnsafeCell::new(context));
+        let inner = cell.clone();
+        // SAFETY: none; but the nested call panics before it touches the context.
+        let outer = unsafe { &mut *cell.get() };
+        outer.run_until_done(async move {
+            let again = unsafe { &mut *inner.get() };
+            panics_with(TEXT, || again.run_until_done(async {}));
+            panics_with(TEXT, || drop(again.run(|_| {})));
+            panics_with(TEXT, || drop(again.poll_once(None)));
+        });
+    }
+
+    fn run_until_done_leaves_nothing_behind(builder) {
+        let mut context = builder.build().unwrap();
+        let drops = Drops::default();
+        context.run_until_done(async {
+            for n in 0..30 {
+                let counted = drops.one();
+                drop(spawn(async move {
+                    let _counted = counted;
+                    let (a, _b) = UnixStream::pair().unwrap();
+                    match n % 3 {
+                        0 => drop(a.recv(vec![0; 8]).await),
+                        1 => sleep(LONG).await,
+                        _ => loop {
+                            yield_now().await;
+                        },
+                    }
+                }));
+            }
+            yield_now().await;
+            yield_now().await;
+        });
+        assert_eq!(drops.count(), 30);
+        assert_eq!(context.stats().in_flight, 0);
+        assert!(context.pending().is_empty());
+    }
+
+    fn run_until_done_waits_for_no_leaked_operation(builder) {
+        let mut context = builder.grace_period(LONG).build().unwrap();
+        let (a, _b) = UnixStream::pair().unwrap();
+        context.run_until_done(async {
+            let mut recv = Box::pin(a.recv(vec![0; 8]));
+            assert!(poll_now(&mut recv).await.is_pending());
+            std::mem::forget(recv);
+        });
+        assert_eq!(context.stats().in_flight, 0);
+    }
+
+    fn the_future_may_borrow(builder) {
+        let mut context = builder.build().unwrap();
+        let (mut text, other) = (String::from("a"), String::from("b"));
+        let out = context.run_until_done(async {
+            AsyncNop::new().await.unwrap();
+            text.push_str(&other);
+            &text[..]
+        });
+        assert_eq!(out, "ab");
+    }
+
+    fn a_panic_of_the_future_propagates(builder) {
+        let mut context = builder.build().unwrap();
+        let (a, _b) = UnixStream::pair().unwrap();
+        panics_with("main", || {
+            context.run_until_done(async {
+                let mut recv = Box::pin(a.recv(vec![0; 8]));
+                assert!(poll_now(&mut recv).await.is_pending());
+                panic!("main");
+            })
+        });
+        assert!(!context.is_running());
+        assert_eq!(context.stats().in_flight, 0);
+        context.run_until_done(async { AsyncNop::new().await }).unwrap();
+    }
+
+    fn poll_once_waits_as_told(builder) {
+        let mut context = builder.build().unwrap();
+        assert_eq!(context.poll_once(Some(Duration::ZERO)).unwrap(), 0);
+        let start = Instant::now();
+        context.poll_once(Some(Duration::from_millis(5))).unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(5));
+        let (a, b) = UnixStream::pair().unwrap();
+        let task = context.spawn(async move { a.recv(vec![0; 8]).await.0.unwrap() });
+        assert_eq!(context.poll_once(Some(Duration::ZERO)).unwrap(), 0);
+        drop(b);
+        assert_eq!(context.poll_once(None).unwrap(), 1);
+        assert!(task.is_finished(), "what the completion made ready was polled");
+        let nap = context.spawn(sleep(SHORT));
+        context.poll_once(None).unwrap();
+        while !nap.is_finished() {
+            context.poll_once(None).unwrap();
+        }
+    }
+
+    fn without_a_context_there_is_a_clear_message(builder) {
+        let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let poll = |future: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
+            let mut future = future;
+            let waker = std::task::Waker::noop();
+            let _ = future.as_mut().poll(&mut std::task::Context::from_waker(waker));
+        };
+        let try_all = || {
+            panics_with(NO_CONTEXT, || poll(Box::pin(async { drop(AsyncNop::new().await) })));
+            let a = a.try_clone().unwrap();
+            panics_with(NO_CONTEXT, || {
+                poll(Box::pin(async move { drop(AsyncRecv::new(&a, vec![0; 8]).await) }));
+            });
+            panics_with(NO_CONTEXT, || poll(Box::pin(sleep(SHORT))));
+            panics_with(NO_CONTEXT, || {
+                poll(Box::pin(async { drop(corio::timeout(LONG, async {}).await) }));
+            });
+            panics_with(NO_CONTEXT, || drop(spawn(async {})));
+            panics_with(NO_CONTEXT, || drop(corio::pending()));
+            panics_with(NO_CONTEXT, || drop(corio::stats()));
+            panics_with(NO_CONTEXT, || drop(corio::handle()));
+        };
+        try_all();
+        // One that is alive but not running does not count.
+        let context = builder.build().unwrap();
+        try_all();
+        drop(context);
+        try_all();
+    }
+
+    fn handles_dropped_without_a_context_close_their_fd(builder) {
+        alone(|| {
+            let before = fds();
+            let pair = UnixStream::pair().unwrap();
+            assert_eq!(fds(), before + 2);
+            drop(pair);
+            assert_eq!(fds(), before);
+            let context = builder.build().unwrap();
+            let before = fds();
+            let pair = UnixStream::pair().unwrap();
+            drop(pair);
+            assert_eq!(fds(), before, "a context that does not run is no reason to wait");
+            drop(context);
+        });
+    }
+
+    fn handles_dropped_within_a_context_close_their_fd(builder) {
+        alone(|| {
+            let mut context = builder.build().unwrap();
+            let before = fds();
+            context.run_until_done(async {
+                for _ in 0..100 {
+                    drop(UnixStream::pair().unwrap());
+                }
+            });
+            assert_eq!(fds(), before);
+        });
+    }
+}

@@ -1,0 +1,202 @@
+//! What the tests share: drop counters, child processes, a guard against hanging.
+//!
+//! # Why this file has `unsafe`
+//! Child processes set themselves an alarm clock.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than any test takes, on however busy a machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// So long that a test which waits for it is caught by the guard.
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
+
+/// A duration after which something may have happened; no test depends on which.
+pub(crate) const SHORT: Duration = Duration::from_millis(1);
+
+type Running = Vec<(thread::ThreadId, String, Instant)>;
+
+/// Runs a test; the process is aborted, with the test's name, if that takes for ever.
+pub(crate) fn guarded(test: impl FnOnce()) {
+    static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
+
+    fn watch() -> ! {
+        loop {
+            thread::sleep(Duration::from_secs(1));
+            let running = RUNNING.lock().unwrap();
+            for (_, name, since) in running.iter().flatten() {
+                if since.elapsed() > PATIENCE {
+                    eprintln!("the test {name} hangs");
+                    std::process::abort();
+                }
+            }
+        }
+    }
+
+    struct Over(thread::ThreadId);
+    impl Drop for Over {
+        fn drop(&mut self) {
+            let mut running = RUNNING.lock().unwrap();
+            running.as_mut().unwrap().retain(|(id, ..)| *id != self.0);
+        }
+    }
+
+    let this = thread::current();
+    let mut running = RUNNING.lock().unwrap();
+    if running.is_none() {
+        thread::spawn(|| watch());
+    }
+    let name = this.name().unwrap_or("?").to_owned();
+    running.get_or_insert_default().push((this.id(), name, Instant::now()));
+    drop(running);
+    let _over = Over(this.id());
+    test();
+}
+
+/// Counts how often it was dropped.
+#[derive(Clone, Default)]
+pub(crate) struct Drops(Rc<Cell<u32>>);
+
+/// What [`Drops`] counts.
+pub(crate) struct Counted(Rc<Cell<u32>>);
+
+impl Drops {
+    pub(crate) fn one(&self) -> Counted {
+        Counted(self.0.clone())
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+/// Calls a closure when dropped.
+pub(crate) struct OnDrop<F: FnMut()>(pub(crate) F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Polls `future` once, with the task's own waker.
+pub(crate) async fn poll_now<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// Takes the current task's waker.
+pub(crate) async fn waker() -> Waker {
+    poll_fn(|cx| Poll::Ready(cx.waker().clone())).await
+}
+
+/// An event that any thread can signal and one task can wait for.
+#[derive(Clone, Default)]
+pub(crate) struct Event(Arc<Mutex<(bool, Option<Waker>)>>);
+
+impl Event {
+    pub(crate) fn signal(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.0 = true;
+        let waker = state.1.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub async fn wait(&self) {
+        poll_fn(|cx| {
+            let mut state = self.0.lock().unwrap();
+            if state.0 {
+                return Poll::Ready(());
+            }
+            state.1 = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// How many file descriptors this process has. Only good in a [process of its own](alone).
+pub(crate) fn fds() -> usize {
+    // One of them is the directory's own.
+    std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
+}
+
+/// How many threads this process has.
+pub(crate) fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+const INSIDE: &str = "CORIO_LIFECYCLE_CHILD";
+
+/// Runs `body` in a process of its own, by running this very test again there; gives its stderr
+/// and the signal that ended it. `None`: this is that process, and the body is over.
+fn in_child(body: impl FnOnce()) -> Option<(Option<i32>, String)> {
+    use std::os::unix::process::ExitStatusExt;
+    let name = thread::current().name().expect("tests have names").to_owned();
+    if std::env::var(INSIDE).is_ok_and(|inside| inside == name) {
+        // SAFETY: passes no memory; the signal ends the process.
+        unsafe { libc::alarm(PATIENCE.as_secs() as u32) };
+        body();
+        return None;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture", "--test-threads=2"])
+        .env(INSIDE, &name)
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.signal().is_none() {
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "the child failed:\n{printed}\n{text}");
+        assert!(printed.contains("1 passed"), "the child did not run {name}:\n{printed}");
+    }
+    Some((output.status.signal(), text))
+}
+
+/// Runs `body` in a process of its own, which must end well: for what a process has only once.
+pub(crate) fn alone(body: impl FnOnce()) {
+    if let Some((signal, stderr)) = in_child(body) {
+        assert_eq!(signal, None, "the child was killed:\n{stderr}");
+    }
+}
+
+/// Runs `body` in a process of its own, which must abort; gives its stderr to `check`.
+pub(crate) fn aborts(body: impl FnOnce(), check: impl FnOnce(&str)) {
+    match in_child(body) {
+        Some((signal, stderr)) => {
+            assert_eq!(signal, Some(libc::SIGABRT), "no abort:\n{stderr}");
+            check(&stderr);
+        }
+        None => panic!("this should have aborted"),
+    }
+}
+
+/// Runs `body`, which must panic with a message that contains `text`.
+pub(crate) fn panics_with(text: &str, body: impl FnOnce()) {
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body))
+        .expect_err("this should have panicked");
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("(no text)");
+    assert!(message.contains(text), "the panic says {message:?}, not {text:?}");
+}
