@@ -1,0 +1,104 @@
+//! What several tests need.
+//!
+//! # Why this file has `unsafe`
+//! It asks the system things that std does not.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Bytes of which no part looks like another.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// A file without a name, with contents.
+pub(crate) fn file_with(contents: &[u8]) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(contents)?;
+    Ok(file)
+}
+
+/// Two ends of a TCP connection, made by std.
+pub(crate) fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let a = TcpStream::connect(listener.local_addr()?)?;
+    let (b, _) = listener.accept()?;
+    Ok((a, b))
+}
+
+/// Two ends of a TCP connection as this crate's handles.
+pub(crate) fn corio_tcp_pair() -> io::Result<(corio::net::TcpStream, corio::net::TcpStream)> {
+    let (a, b) = tcp_pair()?;
+    Ok((a.into(), b.into()))
+}
+
+fn get_flags(fd: &impl AsFd, command: i32) -> i32 {
+    // SAFETY: `F_GETFL` and `F_GETFD` pass no memory.
+    let flags = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), command) };
+    assert!(flags >= 0, "{}", io::Error::last_os_error());
+    flags
+}
+
+/// Whether an fd is in non-blocking mode.
+pub(crate) fn is_nonblocking(fd: &impl AsFd) -> bool {
+    get_flags(fd, libc::F_GETFL) & libc::O_NONBLOCK != 0
+}
+
+/// Whether an fd is closed on exec.
+pub(crate) fn is_cloexec(fd: &impl AsFd) -> bool {
+    get_flags(fd, libc::F_GETFD) & libc::FD_CLOEXEC != 0
+}
+
+/// Puts an fd into non-blocking mode.
+pub(crate) fn set_nonblocking(fd: &impl AsFd) {
+    let flags = get_flags(fd, libc::F_GETFL);
+    // SAFETY: `F_SETFL` passes no memory.
+    let result =
+        unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// How many fds this process has open; meaningful only where no other test runs.
+pub(crate) fn open_fds() -> usize {
+    // One of them is the directory's own.
+    std::fs::read_dir("/proc/self/fd").expect("/proc is there").count() - 1
+}
+
+/// Sets the limit on open files, and gives the old one.
+pub(crate) fn limit_fds(limit: u64) -> io::Result<u64> {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `old` is a valid place.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut old) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let new = libc::rlimit { rlim_cur: limit, rlim_max: old.rlim_max };
+    // SAFETY: as above.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &new) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(old.rlim_cur)
+}
+
+/// Fills a socket or pipe in non-blocking mode until it takes no more; gives the number of bytes.
+pub(crate) fn fill(mut to: impl Write) -> io::Result<usize> {
+    let chunk = [0x55; 4096];
+    let mut total = 0;
+    loop {
+        match to.write(&chunk) {
+            Ok(len) => total += len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(total),
+            Err(error) => return Err(error),
+        }
+    }
+}
