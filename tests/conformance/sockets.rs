@@ -8,7 +8,7 @@ use corio::net::{Socket, SocketAddress, TcpListener, TcpStream, UnixStream};
 use corio::op::{AsyncNop, AsyncRecv};
 
 use crate::drivers::{Case, Outcome, assert_errno, assert_kind};
-use crate::support::{corio_tcp_pair, is_cloexec, limit_fds, pattern, tcp_pair};
+use crate::support::{corio_tcp_pair, exhaust_fds, is_cloexec, limit_fds, pattern, tcp_pair};
 
 conformance! {
     listening_and_connecting_over_v4,
@@ -189,7 +189,7 @@ async fn shutting_down_the_receiving_side() -> Outcome {
             let a = a.clone();
             async move { a.recv(vec![0; 64]).await.0 }
         });
-        AsyncNop::new().await?;
+        crate::support::settle().await;
         a.shutdown(how).await?;
         assert_eq!(waiting.await??, 0);
         assert_kind(b.send("x").await.0, ErrorKind::BrokenPipe);
@@ -205,7 +205,7 @@ async fn a_reset_is_an_error() -> Outcome {
     let (a, b) = tcp_pair()?;
     let a = TcpStream::from(a);
     let waiting = corio::spawn(async move { a.recv(vec![7; 8]).await });
-    AsyncNop::new().await?;
+    crate::support::settle().await;
     reset(b)?;
     let (result, buf) = waiting.await?;
     assert_kind(result, ErrorKind::ConnectionReset);
@@ -222,7 +222,7 @@ async fn a_reset_is_an_error() -> Outcome {
     let (a, b) = tcp_pair()?;
     let a = TcpStream::from(a);
     let waiting = corio::spawn(async move { a.send_exact(vec![7; 64 << 20]).await });
-    AsyncNop::new().await?;
+    crate::support::settle().await;
     assert!(!waiting.is_finished());
     reset(b)?;
     let (result, buf) = waiting.await?;
@@ -230,7 +230,7 @@ async fn a_reset_is_an_error() -> Outcome {
     assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
     assert_eq!(buf.len(), 64 << 20);
     let moved = corio::op::Incomplete::of(&error).expect("it says how far it came").moved;
-    assert!(moved > 0 && moved < 64 << 20);
+    assert!(moved > 0 && moved < 64 << 20, "{error}");
     Ok(())
 }
 
@@ -297,7 +297,7 @@ async fn a_slow_reader_gets_every_byte() -> Outcome {
         moved += result?;
         buf = part.into_inner();
     }
-    drop(a);
+    a.close().await?;
     let all = reading.join().expect("no panic")?;
     assert!(all == sent, "{} bytes came", all.len());
     Ok(())
@@ -446,8 +446,8 @@ fn out_of_fds_at_accept(case: Case) -> Outcome {
                 let old = if waits {
                     let accept = listener.accept_op();
                     let trying = async {
-                        AsyncNop::new().await?;
-                        let old = limit_fds(3)?;
+                        crate::support::settle().await;
+                        let old = exhaust_fds()?;
                         socket.connect(&address).await?;
                         Ok::<_, std::io::Error>(old)
                     };
@@ -461,7 +461,7 @@ fn out_of_fds_at_accept(case: Case) -> Outcome {
                     assert_errno(accepted, libc::EMFILE);
                     old?
                 } else {
-                    let old = limit_fds(3)?;
+                    let old = exhaust_fds()?;
                     socket.connect(&address).await?;
                     old
                 };

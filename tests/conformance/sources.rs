@@ -163,7 +163,7 @@ async fn polling_for_readiness() -> Outcome {
     // Something that becomes ready while it is awaited.
     let (reader, mut writer) = std::io::pipe()?;
     let waiting = corio::spawn(async move { AsyncPoll::new(&reader, Interest::READABLE).await });
-    AsyncNop::new().await?;
+    crate::support::settle().await;
     assert!(!waiting.is_finished());
     writer.write_all(b"x")?;
     assert!(waiting.await??.contains(Interest::READABLE));
@@ -211,7 +211,7 @@ fn no_fd_left_for_the_duplicate(case: Case) -> Outcome {
         let handle = corio::net::UnixStream::from(b);
         let mut context = case.context();
         context.run_until_done(async {
-            let old = crate::support::limit_fds(3)?;
+            let old = crate::support::exhaust_fds()?;
             let (result, buf) = AsyncSend::new(&a, String::from("back")).await;
             crate::drivers::assert_errno(result, libc::EMFILE);
             assert_eq!(buf, "back");

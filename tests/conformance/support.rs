@@ -90,6 +90,19 @@ pub(crate) fn limit_fds(limit: u64) -> io::Result<u64> {
     Ok(old.rlim_cur)
 }
 
+/// Leaves no fd to be had; gives the old limit.
+pub(crate) fn exhaust_fds() -> io::Result<u64> {
+    let next_free = tempfile::tempfile()?.as_raw_fd();
+    limit_fds(next_free as u64)
+}
+
+/// Lets spawned tasks run, and what they have started reach the system.
+pub(crate) async fn settle() {
+    for _ in 0..3 {
+        corio::op::AsyncNop::new().await.expect("nothing can fail");
+    }
+}
+
 /// Fills a socket or pipe in non-blocking mode until it takes no more; gives the number of bytes.
 pub(crate) fn fill(mut to: impl Write) -> io::Result<usize> {
     let chunk = [0x55; 4096];
