@@ -3,10 +3,13 @@
 //! # Why this file has `unsafe`
 //! It asks the system things that std does not.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Bytes of which no part looks like another.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
@@ -101,6 +104,24 @@ pub(crate) async fn settle() {
     for _ in 0..3 {
         corio::op::AsyncNop::new().await.expect("nothing can fail");
     }
+}
+
+/// Something to read whenever a file is made in `dir`, in non-blocking mode. It is a file of the
+/// kind that even io_uring does not wait for then.
+pub(crate) fn watch(dir: &Path) -> io::Result<OwnedFd> {
+    // SAFETY: passes no memory.
+    let fd = unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, and ours.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let dir = CString::new(dir.as_os_str().as_bytes())?;
+    // SAFETY: the path ends with a NUL and outlives the call.
+    if unsafe { libc::inotify_add_watch(fd.as_raw_fd(), dir.as_ptr(), libc::IN_CREATE) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(fd)
 }
 
 /// Fills a socket or pipe in non-blocking mode until it takes no more; gives the number of bytes.
