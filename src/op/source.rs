@@ -128,7 +128,7 @@ enum Inner<'a> {
     /// A registered file, not looked up yet.
     Fixed(&'a FixedFile),
     /// A registered file, kept open by this operation.
-    Registered(Rc<OwnedFd>, u32),
+    Registered(Rc<OwnedFd>, &'a FixedFile),
 }
 
 impl Source<'_> {
@@ -156,8 +156,8 @@ impl Source<'_> {
                 self.0 = Inner::Duplicate(fd);
             }
             Inner::Fixed(file) => {
-                let (fd, slot) = file.lookup()?;
-                self.0 = Inner::Registered(fd, slot);
+                let fd = file.lookup()?;
+                self.0 = Inner::Registered(fd, file);
             }
             _ => {}
         }
@@ -170,7 +170,12 @@ impl Source<'_> {
         match &self.0 {
             Inner::Held(descriptor) => Target::fd(descriptor.raw()),
             Inner::Duplicate(fd) => Target::fd(fd.as_raw_fd()),
-            Inner::Registered(fd, slot) => Target { fd: fd.as_raw_fd(), slot: *slot as i32 },
+            // A later step of an operation may find another file in the slot: it goes on with its
+            // own by the fd.
+            Inner::Registered(fd, file) => match file.lookup() {
+                Ok(_) => Target { fd: fd.as_raw_fd(), slot: file.slot() as i32 },
+                Err(_) => Target::fd(fd.as_raw_fd()),
+            },
             Inner::Handle(_) | Inner::Borrowed(_) | Inner::Fixed(_) => {
                 unreachable!("an operation holds its file before it describes itself")
             }
