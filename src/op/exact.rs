@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::file::{clamp, filled, held};
+use super::file::{at, clamp, filled_by};
 use super::future::{Kind, Op};
 use super::source::Source;
 use crate::buf::{IoBuf, IoBufMut};
@@ -139,7 +139,10 @@ macro_rules! whole_transfer {
             type Output = (io::Result<()>, B);
             const CODE: OpCode = OpCode::$code;
 
-            held!();
+            fn prepare(&mut self) -> Result<(), i32> {
+                // Nothing to move is done at once; a receive of no bytes would wait for some.
+                if self.progress.wanted == 0 { Err(0) } else { self.source.hold() }
+            }
             #[allow(private_interfaces)]
             fn request(&mut self) -> Request {
                 let moved = self.progress.moved as usize;
@@ -168,7 +171,7 @@ macro_rules! whole_transfer {
             }
         }
     };
-    (@filled into, $this:expr) => { filled(&mut $this.buf, $this.progress.moved.min(i32::MAX as u64) as i32) };
+    (@filled into, $this:expr) => { filled_by(&mut $this.buf, $this.progress.moved as usize) };
     (@filled from, $this:expr) => {};
 }
 
@@ -181,7 +184,9 @@ whole_transfer! {
     /// # Examples
     /// See [`Incomplete`].
     AsyncRecvExact = RecvExact, Recv, IoBufMut, buf_mut_ptr, buf_capacity, into,
-    |this, ptr, len| Request::Recv { fd: this.source.target(), ptr, len, flags: libc::MSG_WAITALL }
+    // Without `MSG_WAITALL`: the ring gives what had come when an error ends its wait, and the socket
+    // has forgotten the error by then, so that a reset would look like an ordinary end.
+    |this, ptr, len| Request::Recv { fd: this.source.target(), ptr, len, flags: 0 }
 }
 
 whole_transfer! {
@@ -231,7 +236,7 @@ whole_transfer! {
     AsyncReadExactAt = ReadExactAt, Read, IoBufMut, buf_mut_ptr, buf_capacity, into,
     offset: u64,
     |this, ptr, len| {
-        let offset = this.offset + this.progress.moved;
+        let offset = at(this.offset.saturating_add(this.progress.moved));
         Request::Read { fd: this.source.target(), ptr, len, offset }
     }
 }
@@ -257,7 +262,7 @@ whole_transfer! {
     AsyncWriteExactAt = WriteExactAt, Write, IoBuf, buf_ptr, buf_len, from,
     offset: u64,
     |this, ptr, len| {
-        let offset = this.offset + this.progress.moved;
+        let offset = at(this.offset.saturating_add(this.progress.moved));
         Request::Write { fd: this.source.target(), ptr, len, offset }
     }
 }

@@ -191,14 +191,14 @@ impl Table {
 }
 
 impl FixedFile {
-    /// The file and its slot; an error number if the handle is stale.
-    pub(super) fn lookup(&self) -> Result<(Rc<OwnedFd>, u32), i32> {
+    /// The file; an error number if the handle is stale.
+    pub(super) fn lookup(&self) -> Result<Rc<OwnedFd>, i32> {
         let table = self.table.upgrade().ok_or(libc::EBADF)?;
         table.with(|_| ()).map_err(|_| libc::EBADF)?;
         let slots = table.slots.borrow();
         match &slots[self.slot as usize] {
             Slot { generation, file: Some(file) } if *generation == self.generation => {
-                Ok((file.clone(), self.slot))
+                Ok(file.clone())
             }
             _ => Err(libc::EBADF),
         }

@@ -34,7 +34,8 @@ pub trait Kind: Sized {
     #[doc(hidden)]
     fn prepare(&mut self) -> Result<(), i32>;
 
-    /// Describes the operation. Pointers may lead into `self`, which is pinned.
+    /// Describes the operation. Pointers may lead into `self`, which is pinned. Nothing that `self`
+    /// borrows is looked at: a leaked operation is described too, when a driver tries it again.
     #[doc(hidden)]
     #[allow(private_interfaces)]
     fn request(&mut self) -> Request;

@@ -135,15 +135,16 @@ pub struct Source<'a>(Inner<'a>);
 enum Inner<'a> {
     /// A handle, not held yet.
     Handle(&'a Descriptor),
-    /// A handle, held by this operation.
-    Held(&'a Descriptor),
+    /// A handle, held by this operation, and what was in it. (The reference is good for as long as
+    /// this value can be dropped. A leaked operation has to do without.)
+    Held(&'a Descriptor, Target),
     /// Somebody else's fd, not duplicated yet.
     Borrowed(BorrowedFd<'a>),
     Duplicate(OwnedFd),
     /// A registered file, not looked up yet.
     Fixed(&'a FixedFile),
     /// A registered file, kept open by this operation.
-    Registered(Rc<OwnedFd>, u32),
+    Registered(Rc<OwnedFd>, FixedFile),
 }
 
 impl Source<'_> {
@@ -153,10 +154,12 @@ impl Source<'_> {
         match self.0 {
             Inner::Handle(descriptor) => {
                 descriptor.holds.set(descriptor.holds.get() + 1);
-                self.0 = Inner::Held(descriptor);
+                let target =
+                    Target { fd: descriptor.raw(), slot: -1, nonblocking: descriptor.nonblocking };
+                self.0 = Inner::Held(descriptor, target);
                 Ok(())
             }
-            Inner::Held(_) => Ok(()),
+            Inner::Held(..) => Ok(()),
             _ => self.hold_slow(),
         }
     }
@@ -171,25 +174,28 @@ impl Source<'_> {
                 self.0 = Inner::Duplicate(fd);
             }
             Inner::Fixed(file) => {
-                let (fd, slot) = file.lookup()?;
-                self.0 = Inner::Registered(fd, slot);
+                let fd = file.lookup()?;
+                self.0 = Inner::Registered(fd, (*file).clone());
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// What to tell the driver, once [held](Self::hold).
+    /// What to tell the driver, once [held](Self::hold). A driver may ask again for an operation that
+    /// was leaked in flight, whose borrows have ended: nothing borrowed is looked at here.
     #[inline(always)]
     pub(crate) fn target(&self) -> Target {
         match &self.0 {
-            Inner::Held(descriptor) => {
-                Target { fd: descriptor.raw(), slot: -1, nonblocking: descriptor.nonblocking }
-            }
+            &Inner::Held(_, target) => target,
             Inner::Duplicate(fd) => Target { fd: fd.as_raw_fd(), slot: -1, nonblocking: false },
-            Inner::Registered(fd, slot) => {
-                Target { fd: fd.as_raw_fd(), slot: *slot as i32, nonblocking: false }
-            }
+            // A later step of an operation may find another file in the slot: it goes on with its
+            // own by the fd.
+            Inner::Registered(fd, file) => Target {
+                fd: fd.as_raw_fd(),
+                slot: file.lookup().map_or(-1, |_| file.slot() as i32),
+                nonblocking: false,
+            },
             Inner::Handle(_) | Inner::Borrowed(_) | Inner::Fixed(_) => {
                 unreachable!("an operation holds its file before it describes itself")
             }
@@ -200,7 +206,7 @@ impl Source<'_> {
 impl Drop for Source<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Inner::Held(descriptor) = self.0 {
+        if let Inner::Held(descriptor, _) = self.0 {
             descriptor.holds.set(descriptor.holds.get() - 1);
         }
     }

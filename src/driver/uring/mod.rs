@@ -12,6 +12,7 @@ mod lower;
 mod notify;
 mod sendfile;
 mod setup;
+mod sigpipe;
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,6 +28,7 @@ use super::{Driver, Notes, Notify, Operation, Request, Sink, Token, Wait};
 use notify::EventFd;
 pub use setup::SetupError;
 pub(crate) use setup::{Features, Settings};
+use sigpipe::SigPipe;
 
 /// What the low three bits of a completion's `user_data` say about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,7 @@ pub(crate) struct Uring {
     ring: NonNull<IoUring>,
     submitter: Submitter<'static>,
     features: Features,
+    sigpipe: SigPipe,
     wake: Arc<EventFd>,
     /// Entries that found the submission queue full, oldest first.
     backlog: VecDeque<squeue::Entry>,
@@ -86,6 +89,7 @@ impl Uring {
             ring,
             submitter,
             features,
+            sigpipe: SigPipe::new(),
             wake,
             backlog: VecDeque::new(),
             early: Vec::new(),
@@ -238,17 +242,19 @@ impl Uring {
     }
 
     /// An operation on an fd in non-blocking mode waits for readiness here, as it would have in
-    /// the kernel had the fd been in blocking mode.
+    /// the kernel had the fd been in blocking mode. `true`: there is more to come.
     #[cold]
     fn wants_retry(&mut self, token: Token, op: &Operation) -> bool {
         let notes = op.notes.get();
-        // With a cancel under way the plain result will do.
-        if notes.awaited != 1 {
-            return false;
-        }
         // SAFETY: the kernel has ended its attempt, so nothing uses the operation's memory.
         let request = unsafe { (op.request)(token) };
         let Some((target, events)) = request.readiness() else { return false };
+        if notes.awaited != 1 {
+            // It would wait, but a cancel is under way: that is the answer.
+            op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
+            op.result.set(-libc::ECANCELED);
+            return true;
+        }
         op.notes.set(Notes { mark: Mark::Ready as u8, ..notes });
         self.push(lower::poll(target, events).user_data(mark(token, Mark::Ready)));
         true
@@ -332,7 +338,7 @@ impl Uring {
         offset: u64,
         len: u32,
     ) -> Option<i32> {
-        let (result, syscalls) = sendfile::attempt(out, file, offset, len);
+        let (result, syscalls) = sendfile::attempt(self.sigpipe, out, file, offset, len);
         self.syscalls += syscalls;
         if result != -libc::EAGAIN {
             return Some(result);

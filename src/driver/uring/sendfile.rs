@@ -7,19 +7,29 @@
 //! crate's socket handles always are (the ring's socket operations wait all the same). A socket that
 //! came from elsewhere is put into that mode for the time of the call.
 //!
+//! Nor does it take `MSG_NOSIGNAL`; see [`SigPipe`].
+//!
 //! # Why this file has `unsafe`
 //! It makes the system calls.
 
 use std::os::fd::RawFd;
 
 use super::lower::errno;
+use super::sigpipe::SigPipe;
 use crate::driver::Target;
 
 /// Sends up to `len` bytes of `file` from `offset`: a count, 0 at the end of the file, or a negated
 /// error number, `-EAGAIN` when the socket has no room. Also gives the number of system calls made.
-pub(super) fn attempt(out: Target, file: Target, offset: u64, len: u32) -> (i32, u64) {
+pub(super) fn attempt(
+    sigpipe: SigPipe,
+    out: Target,
+    file: Target,
+    offset: u64,
+    len: u32,
+) -> (i32, u64) {
+    let send = || sigpipe.without(|| send(out.fd, file.fd, offset, len));
     if out.nonblocking {
-        return (send(out.fd, file.fd, offset, len), 1);
+        return (send(), 1);
     }
     // SAFETY: passes no memory.
     let mode = unsafe { libc::fcntl(out.fd, libc::F_GETFL) };
@@ -27,13 +37,13 @@ pub(super) fn attempt(out: Target, file: Target, offset: u64, len: u32) -> (i32,
         return (-errno(), 1);
     }
     if mode & libc::O_NONBLOCK != 0 {
-        return (send(out.fd, file.fd, offset, len), 2);
+        return (send(), 2);
     }
     // SAFETY: passes no memory.
     if unsafe { libc::fcntl(out.fd, libc::F_SETFL, mode | libc::O_NONBLOCK) } < 0 {
         return (-errno(), 2);
     }
-    let result = send(out.fd, file.fd, offset, len);
+    let result = send();
     // SAFETY: passes no memory.
     unsafe { libc::fcntl(out.fd, libc::F_SETFL, mode) };
     (result, 4)

@@ -1,0 +1,26 @@
+//! The conformance suite: what operations and handles do, checked against what the system sees.
+//!
+//! Each test runs on each driver of [`drivers`], under a name that ends in the driver's, so
+//! `cargo test --test conformance io_uring` runs them all on one of them.
+//!
+//! A test is a plain function that its file's `conformance!` lists. Most are `async fn() ->
+//! Outcome` and get a fresh context. Those listed under `cases` take a [`drivers::Case`] and make
+//! contexts themselves, or go on in a process of their own.
+
+#[macro_use]
+mod drivers;
+mod support;
+
+mod buffers;
+mod exact;
+mod files;
+mod fixed;
+mod messages;
+mod nonblocking;
+mod options;
+mod sendfile;
+mod setup;
+mod sockets;
+mod sources;
+mod stats;
+mod timeouts;
