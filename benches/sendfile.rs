@@ -132,6 +132,39 @@ async fn serve(stream: TcpStream, file: std::rc::Rc<corio::fs::File>, size: u64)
     }
 }
 
+/// What `AsyncSendfile` could be instead: one send from a mapping of the file, here one that is made
+/// once and for all, which a real server could not do.
+fn mapping_server(listener: StdListener, file: Arc<File>, _size: u64) {
+    // SAFETY: nobody changes the file.
+    let mapping = unsafe { memmap2::MmapOptions::new().populate().map(&*file) }.unwrap();
+    let bytes: &'static [u8] = Box::leak(Box::new(mapping));
+    let mut context = IoContext::new(256).unwrap();
+    context.run_until_done(async move {
+        let listener = TcpListener::from(listener);
+        let (first, _) = listener.accept().await.unwrap();
+        let first = corio::spawn(serve_bytes(first, bytes));
+        corio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                corio::spawn(serve_bytes(stream, bytes));
+            }
+        });
+        first.await.unwrap();
+    });
+    // SAFETY: leaked above; the context is gone, so nothing uses the bytes any more.
+    unsafe { libc::munmap(bytes.as_ptr().cast_mut().cast(), bytes.len()) };
+}
+
+async fn serve_bytes(stream: TcpStream, bytes: &'static [u8]) {
+    let mut buf = Vec::with_capacity(64);
+    loop {
+        let (result, filled) = stream.recv(buf).await;
+        if result.is_err() || filled.is_empty() || stream.send_exact(bytes).await.0.is_err() {
+            return;
+        }
+        buf = filled;
+    }
+}
+
 /// The same by hand.
 fn bare_server(listener: StdListener, file: Arc<File>, size: u64) {
     struct Connection {
@@ -248,11 +281,10 @@ fn main() {
             left -= part;
         }
         let file = Arc::new(file);
-        paired(
-            &name,
-            rounds,
-            || measure(&file, size, connections, length, corio_server),
-            || measure(&file, size, connections, length, bare_server),
-        );
+        let bare = || measure(&file, size, connections, length, bare_server);
+        let ours = || measure(&file, size, connections, length, corio_server);
+        paired(&name, rounds, ours, bare);
+        let mapping = || measure(&file, size, connections, length, mapping_server);
+        paired("  send from a mapping", rounds, mapping, bare);
     }
 }

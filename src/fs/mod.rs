@@ -39,6 +39,19 @@ pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 ///
 /// # Errors
 /// What `statx(2)` reports, such as `NotFound`.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let link = dir.path().join("link");
+/// std::os::unix::fs::symlink("anywhere", &link)?;
+/// assert!(corio::fs::symlink_metadata(&link).await?.is_symlink());
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     AsyncStatx::link(path).await.map(Metadata::new)
 }

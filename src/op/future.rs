@@ -59,6 +59,18 @@ pub trait Kind: Sized {
 /// end it with [`with_timeout`](Self::with_timeout), [`race`](crate::race),
 /// [`timeout`](crate::timeout) or [`JoinHandle::cancel`](crate::JoinHandle::cancel) instead.
 ///
+/// # Examples
+/// ```
+/// use corio::op::{AsyncNop, Op, kind::Nop};
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let operation: Op<Nop> = AsyncNop::new(); // nothing happens yet
+/// operation.await?;
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Aborts
 /// Under [`DropPolicy::Abort`](crate::DropPolicy::Abort), the default, dropping it in flight ends
 /// the process with a report.

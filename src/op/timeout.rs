@@ -12,6 +12,9 @@ use crate::time::{Alarm, nanos};
 
 pin_project! {
     /// An operation with a time limit; made by [`Op::with_timeout`].
+    ///
+    /// # Examples
+    /// See [`Op::with_timeout`].
     #[must_use = "operations do nothing unless awaited"]
     pub struct WithTimeout<K: Kind> {
         #[pin]

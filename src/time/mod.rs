@@ -27,6 +27,9 @@ pin_project! {
     ///
     /// Dropping it is always fine. In a [cancelled](crate::JoinHandle::cancel) task or block it
     /// never ends, as the block is about to be dropped.
+    ///
+    /// # Examples
+    /// See [`sleep`].
     #[must_use = "futures do nothing unless awaited"]
     pub struct AsyncSleep {
         #[pin]
@@ -122,6 +125,9 @@ impl From<Elapsed> for std::io::Error {
 
 pin_project! {
     /// The future made by [`timeout`].
+    ///
+    /// # Examples
+    /// See [`timeout`].
     #[must_use = "futures do nothing unless awaited"]
     pub struct Timeout<F> {
         #[pin]
