@@ -111,12 +111,14 @@ pub(crate) enum Request {
         fd: Target,
         events: u32,
     },
-    /// Sends what can be sent without blocking, at least one byte; 0 at the end of the file.
+    /// Sends what can be sent without blocking, at least one byte; 0 at the end of the file. `full`:
+    /// the last try ended because the socket had no more room, so the next is to wait for some.
     Sendfile {
         out: Target,
         file: Target,
         offset: u64,
         len: u32,
+        full: bool,
     },
 }
 

@@ -43,6 +43,8 @@ pub struct Sendfile<'a> {
     file: Source<'a>,
     offset: u64,
     progress: Progress,
+    /// The socket took less than it was offered.
+    full: bool,
 }
 
 /// The most that is sent in one go.
@@ -58,19 +60,26 @@ impl Kind for Sendfile<'_> {
     }
     #[allow(private_interfaces)]
     fn request(&mut self) -> Request {
-        let Progress { moved, wanted } = self.progress;
         Request::Sendfile {
             out: self.out.target(),
             file: self.file.target(),
-            offset: self.offset.saturating_add(moved),
-            len: (wanted - moved).min(CHUNK) as u32,
+            offset: self.offset.saturating_add(self.progress.moved),
+            len: self.next_len(),
+            full: self.full,
         }
     }
     fn goes_on(&mut self, result: i32) -> bool {
+        self.full = result > 0 && (result as u32) < self.next_len();
         self.progress.advance(result)
     }
     fn finish(self, result: i32) -> Self::Output {
         self.progress.outcome(result)
+    }
+}
+
+impl Sendfile<'_> {
+    fn next_len(&self) -> u32 {
+        (self.progress.wanted - self.progress.moved).min(CHUNK) as u32
     }
 }
 
@@ -84,6 +93,6 @@ impl<'a> Op<Sendfile<'a>> {
         len: u64,
     ) -> Self {
         let progress = Progress::new(len);
-        Op::of(Sendfile { out: out.into(), file: file.into(), offset, progress })
+        Op::of(Sendfile { out: out.into(), file: file.into(), offset, progress, full: false })
     }
 }

@@ -318,9 +318,7 @@ impl Uring {
     #[inline(always)]
     fn start(&mut self, op: Token, request: Request) -> Option<i32> {
         let entry = match request {
-            Request::Sendfile { out, file, offset, len } => {
-                return self.start_sendfile(op, out, file, offset, len);
-            }
+            Request::Sendfile { .. } => return self.start_sendfile(op, request),
             Request::Ftruncate { fd, len } if !self.features.ftruncate => {
                 return Some(lower::ftruncate(fd, len));
             }
@@ -330,18 +328,16 @@ impl Uring {
         None
     }
 
-    fn start_sendfile(
-        &mut self,
-        op: Token,
-        out: super::Target,
-        file: super::Target,
-        offset: u64,
-        len: u32,
-    ) -> Option<i32> {
-        let (result, syscalls) = sendfile::attempt(self.sigpipe, out, file, offset, len);
-        self.syscalls += syscalls;
-        if result != -libc::EAGAIN {
-            return Some(result);
+    fn start_sendfile(&mut self, op: Token, request: Request) -> Option<i32> {
+        let Request::Sendfile { out, file, offset, len, full } = request else {
+            unreachable!("`start` looks at the request");
+        };
+        if !full {
+            let (result, syscalls) = sendfile::attempt(self.sigpipe, out, file, offset, len);
+            self.syscalls += syscalls;
+            if result != -libc::EAGAIN {
+                return Some(result);
+            }
         }
         // SAFETY: the caller of `submit` keeps the record in place.
         let record = unsafe { op.as_ref() };
@@ -369,7 +365,11 @@ impl Uring {
             let op = unsafe { token.as_ref() };
             op.notes.set(Notes { cancels: op.notes.get().cancels, ..Notes::NEW });
             // SAFETY: as above.
-            let request = unsafe { (op.request)(token) };
+            let mut request = unsafe { (op.request)(token) };
+            if let Request::Sendfile { full, .. } = &mut request {
+                // There is room now.
+                *full = false;
+            }
             if let Some(result) = self.start(token, request) {
                 op.result.set(result);
                 op.notes.set(Notes { awaited: 0, ..op.notes.get() });
