@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::file::{clamp, filled, held};
+use super::file::{at, clamp, filled, held};
 use super::future::{Kind, Op};
 use super::source::Source;
 use crate::buf::{IoBuf, IoBufMut};
@@ -206,7 +206,7 @@ whole_transfer! {
     AsyncReadExactAt = ReadExactAt, Read, IoBufMut, buf_mut_ptr, buf_capacity, into,
     offset: u64,
     |this, ptr, len| {
-        let offset = this.offset + this.progress.moved;
+        let offset = at(this.offset.saturating_add(this.progress.moved));
         Request::Read { fd: this.source.target(), ptr, len, offset }
     }
 }
@@ -232,7 +232,7 @@ whole_transfer! {
     AsyncWriteExactAt = WriteExactAt, Write, IoBuf, buf_ptr, buf_len, from,
     offset: u64,
     |this, ptr, len| {
-        let offset = this.offset + this.progress.moved;
+        let offset = at(this.offset.saturating_add(this.progress.moved));
         Request::Write { fd: this.source.target(), ptr, len, offset }
     }
 }

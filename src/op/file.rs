@@ -24,6 +24,13 @@ pub(super) fn clamp(len: usize) -> u32 {
 /// sibling at any offset, since it has none.
 pub(super) use crate::driver::CURRENT_POSITION;
 
+/// An offset in a request: no file is so long that the one number with another meaning matters,
+/// and the kernel refuses its neighbour, too.
+#[inline(always)]
+pub(super) fn at(offset: u64) -> u64 {
+    offset.min(CURRENT_POSITION - 1)
+}
+
 macro_rules! held {
     () => {
         #[inline(always)]
@@ -146,7 +153,7 @@ impl<'a, B: IoBufMut> Op<Read<'a, B>> {
     #[inline(always)]
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, buf: B, offset: u64) -> Self {
-        Op::of(Read { source: source.into(), buf, offset })
+        Op::of(Read { source: source.into(), buf, offset: at(offset) })
     }
 
     /// Reads at the file's own position and moves it; the way for pipes and terminals.
@@ -207,7 +214,7 @@ impl<'a, B: IoBuf> Op<Write<'a, B>> {
     #[inline(always)]
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, buf: B, offset: u64) -> Self {
-        Op::of(Write { source: source.into(), buf, offset })
+        Op::of(Write { source: source.into(), buf, offset: at(offset) })
     }
 
     /// Writes at the file's own position and moves it; the way for pipes and terminals.
@@ -268,7 +275,7 @@ impl<'a, B: IoBufsMut> Op<Readv<'a, B>> {
     /// Reads from `source` at `offset` bytes from the file's start.
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, bufs: B, offset: u64) -> Self {
-        Op::of(Readv { source: source.into(), bufs, vecs: IoVecs::new(), offset })
+        Op::of(Readv { source: source.into(), bufs, vecs: IoVecs::new(), offset: at(offset) })
     }
 }
 
@@ -318,7 +325,7 @@ impl<'a, B: IoBufs> Op<Writev<'a, B>> {
     /// Writes to `source` at `offset` bytes from the file's start.
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, bufs: B, offset: u64) -> Self {
-        Op::of(Writev { source: source.into(), bufs, vecs: IoVecs::new(), offset })
+        Op::of(Writev { source: source.into(), bufs, vecs: IoVecs::new(), offset: at(offset) })
     }
 }
 
