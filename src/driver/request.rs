@@ -196,7 +196,13 @@ impl Request {
             }
             Write { fd, .. } | Writev { fd, .. } => Some((fd, libc::POLLOUT as u32)),
             Recv { fd, flags, .. } if flags & libc::MSG_DONTWAIT == 0 => {
-                Some((fd, libc::POLLIN as u32))
+                let events = match flags {
+                    // An error is always reported.
+                    _ if flags & libc::MSG_ERRQUEUE != 0 => 0,
+                    _ if flags & libc::MSG_OOB != 0 => libc::POLLPRI,
+                    _ => libc::POLLIN,
+                };
+                Some((fd, events as u32))
             }
             Send { fd, flags, .. } if flags & libc::MSG_DONTWAIT == 0 => {
                 Some((fd, libc::POLLOUT as u32))
