@@ -235,17 +235,19 @@ impl Uring {
     }
 
     /// An operation on an fd in non-blocking mode waits for readiness here, as it would have in
-    /// the kernel had the fd been in blocking mode.
+    /// the kernel had the fd been in blocking mode. `true`: there is more to come.
     #[cold]
     fn wants_retry(&mut self, token: Token, op: &Operation) -> bool {
         let notes = op.notes.get();
-        // With a cancel under way the plain result will do.
-        if notes.awaited != 1 {
-            return false;
-        }
         // SAFETY: the kernel has ended its attempt, so nothing uses the operation's memory.
         let request = unsafe { (op.request)(token) };
         let Some((target, events)) = request.readiness() else { return false };
+        if notes.awaited != 1 {
+            // It would wait, but a cancel is under way: that is the answer.
+            op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
+            op.result.set(-libc::ECANCELED);
+            return true;
+        }
         op.notes.set(Notes { mark: Mark::Ready as u8, ..notes });
         self.push(lower::poll(target, events).user_data(mark(token, Mark::Ready)));
         true
