@@ -9,15 +9,20 @@
 //! so none of its operations can start in between, and those that have started looked at the mode
 //! when they did.
 //!
+//! Nor does it take `MSG_NOSIGNAL`: a peer that has gone would end a program that does not ignore
+//! `SIGPIPE`, as std's start-up code lets it. There the signal is held back from this thread.
+//!
 //! # Why this file has `unsafe`
-//! It makes three system calls.
+//! It makes system calls.
 
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
+use std::ptr;
 
 use super::lower::errno;
 
-/// How many system calls one attempt takes, at most.
-pub(super) const SYSCALLS: u64 = 4;
+/// How many system calls one attempt takes, in most programs.
+pub(super) const SYSCALLS: u64 = 5;
 
 /// Sends up to `len` bytes of `file` from `offset`; a count, 0 at the end of the file, or a negated
 /// error number; `-EAGAIN` when the socket has no room.
@@ -33,6 +38,7 @@ pub(super) fn attempt(out: RawFd, file: RawFd, offset: u64, len: u32) -> i32 {
         // SAFETY: `F_SETFL` passes no memory.
         unsafe { libc::fcntl(out, libc::F_SETFL, mode | libc::O_NONBLOCK) };
     }
+    let no_signal = NoPipeSignal::new();
     let result = loop {
         // SAFETY: `offset` is a valid place for the kernel to update.
         let sent = unsafe { libc::sendfile64(out, file, &mut offset, len as usize) };
@@ -42,9 +48,73 @@ pub(super) fn attempt(out: RawFd, file: RawFd, offset: u64, len: u32) -> i32 {
             _ => break -errno(),
         }
     };
+    drop(no_signal);
     if switch {
         // SAFETY: as above.
         unsafe { libc::fcntl(out, libc::F_SETFL, mode) };
     }
     result
+}
+
+/// Keeps `SIGPIPE` from this thread, unless the program ignores it anyway.
+struct NoPipeSignal {
+    _blocked: Option<Blocked>,
+}
+
+struct Blocked {
+    mask_before: libc::sigset_t,
+    /// One was waiting before: it is not ours to take away.
+    pending_before: bool,
+}
+
+impl NoPipeSignal {
+    fn new() -> Self {
+        let mut action = MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: only asks, and `action` is a valid place for the answer.
+        let asked = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
+        // SAFETY: it was filled if the call succeeded.
+        let ignored = asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN;
+        NoPipeSignal { _blocked: (!ignored).then(Blocked::new) }
+    }
+}
+
+fn pipe_signal() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` fills the set, and a valid signal is added to it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
+        set.assume_init()
+    }
+}
+
+impl Blocked {
+    #[cold]
+    fn new() -> Self {
+        let mut pending = MaybeUninit::uninit();
+        let mut mask_before = MaybeUninit::uninit();
+        // SAFETY: both calls fill what they are given; they can't fail with valid arguments.
+        unsafe {
+            libc::sigpending(pending.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_BLOCK, &pipe_signal(), mask_before.as_mut_ptr());
+            Blocked {
+                mask_before: mask_before.assume_init(),
+                pending_before: libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1,
+            }
+        }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: all arguments are valid; nothing is written.
+        unsafe {
+            if !self.pending_before {
+                // Takes the signal if there is one, and does not wait for it.
+                libc::sigtimedwait(&pipe_signal(), ptr::null_mut(), &now);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &self.mask_before, ptr::null_mut());
+        }
+    }
 }
