@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::file::{at, clamp, filled, held};
+use super::file::{at, clamp, filled_by};
 use super::future::{Kind, Op};
 use super::source::Source;
 use crate::buf::{IoBuf, IoBufMut};
@@ -114,7 +114,10 @@ macro_rules! whole_transfer {
             type Output = (io::Result<()>, B);
             const CODE: OpCode = OpCode::$code;
 
-            held!();
+            fn prepare(&mut self) -> Result<(), i32> {
+                // Nothing to move is done at once; a receive of no bytes would wait for some.
+                if self.progress.wanted == 0 { Err(0) } else { self.source.hold() }
+            }
             #[allow(private_interfaces)]
             fn request(&mut self) -> Request {
                 let moved = self.progress.moved as usize;
@@ -143,7 +146,7 @@ macro_rules! whole_transfer {
             }
         }
     };
-    (@filled into, $this:expr) => { filled(&mut $this.buf, $this.progress.moved.min(i32::MAX as u64) as i32) };
+    (@filled into, $this:expr) => { filled_by(&mut $this.buf, $this.progress.moved as usize) };
     (@filled from, $this:expr) => {};
 }
 

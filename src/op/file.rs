@@ -142,10 +142,16 @@ impl<B: IoBufMut> Kind for Read<'_, B> {
 #[inline(always)]
 pub(super) fn filled(buf: &mut impl IoBufMut, result: i32) {
     if result >= 0 {
-        // SAFETY: the kernel says it has written that many bytes from the start, and was given no
-        // more room than there is.
-        unsafe { buf.set_filled(result as usize) };
+        filled_by(buf, result as usize);
     }
+}
+
+/// The same for a transfer of several steps, which may be longer than any one result can say.
+#[inline(always)]
+pub(super) fn filled_by(buf: &mut impl IoBufMut, len: usize) {
+    // SAFETY: the kernel says it has written that many bytes from the start, and was given no
+    // more room than there is.
+    unsafe { buf.set_filled(len) };
 }
 
 impl<'a, B: IoBufMut> Op<Read<'a, B>> {
