@@ -159,7 +159,9 @@ whole_transfer! {
     /// # Examples
     /// See [`Incomplete`].
     AsyncRecvExact = RecvExact, Recv, IoBufMut, buf_mut_ptr, buf_capacity, into,
-    |this, ptr, len| Request::Recv { fd: this.source.target(), ptr, len, flags: libc::MSG_WAITALL }
+    // Without `MSG_WAITALL`: the ring gives what had come when an error ends its wait, and the socket
+    // has forgotten the error by then, so that a reset would look like an ordinary end.
+    |this, ptr, len| Request::Recv { fd: this.source.target(), ptr, len, flags: 0 }
 }
 
 whole_transfer! {
