@@ -61,7 +61,7 @@ impl<K: Kind> Future for WithTimeout<K> {
             let result = if cancelled { -libc::ETIMEDOUT } else { result };
             return Poll::Ready(this.op.finish(result));
         }
-        if !*this.expired && this.op.is_in_flight() {
+        if !*this.expired {
             let limit = *this.limit;
             let due = Runtime::with(|runtime| {
                 this.alarm.poll(runtime, cx, |now| {
@@ -70,6 +70,10 @@ impl<K: Kind> Future for WithTimeout<K> {
             });
             if due.is_ready() {
                 *this.expired = true;
+                if !this.op.is_in_flight() {
+                    // Between two steps of one that never has to wait.
+                    return Poll::Ready(this.op.finish(-libc::ETIMEDOUT));
+                }
                 this.op.cancel();
             }
         }
