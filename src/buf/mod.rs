@@ -63,11 +63,11 @@ pub unsafe trait IoBuf: 'static {
     {
         let begin = match range.start_bound() {
             Bound::Included(&n) => n,
-            Bound::Excluded(&n) => n + 1,
+            Bound::Excluded(&n) => n.saturating_add(1),
             Bound::Unbounded => 0,
         };
         let end = match range.end_bound() {
-            Bound::Included(&n) => Some(n + 1),
+            Bound::Included(&n) => Some(n.saturating_add(1)),
             Bound::Excluded(&n) => Some(n),
             Bound::Unbounded => None,
         };
