@@ -72,7 +72,8 @@ pub(crate) struct Uring {
 impl Uring {
     pub(crate) fn new(settings: &Settings) -> Result<Self, SetupError> {
         let (ring, features) = setup::build(settings)?;
-        let wake = Arc::new(EventFd::new().map_err(SetupError::Wakeup)?);
+        let no_wakeup = |error| setup::explain_wakeup(error, settings.entries);
+        let wake = Arc::new(EventFd::new().map_err(no_wakeup)?);
         let ring = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: the ring stays where it is until `drop`, which ends `submitter` first.
         let mut submitter = unsafe { ring.as_ref() }.submitter();
@@ -91,7 +92,7 @@ impl Uring {
             syscalls: 0,
         };
         driver.arm_wake();
-        driver.flush().map_err(SetupError::Wakeup)?;
+        driver.flush().map_err(no_wakeup)?;
         Ok(driver)
     }
 
