@@ -45,6 +45,7 @@ async fn everything_that_can_be_written_out() -> Outcome {
         b"abc".to_vec(),
         b"abc".to_vec().into_boxed_slice(),
         *b"abc",
+        b"abc",
         &b"abc"[..],
         "abc",
         String::from("abc"),
