@@ -50,6 +50,9 @@ const CLOSE: u64 = 8 | 7;
 /// then sent again, but not for ever.
 const CANCEL_TRIES: u8 = 16;
 
+/// How long an operation that nothing tells when to go on waits before it tries again.
+static PAUSE: Timespec = Timespec::new().nsec(1_000_000);
+
 /// The io_uring driver.
 pub(crate) struct Uring {
     /// Made by `Box::leak`, freed in `drop`; `submitter` borrows from it.
@@ -250,7 +253,12 @@ impl Uring {
             return true;
         }
         op.notes.set(Notes { mark: Mark::Ready as u8, ..notes });
-        self.push(lower::poll(target, events).user_data(mark(token, Mark::Ready)));
+        // SAFETY: as above.
+        let wait = match unsafe { lower::has_no_readiness(request) } {
+            true => opcode::Timeout::new(&PAUSE).build(),
+            false => lower::poll(target, events),
+        };
+        self.push(wait.user_data(mark(token, Mark::Ready)));
         true
     }
 
@@ -277,7 +285,7 @@ impl Uring {
         notes.awaited -= 1;
         op.notes.set(notes);
         if data & MARKS == Mark::Ready as u64 {
-            if entry.result() < 0 {
+            if entry.result() < 0 && entry.result() != -libc::ETIME {
                 op.result.set(entry.result());
             } else if notes.awaited > 0 {
                 // Ready, but somebody wants it cancelled: that is the answer.
