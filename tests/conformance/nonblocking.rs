@@ -129,7 +129,14 @@ async fn a_unix_connect_waits_for_the_backlog() -> Outcome {
         socket.set_nonblocking(nonblocking)?;
         let address = corio::net::SocketAddress::unix(&path)?;
         let client = std::os::fd::OwnedFd::from(socket);
+        let limit = Duration::from_millis(3);
+        let limited = AsyncConnect::new(&client, &address).with_timeout(limit);
+        assert_kind(limited.await, ErrorKind::TimedOut);
+        let before = corio::stats().turns;
         let connect = pending!(AsyncConnect::new(&client, address));
+        corio::sleep(Duration::from_millis(20)).await;
+        let turns = corio::stats().turns - before;
+        assert!(turns < 50, "{turns} turns, non-blocking: {nonblocking}");
         let _first = AsyncAccept::new(&listener).await?;
         connect.await??;
     }

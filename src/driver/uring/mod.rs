@@ -232,7 +232,12 @@ impl Uring {
         if entry.result() == -libc::EAGAIN && self.wants_retry(token, op) {
             return None;
         }
-        op.result.set(entry.result());
+        let result = match entry.result() {
+            // How a cancel ends an operation that a kernel worker had begun.
+            interrupted if interrupted == -libc::EINTR && notes.cancels > 0 => -libc::ECANCELED,
+            result => result,
+        };
+        op.result.set(result);
         notes.awaited -= 1;
         op.notes.set(notes);
         (notes.awaited == 0).then_some(token)
