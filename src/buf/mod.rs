@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `Vec<u8>` | its `len()` bytes | its whole capacity; `len()` becomes the count read |
 //! | `Box<[u8]>`, `[u8; N]` | all of it | all of it; only the first *n* bytes are new |
-//! | `&'static [u8]`, `&'static str`, `String`, `Arc<[u8]>`, `Rc<[u8]>`, [`Shared<T>`] | all of it | no |
+//! | `&'static [u8]`, `&'static [u8; N]` (`b"…"`), `&'static str`, `String`, `Arc<[u8]>`, `Rc<[u8]>`, [`Shared<T>`] | all of it | no |
 //! | [`Slice<B>`] | the part | the part |
 //!
 //! # Why this file has `unsafe`
@@ -63,11 +63,11 @@ pub unsafe trait IoBuf: 'static {
     {
         let begin = match range.start_bound() {
             Bound::Included(&n) => n,
-            Bound::Excluded(&n) => n + 1,
+            Bound::Excluded(&n) => n.saturating_add(1),
             Bound::Unbounded => 0,
         };
         let end = match range.end_bound() {
-            Bound::Included(&n) => Some(n + 1),
+            Bound::Included(&n) => Some(n.saturating_add(1)),
             Bound::Excluded(&n) => Some(n),
             Bound::Unbounded => None,
         };
@@ -195,6 +195,16 @@ readable! {
     String: "One heap block, untouched while in flight.",
     Arc<[u8]>: "Shared, hence immutable, heap block.",
     Rc<[u8]>: "Shared, hence immutable, heap block.",
+}
+
+// SAFETY: static memory, never moved nor changed.
+unsafe impl<const N: usize> IoBuf for &'static [u8; N] {
+    fn buf_ptr(&self) -> *const u8 {
+        self.as_ptr()
+    }
+    fn buf_len(&self) -> usize {
+        N
+    }
 }
 
 /// Any cheaply cloned owner of immutable bytes, such as `bytes::Bytes`, as a buffer.

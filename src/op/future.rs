@@ -30,7 +30,7 @@ pub trait Kind: Sized {
     const CODE: OpCode;
 
     /// Gets ready for [`request`](Self::request): takes hold of the file. An error number if that
-    /// fails. The value is pinned from here on.
+    /// fails; 0 if there is nothing to do. The value is pinned from here on.
     #[doc(hidden)]
     fn prepare(&mut self) -> Result<(), i32>;
 

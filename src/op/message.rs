@@ -12,6 +12,7 @@ use socket2::{SockAddr, SockAddrStorage};
 
 use super::file::held;
 use super::future::{Kind, Op, io_result};
+use super::socket::check_send_flags;
 use super::source::Source;
 use crate::address::SocketAddress;
 use crate::buf::{IoBufs, IoBufsMut, IoVecs};
@@ -178,7 +179,12 @@ impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
     }
 
     /// With flags, such as `MSG_MORE`.
+    ///
+    /// # Panics
+    /// As for [`AsyncSend::with_flags`](super::AsyncSend::with_flags).
+    #[track_caller]
     pub fn flags(mut self, flags: i32) -> Self {
+        check_send_flags(flags);
         self.before_start().flags = flags | libc::MSG_NOSIGNAL;
         self
     }

@@ -123,6 +123,23 @@ impl<B: IoBuf> Kind for Send<'_, B> {
     }
 }
 
+/// The flags of a send after which the kernel has done with the buffer: `MSG_ZEROCOPY` is none.
+const SEND_FLAGS: i32 = libc::MSG_CONFIRM
+    | libc::MSG_DONTROUTE
+    | libc::MSG_DONTWAIT
+    | libc::MSG_EOR
+    | libc::MSG_FASTOPEN
+    | libc::MSG_MORE
+    | libc::MSG_NOSIGNAL
+    | libc::MSG_OOB
+    | libc::MSG_WAITALL;
+
+#[inline(always)]
+#[track_caller]
+pub(super) fn check_send_flags(flags: i32) {
+    assert!(flags & !SEND_FLAGS == 0, "send does not take the flags {flags:#x}");
+}
+
 impl<'a, B: IoBuf> Op<Send<'a, B>> {
     /// Sends to `source`.
     #[inline(always)]
@@ -132,9 +149,14 @@ impl<'a, B: IoBuf> Op<Send<'a, B>> {
     }
 
     /// The same with flags, such as `MSG_MORE`.
+    ///
+    /// # Panics
+    /// For a flag that would let the kernel keep the buffer beyond the end (`MSG_ZEROCOPY`), or
+    /// that is none of a send.
     #[inline(always)]
     #[track_caller]
     pub fn with_flags(source: impl Into<Source<'a>>, buf: B, flags: i32) -> Self {
+        check_send_flags(flags);
         Op::of(Send { source: source.into(), buf, flags: flags | libc::MSG_NOSIGNAL })
     }
 }

@@ -69,7 +69,7 @@ impl Driver {
 const ALONE: &str = "CORIO_CONFORMANCE_ALONE";
 
 /// No test takes nearly so long, on any machine.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(60);
 
 impl Case {
     pub(crate) fn new(driver: Driver, path: &'static str) -> Self {

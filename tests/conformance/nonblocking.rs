@@ -28,7 +28,7 @@ conformance! {
     a_wait_can_be_cancelled,
     a_cancel_right_after_the_start_is_not_would_block,
     a_wait_for_the_error_queue_does_not_spin,
-    handles_made_from_std_are_in_blocking_mode,
+    handles_made_from_std_are_in_non_blocking_mode,
 }
 
 /// Starts `op` in a task, sees that it waits, and goes on.
@@ -91,7 +91,7 @@ async fn an_accept_waits() -> Outcome {
     let client = std::net::TcpStream::connect(address)?;
     let (fd, peer) = accept.await??;
     assert_eq!(peer.as_inet(), Some(client.local_addr()?));
-    assert!(!is_nonblocking(&fd), "what is accepted is in blocking mode");
+    assert!(is_nonblocking(&fd), "what is accepted is in non-blocking mode");
     Ok(())
 }
 
@@ -129,7 +129,14 @@ async fn a_unix_connect_waits_for_the_backlog() -> Outcome {
         socket.set_nonblocking(nonblocking)?;
         let address = corio::net::SocketAddress::unix(&path)?;
         let client = std::os::fd::OwnedFd::from(socket);
+        let limit = Duration::from_millis(3);
+        let limited = AsyncConnect::new(&client, &address).with_timeout(limit);
+        assert_kind(limited.await, ErrorKind::TimedOut);
+        let before = corio::stats().turns;
         let connect = pending!(AsyncConnect::new(&client, address));
+        corio::sleep(Duration::from_millis(20)).await;
+        let turns = corio::stats().turns - before;
+        assert!(turns < 50, "{turns} turns, non-blocking: {nonblocking}");
         let _first = AsyncAccept::new(&listener).await?;
         connect.await??;
     }
@@ -306,15 +313,13 @@ async fn a_wait_for_the_error_queue_does_not_spin() -> Outcome {
     Ok(())
 }
 
-async fn handles_made_from_std_are_in_blocking_mode() -> Outcome {
+async fn handles_made_from_std_are_in_non_blocking_mode() -> Outcome {
     let (a, b) = tcp_pair()?;
-    a.set_nonblocking(true)?;
-    assert!(!is_nonblocking(&corio::net::TcpStream::from(a)));
-    assert!(!is_nonblocking(&corio::net::TcpStream::from(b)));
+    assert!(is_nonblocking(&corio::net::TcpStream::from(a)));
+    assert!(is_nonblocking(&corio::net::TcpStream::from(b)));
     let (a, _b) = pair()?;
-    assert!(!is_nonblocking(&corio::net::UnixStream::from(a)));
+    assert!(is_nonblocking(&corio::net::UnixStream::from(a)));
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
-    assert!(!is_nonblocking(&corio::net::TcpListener::from(listener)));
+    assert!(is_nonblocking(&corio::net::TcpListener::from(listener)));
     Ok(())
 }

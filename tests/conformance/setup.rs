@@ -1,1 +1,169 @@
-//! x
+//! Contexts that can't be made, and why.
+//!
+//! # Why this file has `unsafe`
+//! It puts filters between this process and the kernel.
+
+use std::io;
+
+use corio::{IoContext, SetupError};
+
+use crate::drivers::{Case, Driver, Outcome};
+use crate::support::{limit_fds, open_fds};
+
+conformance! {
+    ; cases: sizes_that_no_kernel_takes, a_second_context_on_a_thread, contexts_on_many_threads,
+        no_fd_left, a_failed_set_up_leaks_nothing, io_uring_forbidden, io_uring_missing,
+        half_of_io_uring_forbidden,
+}
+
+fn sizes_that_no_kernel_takes(case: Case) -> Outcome {
+    for entries in [0, 32_769, u32::MAX] {
+        let error = case.driver.builder().entries(entries).build().expect_err("an error");
+        assert!(matches!(error, SetupError::InvalidEntries { .. }), "{error}");
+        assert!(error.to_string().contains(&entries.to_string()), "{error}");
+    }
+    for entries in [0, 7, 65_537] {
+        let builder = case.driver.builder().entries(8).completion_entries(entries);
+        let error = builder.build().expect_err("an error");
+        assert!(matches!(error, SetupError::InvalidEntries { .. }), "{error}");
+    }
+    // The extremes, and what is no power of two.
+    for (entries, granted) in [(1, 1), (5, 8), (32_768, 32_768)] {
+        let context = case.driver.builder().entries(entries).build()?;
+        assert_eq!(context.queue_sizes().0, granted);
+    }
+    Ok(())
+}
+
+fn a_second_context_on_a_thread(case: Case) -> Outcome {
+    let line = line!() + 1;
+    let first = case.driver.builder().build()?;
+    let error = case.driver.builder().build().expect_err("an error");
+    assert!(matches!(error, SetupError::SecondContext(_)), "{error}");
+    let message = error.to_string();
+    assert!(message.contains(&format!("{}:{line}", file!())), "{message}");
+    assert!(message.contains("drop the other one first"), "{message}");
+    drop(first);
+    case.driver.builder().build()?;
+    Ok(())
+}
+
+fn contexts_on_many_threads(case: Case) -> Outcome {
+    let threads: Vec<_> = (0..16)
+        .map(|number| {
+            std::thread::spawn(move || case.context().run_until_done(async move { number }))
+        })
+        .collect();
+    for (number, thread) in threads.into_iter().enumerate() {
+        assert_eq!(thread.join().expect("no panic"), number);
+    }
+    Ok(())
+}
+
+/// However many fds a context takes: whichever of them is the one too many.
+fn no_fd_left(case: Case) -> Outcome {
+    case.alone(|| {
+        let next_free = std::os::fd::AsRawFd::as_raw_fd(&tempfile::tempfile()?) as u64;
+        let mut refused = 0;
+        loop {
+            let old = limit_fds(next_free + refused)?;
+            let built = case.driver.builder().build();
+            limit_fds(old)?;
+            let Err(error) = built else { break };
+            assert!(matches!(error, SetupError::Descriptors(_)), "{refused} left: {error}");
+            assert!(error.to_string().contains("ulimit -n"), "{error}");
+            refused += 1;
+        }
+        assert!((1..10).contains(&refused), "{refused}");
+        Ok(())
+    })
+}
+
+fn a_failed_set_up_leaks_nothing(case: Case) -> Outcome {
+    case.alone(|| {
+        let before = open_fds();
+        for left in 0..3 {
+            let old = limit_fds(before as u64 + left)?;
+            let built = case.driver.builder().build();
+            limit_fds(old)?;
+            drop(built);
+            assert_eq!(open_fds(), before);
+        }
+        drop(case.context());
+        assert_eq!(open_fds(), before);
+        Ok(())
+    })
+}
+
+/// From now on the kernel answers `errno` to some system calls of this thread.
+fn forbid(calls: std::ops::RangeInclusive<u32>, errno: i32) -> io::Result<()> {
+    let ld = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let jump = |kind| (libc::BPF_JMP | kind | libc::BPF_K) as u16;
+    let ret = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut filter = [
+        // The number of the call is the first field of what a filter looks at.
+        step(ld, 0, 0, 0),
+        step(jump(libc::BPF_JGE), 0, 2, *calls.start()),
+        step(jump(libc::BPF_JGT), 1, 0, *calls.end()),
+        step(ret, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        step(ret, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: a valid program, copied by the kernel.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+const SETUP: u32 = libc::SYS_io_uring_setup as u32;
+const ENTER: u32 = libc::SYS_io_uring_enter as u32;
+const REGISTER: u32 = libc::SYS_io_uring_register as u32;
+
+/// What a context says on a thread whose filter refuses `calls`. The thread is a new one, since
+/// a filter stays as long as its thread does.
+fn refused(
+    case: Case,
+    calls: std::ops::RangeInclusive<u32>,
+    errno: i32,
+) -> Result<SetupError, Box<dyn std::error::Error>> {
+    let Driver::IoUring = case.driver;
+    let thread = std::thread::spawn(move || {
+        forbid(calls, errno)?;
+        Ok::<_, io::Error>(IoContext::new(8).map(drop))
+    });
+    let built = thread.join().expect("no panic")?;
+    Ok(built.expect_err("an error"))
+}
+
+fn io_uring_forbidden(case: Case) -> Outcome {
+    for errno in [libc::EPERM, libc::EACCES] {
+        let error = refused(case, SETUP..=REGISTER, errno)?;
+        assert!(matches!(error, SetupError::ForbiddenByPolicy(_)), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains("seccomp") && message.contains("allow io_uring_setup"),
+            "{message}"
+        );
+    }
+    Ok(())
+}
+
+fn io_uring_missing(case: Case) -> Outcome {
+    let error = refused(case, SETUP..=REGISTER, libc::ENOSYS)?;
+    assert!(matches!(error, SetupError::Missing(_)), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("5.13") && message.contains("seccomp"), "{message}");
+    Ok(())
+}
+
+/// A filter that knows only some of the calls is to blame, not the kernel's age.
+fn half_of_io_uring_forbidden(case: Case) -> Outcome {
+    for calls in [ENTER..=ENTER, REGISTER..=REGISTER, ENTER..=REGISTER] {
+        let error = refused(case, calls.clone(), libc::EPERM)?;
+        assert!(matches!(error, SetupError::ForbiddenByPolicy(_)), "{calls:?}: {error}");
+    }
+    Ok(())
+}

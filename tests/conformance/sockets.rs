@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use corio::net::{Socket, SocketAddress, TcpListener, TcpStream, UnixStream};
-use corio::op::{AsyncNop, AsyncRecv};
+use corio::op::{AsyncNop, AsyncRecv, AsyncSend};
 
 use crate::drivers::{Case, Outcome, assert_errno, assert_kind};
 use crate::support::{corio_tcp_pair, exhaust_fds, is_cloexec, limit_fds, pattern, tcp_pair};
@@ -29,6 +29,7 @@ conformance! {
     a_long_datagram_is_cut,
     connected_datagrams,
     peeking_leaves_the_bytes,
+    the_kernel_never_keeps_a_buffer,
     a_socket_becomes_a_stream,
     options_of_a_handle,
     addresses_of_every_family;
@@ -391,6 +392,16 @@ async fn peeking_leaves_the_bytes() -> Outcome {
         drop(AsyncRecv::with_flags(&b, [0; 1], libc::MSG_TRUNC));
     }));
     assert!(refused.is_err());
+    Ok(())
+}
+
+/// With `MSG_ZEROCOPY` a send ends while the kernel still reads the buffer.
+async fn the_kernel_never_keeps_a_buffer() -> Outcome {
+    let (a, _b) = UnixStream::pair()?;
+    let refused =
+        |make: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).is_err();
+    assert!(refused(&|| drop(AsyncSend::with_flags(&a, "x", libc::MSG_ZEROCOPY))));
+    assert!(refused(&|| drop(a.send_msg(["x"]).flags(libc::MSG_ZEROCOPY | libc::MSG_MORE))));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Operations directly on std's types, on borrowed fds and on owned ones.
 
+use std::future::ready;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,9 +9,10 @@ use std::process::{Command, Stdio};
 
 use corio::net::SocketAddress;
 use corio::op::*;
+use corio::race;
 
 use crate::drivers::{Case, Outcome, assert_kind};
-use crate::support::{file_with, open_fds, tcp_pair};
+use crate::support::{file_with, open_fds, settle, tcp_pair};
 
 conformance! {
     every_file_operation_on_a_std_file,
@@ -21,6 +23,7 @@ conformance! {
     every_operation_on_the_wrong_kind_of_file,
     polling_for_readiness;
     cases: a_borrowed_fd_is_duplicated_only_for_the_operation, no_fd_left_for_the_duplicate,
+        an_fd_that_nobody_takes_is_closed, a_cancelled_close_closes,
 }
 
 async fn every_file_operation_on_a_std_file() -> Outcome {
@@ -163,7 +166,7 @@ async fn polling_for_readiness() -> Outcome {
     // Something that becomes ready while it is awaited.
     let (reader, mut writer) = std::io::pipe()?;
     let waiting = corio::spawn(async move { AsyncPoll::new(&reader, Interest::READABLE).await });
-    crate::support::settle().await;
+    settle().await;
     assert!(!waiting.is_finished());
     writer.write_all(b"x")?;
     assert!(waiting.await??.contains(Interest::READABLE));
@@ -219,6 +222,50 @@ fn no_fd_left_for_the_duplicate(case: Case) -> Outcome {
             handle.send("fine").await.0?;
             crate::support::limit_fds(old)?;
             assert_eq!(AsyncRecv::new(&a, vec![0; 64]).await.1, *b"fine");
+            Ok(())
+        })
+    })
+}
+
+/// Whatever an operation brings is closed if its future is dropped with it.
+fn an_fd_that_nobody_takes_is_closed(case: Case) -> Outcome {
+    case.alone(|| {
+        let mut context = case.context();
+        context.run_until_done(async {
+            let listener = corio::net::TcpListener::bind("127.0.0.1:0")?;
+            let address = listener.local_addr()?.as_inet().expect("an IP address");
+            let before = open_fds();
+            for _ in 0..20 {
+                let mut open = Box::pin(AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0));
+                assert!(futures_util::poll!(open.as_mut()).is_pending());
+                let mut accept = Box::pin(listener.accept_op());
+                assert!(futures_util::poll!(accept.as_mut()).is_pending());
+                let client = std::net::TcpStream::connect(address)?;
+                settle().await;
+                drop((open, accept, client));
+                // The loser of a race may have won an fd all the same.
+                drop(race(AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0), ready(())).await);
+                drop(race(AsyncNop::new(), AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0)).await);
+                settle().await;
+                assert_eq!(open_fds(), before);
+            }
+            Ok(())
+        })
+    })
+}
+
+/// A cancel may come before the close has run, or after: the fd is gone, and closed once.
+fn a_cancelled_close_closes(case: Case) -> Outcome {
+    case.alone(|| {
+        let mut context = case.context();
+        context.run_until_done(async {
+            let before = open_fds();
+            for _ in 0..20 {
+                drop(race(AsyncClose::new(tempfile::tempfile()?), ready(())).await);
+                drop(race(ready(()), AsyncClose::new(tempfile::tempfile()?)).await);
+                drop(race(AsyncNop::new(), AsyncClose::new(tempfile::tempfile()?)).await);
+                assert_eq!(open_fds(), before);
+            }
             Ok(())
         })
     })

@@ -65,10 +65,17 @@ pub(crate) fn is_cloexec(fd: &impl AsFd) -> bool {
 
 /// Puts an fd into non-blocking mode.
 pub(crate) fn set_nonblocking(fd: &impl AsFd) {
-    let flags = get_flags(fd, libc::F_GETFL);
+    set_flags(fd, get_flags(fd, libc::F_GETFL) | libc::O_NONBLOCK);
+}
+
+/// Puts an fd into blocking mode.
+pub(crate) fn set_blocking(fd: &impl AsFd) {
+    set_flags(fd, get_flags(fd, libc::F_GETFL) & !libc::O_NONBLOCK);
+}
+
+fn set_flags(fd: &impl AsFd, flags: i32) {
     // SAFETY: `F_SETFL` passes no memory.
-    let result =
-        unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) };
+    let result = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETFL, flags) };
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 

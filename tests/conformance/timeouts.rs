@@ -19,6 +19,7 @@ conformance! {
     a_late_accept_loses_no_connection,
     a_late_send_sends_once_or_never,
     a_connect_that_gets_no_answer,
+    an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out,
     a_transfer_that_never_has_to_wait_times_out_too,
 }
 
@@ -260,6 +261,24 @@ async fn a_connect_that_gets_no_answer() -> Outcome {
         }
     }
     panic!("the queue never filled: {} connections", waiting.len());
+}
+
+/// The kernel ends those by a signal.
+async fn an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let watch = crate::support::watch(dir.path())?;
+    crate::support::set_blocking(&watch);
+    for _ in 0..20 {
+        let (result, buf) = AsyncRead::at_position(&watch, vec![7; 256]).with_timeout(SHORT).await;
+        assert_kind(result, ErrorKind::TimedOut);
+        assert_eq!(buf, [7; 256]);
+        let whole = AsyncReadExactAt::new(&watch, vec![7; 256], 0);
+        assert_kind(whole.with_timeout(SHORT).await.0, ErrorKind::TimedOut);
+    }
+    std::fs::write(dir.path().join("file"), "")?;
+    let (result, buf) = AsyncRead::at_position(&watch, vec![7; 256]).await;
+    assert!(result? > 0 && buf.windows(4).any(|name| name == b"file"));
+    Ok(())
 }
 
 async fn a_transfer_that_never_has_to_wait_times_out_too() -> Outcome {

@@ -1,7 +1,7 @@
 //! Lowering: one [`Request`] variant in, one submission entry out.
 //!
 //! # Why this file has `unsafe`
-//! One system call that older kernels have no ring operation for.
+//! One system call that older kernels have no ring operation for, and a look at an address.
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{opcode, types};
@@ -78,6 +78,23 @@ pub(super) fn lower(request: Request) -> Entry {
         Shutdown { fd, how } => on(fd, |fd| opcode::Shutdown::new(fd, how).build()),
         Poll { fd, events } => poll(fd, events),
         Sendfile { .. } => unreachable!("the ring has no sendfile: the driver carries it out"),
+    }
+}
+
+/// Whether an operation that would have to wait is a connect to a Unix listener with a full queue:
+/// its socket is writable all the time.
+///
+/// # Safety
+/// The memory that the request names is still in place.
+#[cold]
+pub(super) unsafe fn has_no_readiness(request: Request) -> bool {
+    match request {
+        Request::Connect { addr, addr_len, .. } => {
+            addr_len as usize >= size_of::<libc::sa_family_t>()
+                // SAFETY: what the caller promises; the address starts with its family.
+                && i32::from(unsafe { (*addr).sa_family }) == libc::AF_UNIX
+        }
+        _ => false,
     }
 }
 

@@ -56,6 +56,9 @@ const CANCEL_TRIES: u8 = 16;
 /// that overflows. A turn may return early.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long an operation that nothing tells when to go on waits before it tries again.
+static PAUSE: Timespec = Timespec::new().nsec(1_000_000);
+
 /// The io_uring driver.
 pub(crate) struct Uring {
     /// Made by `Box::leak`, freed in `drop`; `submitter` borrows from it.
@@ -79,7 +82,8 @@ pub(crate) struct Uring {
 impl Uring {
     pub(crate) fn new(settings: &Settings) -> Result<Self, SetupError> {
         let (ring, features) = setup::build(settings)?;
-        let wake = Arc::new(EventFd::new().map_err(SetupError::Wakeup)?);
+        let no_wakeup = |error| setup::explain_wakeup(error, settings.entries);
+        let wake = Arc::new(EventFd::new().map_err(no_wakeup)?);
         let ring = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: the ring stays where it is until `drop`, which ends `submitter` first.
         let mut submitter = unsafe { ring.as_ref() }.submitter();
@@ -99,7 +103,7 @@ impl Uring {
             syscalls: 0,
         };
         driver.arm_wake();
-        driver.flush().map_err(SetupError::Wakeup)?;
+        driver.flush().map_err(no_wakeup)?;
         Ok(driver)
     }
 
@@ -236,7 +240,12 @@ impl Uring {
         if entry.result() == -libc::EAGAIN && self.wants_retry(token, op) {
             return None;
         }
-        op.result.set(entry.result());
+        let result = match entry.result() {
+            // How a cancel ends an operation that a kernel worker had begun.
+            interrupted if interrupted == -libc::EINTR && notes.cancels > 0 => -libc::ECANCELED,
+            result => result,
+        };
+        op.result.set(result);
         op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
         (notes.awaited == 1).then_some(token)
     }
@@ -256,7 +265,12 @@ impl Uring {
             return true;
         }
         op.notes.set(Notes { mark: Mark::Ready as u8, ..notes });
-        self.push(lower::poll(target, events).user_data(mark(token, Mark::Ready)));
+        // SAFETY: as above.
+        let wait = match unsafe { lower::has_no_readiness(request) } {
+            true => opcode::Timeout::new(&PAUSE).build(),
+            false => lower::poll(target, events),
+        };
+        self.push(wait.user_data(mark(token, Mark::Ready)));
         true
     }
 
@@ -283,7 +297,7 @@ impl Uring {
         notes.awaited -= 1;
         op.notes.set(notes);
         if data & MARKS == Mark::Ready as u64 {
-            if entry.result() < 0 {
+            if entry.result() < 0 && entry.result() != -libc::ETIME {
                 op.result.set(entry.result());
             } else if notes.awaited > 0 {
                 // Ready, but somebody wants it cancelled: that is the answer.

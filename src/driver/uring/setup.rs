@@ -181,8 +181,12 @@ fn granted(ring: IoUring, flags: &[&'static str]) -> Result<(IoUring, Features),
         return Err(SetupError::TooOld("IORING_FEAT_EXT_ARG"));
     }
     let mut probe = Probe::new();
-    let probed = ring.submitter().register_probe(&mut probe).is_ok();
-    if !(probed && probe.is_supported(opcode::Shutdown::CODE)) {
+    let probed = ring.submitter().register_probe(&mut probe);
+    let probed = match probed {
+        Err(error) if is_refusal(&error) => return Err(explain(error, params.sq_entries())),
+        probed => probed.is_ok(),
+    };
+    if !probed || !probe.is_supported(opcode::Shutdown::CODE) {
         return Err(SetupError::TooOld("IORING_OP_SHUTDOWN"));
     }
     let features = Features {
@@ -194,6 +198,19 @@ fn granted(ring: IoUring, flags: &[&'static str]) -> Result<(IoUring, Features),
         ftruncate: probe.is_supported(opcode::Ftruncate::CODE),
     };
     Ok((ring, features))
+}
+
+/// The kernel, or a filter in its place, does not let this process have the call or its result.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EMFILE | libc::ENFILE)
+    )
+}
+
+/// Why the ring that was made can't be woken.
+pub(super) fn explain_wakeup(error: io::Error, entries: u32) -> SetupError {
+    if is_refusal(&error) { explain(error, entries) } else { SetupError::Wakeup(error) }
 }
 
 /// Finds out why the kernel said no, so that a person can do something about it.
