@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use file_server::{Site, executable};
+use file_server::{Site, executable, run};
 use http::{Client, PATIENCE};
 
 /// Bytes without a pattern, always the same for a length.
@@ -916,7 +916,6 @@ fn the_log_has_a_line_per_request() {
 
 #[test]
 fn the_command_line_is_explained_and_checked() {
-    let run = |arguments: &[&str]| Command::new(executable()).args(arguments).output().unwrap();
     let help = run(&["--help"]);
     assert!(help.status.success());
     let text = String::from_utf8(help.stdout).unwrap();
@@ -941,4 +940,6 @@ fn the_command_line_is_explained_and_checked() {
     let output = run(&[".", "--addr", &address]);
     assert!(!output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().contains(&address));
+    let site = Site::new(&[]);
+    assert!(!run(&[".", "--addr", &site.address.to_string()]).status.success());
 }

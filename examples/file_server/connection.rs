@@ -61,7 +61,7 @@ async fn exchanges(
     let mut header_deadline = None;
     loop {
         let mut headers: Headers<'_> = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-        let refused = match Request::parse(input.bytes(), &mut headers, server.head_limits()) {
+        let status = match Request::parse(input.bytes(), &mut headers, server.head_limits()) {
             Ok(Some(request)) => {
                 header_deadline = None;
                 let after = persistence(&request);
@@ -76,12 +76,7 @@ async fn exchanges(
                 }
                 continue;
             }
-            Ok(None) => None,
-            Err(status) => Some(status),
-        };
-        let status = match refused {
-            Some(status) => status,
-            None => {
+            Ok(None) => {
                 output.flush().await?;
                 match more(server, stream, input, &mut header_deadline).await? {
                     More::Came => continue,
@@ -89,6 +84,7 @@ async fn exchanges(
                     More::TooSlow => Status::REQUEST_TIMEOUT,
                 }
             }
+            Err(status) => status,
         };
         let is_head = input.bytes().starts_with(b"HEAD ");
         let answer = Answer::last(server, output, status, is_head);
@@ -122,13 +118,13 @@ async fn more(
     deadline: &mut Option<Instant>,
 ) -> io::Result<More> {
     let options = &server.options;
-    let limit = if input.bytes().is_empty() {
-        options.idle_timeout
-    } else {
+    let begun = !input.bytes().is_empty();
+    let limit = if begun {
         let deadline = deadline.get_or_insert_with(|| Instant::now() + options.header_timeout);
         deadline.saturating_duration_since(Instant::now())
+    } else {
+        options.idle_timeout
     };
-    let begun = deadline.is_some();
     match input.fill(stream, limit).await {
         Ok(0) => Ok(More::Ended),
         Ok(_) => Ok(More::Came),

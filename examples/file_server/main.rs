@@ -13,6 +13,7 @@ mod exchange;
 mod input;
 mod listing;
 mod multipart;
+mod open_files;
 mod options;
 mod output;
 mod paths;
@@ -24,6 +25,7 @@ mod root;
 mod signals;
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,7 +33,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
-use corio::net::{SocketAddress, TcpListener, TcpStream};
+use corio::net::{Socket, SocketAddress, TcpListener, TcpStream};
 use corio::{IoContext, Raced, race, sleep, spawn};
 
 use exchange::Answer;
@@ -43,6 +45,9 @@ use signals::Signals;
 
 /// How long to wait when no connection can be accepted, as when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that may wait to be accepted; the kernel has its own limit.
+const BACKLOG: i32 = 4096;
 
 /// How many connections may be told at the same time that they are too many.
 const REFUSALS: usize = 64;
@@ -101,10 +106,10 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let root = Root::new(&options.root, !options.no_symlinks)
         .map_err(|error| format!("{}: {error}", options.root.display()))?;
+    open_files::raise_limit();
     let mut context = IoContext::new(256)?;
     let signals = Signals::new()?;
-    let listener =
-        TcpListener::bind(&options.addr).map_err(|error| format!("{}: {error}", options.addr))?;
+    let listener = listen(&options.addr).map_err(|error| format!("{}: {error}", options.addr))?;
     let mut stdout = io::stdout();
     writeln!(stdout, "listening on {}", listener.local_addr()?)?;
     stdout.flush()?;
@@ -114,15 +119,38 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     // Connections that are left are cancelled when this is over.
     context.run_until_done(async {
         match race(accept(&server, &listener), signals.wait()).await {
-            Raced::Left(never, _) => never,
+            Raced::Left(never, _) => match never {},
             Raced::Right(_, signal) => signal,
         }
     })?;
     Ok(())
 }
 
+/// Listens on the first address of that name that can be had. Unlike `TcpListener::bind` it does not
+/// share the port: a second server on it would get some of the connections.
+fn listen(name: &str) -> io::Result<TcpListener> {
+    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in SocketAddress::resolve(name)? {
+        match listen_on(&address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+fn listen_on(address: &SocketAddress) -> io::Result<TcpListener> {
+    let is_v4 = address.as_inet().is_some_and(|inet| inet.is_ipv4());
+    let socket = if is_v4 { Socket::tcp_v4() } else { Socket::tcp_v6() }?;
+    socket.set_reuse_addr(true)?;
+    // Accepted connections inherit it.
+    socket.set_nodelay(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Accepts connections for ever.
-async fn accept(server: &Rc<Server>, listener: &TcpListener) -> io::Result<()> {
+async fn accept(server: &Rc<Server>, listener: &TcpListener) -> Infallible {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => admit(server, stream, peer),

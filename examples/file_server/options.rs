@@ -17,7 +17,7 @@ pub(crate) struct Options {
     pub(crate) root: PathBuf,
 
     /// The address to listen on; port 0 takes a free one.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) addr: String,
 
     /// How long a connection may be silent between requests, and before the first one.
