@@ -175,13 +175,21 @@ impl Exchange<'_, '_> {
         }
     }
 
-    /// Begins the head of a response that has (a part of) the file as its body.
-    fn head(&mut self, status: Status, content: &Content) -> Head<'_> {
-        let head = Head::new(self.output.buf(), status, &self.server.clock, self.after)
+    /// Begins the head of a response that tells which state of the file it is about.
+    fn validated(&mut self, status: Status, content: &Content) -> Head<'_> {
+        Head::new(self.output.buf(), status, &self.server.clock, self.after)
             .field("Last-Modified", HttpDate::from(content.validators.modified))
             .field("ETag", content.validators.etag)
-            .text("Accept-Ranges", "bytes");
-        content_type(head, content.mime)
+    }
+
+    /// Begins the head of a response that has (a part of) the file as its body. Text is taken to
+    /// be UTF-8, and nothing to be what its name does not say.
+    fn head(&mut self, status: Status, content: &Content) -> Head<'_> {
+        let charset = if content.mime.starts_with("text/") { "; charset=utf-8" } else { "" };
+        self.validated(status, content)
+            .field("Content-Type", format_args!("{}{charset}", content.mime))
+            .text("X-Content-Type-Options", "nosniff")
+            .text("Accept-Ranges", "bytes")
     }
 
     /// Sends (a part of) the file, unless only the head is wanted.
@@ -203,9 +211,7 @@ impl Exchange<'_, '_> {
     async fn parts(&mut self, content: &Content, parts: &[Range<u64>]) -> io::Result<Answer> {
         let status = Status::PARTIAL_CONTENT;
         let multipart = Multipart::new(content.mime, parts, content.len);
-        Head::new(self.output.buf(), status, &self.server.clock, self.after)
-            .field("Last-Modified", HttpDate::from(content.validators.modified))
-            .field("ETag", content.validators.etag)
+        self.validated(status, content)
             .field("Content-Type", multipart.content_type())
             .field("Content-Length", multipart.len())
             .end();
@@ -218,12 +224,8 @@ impl Exchange<'_, '_> {
     }
 
     fn not_modified(&mut self, content: &Content) -> Answer {
-        let status = Status::NOT_MODIFIED;
-        Head::new(self.output.buf(), status, &self.server.clock, self.after)
-            .field("Last-Modified", HttpDate::from(content.validators.modified))
-            .field("ETag", content.validators.etag)
-            .end();
-        Answer { status, len: 0 }
+        self.validated(Status::NOT_MODIFIED, content).end();
+        Answer { status: Status::NOT_MODIFIED, len: 0 }
     }
 
     fn listing(&mut self, page: &str) -> Answer {
@@ -270,13 +272,6 @@ enum Found {
 /// The type of a file, by its name.
 fn mime(path: &UrlPath) -> &'static str {
     mime_guess::from_path(path.as_path()).first_raw().unwrap_or("application/octet-stream")
-}
-
-/// Adds the type; text is taken to be UTF-8, and nothing to be what its name does not say.
-pub(crate) fn content_type<'a>(head: Head<'a>, mime: &str) -> Head<'a> {
-    let charset = if mime.starts_with("text/") { "; charset=utf-8" } else { "" };
-    head.field("Content-Type", format_args!("{mime}{charset}"))
-        .text("X-Content-Type-Options", "nosniff")
 }
 
 /// The answer to a file that can't be opened.

@@ -126,8 +126,8 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Listens on the first address of that name that can be had. Unlike `TcpListener::bind` it does not
-/// share the port: a second server on it would get some of the connections.
+/// Listens on the first address of that name that can be had. Unlike `TcpListener::bind` it does
+/// not share the port: a second server on it would get some of the connections.
 fn listen(name: &str) -> io::Result<TcpListener> {
     let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in SocketAddress::resolve(name)? {
