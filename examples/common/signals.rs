@@ -1,29 +1,31 @@
-//! SIGINT and SIGTERM as something to await; shared by the examples.
+//! Waiting for the signals that ask a program to end.
 
 use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
 
 use corio::net::UnixStream;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-/// Turns SIGINT and SIGTERM from the death of the process into the end of a [`wait`](Self::wait).
+/// SIGINT and SIGTERM, caught from the moment this is made.
+///
+/// The handlers write a byte into a socket, so that waiting for a signal is receiving.
 pub(crate) struct Signals {
-    arrived: UnixStream,
+    receiver: UnixStream,
 }
 
 impl Signals {
-    /// From here on, both signals are kept for [`wait`](Self::wait).
-    pub(crate) fn new() -> io::Result<Signals> {
-        // A signal handler may do next to nothing, but it may send a byte.
-        let (arrived, handler) = std::os::unix::net::UnixStream::pair()?;
-        pipe::register(SIGINT, handler.try_clone()?)?;
-        pipe::register(SIGTERM, handler)?;
-        Ok(Signals { arrived: arrived.into() })
+    /// Catches the signals from now on; for the rest of the process's life.
+    pub(crate) fn new() -> io::Result<Self> {
+        let (receiver, sender) = StdUnixStream::pair()?;
+        for signal in [SIGINT, SIGTERM] {
+            pipe::register(signal, sender.try_clone()?)?;
+        }
+        Ok(Signals { receiver: receiver.into() })
     }
 
-    /// Waits for the next signal; one that came before is not lost.
+    /// Waits for a signal; one that has come since [`new`](Self::new) counts.
     pub(crate) async fn wait(&self) -> io::Result<()> {
-        let (result, _) = self.arrived.recv([0; 1]).await;
-        result.map(drop)
+        self.receiver.recv([0; 1]).await.0.map(drop)
     }
 }

@@ -1,0 +1,136 @@
+//! Conditional requests: whether what the client has is still current (RFC 9110, section 13).
+
+use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::request::Request;
+
+/// What identifies one state of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Validators {
+    pub(crate) etag: ETag,
+    /// To the second, as dates in HTTP are.
+    pub(crate) modified: SystemTime,
+}
+
+/// An entity tag: changes whenever the file is written to or replaced, so it is a strong one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ETag {
+    size: u64,
+    mtime: i128,
+    inode: u64,
+}
+
+/// What the conditions ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The whole file, or the ranges asked for.
+    Send,
+    /// The client's copy is current: 304.
+    NotModified,
+    /// The file is not the one that the client wants: 412.
+    Failed,
+}
+
+impl Validators {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        let mtime =
+            i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        // HTTP has no dates before 1970 that would be worth the trouble.
+        let seconds = u64::try_from(metadata.mtime()).unwrap_or(0);
+        Validators {
+            etag: ETag { size: metadata.len(), mtime, inode: metadata.ino() },
+            modified: UNIX_EPOCH + Duration::from_secs(seconds),
+        }
+    }
+
+    /// Evaluates the preconditions in the order that the standard gives.
+    pub(crate) fn check(&self, request: &Request<'_>) -> Verdict {
+        if request.has("if-match") {
+            if !self.listed(request, "if-match", Comparison::Strong) {
+                return Verdict::Failed;
+            }
+        } else if let Some(date) = request.date("if-unmodified-since")
+            && self.modified > date
+        {
+            return Verdict::Failed;
+        }
+        if request.has("if-none-match") {
+            if self.listed(request, "if-none-match", Comparison::Weak) {
+                return Verdict::NotModified;
+            }
+        } else if let Some(date) = request.date("if-modified-since")
+            && self.modified <= date
+        {
+            return Verdict::NotModified;
+        }
+        Verdict::Send
+    }
+
+    /// Whether a range may be taken from the file, given the request's `If-Range`.
+    pub(crate) fn range_applies(&self, request: &Request<'_>, now: SystemTime) -> bool {
+        match request.single("if-range") {
+            None => !request.has("if-range"),
+            Some(value) if value.starts_with(b"\"") => self.etag.matches(value, Comparison::Strong),
+            // A date tells states apart only once its second is over.
+            Some(_) => request
+                .date("if-range")
+                .is_some_and(|date| date == self.modified && date + Duration::from_secs(1) <= now),
+        }
+    }
+
+    fn listed(&self, request: &Request<'_>, name: &str, comparison: Comparison) -> bool {
+        request.all(name).any(|list| {
+            list.trim_ascii() == b"*" || tags(list).any(|tag| self.etag.matches(tag, comparison))
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    /// Weak tags are as good as strong ones.
+    Weak,
+    /// Weak tags are never equal to anything.
+    Strong,
+}
+
+/// How long a tag is written out, at most: three numbers in hexadecimal, two hyphens, two quotes.
+const TAG_LEN: usize = 16 + 32 + 16 + 4;
+
+impl ETag {
+    fn matches(&self, tag: &[u8], comparison: Comparison) -> bool {
+        let tag = match tag.strip_prefix(b"W/") {
+            Some(tag) if comparison == Comparison::Weak => tag,
+            _ => tag,
+        };
+        let mut buffer = [0; TAG_LEN];
+        let mut rest = &mut buffer[..];
+        if std::io::Write::write_fmt(&mut rest, format_args!("{self}")).is_err() {
+            return false;
+        }
+        let unused = rest.len();
+        tag == &buffer[..TAG_LEN - unused]
+    }
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{:x}-{:x}-{:x}\"", self.size, self.mtime, self.inode)
+    }
+}
+
+/// The tags of a list. Quotes are looked at, as a tag may contain commas.
+fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        let start = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b','))?;
+        rest = &rest[start..];
+        let open = rest.iter().position(|&byte| byte == b'"')?;
+        let close = open + 1 + rest[open + 1..].iter().position(|&byte| byte == b'"')?;
+        let tag;
+        (tag, rest) = rest.split_at(close + 1);
+        Some(tag)
+    })
+}

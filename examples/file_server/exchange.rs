@@ -1,0 +1,292 @@
+//! One request and its response.
+
+use std::io;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use corio::fs::File;
+use httpdate::HttpDate;
+
+use super::Server;
+use super::conditions::{Validators, Verdict};
+use super::listing;
+use super::multipart::Multipart;
+use super::output::Output;
+use super::paths::{UrlPath, encode};
+use super::ranges::{self, Selection};
+use super::request::{Method, Request};
+use super::response::{Head, Persistence, Status, page};
+
+/// What is shown for a directory that has it.
+const INDEX: &[u8] = b"index.html";
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// What was answered, for the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: Status,
+    /// Bytes of the body.
+    pub(crate) len: u64,
+}
+
+impl Answer {
+    /// Writes the last answer on a connection.
+    pub(crate) fn last(
+        server: &Server,
+        output: &mut Output<'_>,
+        status: Status,
+        is_head: bool,
+    ) -> Self {
+        error(server, output, status, Persistence::Close, is_head, |head| head)
+    }
+}
+
+/// Writes an error's head and page.
+fn error(
+    server: &Server,
+    output: &mut Output<'_>,
+    status: Status,
+    after: Persistence,
+    is_head: bool,
+    more: impl FnOnce(Head<'_>) -> Head<'_>,
+) -> Answer {
+    let page = page(status);
+    let mut head = Head::new(output.buf(), status, &server.clock, after)
+        .text("Content-Type", HTML)
+        .field("Content-Length", page.len());
+    head = match status {
+        Status::METHOD_NOT_ALLOWED => head.text("Allow", "GET, HEAD"),
+        Status::UNAVAILABLE => head.text("Retry-After", "1"),
+        _ => head,
+    };
+    more(head).end();
+    if is_head {
+        return Answer { status, len: 0 };
+    }
+    output.buf().extend_from_slice(page.as_bytes());
+    Answer { status, len: page.len() as u64 }
+}
+
+/// A file to be sent, and what is known about it.
+struct Content {
+    file: File,
+    len: u64,
+    mime: &'static str,
+    validators: Validators,
+}
+
+/// A request being answered.
+pub(crate) struct Exchange<'e, 's> {
+    pub(crate) server: &'e Server,
+    pub(crate) request: &'e Request<'e>,
+    pub(crate) output: &'e mut Output<'s>,
+    pub(crate) after: Persistence,
+}
+
+impl Exchange<'_, '_> {
+    /// Answers the request. After an error nothing more can be sent on the connection.
+    pub(crate) async fn answer(&mut self, path: &mut UrlPath) -> io::Result<Answer> {
+        if path.parse(self.request.target).is_err() {
+            return Ok(self.error(Status::BAD_REQUEST));
+        }
+        match self.find(path) {
+            Ok(Found::File(content)) => self.file(content).await,
+            Ok(Found::Listing(page)) => Ok(self.listing(&page)),
+            Ok(Found::Elsewhere) => Ok(self.redirect(path)),
+            Err(error) => Ok(self.error(status_of(&error))),
+        }
+    }
+
+    fn find(&self, path: &mut UrlPath) -> io::Result<Found> {
+        let mut file = self.server.root.open(path)?;
+        let mut metadata = file.metadata()?;
+        if metadata.is_dir() {
+            if !path.ends_with_slash() {
+                return Ok(Found::Elsewhere);
+            }
+            let dir = file;
+            path.push(INDEX);
+            let index = self.server.root.open(path);
+            match index {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    path.leave();
+                    return listing::page(&self.server.root, path, &dir).map(Found::Listing);
+                }
+                index => file = index?,
+            }
+            metadata = file.metadata()?;
+        } else if path.ends_with_slash() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        if !metadata.is_file() {
+            // Pipes, devices, a directory named like an index.
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(Found::File(Content {
+            file: file.into(),
+            len: metadata.len(),
+            mime: mime(path),
+            validators: Validators::of(&metadata),
+        }))
+    }
+
+    async fn file(&mut self, content: Content) -> io::Result<Answer> {
+        match content.validators.check(self.request) {
+            Verdict::Send => {}
+            Verdict::NotModified => return Ok(self.not_modified(&content)),
+            Verdict::Failed => return Ok(self.error(Status::PRECONDITION_FAILED)),
+        }
+        match self.selection(&content) {
+            Selection::Whole => {
+                self.head(Status::OK, &content).field("Content-Length", content.len).end();
+                self.body(Status::OK, &content, 0..content.len).await
+            }
+            Selection::Unsatisfiable => {
+                let range = format_args!("bytes */{}", content.len);
+                let status = Status::RANGE_NOT_SATISFIABLE;
+                Ok(self.error_with(status, |head| head.field("Content-Range", range)))
+            }
+            Selection::Parts(parts) => match &parts[..] {
+                [part] => {
+                    let range =
+                        format_args!("bytes {}-{}/{}", part.start, part.end - 1, content.len);
+                    self.head(Status::PARTIAL_CONTENT, &content)
+                        .field("Content-Length", part.end - part.start)
+                        .field("Content-Range", range)
+                        .end();
+                    self.body(Status::PARTIAL_CONTENT, &content, part.clone()).await
+                }
+                parts => self.parts(&content, parts).await,
+            },
+        }
+    }
+
+    /// Which part of the file is wanted. Ranges are for GET only.
+    fn selection(&self, content: &Content) -> Selection {
+        match self.request.single("range") {
+            Some(value)
+                if self.request.method == Method::Get
+                    && content.validators.range_applies(self.request, SystemTime::now()) =>
+            {
+                ranges::select(value, content.len)
+            }
+            _ => Selection::Whole,
+        }
+    }
+
+    /// Begins the head of a response that tells which state of the file it is about.
+    fn validated(&mut self, status: Status, content: &Content) -> Head<'_> {
+        Head::new(self.output.buf(), status, &self.server.clock, self.after)
+            .field("Last-Modified", HttpDate::from(content.validators.modified))
+            .field("ETag", content.validators.etag)
+    }
+
+    /// Begins the head of a response that has (a part of) the file as its body. Text is taken to
+    /// be UTF-8, and nothing to be what its name does not say.
+    fn head(&mut self, status: Status, content: &Content) -> Head<'_> {
+        let charset = if content.mime.starts_with("text/") { "; charset=utf-8" } else { "" };
+        self.validated(status, content)
+            .field("Content-Type", format_args!("{}{charset}", content.mime))
+            .text("X-Content-Type-Options", "nosniff")
+            .text("Accept-Ranges", "bytes")
+    }
+
+    /// Sends (a part of) the file, unless only the head is wanted.
+    async fn body(
+        &mut self,
+        status: Status,
+        content: &Content,
+        part: Range<u64>,
+    ) -> io::Result<Answer> {
+        let len = part.end - part.start;
+        if self.request.method == Method::Head {
+            return Ok(Answer { status, len: 0 });
+        }
+        self.output.file(&content.file, part.start, len).await?;
+        Ok(Answer { status, len })
+    }
+
+    /// Sends several parts in one body.
+    async fn parts(&mut self, content: &Content, parts: &[Range<u64>]) -> io::Result<Answer> {
+        let status = Status::PARTIAL_CONTENT;
+        let multipart = Multipart::new(content.mime, parts, content.len);
+        self.validated(status, content)
+            .field("Content-Type", multipart.content_type())
+            .field("Content-Length", multipart.len())
+            .end();
+        for (head, part) in multipart.parts() {
+            self.output.buf().extend_from_slice(head.as_bytes());
+            self.output.file(&content.file, part.start, part.end - part.start).await?;
+        }
+        self.output.buf().extend_from_slice(multipart.end().as_bytes());
+        Ok(Answer { status, len: multipart.len() })
+    }
+
+    fn not_modified(&mut self, content: &Content) -> Answer {
+        self.validated(Status::NOT_MODIFIED, content).end();
+        Answer { status: Status::NOT_MODIFIED, len: 0 }
+    }
+
+    fn listing(&mut self, page: &str) -> Answer {
+        let status = Status::OK;
+        Head::new(self.output.buf(), status, &self.server.clock, self.after)
+            .text("Content-Type", HTML)
+            .field("Content-Length", page.len())
+            .text("Cache-Control", "no-cache")
+            .end();
+        if self.request.method == Method::Head {
+            return Answer { status, len: 0 };
+        }
+        self.output.buf().extend_from_slice(page.as_bytes());
+        Answer { status, len: page.len() as u64 }
+    }
+
+    /// Sends the client to the same directory with a slash at its end, which relative links need.
+    /// The decoded path has single slashes only, so this can't lead to another host.
+    fn redirect(&mut self, path: &UrlPath) -> Answer {
+        let query = self.request.target.find('?').map_or("", |at| &self.request.target[at..]);
+        let location = format_args!("/{}/{query}", encode(path.bytes()));
+        self.error_with(Status::MOVED_PERMANENTLY, |head| head.field("Location", location))
+    }
+
+    fn error(&mut self, status: Status) -> Answer {
+        self.error_with(status, |head| head)
+    }
+
+    fn error_with(&mut self, status: Status, more: impl FnOnce(Head<'_>) -> Head<'_>) -> Answer {
+        let is_head = self.request.method == Method::Head;
+        error(self.server, self.output, status, self.after, is_head, more)
+    }
+}
+
+/// What a path leads to.
+enum Found {
+    File(Content),
+    /// The page that shows a directory.
+    Listing(String),
+    /// A directory, asked for without a slash at its end.
+    Elsewhere,
+}
+
+/// The type of a file, by its name.
+fn mime(path: &UrlPath) -> &'static str {
+    mime_guess::from_path(path.as_path()).first_raw().unwrap_or("application/octet-stream")
+}
+
+/// The answer to a file that can't be opened.
+fn status_of(error: &io::Error) -> Status {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => Status::NOT_FOUND,
+        // The last three: it leads out of the root, in circles, or to no file.
+        Some(libc::EACCES | libc::EPERM | libc::EXDEV | libc::ELOOP | libc::ENXIO) => {
+            Status::FORBIDDEN
+        }
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => Status::UNAVAILABLE,
+        _ => match error.kind() {
+            io::ErrorKind::NotADirectory => Status::NOT_FOUND,
+            io::ErrorKind::PermissionDenied => Status::FORBIDDEN,
+            _ => Status::INTERNAL_ERROR,
+        },
+    }
+}

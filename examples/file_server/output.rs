@@ -1,0 +1,99 @@
+//! A connection's output: small things are gathered, files go straight from the page cache.
+//!
+//! The time limit is one on standing still: a reader may be as slow as it likes, as long as the
+//! connection takes something within the limit.
+
+use std::io;
+use std::time::Duration;
+
+use corio::buf::IoBuf;
+use corio::fs::File;
+use corio::net::TcpStream;
+use corio::op::{AsyncSend, Incomplete};
+
+/// Gathered bytes are sent when there are this many.
+const FULL: usize = 64 << 10;
+
+/// Files up to this length are read along with their head: one segment, and one system call less.
+const SMALL: u64 = 16 << 10;
+
+pub(crate) struct Output<'s> {
+    stream: &'s TcpStream,
+    buf: Vec<u8>,
+    limit: Duration,
+}
+
+impl<'s> Output<'s> {
+    /// `limit` is for how long the peer may take nothing.
+    pub(crate) fn new(stream: &'s TcpStream, limit: Duration) -> Self {
+        Output { stream, buf: Vec::with_capacity(1024), limit }
+    }
+
+    /// Where to write what is to be sent; it goes with the next [`flush`](Self::flush).
+    pub(crate) fn buf(&mut self) -> &mut Vec<u8> {
+        &mut self.buf
+    }
+
+    /// Sends what has been gathered.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        self.send(0).await
+    }
+
+    /// Sends what has been gathered if that is a lot; otherwise what follows may join it.
+    pub(crate) async fn settle(&mut self) -> io::Result<()> {
+        if self.buf.len() >= FULL { self.flush().await } else { Ok(()) }
+    }
+
+    /// Adds `len` bytes of a file. If the file turns out to be shorter, the error is
+    /// `UnexpectedEof`.
+    pub(crate) async fn file(&mut self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        if len <= SMALL {
+            return self.read(file, offset, len as usize).await;
+        }
+        // The head waits in the kernel for the body's first bytes.
+        self.send(libc::MSG_MORE).await?;
+        let (mut offset, mut left) = (offset, len);
+        loop {
+            let sending = self.stream.send_file(file, offset, left).with_timeout(self.limit);
+            let Err(error) = sending.await else { return Ok(()) };
+            match Incomplete::of(&error) {
+                Some(part) if error.kind() == io::ErrorKind::TimedOut && part.moved > 0 => {
+                    offset += part.moved;
+                    left -= part.moved;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn read(&mut self, file: &File, offset: u64, len: usize) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let at = self.buf.len();
+        self.buf.reserve(len);
+        let part = std::mem::take(&mut self.buf).slice(at..at + len);
+        let (result, part) = file.read_exact_at(part, offset).await;
+        self.buf = part.into_inner();
+        if result.is_err() {
+            // What was promised can't be kept: what there is goes out before the connection ends.
+            self.flush().await?;
+        }
+        result
+    }
+
+    async fn send(&mut self, flags: i32) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < self.buf.len() {
+            let part = std::mem::take(&mut self.buf).slice(sent..);
+            let sending = AsyncSend::with_flags(self.stream, part, flags);
+            let (result, part) = sending.with_timeout(self.limit).await;
+            self.buf = part.into_inner();
+            sent += result?;
+        }
+        self.buf.clear();
+        // A long listing needs room that a connection need not keep.
+        self.buf.shrink_to(2 * FULL);
+        Ok(())
+    }
+}
