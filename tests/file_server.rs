@@ -675,7 +675,7 @@ fn garbage_of_every_kind_leaves_the_server_standing() {
             client.reset();
         } else {
             let _ = client.stream.shutdown(std::net::Shutdown::Write);
-            let _ = client.to_end();
+            let _ = client.rest();
         }
     }
     assert_eq!(site.get("/f").expect(200).text(), "hello");
@@ -821,7 +821,7 @@ fn a_reader_that_stops_is_dropped_and_one_that_goes_on_is_not() {
     drop(steady);
     // There are two places again only once the one that stopped has been dropped.
     let _places = [until_served(&site), until_served(&site)];
-    let rest = stopped.to_end();
+    let rest = stopped.rest();
     assert!(rest.is_err() || rest.is_ok_and(|rest| rest.len() < contents.len()));
 }
 

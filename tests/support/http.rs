@@ -122,7 +122,7 @@ impl Client {
     }
 
     /// Reads up to the end of the stream; a reset is an error.
-    pub(crate) fn to_end(&mut self) -> io::Result<Vec<u8>> {
+    pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
         while self.more()? {}
         Ok(std::mem::take(&mut self.rest))
     }
@@ -145,7 +145,7 @@ impl Client {
     /// Asserts that the server ends the connection without another byte.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
-        let rest = self.to_end().expect("the connection ends in good order");
+        let rest = self.rest().expect("the connection ends in good order");
         assert!(rest.is_empty(), "more has come: {}", rest.escape_ascii());
     }
 
