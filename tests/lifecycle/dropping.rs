@@ -71,7 +71,7 @@ every_driver! {
                             });
                             recv.await
                         });
-                        drop(inner.await);
+                        let _ = inner.await;
                     });
                     eprintln!("{EXPECT}1 more in flight in this context");
                     eprintln!("{EXPECT}17 bytes, pending for 0 ms, started at {}", file!());

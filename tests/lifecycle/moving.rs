@@ -2,6 +2,7 @@
 //! scopes, other contexts.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -70,6 +71,16 @@ impl Drop for Foreign {
 
 fn foreign(gone: Option<fn()>) -> Arc<Foreign> {
     Arc::new(Foreign { wakes: AtomicUsize::new(0), gone })
+}
+
+/// A file in memory, so that making it longer means clearing pages.
+fn memory_file() -> OwnedFd {
+    // SAFETY: a string that ends with a NUL; the fd is new.
+    unsafe {
+        let fd = libc::memfd_create(c"lifecycle".as_ptr(), libc::MFD_CLOEXEC);
+        assert!(fd >= 0);
+        OwnedFd::from_raw_fd(fd)
+    }
 }
 
 every_driver! {
@@ -148,7 +159,8 @@ every_driver! {
                     sleep(LONG).await;
                 });
                 yield_now().await;
-                let new = spawn(slot.take().unwrap());
+                let future: Received = slot.take().unwrap();
+                let new = spawn(future);
                 yield_now().await;
                 old.cancel();
                 assert!(old.await.unwrap_err().is_cancelled());
@@ -227,24 +239,28 @@ every_driver! {
             let before = fds();
             let mut context = builder.build().unwrap();
             context.run_until_done(async {
-                let slot = Rc::new(RefCell::new(None));
-                let (out, event) = (slot.clone(), crate::support::Event::default());
-                let inner = event.clone();
-                let (future, other) = receive();
-                let task = spawn(async move {
-                    let mut future = future;
-                    assert!(poll_now(&mut future).await.is_pending());
-                    *out.borrow_mut() = Some(future);
-                    inner.wait().await;
-                });
-                yield_now().await;
-                task.cancel();
-                // Polled once with the cancel not yet carried out, then done by itself.
-                event.signal();
-                yield_now().await;
-                drop(task);
-                let _ = slot.take().unwrap().await;
-                drop(other);
+                for _ in 0..20 {
+                    let slot = Rc::new(RefCell::new(None));
+                    let (out, event) = (slot.clone(), crate::support::Event::default());
+                    let inner = event.clone();
+                    let file = corio::fs::File::from(memory_file());
+                    // A kernel worker is busy with it for a while, and sees a cancel late.
+                    let future = Box::pin(async move { file.allocate(0, 64 << 20).await });
+                    let task = spawn(async move {
+                        let mut future = future;
+                        assert!(poll_now(&mut future).await.is_pending());
+                        *out.borrow_mut() = Some(future);
+                        inner.wait().await;
+                    });
+                    yield_now().await;
+                    task.cancel();
+                    // It is polled once with the cancel under way, and then ends by itself.
+                    yield_now().await;
+                    event.signal();
+                    yield_now().await;
+                    drop(task);
+                    let _ = slot.take().unwrap().await;
+                }
             });
             drop(context);
             assert_eq!(fds(), before, "the event counter lives as long as any task");

@@ -118,7 +118,7 @@ impl Event {
         }
     }
 
-    pub async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         poll_fn(|cx| {
             let mut state = self.0.lock().unwrap();
             if state.0 {
