@@ -252,7 +252,8 @@ every_driver! {
                         *out.borrow_mut() = Some(future);
                         inner.wait().await;
                     });
-                    yield_now().await;
+                    // Long enough, as a rule, for the worker to begin; it matters to coverage alone.
+                    sleep(SHORT).await;
                     task.cancel();
                     // It is polled once with the cancel under way, and then ends by itself.
                     yield_now().await;
