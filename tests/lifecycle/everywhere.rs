@@ -23,7 +23,20 @@ const CANARY: u8 = 0xc7;
 
 /// Memory for buffers, which stays after them.
 #[derive(Clone, Default)]
-struct Yard(Rc<RefCell<Vec<(*mut [u8], bool)>>>);
+struct Yard(Rc<RefCell<Blocks>>);
+
+/// Each block, and whether its buffer was dropped.
+#[derive(Default)]
+struct Blocks(Vec<(*mut [u8], bool)>);
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        for &(memory, _) in &self.0 {
+            // SAFETY: made from a box by `Yard::buffer`, and no buffer is left.
+            drop(unsafe { Box::from_raw(memory) });
+        }
+    }
+}
 
 /// A buffer whose memory is filled with canaries when it is dropped, and watched from then on.
 struct Watched {
@@ -36,18 +49,18 @@ struct Watched {
 impl Yard {
     fn buffer(&self, len: usize) -> Watched {
         let memory = Box::into_raw(vec![1_u8; len].into_boxed_slice());
-        let mut blocks = self.0.borrow_mut();
+        let blocks = &mut self.0.borrow_mut().0;
         blocks.push((memory, false));
         Watched { yard: self.clone(), index: blocks.len() - 1, memory, len }
     }
 
     /// Sees that no memory was written to after its buffer was dropped.
     fn check(&self) -> usize {
-        let blocks = self.0.borrow();
+        let blocks = &self.0.borrow().0;
         let dropped = blocks.iter().filter(|(_, dropped)| *dropped);
         dropped
             .inspect(|(memory, _)| {
-                // SAFETY: the yard frees nothing.
+                // SAFETY: the yard frees nothing before its own end.
                 let bytes = unsafe { &**memory };
                 assert!(bytes.iter().all(|&byte| byte == CANARY), "written to after its drop");
             })
@@ -59,7 +72,7 @@ impl Drop for Watched {
     fn drop(&mut self) {
         // SAFETY: this buffer's own memory, which nobody else uses by the traits' rules.
         unsafe { (*self.memory).fill(CANARY) };
-        self.yard.0.borrow_mut()[self.index].1 = true;
+        self.yard.0.borrow_mut().0[self.index].1 = true;
     }
 }
 

@@ -192,17 +192,21 @@ every_driver! {
 
     fn a_future_is_gone_before_its_output_is_seen(builder) {
         let mut context = builder.build().unwrap();
-        let order = RefCell::new(Vec::new());
-        let order = &*Box::leak(Box::new(order));
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let note = |text: &'static str| {
+            let order = order.clone();
+            OnDrop(move || order.borrow_mut().push(text))
+        };
         context.run_until_done(async {
+            let (first, second, output) = (note("first local"), note("second local"), note("output"));
             let task = spawn(async move {
-                let _second = OnDrop(|| order.borrow_mut().push("first local"));
-                let _first = OnDrop(|| order.borrow_mut().push("second local"));
+                let _first = first;
+                let _second = second;
                 yield_now().await;
-                OnDrop(|| order.borrow_mut().push("output"))
+                output
             });
             let output = task.await.unwrap();
-            order.borrow_mut().push("seen");
+            drop(note("seen"));
             drop(output);
         });
         assert_eq!(*order.borrow(), ["second local", "first local", "seen", "output"]);
