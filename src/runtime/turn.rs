@@ -18,6 +18,14 @@ use crate::driver::{Driver, Wait};
 impl Runtime {
     /// Polls the tasks that are ready now, each once, within the budget.
     pub(crate) fn run_ready(&self) {
+        /// A foreign waker may panic: what comes later must not take its task for the current one.
+        struct Over<'a>(&'a Runtime);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.current_task.set(std::ptr::null());
+            }
+        }
+        let _over = Over(self);
         let polls = self.ready.len().min(self.budget);
         for _ in 0..polls {
             let Some(task) = self.ready.pop() else { break };
@@ -25,7 +33,6 @@ impl Runtime {
             // SAFETY: just popped; this is the runtime's thread.
             unsafe { Header::run(task, self) };
         }
-        self.current_task.set(std::ptr::null());
         self.stats.polls.add(polls as u64);
     }
 
