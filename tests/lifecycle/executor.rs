@@ -1,8 +1,9 @@
 //! Tasks: their outputs, panics, order and fair share.
 
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use corio::net::UnixStream;
 use corio::op::AsyncNop;
@@ -113,6 +114,52 @@ every_driver! {
             panics_with("output", || drop(task));
         });
         context.run_until_done(async { AsyncNop::new().await }).unwrap();
+    }
+
+    fn a_panic_in_both_destructors_reaches_the_awaiter(builder) {
+        struct BadOutput;
+        impl Drop for BadOutput {
+            fn drop(&mut self) {
+                panic!("output");
+            }
+        }
+        struct BadFuture;
+        impl Future for BadFuture {
+            type Output = BadOutput;
+            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<BadOutput> {
+                Poll::Ready(BadOutput)
+            }
+        }
+        impl Drop for BadFuture {
+            fn drop(&mut self) {
+                panic!("future");
+            }
+        }
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let error = spawn(BadFuture).await.err().unwrap();
+            assert_eq!(error.to_string(), "the task panicked: future");
+            drop(spawn(BadFuture));
+            yield_now().await;
+            AsyncNop::new().await.unwrap();
+        });
+    }
+
+    fn a_panic_whose_payload_panics_when_dropped_harms_nobody(builder) {
+        struct Bad;
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("payload");
+            }
+        }
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            drop(spawn(async { std::panic::panic_any(Bad) }));
+            yield_now().await;
+            let error = spawn(async { std::panic::panic_any(Bad) }).await.unwrap_err();
+            panics_with("payload", || drop(error));
+            AsyncNop::new().await.unwrap();
+        });
     }
 
     fn the_texts_of_join_errors(builder) {

@@ -359,7 +359,10 @@ every_driver! {
                 let waker = Waker::from(foreign(Some(gone)));
                 let mut cx = Context::from_waker(&waker);
                 let mut future = future;
-                let mut nap = Box::pin(sleep(LONG));
+                let mut nap: Received = Box::pin(async {
+                    sleep(LONG).await;
+                    Ok(0)
+                });
                 if round != 1 {
                     assert!(future.as_mut().poll(&mut cx).is_pending());
                 }
@@ -367,8 +370,7 @@ every_driver! {
                     assert!(nap.as_mut().poll(&mut cx).is_pending());
                 }
                 drop(waker);
-                NAPS.with_borrow_mut(|naps| naps.push(future));
-                std::mem::forget(nap);
+                NAPS.with_borrow_mut(|naps| naps.extend([future, nap]));
                 std::future::pending::<()>().await;
             });
             context.poll_once(Some(Duration::ZERO)).unwrap();

@@ -257,6 +257,50 @@ every_driver! {
         try_all();
     }
 
+    fn signals_disturb_nothing(builder) {
+        extern "C" fn ignore(_: libc::c_int) {}
+        alone(|| {
+            // SAFETY: the handler does nothing; all memory passed is valid.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = ignore as *const () as usize;
+                assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+            }
+            let mut context = builder.build().unwrap();
+            // SAFETY: a plain call.
+            let thread = unsafe { libc::pthread_self() };
+            let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let flag = over.clone();
+            let disturber = std::thread::spawn(move || {
+                while !flag.load(std::sync::atomic::Ordering::Relaxed) {
+                    // SAFETY: the thread waits for this one before it ends.
+                    unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+            });
+            context.run_until_done(async {
+                let (a, b) = UnixStream::pair().unwrap();
+                let echo = spawn(async move {
+                    for _ in 0..200 {
+                        let (result, buf) = b.recv_exact([0; 8]).await;
+                        result.unwrap();
+                        sleep(Duration::from_micros(100)).await;
+                        b.send_exact(buf).await.0.unwrap();
+                    }
+                });
+                for n in 0..200_u64 {
+                    a.send_exact(n.to_le_bytes()).await.0.unwrap();
+                    let (result, buf) = a.recv_exact([0; 8]).await;
+                    result.unwrap();
+                    assert_eq!(u64::from_le_bytes(buf), n);
+                }
+                echo.await.unwrap();
+            });
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            disturber.join().unwrap();
+        });
+    }
+
     fn handles_dropped_without_a_context_close_their_fd(builder) {
         alone(|| {
             let before = fds();
