@@ -218,6 +218,7 @@ fn a_waker_from_a_task_allocates_nothing() {
                 return Poll::Ready(());
             }
             woken = true;
+            #[allow(clippy::waker_clone_wake)] // The clone is what is measured.
             cx.waker().clone().wake();
             Poll::Pending
         })

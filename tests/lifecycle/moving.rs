@@ -41,12 +41,17 @@ fn receive_in_scopes() -> (Received, UnixStream) {
 
 /// Polls `future` in a task of its own, which ends before this returns.
 async fn poll_elsewhere(mut future: Received) -> Received {
-    spawn(async move {
-        assert!(poll_now(&mut future).await.is_pending());
-        future
-    })
-    .await
-    .unwrap()
+    let (task, slot) = {
+        let slot = Rc::new(RefCell::new(None));
+        let out = slot.clone();
+        let task = spawn(async move {
+            assert!(poll_now(&mut future).await.is_pending());
+            *out.borrow_mut() = Some(future);
+        });
+        (task, slot)
+    };
+    task.await.unwrap();
+    slot.take().expect("the task has left it")
 }
 
 /// A waker that counts, and does something when it goes.

@@ -178,6 +178,14 @@ pub(crate) fn alone(body: impl FnOnce()) {
     }
 }
 
+/// Runs `body` in a process of its own, which must end well; gives its stderr to `check`.
+pub(crate) fn reports(body: impl FnOnce(), check: impl FnOnce(&str)) {
+    if let Some((signal, stderr)) = in_child(body) {
+        assert_eq!(signal, None, "the child was killed:\n{stderr}");
+        check(&stderr);
+    }
+}
+
 /// Runs `body` in a process of its own, which must abort; gives its stderr to `check`.
 pub(crate) fn aborts(body: impl FnOnce(), check: impl FnOnce(&str)) {
     match in_child(body) {

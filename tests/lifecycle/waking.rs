@@ -142,6 +142,7 @@ every_driver! {
                     thread::spawn(move || {
                         for _ in 0..WAKES {
                             count.fetch_add(1, Ordering::Relaxed);
+                            #[allow(clippy::waker_clone_wake)] // Both ways of waking.
                             waker.clone().wake();
                         }
                     })
@@ -235,6 +236,7 @@ every_driver! {
                 1 => {
                     for _ in 0..10 {
                         cx.waker().wake_by_ref();
+                        #[allow(clippy::waker_clone_wake)] // Both ways of waking.
                         cx.waker().clone().wake();
                     }
                     let waker = cx.waker().clone();
