@@ -155,10 +155,9 @@ unsafe fn conclude<F: Future>(header: *const Header, result: Result<F::Output, J
 
 /// Drops what nobody will ask for; a panic of its destructor has no one to go to either.
 fn drop_quietly<T>(value: T) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // What was thrown may panic in its turn.
-        std::mem::forget(panic);
-    }
+    let thrown = catch_unwind(AssertUnwindSafe(|| drop(value)));
+    // What was thrown may throw in its turn, and so on: that is just leaked.
+    std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(thrown))));
 }
 
 /// The vtable's `take`.
