@@ -245,7 +245,8 @@ every_driver! {
             OnDrop(move || order.borrow_mut().push(text))
         };
         context.run_until_done(async {
-            let (first, second, output) = (note("first local"), note("second local"), note("output"));
+            let (first, second) = (note("first local"), note("second local"));
+            let output = note("output");
             let task = spawn(async move {
                 let _first = first;
                 let _second = second;

@@ -1,5 +1,8 @@
 //! Futures that leave the place where they were first polled: other tasks, other wakers, other
 //! scopes, other contexts.
+//!
+//! # Why this file has `unsafe`
+//! It makes a file in memory, and a waker that panics.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -17,7 +20,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use crate::drivers::every_driver;
-use crate::support::{LONG, SHORT, alone, fds, poll_now};
+use crate::support::{LONG, SHORT, alone, fds, poll_now, poll_outside_of_tasks};
 
 type Received = Pin<Box<dyn Future<Output = std::io::Result<usize>>>>;
 
@@ -257,7 +260,7 @@ every_driver! {
                         *out.borrow_mut() = Some(future);
                         inner.wait().await;
                     });
-                    // Long enough, as a rule, for the worker to begin; it matters to coverage alone.
+                    // As a rule the worker has begun by then; this only matters to coverage.
                     sleep(SHORT).await;
                     task.cancel();
                     // It is polled once with the cancel under way, and then ends by itself.
@@ -447,46 +450,18 @@ every_driver! {
     }
 
     fn futures_of_a_former_context_go_on_in_the_next(builder) {
-        let mut kept: Vec<Received> = Vec::new();
-        let mut others = Vec::new();
-        {
-            let mut first = builder.build().unwrap();
-            for make in [receive, receive_in_scopes] {
-                let (mut future, other) = make();
-                first.stop();
-                let mut polls = 0;
-                drop(first.spawn(AsyncNop::new()));
-                first.poll_once(Some(Duration::ZERO)).unwrap();
-                first
-                    .run(|_| {})
-                    .unwrap();
-                let handle = first.handle();
-                drop(first.spawn(async move { yield_now().await; handle.stop() }));
-                first
-                    .run(|_| {
-                        polls += 1;
-                        let mut cx = Context::from_waker(Waker::noop());
-                        assert!(future.as_mut().poll(&mut cx).is_pending());
-                    })
-                    .unwrap();
-                assert!(polls > 0);
-                kept.push(future);
-                others.push(other);
-            }
-            let mut nap: Received = Box::pin(async {
-                sleep(SHORT).await;
-                Ok(7)
-            });
-            let handle = first.handle();
-            drop(first.spawn(async move { yield_now().await; handle.stop() }));
-            first
-                .run(|_| {
-                    let mut cx = Context::from_waker(Waker::noop());
-                    assert!(nap.as_mut().poll(&mut cx).is_pending());
-                })
-                .unwrap();
-            kept.push(nap);
+        let mut first = builder.build().unwrap();
+        let (plain, other) = receive();
+        let (scoped, another) = receive_in_scopes();
+        let nap: Received = Box::pin(async {
+            sleep(SHORT).await;
+            Ok(7)
+        });
+        let mut kept = [plain, scoped, nap];
+        for future in &mut kept {
+            poll_outside_of_tasks(&mut first, future.as_mut());
         }
+        drop(first);
         let mut second = builder.build().unwrap();
         second.run_until_done(async {
             let mut kept = kept.into_iter();
@@ -497,6 +472,7 @@ every_driver! {
             let _ = timeout(SHORT, &mut scoped).await;
             assert_eq!(kept.next().unwrap().await.unwrap(), 7);
         });
+        drop((other, another));
     }
 
     fn a_join_handle_may_outlive_its_context(builder) {
@@ -517,14 +493,7 @@ every_driver! {
     fn an_operation_polled_outside_of_tasks_ends_with_the_context(builder) {
         let mut context = builder.build().unwrap();
         let (mut future, _other) = receive();
-        let handle = context.handle();
-        drop(context.spawn(async move { yield_now().await; handle.stop() }));
-        context
-            .run(|_| {
-                let mut cx = Context::from_waker(Waker::noop());
-                let _ = future.as_mut().poll(&mut cx);
-            })
-            .unwrap();
+        poll_outside_of_tasks(&mut context, future.as_mut());
         assert_eq!(context.stats().in_flight, 1);
         drop(context);
         drop(future);

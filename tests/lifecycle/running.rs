@@ -1,4 +1,7 @@
 //! `run`, `run_until_done`, `poll_once`, `stop`, and life without a context.
+//!
+//! # Why this file has `unsafe`
+//! It sends its own thread signals.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

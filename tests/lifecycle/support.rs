@@ -9,9 +9,12 @@ use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use corio::IoContext;
+use corio::op::AsyncNop;
 
 /// Longer than any test takes, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -96,6 +99,24 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 /// Polls `future` once, with the task's own waker.
 pub(crate) async fn poll_now<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// Polls `future`, which must not be done yet, within a running context but outside of any task.
+pub(crate) fn poll_outside_of_tasks<F: Future + ?Sized>(
+    context: &mut IoContext,
+    future: Pin<&mut F>,
+) {
+    let handle = context.handle();
+    let mut future = Some(future);
+    drop(context.spawn(AsyncNop::new()));
+    let tick = |_: &IoContext| {
+        if let Some(future) = future.take() {
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(future.poll(&mut cx).is_pending());
+            handle.stop();
+        }
+    };
+    context.run(tick).unwrap();
 }
 
 /// Takes the current task's waker.

@@ -16,7 +16,10 @@ use corio::op::{
 use corio::{DropPolicy, IoContext, JoinHandle, race, sleep, spawn, timeout};
 
 use crate::drivers::every_driver;
-use crate::support::{Drops, LONG, OnDrop, SHORT, alone, fds, poll_now, reports, threads, waker};
+use crate::support::{
+    Drops, LONG, OnDrop, SHORT, alone, fds, poll_now, poll_outside_of_tasks, reports, threads,
+    waker,
+};
 
 /// One task for each kind of operation there is, each with the operation under way.
 fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
@@ -384,33 +387,14 @@ every_driver! {
                     let _counted = counted;
                     let mut nap = Box::pin(sleep(LONG));
                     assert!(poll_now(&mut nap).await.is_pending());
-                    kept.borrow_mut().push((waker().await, nap));
+                    let waker = waker().await;
+                    kept.borrow_mut().push((waker, nap));
                     drop(a.recv(vec![0; 123]).await);
                 });
                 let (c, d) = UnixStream::pair().unwrap();
                 let mut moved = Box::pin(async move { drop(c.recv(vec![0; 64]).await) });
-                let handle = first.handle();
-                drop(first.spawn(async move { handle.stop() }));
-                first.run(|_| {}).unwrap();
-                first.stop();
-                let handle = first.handle();
-                drop(first.spawn(async move {
-                    AsyncNop::new().await.unwrap();
-                    handle.stop();
-                }));
-                let mut first_time = true;
-                first.run(|_| {}).unwrap();
-                drop(first.spawn(AsyncNop::new()));
-                let handle = first.handle();
-                first
-                    .run(|_| {
-                        if std::mem::take(&mut first_time) {
-                            let mut cx = std::task::Context::from_waker(Waker::noop());
-                            assert!(moved.as_mut().poll(&mut cx).is_pending());
-                            handle.stop();
-                        }
-                    })
-                    .unwrap();
+                poll_outside_of_tasks(&mut first, moved.as_mut());
+                first.poll_once(Some(Duration::ZERO)).unwrap();
                 drop(first);
                 assert_eq!(drops.count(), 0, "the task is leaked");
 
