@@ -33,6 +33,9 @@ use std::sync::Arc;
 /// - [`buf_ptr`](Self::buf_ptr) returns the same pointer each time, and
 /// - it is valid for reads of [`buf_len`](Self::buf_len) initialised bytes.
 ///
+/// The methods neither panic nor use the context: the driver calls them when it tries an operation
+/// again.
+///
 /// The value is `'static`: it borrows nothing, so leaking an operation can't end the loan early.
 ///
 /// # Examples
@@ -81,6 +84,8 @@ pub unsafe trait IoBuf: 'static {
 /// As long as the value is neither moved nor dropped nor accessed otherwise,
 /// - [`buf_mut_ptr`](Self::buf_mut_ptr) returns the same pointer each time, and
 /// - it is valid for writes of [`buf_capacity`](Self::buf_capacity) bytes.
+///
+/// The methods neither panic nor use the context, as for [`IoBuf`].
 ///
 /// # Examples
 /// ```

@@ -14,7 +14,8 @@ use crate::runtime::Runtime;
 /// The kernel looks an fd up, and takes a reference to its file, for each operation; a registered
 /// file is looked up once, which saves some 50 ns each time. Made by
 /// [`FixedFiles::register`], within a running context, which can have one table at a time.
-/// Dropping it (or [`unregister`](Self::unregister)) removes the table.
+/// Dropping it (or [`unregister`](Self::unregister)) removes the table; while the context does not
+/// run, that waits for its next run or its end.
 ///
 /// Kernel: 5.13 or newer, like everything here; `io_uring_register(2)`, `IORING_REGISTER_FILES`.
 ///
@@ -45,6 +46,8 @@ struct Table {
     runtime_id: u64,
     slots: RefCell<Vec<Slot>>,
     registered: Cell<bool>,
+    /// Tells the runtime that the table is to be removed when it runs next.
+    orphaned: Rc<Cell<bool>>,
 }
 
 #[derive(Default)]
@@ -92,6 +95,7 @@ impl FixedFiles {
                 runtime_id: runtime.id,
                 slots: RefCell::new((0..slots).map(|_| Slot::default()).collect()),
                 registered: Cell::new(true),
+                orphaned: runtime.orphaned_files.clone(),
             });
             Ok(FixedFiles { table })
         })
@@ -184,9 +188,12 @@ impl Table {
         if !self.registered.get() {
             return Ok(());
         }
-        let result = self.with(|runtime| runtime.driver(|driver| driver.unregister_files()))?;
+        let result = self.with(|runtime| runtime.driver(|driver| driver.unregister_files()));
         self.registered.set(false);
-        result
+        result.unwrap_or_else(|_| {
+            self.orphaned.set(true);
+            Ok(())
+        })
     }
 }
 

@@ -24,6 +24,7 @@ mod models;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::panic::Location;
 use std::ptr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -77,6 +78,8 @@ pub(crate) struct Runtime {
     /// The context is being dropped: nothing new may start.
     closing: Cell<bool>,
     origin: Instant,
+    /// The table of registered files was dropped while nobody could tell the driver.
+    pub(crate) orphaned_files: Rc<Cell<bool>>,
 }
 
 thread_local! {
@@ -120,6 +123,7 @@ impl Runtime {
             budget,
             closing: Cell::new(false),
             origin: Instant::now(),
+            orphaned_files: Rc::default(),
         });
         runtime.current_scope.set(&runtime.root);
         runtime.tick_clock();
@@ -135,6 +139,10 @@ impl Runtime {
              `corio::spawn` it instead of running a context within a context"
         );
         CURRENT.set(self);
+        if self.orphaned_files.take() {
+            // Nobody to tell; what the kernel keeps goes with the ring.
+            let _ = self.driver(|driver| driver.unregister_files());
+        }
         Entered(())
     }
 

@@ -29,6 +29,14 @@ impl Sink for Reaper<'_> {
 impl Runtime {
     /// Polls tasks that are ready, and those that become so meanwhile, within the budget.
     pub(crate) fn run_ready(&self) {
+        /// A foreign waker may panic: what comes later must not take its task for the current one.
+        struct Over<'a>(&'a Runtime);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.current_task.set(std::ptr::null());
+            }
+        }
+        let _over = Over(self);
         let mut polls = 0;
         while polls < self.budget {
             let Some(task) = self.ready.pop() else { break };
@@ -37,7 +45,6 @@ impl Runtime {
             // SAFETY: just popped; this is the runtime's thread.
             unsafe { Header::run(task, self) };
         }
-        self.current_task.set(std::ptr::null());
         self.stats.polls.add(polls as u64);
     }
 

@@ -133,17 +133,26 @@ unsafe fn conclude<F: Future>(header: *const Header, result: Result<F::Output, J
     unsafe { ptr::write(body, Body::Gone) };
     let result = match dropped {
         Ok(()) => result,
-        Err(panic) => Err(JoinError::panicked(panic)),
+        Err(panic) => {
+            drop_quietly(result);
+            Err(JoinError::panicked(panic))
+        }
     };
     if task.is_joinable() {
         // SAFETY: as above.
         unsafe { *body = Body::Output(result) };
     } else {
-        // Nobody will ask; a panic of the output's destructor has no one to go to either.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(result)));
+        drop_quietly(result);
     }
     // SAFETY: the future is gone.
     unsafe { Header::finish(header) };
+}
+
+/// Drops what nobody will ask for; a panic of its destructor has no one to go to either.
+fn drop_quietly<T>(value: T) {
+    let thrown = catch_unwind(AssertUnwindSafe(|| drop(value)));
+    // What was thrown may throw in its turn, and so on: that is just leaked.
+    std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(thrown))));
 }
 
 /// The vtable's `take`.

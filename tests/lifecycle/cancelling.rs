@@ -1,6 +1,10 @@
 //! `JoinHandle::cancel` and `cancel_all_pending`.
+//!
+//! # Why this file has `unsafe`
+//! It puts a pipe into non-blocking mode.
 
 use std::cell::Cell;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -252,15 +256,28 @@ every_driver! {
     }
 
     /// The kernel answers `EAGAIN` at once there, and the driver waits in its own way.
-    fn a_cancel_in_the_turn_of_the_start_on_a_nonblocking_socket_says_so(builder) {
+    fn a_cancel_in_the_turn_of_the_start_on_a_nonblocking_file_says_so(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
-            a.set_nonblocking(true).unwrap();
-            let task = spawn(async move { corio::op::AsyncRecv::new(&a, vec![0; 8]).await.0 });
-            let canceller = spawn(async move { task.cancel(); task.await });
-            let error = canceller.await.unwrap().unwrap().unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(libc::ECANCELED), "{error}");
+            for turns in 0..3 {
+                let (reader, writer) = std::io::pipe().unwrap();
+                let reader = std::os::fd::OwnedFd::from(reader);
+                // SAFETY: passes no memory.
+                unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+                let task = spawn(async move {
+                    corio::op::AsyncRead::new(&reader, vec![0; 8], u64::MAX).await.0
+                });
+                let canceller = spawn(async move {
+                    for _ in 0..turns {
+                        yield_now().await;
+                    }
+                    task.cancel();
+                    task.await
+                });
+                let error = canceller.await.unwrap().unwrap().unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::ECANCELED), "{turns}: {error}");
+                drop(writer);
+            }
         });
     }
 }

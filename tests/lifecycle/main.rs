@@ -14,5 +14,6 @@ mod moving;
 mod queues;
 mod running;
 mod teardown;
+mod threads;
 mod timing;
 mod waking;

@@ -1,7 +1,11 @@
 //! Futures that leave the place where they were first polled: other tasks, other wakers, other
 //! scopes, other contexts.
+//!
+//! # Why this file has `unsafe`
+//! It makes a file in memory, and a waker that panics.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +20,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use crate::drivers::every_driver;
-use crate::support::{LONG, SHORT, alone, fds, poll_now};
+use crate::support::{LONG, SHORT, alone, fds, poll_now, poll_outside_of_tasks};
 
 type Received = Pin<Box<dyn Future<Output = std::io::Result<usize>>>>;
 
@@ -40,12 +44,17 @@ fn receive_in_scopes() -> (Received, UnixStream) {
 
 /// Polls `future` in a task of its own, which ends before this returns.
 async fn poll_elsewhere(mut future: Received) -> Received {
-    spawn(async move {
-        assert!(poll_now(&mut future).await.is_pending());
-        future
-    })
-    .await
-    .unwrap()
+    let (task, slot) = {
+        let slot = Rc::new(RefCell::new(None));
+        let out = slot.clone();
+        let task = spawn(async move {
+            assert!(poll_now(&mut future).await.is_pending());
+            *out.borrow_mut() = Some(future);
+        });
+        (task, slot)
+    };
+    task.await.unwrap();
+    slot.take().expect("the task has left it")
 }
 
 /// A waker that counts, and does something when it goes.
@@ -70,6 +79,16 @@ impl Drop for Foreign {
 
 fn foreign(gone: Option<fn()>) -> Arc<Foreign> {
     Arc::new(Foreign { wakes: AtomicUsize::new(0), gone })
+}
+
+/// A file in memory, so that making it longer means clearing pages.
+fn memory_file() -> OwnedFd {
+    // SAFETY: a string that ends with a NUL; the fd is new.
+    unsafe {
+        let fd = libc::memfd_create(c"lifecycle".as_ptr(), libc::MFD_CLOEXEC);
+        assert!(fd >= 0);
+        OwnedFd::from_raw_fd(fd)
+    }
 }
 
 every_driver! {
@@ -148,7 +167,8 @@ every_driver! {
                     sleep(LONG).await;
                 });
                 yield_now().await;
-                let new = spawn(slot.take().unwrap());
+                let future: Received = slot.take().unwrap();
+                let new = spawn(future);
                 yield_now().await;
                 old.cancel();
                 assert!(old.await.unwrap_err().is_cancelled());
@@ -227,24 +247,29 @@ every_driver! {
             let before = fds();
             let mut context = builder.build().unwrap();
             context.run_until_done(async {
-                let slot = Rc::new(RefCell::new(None));
-                let (out, event) = (slot.clone(), crate::support::Event::default());
-                let inner = event.clone();
-                let (future, other) = receive();
-                let task = spawn(async move {
-                    let mut future = future;
-                    assert!(poll_now(&mut future).await.is_pending());
-                    *out.borrow_mut() = Some(future);
-                    inner.wait().await;
-                });
-                yield_now().await;
-                task.cancel();
-                // Polled once with the cancel not yet carried out, then done by itself.
-                event.signal();
-                yield_now().await;
-                drop(task);
-                let _ = slot.take().unwrap().await;
-                drop(other);
+                for _ in 0..20 {
+                    let slot = Rc::new(RefCell::new(None));
+                    let (out, event) = (slot.clone(), crate::support::Event::default());
+                    let inner = event.clone();
+                    let file = corio::fs::File::from(memory_file());
+                    // A kernel worker is busy with it for a while, and sees a cancel late.
+                    let future = Box::pin(async move { file.allocate(0, 64 << 20).await });
+                    let task = spawn(async move {
+                        let mut future = future;
+                        assert!(poll_now(&mut future).await.is_pending());
+                        *out.borrow_mut() = Some(future);
+                        inner.wait().await;
+                    });
+                    // As a rule the worker has begun by then; this only matters to coverage.
+                    sleep(SHORT).await;
+                    task.cancel();
+                    // It is polled once with the cancel under way, and then ends by itself.
+                    yield_now().await;
+                    event.signal();
+                    yield_now().await;
+                    drop(task);
+                    let _ = slot.take().unwrap().await;
+                }
             });
             drop(context);
             assert_eq!(fds(), before, "the event counter lives as long as any task");
@@ -342,7 +367,10 @@ every_driver! {
                 let waker = Waker::from(foreign(Some(gone)));
                 let mut cx = Context::from_waker(&waker);
                 let mut future = future;
-                let mut nap = Box::pin(sleep(LONG));
+                let mut nap: Received = Box::pin(async {
+                    sleep(LONG).await;
+                    Ok(0)
+                });
                 if round != 1 {
                     assert!(future.as_mut().poll(&mut cx).is_pending());
                 }
@@ -350,8 +378,7 @@ every_driver! {
                     assert!(nap.as_mut().poll(&mut cx).is_pending());
                 }
                 drop(waker);
-                NAPS.with_borrow_mut(|naps| naps.push(future));
-                std::mem::forget(nap);
+                NAPS.with_borrow_mut(|naps| naps.extend([future, nap]));
                 std::future::pending::<()>().await;
             });
             context.poll_once(Some(Duration::ZERO)).unwrap();
@@ -423,46 +450,18 @@ every_driver! {
     }
 
     fn futures_of_a_former_context_go_on_in_the_next(builder) {
-        let mut kept: Vec<Received> = Vec::new();
-        let mut others = Vec::new();
-        {
-            let mut first = builder.build().unwrap();
-            for make in [receive, receive_in_scopes] {
-                let (mut future, other) = make();
-                first.stop();
-                let mut polls = 0;
-                drop(first.spawn(AsyncNop::new()));
-                first.poll_once(Some(Duration::ZERO)).unwrap();
-                first
-                    .run(|_| {})
-                    .unwrap();
-                let handle = first.handle();
-                drop(first.spawn(async move { yield_now().await; handle.stop() }));
-                first
-                    .run(|_| {
-                        polls += 1;
-                        let mut cx = Context::from_waker(Waker::noop());
-                        assert!(future.as_mut().poll(&mut cx).is_pending());
-                    })
-                    .unwrap();
-                assert!(polls > 0);
-                kept.push(future);
-                others.push(other);
-            }
-            let mut nap: Received = Box::pin(async {
-                sleep(SHORT).await;
-                Ok(7)
-            });
-            let handle = first.handle();
-            drop(first.spawn(async move { yield_now().await; handle.stop() }));
-            first
-                .run(|_| {
-                    let mut cx = Context::from_waker(Waker::noop());
-                    assert!(nap.as_mut().poll(&mut cx).is_pending());
-                })
-                .unwrap();
-            kept.push(nap);
+        let mut first = builder.build().unwrap();
+        let (plain, other) = receive();
+        let (scoped, another) = receive_in_scopes();
+        let nap: Received = Box::pin(async {
+            sleep(SHORT).await;
+            Ok(7)
+        });
+        let mut kept = [plain, scoped, nap];
+        for future in &mut kept {
+            poll_outside_of_tasks(&mut first, future.as_mut());
         }
+        drop(first);
         let mut second = builder.build().unwrap();
         second.run_until_done(async {
             let mut kept = kept.into_iter();
@@ -473,6 +472,7 @@ every_driver! {
             let _ = timeout(SHORT, &mut scoped).await;
             assert_eq!(kept.next().unwrap().await.unwrap(), 7);
         });
+        drop((other, another));
     }
 
     fn a_join_handle_may_outlive_its_context(builder) {
@@ -493,14 +493,7 @@ every_driver! {
     fn an_operation_polled_outside_of_tasks_ends_with_the_context(builder) {
         let mut context = builder.build().unwrap();
         let (mut future, _other) = receive();
-        let handle = context.handle();
-        drop(context.spawn(async move { yield_now().await; handle.stop() }));
-        context
-            .run(|_| {
-                let mut cx = Context::from_waker(Waker::noop());
-                let _ = future.as_mut().poll(&mut cx);
-            })
-            .unwrap();
+        poll_outside_of_tasks(&mut context, future.as_mut());
         assert_eq!(context.stats().in_flight, 1);
         drop(context);
         drop(future);

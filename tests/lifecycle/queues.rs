@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corio::net::UnixStream;
 use corio::op::AsyncNop;
-use corio::{Builder, join_all, spawn, yield_now};
+use corio::{Builder, DropPolicy, join_all, spawn, yield_now};
 
 use crate::drivers::every_driver;
 use crate::support::poll_now;
@@ -135,6 +135,35 @@ every_driver! {
                 }
                 got.sort_unstable();
                 assert_eq!(got, (0..16).collect::<Vec<u8>>(), "round {round}");
+            }
+        });
+    }
+
+    fn operations_dropped_in_the_backlog_are_waited_for(builder) {
+        let mut context =
+            tiny(builder).drop_policy(DropPolicy::CancelAndWait).build().unwrap();
+        context.run_until_done(async {
+            for _ in 0..10 {
+                let pairs: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
+                let mut nops: Vec<_> = (0..50).map(|_| Box::pin(AsyncNop::new())).collect();
+                let mut receives: Vec<_> =
+                    pairs.iter().map(|(a, _)| Box::pin(a.recv(vec![0; 8]))).collect();
+                for (receive, nop) in receives.iter_mut().zip(&mut nops) {
+                    assert!(poll_now(receive).await.is_pending());
+                    assert!(poll_now(nop).await.is_pending());
+                }
+                // From both ends, so that neither order is the lucky one.
+                while let Some(receive) = receives.pop() {
+                    drop(receive);
+                    if !receives.is_empty() {
+                        drop(receives.remove(0));
+                    }
+                    drop(nops.pop());
+                }
+                for nop in nops {
+                    nop.await.unwrap();
+                }
+                assert_eq!(corio::stats().in_flight, 0);
             }
         });
     }

@@ -1,4 +1,7 @@
 //! `run`, `run_until_done`, `poll_once`, `stop`, and life without a context.
+//!
+//! # Why this file has `unsafe`
+//! It sends its own thread signals.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -123,26 +126,20 @@ every_driver! {
         handle.stop();
     }
 
-    fn a_run_within_a_run_panics(builder) {
-        const TEXT: &str = "already running on this thread";
-        // The only way to have a second one: the first did not get rid of an operation in time.
-        let mut context = builder.build().unwrap();
-        context.run_until_done(async {
-            let second = IoContext::new(8);
-            let error = second.expect_err("a second context on one thread").to_string();
+    fn a_second_context_on_a_thread_is_refused(builder) {
+        let refused = || {
+            let error = IoContext::new(8).expect_err("two on one thread").to_string();
             assert!(error.contains("this thread has an IoContext already, made at"), "{error}");
             assert!(error.contains("running.rs"), "{error}");
-        });
-        let cell = std::rc::Rc::new(std::cell::UnsafeCell::new(context));
-        let inner = cell.clone();
-        // SAFETY: none; but the nested call panics before it touches the context.
-        let outer = unsafe { &mut *cell.get() };
-        outer.run_until_done(async move {
-            let again = unsafe { &mut *inner.get() };
-            panics_with(TEXT, || again.run_until_done(async {}));
-            panics_with(TEXT, || drop(again.run(|_| {})));
-            panics_with(TEXT, || drop(again.poll_once(None)));
-        });
+        };
+        let mut context = builder.build().unwrap();
+        refused();
+        context.run_until_done(async { refused() });
+        // One that panicked is still one.
+        panics_with("main", || context.run_until_done(async { panic!("main") }));
+        refused();
+        drop(context);
+        drop(builder.build().unwrap());
     }
 
     fn run_until_done_leaves_nothing_behind(builder) {
@@ -242,11 +239,11 @@ every_driver! {
             });
             panics_with(NO_CONTEXT, || poll(Box::pin(sleep(SHORT))));
             panics_with(NO_CONTEXT, || {
-                poll(Box::pin(async { drop(corio::timeout(LONG, async {}).await) }));
+                poll(Box::pin(async { corio::timeout(LONG, async {}).await.unwrap() }));
             });
             panics_with(NO_CONTEXT, || drop(spawn(async {})));
             panics_with(NO_CONTEXT, || drop(corio::pending()));
-            panics_with(NO_CONTEXT, || drop(corio::stats()));
+            panics_with(NO_CONTEXT, || assert_eq!(corio::stats().polls, 0));
             panics_with(NO_CONTEXT, || drop(corio::handle()));
         };
         try_all();
@@ -255,6 +252,50 @@ every_driver! {
         try_all();
         drop(context);
         try_all();
+    }
+
+    fn signals_disturb_nothing(builder) {
+        extern "C" fn ignore(_: libc::c_int) {}
+        alone(|| {
+            // SAFETY: the handler does nothing; all memory passed is valid.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = ignore as *const () as usize;
+                assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+            }
+            let mut context = builder.build().unwrap();
+            // SAFETY: a plain call.
+            let thread = unsafe { libc::pthread_self() };
+            let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let flag = over.clone();
+            let disturber = std::thread::spawn(move || {
+                while !flag.load(std::sync::atomic::Ordering::Relaxed) {
+                    // SAFETY: the thread waits for this one before it ends.
+                    unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+            });
+            context.run_until_done(async {
+                let (a, b) = UnixStream::pair().unwrap();
+                let echo = spawn(async move {
+                    for _ in 0..200 {
+                        let (result, buf) = b.recv_exact([0; 8]).await;
+                        result.unwrap();
+                        sleep(Duration::from_micros(100)).await;
+                        b.send_exact(buf).await.0.unwrap();
+                    }
+                });
+                for n in 0..200_u64 {
+                    a.send_exact(n.to_le_bytes()).await.0.unwrap();
+                    let (result, buf) = a.recv_exact([0; 8]).await;
+                    result.unwrap();
+                    assert_eq!(u64::from_le_bytes(buf), n);
+                }
+                echo.await.unwrap();
+            });
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            disturber.join().unwrap();
+        });
     }
 
     fn handles_dropped_without_a_context_close_their_fd(builder) {

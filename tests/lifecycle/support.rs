@@ -9,9 +9,12 @@ use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use corio::IoContext;
+use corio::op::AsyncNop;
 
 /// Longer than any test takes, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -98,6 +101,24 @@ pub(crate) async fn poll_now<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Po
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
+/// Polls `future`, which must not be done yet, within a running context but outside of any task.
+pub(crate) fn poll_outside_of_tasks<F: Future + ?Sized>(
+    context: &mut IoContext,
+    future: Pin<&mut F>,
+) {
+    let handle = context.handle();
+    let mut future = Some(future);
+    drop(context.spawn(AsyncNop::new()));
+    let tick = |_: &IoContext| {
+        if let Some(future) = future.take() {
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(future.poll(&mut cx).is_pending());
+            handle.stop();
+        }
+    };
+    context.run(tick).unwrap();
+}
+
 /// Takes the current task's waker.
 pub(crate) async fn waker() -> Waker {
     poll_fn(|cx| Poll::Ready(cx.waker().clone())).await
@@ -118,7 +139,7 @@ impl Event {
         }
     }
 
-    pub async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         poll_fn(|cx| {
             let mut state = self.0.lock().unwrap();
             if state.0 {
@@ -175,6 +196,14 @@ fn in_child(body: impl FnOnce()) -> Option<(Option<i32>, String)> {
 pub(crate) fn alone(body: impl FnOnce()) {
     if let Some((signal, stderr)) = in_child(body) {
         assert_eq!(signal, None, "the child was killed:\n{stderr}");
+    }
+}
+
+/// Runs `body` in a process of its own, which must end well; gives its stderr to `check`.
+pub(crate) fn reports(body: impl FnOnce(), check: impl FnOnce(&str)) {
+    if let Some((signal, stderr)) = in_child(body) {
+        assert_eq!(signal, None, "the child was killed:\n{stderr}");
+        check(&stderr);
     }
 }
 

@@ -13,10 +13,13 @@ use corio::op::{
     AsyncPoll, AsyncRead, AsyncReadExactAt, AsyncReadv, AsyncSendfile, AsyncStatx, AsyncWrite,
     AsyncWriteExactAt, AsyncWritev, FixedFiles, Interest,
 };
-use corio::{IoContext, JoinHandle, race, sleep, spawn, timeout};
+use corio::{DropPolicy, IoContext, JoinHandle, race, sleep, spawn, timeout};
 
 use crate::drivers::every_driver;
-use crate::support::{Drops, LONG, OnDrop, SHORT, alone, fds, poll_now, threads, waker};
+use crate::support::{
+    Drops, LONG, OnDrop, SHORT, alone, fds, poll_now, poll_outside_of_tasks, reports, threads,
+    waker,
+};
 
 /// One task for each kind of operation there is, each with the operation under way.
 fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
@@ -206,6 +209,22 @@ every_driver! {
         });
     }
 
+    fn a_table_of_registered_files_may_be_dropped_while_its_context_rests(builder) {
+        alone(|| {
+            let mut context = builder.build().unwrap();
+            let before = fds();
+            for _ in 0..3 {
+                let table = context.run_until_done(async {
+                    let table = FixedFiles::register(4).expect("the former table is gone");
+                    table.insert(tempfile::tempfile().unwrap()).unwrap();
+                    table
+                });
+                drop(table);
+                assert_eq!(fds(), before);
+            }
+        });
+    }
+
     fn tasks_that_hold_each_other_are_dropped(builder) {
         let drops = Drops::default();
         let mut context = builder.build().unwrap();
@@ -351,6 +370,59 @@ every_driver! {
             drop(context);
             assert!(start.elapsed() < Duration::from_secs(4), "the grace period was needed");
         });
+    }
+
+    /// Without any grace, nothing can be waited for.
+    fn what_the_kernel_does_not_let_go_of_in_time_is_leaked_and_reported(builder) {
+        reports(
+            || {
+                let builder = builder.drop_policy(DropPolicy::CancelAndWait);
+                let mut first = builder.clone().grace_period(Duration::ZERO).build().unwrap();
+                let drops = Drops::default();
+                let counted = drops.one();
+                let (a, b) = UnixStream::pair().unwrap();
+                let out = Rc::new(RefCell::new(Vec::new()));
+                let kept = out.clone();
+                let task = first.spawn(async move {
+                    let _counted = counted;
+                    let mut nap = Box::pin(sleep(LONG));
+                    assert!(poll_now(&mut nap).await.is_pending());
+                    let waker = waker().await;
+                    kept.borrow_mut().push((waker, nap));
+                    drop(a.recv(vec![0; 123]).await);
+                });
+                let (c, d) = UnixStream::pair().unwrap();
+                let mut moved = Box::pin(async move { drop(c.recv(vec![0; 64]).await) });
+                poll_outside_of_tasks(&mut first, moved.as_mut());
+                first.poll_once(Some(Duration::ZERO)).unwrap();
+                drop(first);
+                assert_eq!(drops.count(), 0, "the task is leaked");
+
+                // The thread may have another one, and nothing of the first disturbs it.
+                let mut second = builder.build().unwrap();
+                second.run_until_done(async {
+                    for (waker, nap) in out.take() {
+                        waker.wake_by_ref();
+                        drop(nap);
+                        thread::spawn(move || waker.wake()).join().unwrap();
+                    }
+                    task.cancel();
+                    drop(task);
+                    assert!(poll_now(&mut moved).await.is_pending());
+                    AsyncNop::new().await.unwrap();
+                    // It is ended by its own ring.
+                    drop(moved);
+                    AsyncNop::new().await.unwrap();
+                });
+                drop(second);
+                drop((b, d));
+            },
+            |stderr| {
+                assert!(stderr.contains("the kernel did not let go of 2 operations"), "{stderr}");
+                assert!(stderr.contains("123 bytes"), "{stderr}");
+                assert!(stderr.contains("teardown.rs"), "{stderr}");
+            },
+        );
     }
 
     fn a_context_leaves_no_thread_and_no_fd(builder) {

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corio::{race, sleep, sleep_until, spawn};
@@ -77,11 +79,28 @@ every_driver! {
         while !task.is_finished() {
             context.poll_once(Some(Duration::MAX)).unwrap();
         }
-        // Without a timer, the whole of it goes to the kernel.
-        let handle = context.handle();
-        let stopper = std::thread::spawn(move || handle.stop());
-        context.poll_once(Some(Duration::MAX)).unwrap();
-        stopper.join().unwrap();
+        // Without a timer, or with a far one, the whole of it goes to the kernel.
+        for sleeps in [false, true] {
+            if sleeps {
+                drop(context.spawn(sleep(Duration::MAX)));
+            }
+            let handle = context.handle();
+            let over = Arc::new(AtomicBool::new(false));
+            let flag = over.clone();
+            let stopper = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                flag.store(true, Ordering::SeqCst);
+                handle.stop();
+            });
+            let before = context.stats().turns;
+            while !over.load(Ordering::SeqCst) {
+                context.poll_once(Some(Duration::MAX)).unwrap();
+            }
+            let turns = context.stats().turns - before;
+            stopper.join().unwrap();
+            context.run(|_| {}).unwrap();
+            assert!(turns < 10, "{turns} turns for one wait");
+        }
     }
 
     fn a_grace_period_without_end_is_legal(builder) {

@@ -142,6 +142,7 @@ every_driver! {
                     thread::spawn(move || {
                         for _ in 0..WAKES {
                             count.fetch_add(1, Ordering::Relaxed);
+                            #[allow(clippy::waker_clone_wake)] // Both ways of waking.
                             waker.clone().wake();
                         }
                     })
@@ -235,17 +236,17 @@ every_driver! {
                 1 => {
                     for _ in 0..10 {
                         cx.waker().wake_by_ref();
+                        #[allow(clippy::waker_clone_wake)] // Both ways of waking.
                         cx.waker().clone().wake();
                     }
                     let waker = cx.waker().clone();
                     thread::spawn(move || waker.wake()).join().unwrap();
                     Poll::Pending
                 }
-                2 => Poll::Pending,
                 _ => Poll::Ready(()),
             }
         }));
-        assert_eq!(polls.get(), 3, "one for the wakes here, one for the other thread's");
+        assert_eq!(polls.get(), 2, "all wakes together are one");
     }
 
     fn a_task_woken_between_two_runs_is_polled_in_the_second(builder) {
