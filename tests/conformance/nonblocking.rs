@@ -228,7 +228,8 @@ async fn whole_transfers_wait() -> Outcome {
     let write = async { write.await.0 };
     let read = AsyncReadExactAt::new(&reader, vec![0; LEN], 0);
     let (written, (result, buf)) = futures_util::join!(write, read);
-    (written?, result?);
+    written?;
+    result?;
     assert!(buf.len() == LEN && buf.iter().all(|&byte| byte == 7));
     Ok(())
 }

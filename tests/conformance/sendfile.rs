@@ -136,7 +136,8 @@ async fn two_at_once_over_each_kind_of_socket() -> Outcome {
         a.send_file(&first, 0, LEN as u64),
         c.send_file(&second, 0, LEN as u64 + 99),
     );
-    (results.0?, results.1?);
+    results.0?;
+    results.1?;
     a.close().await?;
     c.close().await?;
     assert!(b.join().expect("no panic")? == one);

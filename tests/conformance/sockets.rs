@@ -315,7 +315,10 @@ async fn sending_and_receiving_at_once() -> Outcome {
         a.recv_exact(vec![0; LEN]),
         b.recv_exact(vec![0; LEN]),
     );
-    (results.0.0?, results.1.0?, results.2.0?, results.3.0?);
+    results.0.0?;
+    results.1.0?;
+    results.2.0?;
+    results.3.0?;
     assert!(results.2.1 == sent && results.3.1 == sent);
     Ok(())
 }
