@@ -60,8 +60,6 @@ options! {
     reuse_addr, set_reuse_addr: bool = reuse_address, set_reuse_address;
     /// `SO_REUSEPORT`: several sockets listen on one port, and the kernel spreads connections.
     reuse_port, set_reuse_port: bool = reuse_port, set_reuse_port;
-    /// `SO_LINGER`: how long `close` waits for unsent data; zero resets the connection.
-    linger, set_linger: Option<Duration> = linger, set_linger;
     /// `SO_RCVBUF` in bytes; the kernel doubles it.
     recv_buffer_size, set_recv_buffer_size: usize = recv_buffer_size, set_recv_buffer_size;
     /// `SO_SNDBUF` in bytes; the kernel doubles it.
@@ -107,6 +105,28 @@ impl Socket {
     /// What `socket(2)` reports.
     pub fn udp_v6() -> io::Result<Self> {
         Self::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))
+    }
+
+    /// `SO_LINGER`: how long a close waits for unsent data, in whole seconds, rounded up; zero resets
+    /// the connection instead of closing it.
+    ///
+    /// # Errors
+    /// What `setsockopt(2)` reports.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        // The system drops the fraction, which would turn a short wait into a reset.
+        let whole = linger.map(|time| match time.subsec_nanos() {
+            0 => time,
+            _ => Duration::from_secs(time.as_secs().saturating_add(1)),
+        });
+        SockRef::from(self).set_linger(whole)
+    }
+
+    /// Reads the option back.
+    ///
+    /// # Errors
+    /// What `getsockopt(2)` reports.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        SockRef::from(self).linger()
     }
 
     /// When to probe an idle connection, how often, and how many unanswered probes end it

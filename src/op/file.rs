@@ -172,7 +172,9 @@ impl<'a, B: IoBufMut> Op<Read<'a, B>> {
 
 /// Writes one buffer at an offset. [`pwrite(2)`](https://man7.org/linux/man-pages/man2/pwrite.2.html).
 ///
-/// Gives the number of bytes written, which may be fewer than asked.
+/// Gives the number of bytes written, which may be fewer than asked. Writing to a pipe or socket whose
+/// reader has gone is the error `EPIPE`, and, as with `write(2)`, also raises `SIGPIPE` in a program
+/// that does not ignore it; Rust programs do by default.
 ///
 /// # Examples
 /// ```

@@ -1,7 +1,7 @@
 //! Waiting for a task, or ending it.
 //!
 //! # Why this file has `unsafe`
-//! A handle takes its task's output through the task's vtable.
+//! A handle takes its task's output through the task's vtable, and a panic's payload is shared.
 
 use std::any::Any;
 use std::fmt;
@@ -126,16 +126,32 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// Why a task has no output.
+/// Why a task has no output. It is `Send` and `Sync`, so `?` takes it into any error type.
 ///
 /// # Examples
-/// See [`JoinHandle`].
+/// ```
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// async fn run() -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+///     Ok(corio::spawn(async { 7 }).await?)
+/// }
+/// assert_eq!(run().await.unwrap(), 7);
+/// # });
+/// # Ok::<(), corio::SetupError>(())
+/// ```
 pub struct JoinError(Cause);
 
 enum Cause {
     Cancelled,
-    Panicked(Box<dyn Any + Send>),
+    Panicked(Payload),
 }
+
+/// What a panic carried. Shared, it is only looked at as text.
+struct Payload(Box<dyn Any + Send>);
+
+// SAFETY: by shared reference only `message` reaches the value, and it does nothing with it but ask
+// for its type and read it if it is a string; strings are `Sync`. Otherwise it moves as a whole.
+unsafe impl Sync for Payload {}
 
 impl JoinError {
     pub(crate) fn cancelled() -> Self {
@@ -143,7 +159,7 @@ impl JoinError {
     }
 
     pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Self {
-        JoinError(Cause::Panicked(panic))
+        JoinError(Cause::Panicked(Payload(panic)))
     }
 
     /// The task was cancelled, or its context ended.
@@ -162,13 +178,13 @@ impl JoinError {
     /// Always: with the task's own panic, or, if it was cancelled, with a message that says so.
     pub fn resume_panic(self) -> ! {
         match self.0 {
-            Cause::Panicked(panic) => resume_unwind(panic),
+            Cause::Panicked(Payload(panic)) => resume_unwind(panic),
             Cause::Cancelled => panic!("the task was cancelled before it had an output"),
         }
     }
 
     fn message(&self) -> Option<&str> {
-        let Cause::Panicked(panic) = &self.0 else { return None };
+        let Cause::Panicked(Payload(panic)) = &self.0 else { return None };
         let text = panic.downcast_ref::<&'static str>().copied();
         Some(text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("?"))
     }

@@ -69,6 +69,9 @@ async fn lingering() -> Outcome {
         socket.set_linger(value)?;
         assert_eq!(socket.linger()?, value);
     }
+    // Not rounded down to zero, which would mean a reset.
+    socket.set_linger(Some(Duration::from_millis(500)))?;
+    assert_eq!(socket.linger()?, Some(Duration::from_secs(1)));
     Ok(())
 }
 

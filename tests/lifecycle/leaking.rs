@@ -64,6 +64,40 @@ every_driver! {
         });
     }
 
+    /// The driver describes a waiting sendfile again when there is room. What the leaked operation
+    /// had borrowed is somebody else's by then.
+    fn a_leaked_operation_that_is_tried_again_looks_at_nothing_borrowed(builder) {
+        alone(|| {
+            let mut context = builder.build().unwrap();
+            context.run_until_done(async {
+                let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+                let file = tempfile::tempfile().unwrap();
+                file.set_len(64 << 20).unwrap();
+                let file = File::from(file);
+                let mut stream = UnixStream::from(near);
+                let mut sending = Box::pin(stream.send_file(&file, 0, 64 << 20));
+                while corio::stats().in_flight == 0 {
+                    assert!(poll_now(&mut sending).await.is_pending());
+                }
+                std::mem::forget(sending);
+                // Another socket where the borrowed handle was.
+                let (other, other_far) = std::os::unix::net::UnixStream::pair().unwrap();
+                stream = UnixStream::from(other);
+                // Room for more: the operation is tried again, and ends.
+                far.set_nonblocking(true).unwrap();
+                let mut buf = vec![0; 1 << 20];
+                while corio::stats().in_flight > 0 {
+                    let _ = (&far).read(&mut buf);
+                    AsyncNop::new().await.unwrap();
+                }
+                other_far.set_nonblocking(true).unwrap();
+                let error = (&other_far).read(&mut buf).unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "nothing came there");
+                drop(stream);
+            });
+        });
+    }
+
     fn a_leaked_operations_fd_is_never_reused_even_if_the_queue_is_full(builder) {
         alone(|| {
             let mut context = builder.entries(1).build().unwrap();
