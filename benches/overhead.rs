@@ -23,26 +23,26 @@ use support::{Sample, effort, paired, thread_cpu};
 
 /// `count` NOPs by `depth` tasks.
 fn corio_nops(count: u64, depth: u64) {
-    in_tasks(count, depth, || async { AsyncNop::new().await.unwrap() });
+    in_tasks(depth, move || async move {
+        for _ in 0..count / depth {
+            AsyncNop::new().await.unwrap();
+        }
+    });
 }
 
 /// `count` yields by `depth` tasks.
 fn yields(count: u64, depth: u64) {
-    in_tasks(count, depth, corio::yield_now);
+    in_tasks(depth, move || async move {
+        for _ in 0..count / depth {
+            corio::yield_now().await;
+        }
+    });
 }
 
-fn in_tasks<F: Future<Output = ()> + 'static>(count: u64, depth: u64, step: fn() -> F) {
+fn in_tasks<F: Future<Output = ()> + 'static>(depth: u64, task: impl Fn() -> F) {
     let mut context = IoContext::new(256).unwrap();
     context.run_until_done(async move {
-        let tasks: Vec<_> = (0..depth)
-            .map(|_| {
-                corio::spawn(async move {
-                    for _ in 0..count / depth {
-                        step().await;
-                    }
-                })
-            })
-            .collect();
+        let tasks: Vec<_> = (0..depth).map(|_| corio::spawn(task())).collect();
         for task in tasks {
             task.await.unwrap();
         }
@@ -93,6 +93,8 @@ fn bare_nops(count: u64, depth: u64) {
             }
         }
     }
+    // A thread has few places for these.
+    submitter.unregister_ring_fd().unwrap();
 }
 
 type Program = fn(u64, u64);

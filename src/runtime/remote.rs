@@ -123,3 +123,54 @@ impl<N: InboxNode> Remote<N> {
         self.inbox.close(visit);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::runtime::inbox::InboxLink;
+
+    struct Node(InboxLink<Node>);
+
+    impl InboxNode for Node {
+        fn inbox(&self) -> &InboxLink<Self> {
+            &self.0
+        }
+    }
+
+    struct Bell(AtomicUsize);
+
+    impl Notify for Bell {
+        fn notify(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A notification is a system call.
+    #[test]
+    fn a_thousand_wakes_of_a_sleeper_cost_one_notification() {
+        let bell = Arc::new(Bell(AtomicUsize::new(0)));
+        let remote = Remote::<Node>::new(bell.clone());
+        let nodes: Vec<_> = (0..1000).map(|_| Node(InboxLink::new())).collect();
+        for round in 1..=3 {
+            assert!(remote.fall_asleep());
+            for node in &nodes {
+                assert!(node.0.enter());
+                // SAFETY: entered just now, and the nodes outlive the remote's use of them.
+                assert!(unsafe { remote.post(node) });
+            }
+            assert_eq!(bell.0.load(Ordering::Relaxed), round);
+            remote.wake_up();
+            let mut taken = 0;
+            remote.take(|_| taken += 1);
+            assert_eq!(taken, nodes.len());
+        }
+        // Awake, the owner looks by itself.
+        assert!(nodes[0].0.enter());
+        // SAFETY: as above.
+        assert!(unsafe { remote.post(&nodes[0]) });
+        assert_eq!(bell.0.load(Ordering::Relaxed), 3);
+        assert!(!remote.fall_asleep(), "there is news");
+    }
+}
