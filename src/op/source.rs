@@ -135,8 +135,9 @@ pub struct Source<'a>(Inner<'a>);
 enum Inner<'a> {
     /// A handle, not held yet.
     Handle(&'a Descriptor),
-    /// A handle, held by this operation.
-    Held(&'a Descriptor),
+    /// A handle, held by this operation, and what to tell the driver. The driver may ask again
+    /// when the operation was leaked and the handle, with the borrow, is gone: it gets the copy.
+    Held(&'a Descriptor, Target),
     /// Somebody else's fd, not duplicated yet.
     Borrowed(BorrowedFd<'a>),
     Duplicate(OwnedFd),
@@ -153,10 +154,11 @@ impl Source<'_> {
         match self.0 {
             Inner::Handle(descriptor) => {
                 descriptor.holds.set(descriptor.holds.get() + 1);
-                self.0 = Inner::Held(descriptor);
+                let (fd, nonblocking) = (descriptor.raw(), descriptor.nonblocking);
+                self.0 = Inner::Held(descriptor, Target { fd, slot: -1, nonblocking });
                 Ok(())
             }
-            Inner::Held(_) => Ok(()),
+            Inner::Held(..) => Ok(()),
             _ => self.hold_slow(),
         }
     }
@@ -179,13 +181,11 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// What to tell the driver, once [held](Self::hold).
+    /// What to tell the driver, once [held](Self::hold). Follows no borrow, see [`Inner::Held`].
     #[inline(always)]
     pub(crate) fn target(&self) -> Target {
         match &self.0 {
-            Inner::Held(descriptor) => {
-                Target { fd: descriptor.raw(), slot: -1, nonblocking: descriptor.nonblocking }
-            }
+            Inner::Held(_, target) => *target,
             Inner::Duplicate(fd) => Target { fd: fd.as_raw_fd(), slot: -1, nonblocking: false },
             Inner::Registered(fd, slot) => {
                 Target { fd: fd.as_raw_fd(), slot: *slot as i32, nonblocking: false }
@@ -200,7 +200,7 @@ impl Source<'_> {
 impl Drop for Source<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Inner::Held(descriptor) = self.0 {
+        if let Inner::Held(descriptor, _) = self.0 {
             descriptor.holds.set(descriptor.holds.get() - 1);
         }
     }
