@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::{Rc, Weak};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Target};
 use crate::runtime::Runtime;
 
 /// A context's table of registered files.
@@ -51,7 +51,25 @@ struct Table {
 struct Slot {
     /// How often the slot has changed; a handle is good for one of these.
     generation: u64,
-    file: Option<Rc<OwnedFd>>,
+    file: Option<Rc<Registration>>,
+}
+
+/// A file that is or was in a slot, kept open by the table and by operations that hold it.
+#[derive(Debug)]
+pub(super) struct Registration {
+    fd: OwnedFd,
+    runtime_id: u64,
+    /// The slot, or -1 once that was given to another file: operations that began before then go
+    /// on by the fd.
+    slot: Cell<i32>,
+}
+
+impl Registration {
+    /// What to tell the driver of the running context.
+    pub(super) fn target(&self) -> Target {
+        let slot = if Runtime::is_current(self.runtime_id) { self.slot.get() } else { -1 };
+        Target { fd: self.fd.as_raw_fd(), slot, nonblocking: false }
+    }
 }
 
 /// The handle of one registered file: goes wherever an operation takes an fd.
@@ -176,7 +194,13 @@ impl Table {
         let mut slots = self.slots.borrow_mut();
         let entry = &mut slots[slot as usize];
         entry.generation += 1;
-        entry.file = file.map(Rc::new);
+        if let Some(old) = entry.file.take() {
+            old.slot.set(-1);
+        }
+        entry.file = file.map(|fd| {
+            let runtime_id = self.runtime_id;
+            Rc::new(Registration { fd, runtime_id, slot: Cell::new(slot as i32) })
+        });
         Ok(FixedFile { table: Rc::downgrade(self), slot, generation: entry.generation })
     }
 
@@ -186,19 +210,22 @@ impl Table {
         }
         let result = self.with(|runtime| runtime.driver(|driver| driver.unregister_files()))?;
         self.registered.set(false);
+        for file in self.slots.borrow().iter().filter_map(|slot| slot.file.as_ref()) {
+            file.slot.set(-1);
+        }
         result
     }
 }
 
 impl FixedFile {
-    /// The file and its slot; an error number if the handle is stale.
-    pub(super) fn lookup(&self) -> Result<(Rc<OwnedFd>, u32), i32> {
+    /// The file in its slot; an error number if the handle is stale.
+    pub(super) fn lookup(&self) -> Result<Rc<Registration>, i32> {
         let table = self.table.upgrade().ok_or(libc::EBADF)?;
         table.with(|_| ()).map_err(|_| libc::EBADF)?;
         let slots = table.slots.borrow();
         match &slots[self.slot as usize] {
             Slot { generation, file: Some(file) } if *generation == self.generation => {
-                Ok((file.clone(), self.slot))
+                Ok(file.clone())
             }
             _ => Err(libc::EBADF),
         }

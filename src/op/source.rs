@@ -6,7 +6,8 @@
 //!
 //! - a handle of this crate counts the operations that hold it; one that is dropped with a leaked
 //!   operation outstanding leaves its fd open for ever;
-//! - a [registered file](super::FixedFile) is kept open by the operation;
+//! - a [registered file](super::FixedFile) is kept open by the operation, which uses the slot only
+//!   as long as that holds the file;
 //! - a borrowed fd of any other type is duplicated for the time of the operation.
 
 use std::cell::Cell;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 
 use socket2::SockRef;
 
-use super::fixed::FixedFile;
+use super::fixed::{FixedFile, Registration};
 use crate::driver::{Driver, Target};
 use crate::runtime::Runtime;
 
@@ -144,7 +145,7 @@ enum Inner<'a> {
     /// A registered file, not looked up yet.
     Fixed(&'a FixedFile),
     /// A registered file, kept open by this operation.
-    Registered(Rc<OwnedFd>, u32),
+    Registered(Rc<Registration>),
 }
 
 impl Source<'_> {
@@ -173,8 +174,7 @@ impl Source<'_> {
                 self.0 = Inner::Duplicate(fd);
             }
             Inner::Fixed(file) => {
-                let (fd, slot) = file.lookup()?;
-                self.0 = Inner::Registered(fd, slot);
+                self.0 = Inner::Registered(file.lookup()?);
             }
             _ => {}
         }
@@ -187,9 +187,7 @@ impl Source<'_> {
         match &self.0 {
             Inner::Held(_, target) => *target,
             Inner::Duplicate(fd) => Target { fd: fd.as_raw_fd(), slot: -1, nonblocking: false },
-            Inner::Registered(fd, slot) => {
-                Target { fd: fd.as_raw_fd(), slot: *slot as i32, nonblocking: false }
-            }
+            Inner::Registered(registration) => registration.target(),
             Inner::Handle(_) | Inner::Borrowed(_) | Inner::Fixed(_) => {
                 unreachable!("an operation holds its file before it describes itself")
             }
