@@ -1,10 +1,13 @@
 //! Whole transfers: operations that go on until everything has moved.
 //!
 //! Each is one future and one scope entry, so a timeout or a cancellation covers the whole of it.
+//!
+//! # Why this file has `unsafe`
+//! It tells buffers how much of them the kernel has filled.
 
 use std::io;
 
-use super::file::{clamp, filled, held};
+use super::file::{clamp, explicit, held};
 use super::future::{Kind, Op};
 use super::source::Source;
 use crate::buf::{IoBuf, IoBufMut};
@@ -142,6 +145,10 @@ macro_rules! whole_transfer {
             held!();
             #[allow(private_interfaces)]
             fn request(&mut self) -> Request {
+                if self.progress.wanted == 0 {
+                    // A socket's `recv` of no bytes would wait for some all the same.
+                    return Request::Nop;
+                }
                 let moved = self.progress.moved as usize;
                 // `wrapping_add`: within the buffer, as no more has moved than there was room for.
                 let $at = self.buf.$ptr().wrapping_add(moved);
@@ -168,7 +175,11 @@ macro_rules! whole_transfer {
             }
         }
     };
-    (@filled into, $this:expr) => { filled(&mut $this.buf, $this.progress.moved.min(i32::MAX as u64) as i32) };
+    (@filled into, $this:expr) => {
+        // SAFETY: the kernel has written that many bytes from the start, part by part, and was
+        // never given more room than was left.
+        unsafe { $this.buf.set_filled($this.progress.moved as usize) }
+    };
     (@filled from, $this:expr) => {};
 }
 
@@ -231,7 +242,7 @@ whole_transfer! {
     AsyncReadExactAt = ReadExactAt, Read, IoBufMut, buf_mut_ptr, buf_capacity, into,
     offset: u64,
     |this, ptr, len| {
-        let offset = this.offset + this.progress.moved;
+        let offset = explicit(this.offset.saturating_add(this.progress.moved));
         Request::Read { fd: this.source.target(), ptr, len, offset }
     }
 }
@@ -257,7 +268,52 @@ whole_transfer! {
     AsyncWriteExactAt = WriteExactAt, Write, IoBuf, buf_ptr, buf_len, from,
     offset: u64,
     |this, ptr, len| {
-        let offset = this.offset + this.progress.moved;
+        let offset = explicit(this.offset.saturating_add(this.progress.moved));
         Request::Write { fd: this.source.target(), ptr, len, offset }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::UnixStream;
+
+    /// Has no memory to speak of; only notes what it is told.
+    struct Notes(usize);
+
+    // SAFETY: nothing is lent to a kernel here.
+    unsafe impl IoBuf for Notes {
+        fn buf_ptr(&self) -> *const u8 {
+            std::ptr::dangling()
+        }
+        fn buf_len(&self) -> usize {
+            0
+        }
+    }
+
+    // SAFETY: as above.
+    unsafe impl IoBufMut for Notes {
+        fn buf_mut_ptr(&mut self) -> *mut u8 {
+            std::ptr::dangling_mut()
+        }
+        fn buf_capacity(&self) -> usize {
+            0
+        }
+        unsafe fn set_filled(&mut self, n: usize) {
+            self.0 = n;
+        }
+    }
+
+    #[test]
+    fn more_than_two_gibibytes_are_all_in_the_buffer() {
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let mut progress = Progress::new(3 << 30);
+        for _ in 0..3 {
+            progress.advance(1 << 30);
+        }
+        let kind = RecvExact { source: Source::from(&stream), buf: Notes(0), progress };
+        let (result, buf) = kind.finish(1 << 30);
+        result.unwrap();
+        assert_eq!(buf.0, 3 << 30);
     }
 }

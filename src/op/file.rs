@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use super::future::{Kind, Op, io_result};
 use super::source::Source;
 use crate::buf::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVecs};
-use crate::driver::{OpCode, Request};
+use crate::driver::{CURRENT_POSITION, OpCode, Request};
 
 /// The most bytes that one system call moves, `MAX_RW_COUNT`: longer buffers are used in part.
 pub(super) const MAX_LEN: usize = 0x7fff_f000;
@@ -19,10 +19,12 @@ pub(super) fn clamp(len: usize) -> u32 {
     len.min(MAX_LEN) as u32
 }
 
-/// An offset that means: at the file's own position, and move it; for pipes, terminals and the
-/// like it is the only one. A pipe can also be read with [`AsyncRecv`](super::AsyncRecv)'s file
-/// sibling at any offset, since it has none.
-pub(super) use crate::driver::CURRENT_POSITION;
+/// An offset as a user gives it. The greatest one means something else to the driver; like every
+/// offset beyond `i64::MAX` it is `EINVAL`.
+#[inline(always)]
+pub(super) fn explicit(offset: u64) -> u64 {
+    offset.min(CURRENT_POSITION - 1)
+}
 
 macro_rules! held {
     () => {
@@ -146,7 +148,7 @@ impl<'a, B: IoBufMut> Op<Read<'a, B>> {
     #[inline(always)]
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, buf: B, offset: u64) -> Self {
-        Op::of(Read { source: source.into(), buf, offset })
+        Op::of(Read { source: source.into(), buf, offset: explicit(offset) })
     }
 
     /// Reads at the file's own position and moves it; the way for pipes and terminals.
@@ -207,7 +209,7 @@ impl<'a, B: IoBuf> Op<Write<'a, B>> {
     #[inline(always)]
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, buf: B, offset: u64) -> Self {
-        Op::of(Write { source: source.into(), buf, offset })
+        Op::of(Write { source: source.into(), buf, offset: explicit(offset) })
     }
 
     /// Writes at the file's own position and moves it; the way for pipes and terminals.
@@ -268,7 +270,8 @@ impl<'a, B: IoBufsMut> Op<Readv<'a, B>> {
     /// Reads from `source` at `offset` bytes from the file's start.
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, bufs: B, offset: u64) -> Self {
-        Op::of(Readv { source: source.into(), bufs, vecs: IoVecs::new(), offset })
+        let (vecs, offset) = (IoVecs::new(), explicit(offset));
+        Op::of(Readv { source: source.into(), bufs, vecs, offset })
     }
 }
 
@@ -318,7 +321,8 @@ impl<'a, B: IoBufs> Op<Writev<'a, B>> {
     /// Writes to `source` at `offset` bytes from the file's start.
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, bufs: B, offset: u64) -> Self {
-        Op::of(Writev { source: source.into(), bufs, vecs: IoVecs::new(), offset })
+        let (vecs, offset) = (IoVecs::new(), explicit(offset));
+        Op::of(Writev { source: source.into(), bufs, vecs, offset })
     }
 }
 
@@ -482,8 +486,8 @@ impl<'a> Op<Ftruncate<'a>> {
 /// [`close(2)`](https://man7.org/linux/man-pages/man2/close.2.html).
 ///
 /// The fd is gone afterwards in any case, so a close that is under way is not cancelled but waited
-/// for. Most code can just drop the handle, which closes it
-/// without waiting; this is for those who want to know.
+/// for. Most code can just drop the handle, which closes it without waiting; this is for those who
+/// want to know.
 ///
 /// # Examples
 /// ```

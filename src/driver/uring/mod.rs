@@ -229,29 +229,29 @@ impl Uring {
         let (token, op) = unsafe { record(data) };
         let notes = op.notes.get();
         debug_assert!(notes.awaited > 0, "a completion for an operation that has ended");
-        if entry.result() == -libc::EAGAIN && self.wants_retry(token, op) {
-            return None;
+        let mut result = entry.result();
+        if result == -libc::EAGAIN {
+            result = self.would_block(token, op)?;
         }
-        op.result.set(entry.result());
+        op.result.set(result);
         op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
         (notes.awaited == 1).then_some(token)
     }
 
-    /// An operation on an fd in non-blocking mode waits for readiness here, as it would have in
-    /// the kernel had the fd been in blocking mode.
+    /// An operation on an fd in non-blocking mode waits for readiness here (`None`), as it would
+    /// have in the kernel had the fd been in blocking mode; unless it was cancelled.
     #[cold]
-    fn wants_retry(&mut self, token: Token, op: &Operation) -> bool {
-        let notes = op.notes.get();
-        // With a cancel under way the plain result will do.
-        if notes.awaited != 1 {
-            return false;
-        }
+    fn would_block(&mut self, token: Token, op: &Operation) -> Option<i32> {
         // SAFETY: the kernel has ended its attempt, so nothing uses the operation's memory.
         let request = unsafe { (op.request)(token) };
-        let Some((target, events)) = request.readiness() else { return false };
+        let Some((target, events)) = request.readiness() else { return Some(-libc::EAGAIN) };
+        let notes = op.notes.get();
+        if notes.cancels > 0 {
+            return Some(-libc::ECANCELED);
+        }
         op.notes.set(Notes { mark: Mark::Ready as u8, ..notes });
         self.push(lower::poll(target, events).user_data(mark(token, Mark::Ready)));
-        true
+        None
     }
 
     #[cold]
@@ -279,7 +279,7 @@ impl Uring {
         if data & MARKS == Mark::Ready as u64 {
             if entry.result() < 0 {
                 op.result.set(entry.result());
-            } else if notes.awaited > 0 {
+            } else if notes.cancels > 0 {
                 // Ready, but somebody wants it cancelled: that is the answer.
                 op.result.set(-libc::ECANCELED);
             } else {
