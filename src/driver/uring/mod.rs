@@ -230,17 +230,27 @@ impl Uring {
         let notes = op.notes.get();
         debug_assert!(notes.awaited > 0, "a completion for an operation that has ended");
         let mut result = entry.result();
-        if result == -libc::EAGAIN {
-            result = self.would_block(token, op)?;
+        if result < 0 {
+            result = self.failure(token, op, result)?;
         }
         op.result.set(result);
         op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
         (notes.awaited == 1).then_some(token)
     }
 
+    /// What an attempt's failure means: `None` if the operation goes on.
+    #[cold]
+    fn failure(&mut self, token: Token, op: &Operation, result: i32) -> Option<i32> {
+        match -result {
+            libc::EAGAIN => self.would_block(token, op),
+            // A cancel interrupts what is running on a kernel worker.
+            libc::EINTR if op.notes.get().cancels > 0 => Some(-libc::ECANCELED),
+            _ => Some(result),
+        }
+    }
+
     /// An operation on an fd in non-blocking mode waits for readiness here (`None`), as it would
     /// have in the kernel had the fd been in blocking mode; unless it was cancelled.
-    #[cold]
     fn would_block(&mut self, token: Token, op: &Operation) -> Option<i32> {
         // SAFETY: the kernel has ended its attempt, so nothing uses the operation's memory.
         let request = unsafe { (op.request)(token) };
