@@ -48,8 +48,11 @@ impl UnixStream {
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
         let address = SocketAddress::unix(path)?;
         let socket = Raw::new(Domain::UNIX, Type::STREAM, None)?;
-        let stream = Self::from(OwnedFd::from(socket));
+        // Not in non-blocking mode yet: while the listener's queue is full the kernel then waits. It
+        // would answer `EAGAIN` otherwise, and there is no readiness to wait for.
+        let mut stream = UnixStream(Descriptor::new(socket.into()));
         AsyncConnect::new(&stream, address).await?;
+        stream.0.set_nonblocking();
         Ok(stream)
     }
 }

@@ -36,8 +36,14 @@ impl Descriptor {
 
     /// For a socket, which is put into non-blocking mode.
     pub(crate) fn socket(fd: OwnedFd) -> Self {
-        let nonblocking = SockRef::from(&fd).set_nonblocking(true).is_ok();
-        Descriptor { fd: Some(fd), holds: Cell::new(0), nonblocking }
+        let mut descriptor = Self::new(fd);
+        descriptor.set_nonblocking();
+        descriptor
+    }
+
+    /// Puts a socket into non-blocking mode.
+    pub(crate) fn set_nonblocking(&mut self) {
+        self.nonblocking = SockRef::from(&*self).set_nonblocking(true).is_ok();
     }
 
     /// For a socket that was made in non-blocking mode.
