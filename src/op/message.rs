@@ -12,6 +12,7 @@ use socket2::{SockAddr, SockAddrStorage};
 
 use super::file::held;
 use super::future::{Kind, Op, io_result};
+use super::socket::send_flags;
 use super::source::Source;
 use crate::address::SocketAddress;
 use crate::buf::{IoBufs, IoBufsMut, IoVecs};
@@ -177,9 +178,13 @@ impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
         self
     }
 
-    /// With flags, such as `MSG_MORE`.
+    /// With flags, the same as [`AsyncSend::with_flags`](super::AsyncSend::with_flags).
+    ///
+    /// # Panics
+    /// For any other flag.
+    #[track_caller]
     pub fn flags(mut self, flags: i32) -> Self {
-        self.before_start().flags = flags | libc::MSG_NOSIGNAL;
+        self.before_start().flags = send_flags(flags);
         self
     }
 }

@@ -123,19 +123,43 @@ impl<B: IoBuf> Kind for Send<'_, B> {
     }
 }
 
+/// The flags of a send that this crate can vouch for. `MSG_ZEROCOPY` is not among them: with it the
+/// kernel goes on reading the buffer after the operation has ended.
+const SEND_FLAGS: i32 = libc::MSG_CONFIRM
+    | libc::MSG_DONTROUTE
+    | libc::MSG_DONTWAIT
+    | libc::MSG_EOR
+    | libc::MSG_FASTOPEN
+    | libc::MSG_MORE
+    | libc::MSG_NOSIGNAL
+    | libc::MSG_OOB
+    | libc::MSG_WAITALL;
+
+/// Flags as the kernel is given them.
+#[inline(always)]
+#[track_caller]
+pub(super) fn send_flags(flags: i32) -> i32 {
+    assert!(flags & !SEND_FLAGS == 0, "send does not take the flags {flags:#x}");
+    flags | libc::MSG_NOSIGNAL
+}
+
 impl<'a, B: IoBuf> Op<Send<'a, B>> {
     /// Sends to `source`.
     #[inline(always)]
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, buf: B) -> Self {
-        Self::with_flags(source, buf, 0)
+        Op::of(Send { source: source.into(), buf, flags: libc::MSG_NOSIGNAL })
     }
 
-    /// The same with flags, such as `MSG_MORE`.
-    #[inline(always)]
+    /// The same with flags: `MSG_CONFIRM`, `MSG_DONTROUTE`, `MSG_DONTWAIT`, `MSG_EOR`,
+    /// `MSG_FASTOPEN`, `MSG_MORE`, `MSG_OOB`, `MSG_WAITALL`.
+    ///
+    /// # Panics
+    /// For any other flag, `MSG_ZEROCOPY` above all: the kernel would go on reading the buffer after
+    /// it was given back.
     #[track_caller]
     pub fn with_flags(source: impl Into<Source<'a>>, buf: B, flags: i32) -> Self {
-        Op::of(Send { source: source.into(), buf, flags: flags | libc::MSG_NOSIGNAL })
+        Op::of(Send { source: source.into(), buf, flags: send_flags(flags) })
     }
 }
 
