@@ -135,8 +135,11 @@ impl IoContext {
     /// A [`stop`](Handle::stop) does not end it; it is kept for the next [`run`](Self::run).
     ///
     /// # Panics
-    /// With the future's own panic; when called from within a running context; when the kernel
-    /// refuses to run the ring any more.
+    /// With the future's own panic; when called from within a running context.
+    ///
+    /// # Aborts
+    /// When the kernel refuses to run the ring any more, or a foreign waker panics: the future may
+    /// borrow from the caller, to whom there is no way back while it is in flight.
     ///
     /// # Examples
     /// ```
