@@ -309,3 +309,18 @@ fn connecting_a_nonblocking_socket_to_a_busy_listener_can_be_cancelled() {
         Ok(())
     });
 }
+
+/// A table dropped between two runs of its context was in the way for ever.
+#[test]
+fn a_table_dropped_between_runs_makes_room_for_another() {
+    let mut context = IoContext::new(8).unwrap();
+    for _ in 0..3 {
+        let table = context.run_until_done(async { FixedFiles::register(2) }).unwrap();
+        drop(table);
+    }
+    let table = context.run_until_done(async { FixedFiles::register(2) }).unwrap();
+    assert!(table.unregister().is_err(), "no context is running");
+    drop(context);
+    let mut context = IoContext::new(8).unwrap();
+    context.run_until_done(async { FixedFiles::register(2) }).unwrap();
+}

@@ -14,7 +14,8 @@ use crate::runtime::Runtime;
 /// The kernel looks an fd up, and takes a reference to its file, for each operation; a registered
 /// file is looked up once, which saves some 50 ns each time. Made by
 /// [`FixedFiles::register`], within a running context, which can have one table at a time.
-/// Dropping it (or [`unregister`](Self::unregister)) removes the table.
+/// Dropping it (or [`unregister`](Self::unregister)) removes the table; dropped while its context
+/// is not running, it is removed when that registers another.
 ///
 /// Kernel: 5.13 or newer, like everything here; `io_uring_register(2)`, `IORING_REGISTER_FILES`.
 ///
@@ -86,6 +87,11 @@ pub struct FixedFile {
     generation: u64,
 }
 
+thread_local! {
+    /// The runtime whose table was dropped while it was not running, and is still in the ring.
+    static LEFT_BEHIND: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
 fn bad_handle() -> io::Error {
     io::Error::from_raw_os_error(libc::EBADF)
 }
@@ -104,6 +110,10 @@ impl FixedFiles {
         Runtime::with(|runtime| {
             if slots == 0 {
                 return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            }
+            if LEFT_BEHIND.take() == Some(runtime.id) {
+                // If that fails, registering tells why.
+                let _ = runtime.driver(Driver::unregister_files);
             }
             runtime.driver(|driver| driver.register_files(slots))?;
             let table = Rc::new(Table {
@@ -173,7 +183,9 @@ impl FixedFiles {
 impl Drop for FixedFiles {
     fn drop(&mut self) {
         // Nobody to tell; with its context gone the table is gone too.
-        let _ = self.table.unregister();
+        if self.table.unregister().is_err() {
+            LEFT_BEHIND.set(Some(self.table.runtime_id));
+        }
     }
 }
 
@@ -208,7 +220,7 @@ impl Table {
         if !self.registered.get() {
             return Ok(());
         }
-        let result = self.with(|runtime| runtime.driver(|driver| driver.unregister_files()))?;
+        let result = self.with(|runtime| runtime.driver(Driver::unregister_files))?;
         self.registered.set(false);
         for file in self.slots.borrow().iter().filter_map(|slot| slot.file.as_ref()) {
             file.slot.set(-1);
