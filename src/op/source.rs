@@ -23,7 +23,7 @@ use crate::runtime::Runtime;
 /// The fd inside a handle, and how many operations hold it.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
-    /// `None` only while being dropped.
+    /// `None` only while being dropped or given away.
     fd: Option<OwnedFd>,
     holds: Cell<u32>,
     nonblocking: bool,
