@@ -33,8 +33,8 @@ use std::sync::Arc;
 /// - [`buf_ptr`](Self::buf_ptr) returns the same pointer each time, and
 /// - it is valid for reads of [`buf_len`](Self::buf_len) initialised bytes.
 ///
-/// The methods neither panic nor use the context: the driver calls them when it tries an operation
-/// again.
+/// The methods of this trait and of [`IoBufMut`] do nothing else: they neither panic nor call into
+/// this crate, as the driver calls them from its innermost loop.
 ///
 /// The value is `'static`: it borrows nothing, so leaking an operation can't end the loan early.
 ///

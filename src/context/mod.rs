@@ -51,7 +51,7 @@ use crate::task::{JoinHandle, spawn_on, spawn_unchecked};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct IoContext {
-    /// `None` once it had to be leaked.
+    /// Dropped by hand, or not at all if the kernel does not let go in time.
     runtime: ManuallyDrop<Box<Runtime>>,
     grace_period: Duration,
     /// The ring belongs to the thread that made it.
@@ -135,8 +135,11 @@ impl IoContext {
     /// A [`stop`](Handle::stop) does not end it; it is kept for the next [`run`](Self::run).
     ///
     /// # Panics
-    /// With the future's own panic; when called from within a running context; when the kernel
-    /// refuses to run the ring any more.
+    /// With the future's own panic; when called from within a running context.
+    ///
+    /// # Aborts
+    /// When the kernel refuses to run the ring any more, or a foreign waker panics: the future may
+    /// borrow from the caller, to whom there is no way back while it is in flight.
     ///
     /// # Examples
     /// ```
@@ -395,9 +398,10 @@ impl Drop for IoContext {
             drop(entered);
             OWNER.set(None);
             eprintln!(
-                "corio: a context was dropped, but the kernel did not let go of {} operations within \
-                 {:?}; they are leaked with their tasks:",
+                "corio: a context was dropped, but the kernel did not let go of {} operations and {} \
+                 closes within {:?}; they are leaked with their tasks:",
                 self.runtime.in_flight(),
+                self.runtime.driver(|driver| driver.closing()),
                 self.grace_period
             );
             for pending in self.runtime.pending() {

@@ -496,8 +496,9 @@ impl<'a> Op<Ftruncate<'a>> {
 /// Closes a file and reports what the file system has to say about it.
 /// [`close(2)`](https://man7.org/linux/man-pages/man2/close.2.html).
 ///
-/// The fd is gone afterwards in any case. Most code can just drop the handle, which closes it
-/// without waiting; this is for those who want to know.
+/// The fd is gone afterwards in any case, so a close that is under way is not cancelled but waited
+/// for. Most code can just drop the handle, which closes it without waiting; this is for those who
+/// want to know.
 ///
 /// # Examples
 /// ```
@@ -516,6 +517,8 @@ pub type AsyncClose = Op<Close>;
 #[derive(Debug)]
 pub struct Close {
     fd: OwnedFd,
+    /// Handed to the driver, which never cancels it: the fd is gone at the end.
+    submitted: bool,
 }
 
 impl Kind for Close {
@@ -527,16 +530,15 @@ impl Kind for Close {
     }
     #[allow(private_interfaces)]
     fn request(&mut self) -> Request {
+        self.submitted = true;
         Request::Close { fd: self.fd.as_raw_fd() }
     }
     fn finish(self, result: i32) -> Self::Output {
-        if result == -libc::ECANCELED {
-            // It never ran. The fd is not to be lost: it is closed here.
-            drop(self.fd);
-        } else {
+        if self.submitted {
             // Linux has given up the fd whatever the result.
             let _ = self.fd.into_raw_fd();
         }
+        // Else it never ran. The fd is not to be lost: dropping it closes it here.
         io_result(result).map(drop)
     }
 }
@@ -545,6 +547,6 @@ impl Op<Close> {
     /// Closes `fd`.
     #[track_caller]
     pub fn new(fd: impl Into<OwnedFd>) -> Self {
-        Op::of(Close { fd: fd.into() })
+        Op::of(Close { fd: fd.into(), submitted: false })
     }
 }

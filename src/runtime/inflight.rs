@@ -245,10 +245,11 @@ impl Inflight {
         }
     }
 
-    /// Asks for an early end; an operation that is not in flight does not start any more.
+    /// Asks for an early end; an operation that is not in flight does not start any more. A close
+    /// is left alone: after a cancelled one nobody could tell whether the fd is still open.
     pub(crate) fn cancel(&self) {
         self.cancelled.set(true);
-        if self.state() == State::Pending {
+        if self.state() == State::Pending && self.code != OpCode::Close {
             // SAFETY: pending means submitted and not delivered.
             self.runtime().driver(|driver| unsafe { driver.cancel(self.token()) });
         }

@@ -166,7 +166,7 @@ impl Runtime {
     }
 
     #[inline(always)]
-    fn is_current(id: u64) -> bool {
+    pub(crate) fn is_current(id: u64) -> bool {
         // SAFETY: as in `try_with`.
         unsafe { CURRENT.get().as_ref() }.is_some_and(|runtime| runtime.id == id)
     }

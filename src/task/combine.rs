@@ -310,6 +310,21 @@ impl Future for YieldNow {
     }
 }
 
+impl<F: Future> fmt::Debug for RaceAll<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RaceAll")
+            .field("branches", &self.branches.len())
+            .field("winner", &self.winner)
+            .finish()
+    }
+}
+
+impl<F: Future> fmt::Debug for JoinAll<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinAll").field("parts", &self.parts.len()).finish()
+    }
+}
+
 impl<A: Future, B: Future> fmt::Debug for Race<A, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Race").finish_non_exhaustive()

@@ -237,32 +237,35 @@ impl Uring {
         let (token, op) = unsafe { record(data) };
         let notes = op.notes.get();
         debug_assert!(notes.awaited > 0, "a completion for an operation that has ended");
-        if entry.result() == -libc::EAGAIN && self.wants_retry(token, op) {
-            return None;
+        let mut result = entry.result();
+        if result < 0 {
+            result = self.failure(token, op, result)?;
         }
-        let result = match entry.result() {
-            // How a cancel ends an operation that a kernel worker had begun.
-            interrupted if interrupted == -libc::EINTR && notes.cancels > 0 => -libc::ECANCELED,
-            result => result,
-        };
         op.result.set(result);
         op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
         (notes.awaited == 1).then_some(token)
     }
 
-    /// An operation on an fd in non-blocking mode waits for readiness here, as it would have in
-    /// the kernel had the fd been in blocking mode. `true`: there is more to come.
+    /// What an attempt's failure means: `None` if the operation goes on.
     #[cold]
-    fn wants_retry(&mut self, token: Token, op: &Operation) -> bool {
-        let notes = op.notes.get();
+    fn failure(&mut self, token: Token, op: &Operation, result: i32) -> Option<i32> {
+        match -result {
+            libc::EAGAIN => self.would_block(token, op),
+            // A cancel interrupts what is running on a kernel worker.
+            libc::EINTR if op.notes.get().cancels > 0 => Some(-libc::ECANCELED),
+            _ => Some(result),
+        }
+    }
+
+    /// An operation on an fd in non-blocking mode waits for readiness here (`None`), as it would
+    /// have in the kernel had the fd been in blocking mode; unless it was cancelled.
+    fn would_block(&mut self, token: Token, op: &Operation) -> Option<i32> {
         // SAFETY: the kernel has ended its attempt, so nothing uses the operation's memory.
         let request = unsafe { (op.request)(token) };
-        let Some((target, events)) = request.readiness() else { return false };
-        if notes.awaited != 1 {
-            // It would wait, but a cancel is under way: that is the answer.
-            op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
-            op.result.set(-libc::ECANCELED);
-            return true;
+        let Some((target, events)) = request.readiness() else { return Some(-libc::EAGAIN) };
+        let notes = op.notes.get();
+        if notes.cancels > 0 {
+            return Some(-libc::ECANCELED);
         }
         op.notes.set(Notes { mark: Mark::Ready as u8, ..notes });
         // SAFETY: as above.
@@ -271,7 +274,7 @@ impl Uring {
             false => lower::poll(target, events),
         };
         self.push(wait.user_data(mark(token, Mark::Ready)));
-        true
+        None
     }
 
     #[cold]
@@ -299,7 +302,7 @@ impl Uring {
         if data & MARKS == Mark::Ready as u64 {
             if entry.result() < 0 && entry.result() != -libc::ETIME {
                 op.result.set(entry.result());
-            } else if notes.awaited > 0 {
+            } else if notes.cancels > 0 {
                 // Ready, but somebody wants it cancelled: that is the answer.
                 op.result.set(-libc::ECANCELED);
             } else {

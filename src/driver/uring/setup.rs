@@ -180,6 +180,10 @@ fn granted(ring: IoUring, flags: &[&'static str]) -> Result<(IoUring, Features),
     if !params.is_feature_ext_arg() {
         return Err(SetupError::TooOld("IORING_FEAT_EXT_ARG"));
     }
+    // The flag of the release that brought multishot polls, which have none of their own.
+    if !params.is_feature_resource_tagging() {
+        return Err(SetupError::TooOld("multishot polls (5.13)"));
+    }
     let mut probe = Probe::new();
     let probed = ring.submitter().register_probe(&mut probe);
     let probed = match probed {
