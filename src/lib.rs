@@ -176,8 +176,7 @@ pub mod task;
 pub mod time;
 
 pub use context::{Builder, Handle, IoContext, handle, pending, stats};
-pub use driver::OpCode;
-pub use driver::uring::SetupError;
+pub use driver::{OpCode, SetupError};
 pub use runtime::DropPolicy;
 pub use runtime::report::Pending;
 pub use runtime::stats::{OperationStats, Stats};

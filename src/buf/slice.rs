@@ -13,6 +13,10 @@ use super::{IoBuf, IoBufMut};
 /// Dereferences to the initialised bytes of the part. Bytes that nobody has written yet are never
 /// shown: a slice over spare capacity grows as reads fill it.
 ///
+/// A read into an open-ended slice (`buf.slice(n..)`) makes a `Vec` end with what was read, as a read
+/// into the whole `Vec` does. A read into a bounded one changes bytes within the bounds and nothing
+/// else, so what lies behind them is kept.
+///
 /// # Examples
 /// ```
 /// use corio::buf::IoBuf;
@@ -91,9 +95,14 @@ unsafe impl<B: IoBufMut> IoBufMut for Slice<B> {
     }
     unsafe fn set_filled(&mut self, n: usize) {
         let begin = self.begin_within(self.buf.buf_len());
-        // SAFETY: bytes before `begin` were initialised when the slice was made, and the caller
-        // promises the `n` that follow.
-        unsafe { self.buf.set_filled(begin + n) }
+        let filled = match self.end {
+            // Within bounds there may be bytes behind them: they stay.
+            Some(_) => (begin + n).max(self.buf.buf_len()),
+            None => begin + n,
+        };
+        // SAFETY: bytes before `begin`, and as many as there were, were initialised when the slice
+        // was made, and the caller promises the `n` that follow.
+        unsafe { self.buf.set_filled(filled) }
     }
 }
 
@@ -141,6 +150,17 @@ mod tests {
         }
         assert_eq!(&part[..], b"de");
         assert_eq!(part.into_inner(), b"abcde");
+    }
+
+    #[test]
+    fn a_read_into_the_middle_keeps_what_is_behind() {
+        let mut part = vec![1u8, 2, 3, 4, 5, 6].slice(1..4);
+        // SAFETY: one byte is written right before it is declared filled.
+        unsafe {
+            part.buf_mut_ptr().write(9);
+            part.set_filled(1);
+        }
+        assert_eq!(part.into_inner(), [1, 9, 3, 4, 5, 6]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::IoContext;
-use crate::driver::uring::{Settings, SetupError};
+use crate::driver::{Settings, SetupError};
 use crate::runtime::DropPolicy;
 
 /// Configures an [`IoContext`]. Each knob has a good default.

@@ -19,8 +19,7 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use handle::Handle;
 
-use crate::driver::uring::{SetupError, Uring};
-use crate::driver::{Driver, Wait};
+use crate::driver::{Driver, Host, SetupError, Wait};
 use crate::runtime::Runtime;
 use crate::runtime::report::Pending;
 use crate::runtime::stats::Stats;
@@ -100,7 +99,7 @@ impl IoContext {
         if let Some(other) = OWNER.get() {
             return Err(SetupError::SecondContext(other));
         }
-        let driver = Uring::new(&builder.settings)?;
+        let driver = Host::new(&builder.settings)?;
         let runtime = Runtime::new(driver, builder.drop_policy, builder.task_budget, location);
         OWNER.set(Some(location));
         Ok(IoContext {
@@ -327,20 +326,18 @@ impl IoContext {
 
     /// The set-up flags the kernel granted, by their names in `io_uring_setup(2)`.
     pub fn setup_flags(&self) -> Vec<&'static str> {
-        self.runtime.driver(|driver| driver.features().flags.clone())
+        self.runtime.driver(|driver| driver.setup().flags)
     }
 
     /// The sizes of submission and completion queue that the kernel granted.
     pub fn queue_sizes(&self) -> (u32, u32) {
-        self.runtime.driver(|driver| {
-            let features = driver.features();
-            (features.sq_entries, features.cq_entries)
-        })
+        self.runtime.driver(|driver| driver.setup().queue_sizes)
     }
 
-    /// The ring's file descriptor, for the curious; it stays this context's.
-    pub fn ring_fd(&self) -> RawFd {
-        self.runtime.driver(|driver| driver.ring_fd())
+    /// The ring's file descriptor, for the curious; it stays this context's. `None` for a driver
+    /// without a ring.
+    pub fn ring_fd(&self) -> Option<RawFd> {
+        self.runtime.driver(|driver| driver.setup().queue_fd)
     }
 }
 

@@ -4,7 +4,7 @@
 //! module is the same on every driver; everything below belongs to one of them. A driver is one
 //! folder with the same inner files: `mod.rs` (the [`Driver`] implementation), `lower.rs` (one arm
 //! per [`Request`] variant), `setup.rs` (what this host offers), `notify.rs` (how another thread
-//! wakes it) and `files.rs` (registered files).
+//! wakes it) and `files.rs` (registered files). `sys/` has system calls that any of them may make.
 //!
 //! # The contract
 //! 1. An operation is known by the address of its [`Operation`] record ([`Token`]). The record,
@@ -26,7 +26,9 @@
 
 mod operation;
 mod request;
-pub(crate) mod uring;
+mod setup;
+mod sys;
+mod uring;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -36,6 +38,12 @@ use std::time::Duration;
 pub(crate) use operation::{Notes, Operation, Token};
 pub use request::OpCode;
 pub(crate) use request::{CURRENT_POSITION, Request, Target};
+pub use setup::SetupError;
+pub(crate) use setup::{Settings, Setup};
+
+/// The driver that contexts get. Those above know it by this name alone; of several it would be an
+/// enum that passes each call on.
+pub(crate) type Host = uring::Uring;
 
 /// How long a turn may wait for something to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +69,10 @@ pub(crate) trait Sink {
 }
 
 /// See the module's page.
-pub(crate) trait Driver {
+pub(crate) trait Driver: Sized {
+    /// Makes a driver for the calling thread.
+    fn new(settings: &Settings) -> Result<Self, SetupError>;
+
     /// Starts an operation.
     ///
     /// # Safety
@@ -99,6 +110,9 @@ pub(crate) trait Driver {
     /// How many system calls this driver has made.
     fn syscalls(&self) -> u64;
 
-    /// A short name, such as `io_uring`.
+    /// A short name for people.
     fn name(&self) -> &'static str;
+
+    /// What the host has granted.
+    fn setup(&self) -> Setup;
 }

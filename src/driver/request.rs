@@ -13,7 +13,8 @@ pub(crate) struct Target {
     pub(crate) nonblocking: bool,
 }
 
-/// What is wanted. Each variant is the system call of the same name.
+/// What is wanted. Each variant is the system call of the same name; fds that come out of it are
+/// close-on-exec, accepted sockets also non-blocking.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Request {
     Nop,

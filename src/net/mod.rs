@@ -30,7 +30,8 @@ macro_rules! socket_handle {
                 crate::op::AsyncClose::new(fd).await
             }
 
-            /// The socket's options.
+            /// The socket's options. (Leave it in non-blocking mode: in blocking mode a
+            /// `send_file` would hold up the thread.)
             pub fn options(&self) -> socket2::SockRef<'_> {
                 socket2::SockRef::from(self)
             }

@@ -30,8 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::driver::Driver;
-use crate::driver::uring::Uring;
+use crate::driver::{Driver, Host};
 use remote::Remote;
 use scope::{Kind, Scope};
 use stats::Counters;
@@ -59,7 +58,7 @@ pub enum DropPolicy {
 /// See the module's page.
 pub(crate) struct Runtime {
     pub(crate) id: u64,
-    driver: UnsafeCell<Uring>,
+    driver: UnsafeCell<Host>,
     ready: ReadyQueue,
     pub(crate) timers: Timers,
     pub(crate) root: Scope,
@@ -98,7 +97,7 @@ impl Drop for Entered {
 
 impl Runtime {
     pub(crate) fn new(
-        driver: Uring,
+        driver: Host,
         drop_policy: DropPolicy,
         budget: usize,
         location: &'static Location<'static>,
@@ -173,7 +172,7 @@ impl Runtime {
 
     /// Calls `f` with the driver.
     #[inline(always)]
-    pub(crate) fn driver<R>(&self, f: impl FnOnce(&mut Uring) -> R) -> R {
+    pub(crate) fn driver<R>(&self, f: impl FnOnce(&mut Host) -> R) -> R {
         // SAFETY: the runtime belongs to one thread, and a driver never runs foreign code, so
         // there is no way back here while `f` runs. No caller's `f` calls the runtime, except for
         // `reap`'s delivery, which does not touch the driver.

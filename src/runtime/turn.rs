@@ -6,6 +6,7 @@
 //! It hands raw task pointers and tokens to their owners.
 
 use std::io;
+use std::task::Waker;
 use std::time::Duration;
 
 use super::Runtime;
@@ -110,9 +111,14 @@ impl Runtime {
 
     #[cold]
     fn wake_deferred(&self) {
-        for waker in self.deferred.take() {
+        // One by one: if one panics, the others are woken by the next turn.
+        while let Some(waker) = self.next_deferred() {
             waker.wake();
         }
+    }
+
+    fn next_deferred(&self) -> Option<Waker> {
+        self.deferred.borrow_mut().pop()
     }
 
     pub(crate) fn snapshot(&self) -> Stats {

@@ -1,7 +1,7 @@
 //! Lowering: one [`Request`] variant in, one submission entry out.
 //!
 //! # Why this file has `unsafe`
-//! One system call that older kernels have no ring operation for, and a look at an address.
+//! It looks at an address that a request names.
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{opcode, types};
@@ -77,7 +77,9 @@ pub(super) fn lower(request: Request) -> Entry {
         }
         Shutdown { fd, how } => on(fd, |fd| opcode::Shutdown::new(fd, how).build()),
         Poll { fd, events } => poll(fd, events),
-        Sendfile { .. } => unreachable!("the ring has no sendfile: the driver carries it out"),
+        Sendfile { .. } => {
+            unreachable!("the ring has no sendfile: `start_sendfile` carries it out")
+        }
     }
 }
 
@@ -96,17 +98,4 @@ pub(super) unsafe fn has_no_readiness(request: Request) -> bool {
         }
         _ => false,
     }
-}
-
-/// `ftruncate(2)`, for kernels before 6.9.
-#[cold]
-pub(super) fn ftruncate(target: Target, len: u64) -> i32 {
-    // SAFETY: a plain system call on an fd that the operation keeps open.
-    let result = unsafe { libc::ftruncate64(target.fd, len.min(i64::MAX as u64) as i64) };
-    if result < 0 { -errno() } else { result }
-}
-
-/// The calling thread's last error number.
-pub(super) fn errno() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }

@@ -10,13 +10,11 @@
 mod files;
 mod lower;
 mod notify;
-mod sendfile;
 mod setup;
-mod sigpipe;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +22,12 @@ use std::time::Duration;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Submitter, cqueue, opcode, squeue, types};
 
-use super::{Driver, Notes, Notify, Operation, Request, Sink, Token, Wait};
+use super::sys::{self, SigPipe};
+use super::{
+    Driver, Notes, Notify, Operation, Request, Settings, Setup, SetupError, Sink, Token, Wait,
+};
 use notify::EventFd;
-pub use setup::SetupError;
-pub(crate) use setup::{Features, Settings};
-use sigpipe::SigPipe;
+use setup::Features;
 
 /// What the low three bits of a completion's `user_data` say about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,41 +79,6 @@ pub(crate) struct Uring {
 }
 
 impl Uring {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, SetupError> {
-        let (ring, features) = setup::build(settings)?;
-        let no_wakeup = |error| setup::explain_wakeup(error, settings.entries);
-        let wake = Arc::new(EventFd::new().map_err(no_wakeup)?);
-        let ring = NonNull::from(Box::leak(Box::new(ring)));
-        // SAFETY: the ring stays where it is until `drop`, which ends `submitter` first.
-        let mut submitter = unsafe { ring.as_ref() }.submitter();
-        // Saves the kernel an fd lookup per enter; merely slower where it is not offered.
-        let _ = submitter.register_ring_fd();
-        let mut driver = Uring {
-            ring,
-            submitter,
-            features,
-            sigpipe: SigPipe::new(),
-            wake,
-            backlog: VecDeque::new(),
-            early: Vec::new(),
-            again: Vec::new(),
-            reaping: false,
-            closing: 0,
-            syscalls: 0,
-        };
-        driver.arm_wake();
-        driver.flush().map_err(no_wakeup)?;
-        Ok(driver)
-    }
-
-    pub(crate) fn features(&self) -> &Features {
-        &self.features
-    }
-
-    pub(crate) fn ring_fd(&self) -> RawFd {
-        self.ring().as_raw_fd()
-    }
-
     fn ring(&self) -> &IoUring {
         // SAFETY: allocated in `new`, freed only in `drop`.
         unsafe { self.ring.as_ref() }
@@ -337,7 +301,7 @@ impl Uring {
         let entry = match request {
             Request::Sendfile { .. } => return self.start_sendfile(op, request),
             Request::Ftruncate { fd, len } if !self.features.ftruncate => {
-                return Some(lower::ftruncate(fd, len));
+                return Some(sys::ftruncate(fd, len));
             }
             request => lower::lower(request),
         };
@@ -350,7 +314,7 @@ impl Uring {
             unreachable!("`start` looks at the request");
         };
         if !full {
-            let (result, syscalls) = sendfile::attempt(self.sigpipe, out, file, offset, len);
+            let (result, syscalls) = sys::sendfile(self.sigpipe, out, file, offset, len);
             self.syscalls += syscalls;
             if result != -libc::EAGAIN {
                 return Some(result);
@@ -397,6 +361,33 @@ impl Uring {
 }
 
 impl Driver for Uring {
+    fn new(settings: &Settings) -> Result<Self, SetupError> {
+        let (ring, features) = setup::build(settings)?;
+        let no_wakeup = |error| setup::explain_wakeup(error, settings.entries);
+        let wake = Arc::new(EventFd::new().map_err(no_wakeup)?);
+        let ring = NonNull::from(Box::leak(Box::new(ring)));
+        // SAFETY: the ring stays where it is until `drop`, which ends `submitter` first.
+        let mut submitter = unsafe { ring.as_ref() }.submitter();
+        // Saves the kernel an fd lookup per enter; merely slower where it is not offered.
+        let _ = submitter.register_ring_fd();
+        let mut driver = Uring {
+            ring,
+            submitter,
+            features,
+            sigpipe: SigPipe::new(),
+            wake,
+            backlog: VecDeque::new(),
+            early: Vec::new(),
+            again: Vec::new(),
+            reaping: false,
+            closing: 0,
+            syscalls: 0,
+        };
+        driver.arm_wake();
+        driver.flush().map_err(no_wakeup)?;
+        Ok(driver)
+    }
+
     #[inline(always)]
     unsafe fn submit(&mut self, op: Token, request: Request) -> Option<i32> {
         self.start(op, request)
@@ -480,6 +471,14 @@ impl Driver for Uring {
 
     fn name(&self) -> &'static str {
         "io_uring"
+    }
+
+    fn setup(&self) -> Setup {
+        Setup {
+            flags: self.features.flags.clone(),
+            queue_sizes: (self.features.sq_entries, self.features.cq_entries),
+            queue_fd: Some(self.ring().as_raw_fd()),
+        }
     }
 }
 

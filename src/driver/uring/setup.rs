@@ -3,16 +3,8 @@
 use std::io;
 
 use io_uring::{IoUring, Probe, opcode};
-use thiserror::Error;
 
-/// What the ring is asked to be.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// Submission queue entries; the kernel rounds up to a power of two.
-    pub(crate) entries: u32,
-    /// Completion queue entries, or `None` for a size made for bursts.
-    pub(crate) cq_entries: Option<u32>,
-}
+use crate::driver::{Settings, SetupError};
 
 /// What the kernel granted.
 #[derive(Clone, Debug, Default)]
@@ -32,84 +24,6 @@ pub(crate) struct Features {
 /// The kernel's limits.
 const MAX_ENTRIES: u32 = 32_768;
 const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
-
-/// Why an [`IoContext`](crate::IoContext) could not be made.
-///
-/// # Examples
-/// ```
-/// use corio::{IoContext, SetupError};
-/// match IoContext::new(0) {
-///     Err(SetupError::InvalidEntries { .. }) => {}
-///     other => panic!("zero entries must be refused, got {:?}", other.err()),
-/// }
-/// ```
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum SetupError {
-    /// A queue size that no kernel accepts.
-    #[error("{entries} {queue} queue entries: the kernel takes 1 to {max}")]
-    InvalidEntries {
-        /// What was asked for.
-        entries: u32,
-        /// `submission` or `completion`.
-        queue: &'static str,
-        /// The most there can be.
-        max: u32,
-    },
-    /// The kernel is built without io_uring, or is older than 5.1.
-    #[error(
-        "this kernel has no io_uring (io_uring_setup: {0}): Linux 5.13 or newer is needed, or a \
-         seccomp filter answers in its place; see `docs/platforms.md`"
-    )]
-    Missing(io::Error),
-    /// io_uring is there, but older than what this driver builds on.
-    #[error("this kernel's io_uring lacks {0}: Linux 5.13 or newer is needed")]
-    TooOld(&'static str),
-    /// An administrator has forbidden it.
-    #[error(
-        "io_uring is forbidden by the sysctl kernel.io_uring_disabled={value}: {}",
-        if *.value == 2 { "set it to 0 to allow it" } else {
-            "set it to 0, or put this process into the group kernel.io_uring_group"
-        }
-    )]
-    ForbiddenBySysctl {
-        /// The value read from `/proc/sys/kernel/io_uring_disabled`.
-        value: u32,
-    },
-    /// A sandbox has forbidden it.
-    #[error(
-        "io_uring is forbidden by a security policy (io_uring_setup: {0}), as in most container \
-         runtimes: allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp \
-         profile (Docker: --security-opt seccomp=FILE)"
-    )]
-    ForbiddenByPolicy(io::Error),
-    /// Not enough memory may be locked; kernels before 5.12 count rings against the limit.
-    #[error(
-        "no memory for a ring of {entries} entries (io_uring_setup: {source}): raise the limit on \
-         locked memory (ulimit -l), or ask for fewer entries"
-    )]
-    Memory {
-        /// What was asked for.
-        entries: u32,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The process or the system is out of file descriptors.
-    #[error("no file descriptor left for a ring ({0}): raise the limit (ulimit -n)")]
-    Descriptors(io::Error),
-    /// The event counter by which other threads wake the ring could not be made or polled.
-    #[error("no way to wake the ring from other threads: {0}")]
-    Wakeup(io::Error),
-    /// This thread has a context already.
-    #[error(
-        "this thread has an IoContext already, made at {0}: one thread owns one ring; drop the \
-         other one first, or use another thread"
-    )]
-    SecondContext(&'static std::panic::Location<'static>),
-    /// Anything else the kernel said.
-    #[error("io_uring_setup failed: {0}")]
-    Other(io::Error),
-}
 
 /// Sets of flags, best first. A kernel that lacks one answers `EINVAL` and gets the next.
 const OFFERS: &[&[&str]] = &[

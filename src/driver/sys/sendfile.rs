@@ -1,10 +1,7 @@
 //! `sendfile(2)` that never blocks on the socket.
 //!
-//! The ring has no sendfile, and its splices always go to a kernel worker (about 10 µs each). So
-//! the call is made here; when the socket is full, the ring polls it and the call is made again.
-//!
 //! `sendfile(2)` takes no "don't wait" flag: the socket itself has to be in non-blocking mode. This
-//! crate's socket handles always are (the ring's socket operations wait all the same). A socket that
+//! crate's socket handles always are. A socket that
 //! came from elsewhere is put into that mode for the time of the call.
 //!
 //! Nor does it take `MSG_NOSIGNAL`; see [`SigPipe`].
@@ -14,13 +11,12 @@
 
 use std::os::fd::RawFd;
 
-use super::lower::errno;
-use super::sigpipe::SigPipe;
+use super::{SigPipe, errno};
 use crate::driver::Target;
 
 /// Sends up to `len` bytes of `file` from `offset`: a count, 0 at the end of the file, or a negated
 /// error number, `-EAGAIN` when the socket has no room. Also gives the number of system calls made.
-pub(super) fn attempt(
+pub(in crate::driver) fn sendfile(
     sigpipe: SigPipe,
     out: Target,
     file: Target,

@@ -13,12 +13,12 @@ use std::ptr;
 
 /// What has to be done about the signal, found out once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SigPipe {
+pub(in crate::driver) struct SigPipe {
     ignored: bool,
 }
 
 impl SigPipe {
-    pub(super) fn new() -> Self {
+    pub(in crate::driver) fn new() -> Self {
         let mut action = MaybeUninit::<libc::sigaction>::uninit();
         // SAFETY: only asks, and `action` is a valid place for the answer.
         let asked = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
@@ -29,7 +29,7 @@ impl SigPipe {
 
     /// Makes a call without the signal.
     #[inline(always)]
-    pub(super) fn without<R>(self, call: impl FnOnce() -> R) -> R {
+    pub(in crate::driver) fn without<R>(self, call: impl FnOnce() -> R) -> R {
         let _held_back = (!self.ignored).then(HeldBack::new);
         call()
     }
@@ -74,7 +74,7 @@ impl Drop for HeldBack {
     fn drop(&mut self) {
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // The call's own error number is still to be read by the caller.
-        let errno = super::lower::errno();
+        let errno = super::errno();
         // SAFETY: all arguments are valid, and `errno` is this thread's.
         unsafe {
             if !self.pending_before {
