@@ -23,8 +23,9 @@ pub(crate) struct Operation {
     pub(crate) notes: Cell<Notes>,
 }
 
-/// A driver's own notes on one operation.
+/// A driver's own notes on one operation; aligned so as to be read and written as one word.
 #[derive(Clone, Copy)]
+#[repr(C, align(4))]
 pub(crate) struct Notes {
     /// Completions still to come.
     pub(crate) awaited: u8,

@@ -140,7 +140,7 @@ impl<K: Kind> Op<K> {
         for _ in 0..GOES {
             let request = kind.request();
             // SAFETY: idle and pinned; see the head of this file.
-            match unsafe { self.inflight.submit(runtime, cx.waker(), request) } {
+            match unsafe { self.inflight.submit(K::CODE, runtime, cx.waker(), request) } {
                 None => return Poll::Pending,
                 Some(result) if kind.goes_on(result) => {}
                 Some(result) => return Poll::Ready(result),
@@ -154,24 +154,27 @@ impl<K: Kind> Op<K> {
     #[inline(always)]
     pub(crate) fn poll_result(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<i32> {
         let this = self.into_ref().get_ref();
-        match this.inflight.state() {
-            State::Pending => {
-                this.inflight.follow();
-                this.inflight.set_waker(cx.waker());
-                return Poll::Pending;
+        let state = this.inflight.state();
+        if state == State::Done {
+            let result = this.inflight.result();
+            this.inflight.set_state(State::Idle);
+            // SAFETY: done, so the driver has let go.
+            if !unsafe { this.kind() }.goes_on(result) {
+                return Poll::Ready(result);
             }
-            State::Done => {
-                let result = this.inflight.result();
-                this.inflight.set_state(State::Idle);
-                // SAFETY: done, so the driver has let go.
-                if !unsafe { this.kind() }.goes_on(result) {
-                    return Poll::Ready(result);
-                }
-            }
-            State::Idle => {}
-            State::Taken => panic!("an operation was polled after it gave its result"),
+        } else if state != State::Idle {
+            return this.poll_again(state, cx);
         }
         Runtime::with(|runtime| this.start(runtime, cx))
+    }
+
+    /// Polled although nothing has happened, or once too often.
+    #[cold]
+    fn poll_again(&self, state: State, cx: &mut Context<'_>) -> Poll<i32> {
+        assert!(state == State::Pending, "an operation was polled after it gave its result");
+        self.inflight.follow();
+        self.inflight.set_waker(cx.waker());
+        Poll::Pending
     }
 
     /// Makes the output of a result that [`poll_result`](Self::poll_result) gave.

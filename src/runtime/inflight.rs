@@ -43,12 +43,12 @@ pub(crate) enum State {
 #[repr(C)]
 pub(crate) struct Inflight {
     operation: Operation,
-    /// Initialised exactly while the state is `Pending`.
-    flight: UnsafeCell<MaybeUninit<Flight>>,
-    pub(crate) location: &'static Location<'static>,
     state: Cell<State>,
     cancelled: Cell<bool>,
     pub(crate) code: OpCode,
+    /// Initialised exactly while the state is `Pending`.
+    flight: UnsafeCell<MaybeUninit<Flight>>,
+    pub(crate) location: &'static Location<'static>,
 }
 
 /// What there is to know about an operation only while it is in flight.
@@ -126,13 +126,15 @@ impl Inflight {
         NonNull::from(self).cast()
     }
 
-    /// Submits. `Some`: it ended at once; the state is unchanged.
+    /// Submits. `Some`: it ended at once; the state is unchanged. (`code` is the record's own, given
+    /// as a constant.)
     ///
     /// # Safety
     /// The record is `Idle` and pinned, with all memory the request names, until it is `Done`.
     #[inline(always)]
     pub(crate) unsafe fn submit(
         &self,
+        code: OpCode,
         runtime: &Runtime,
         waker: &Waker,
         request: Request,
@@ -140,7 +142,7 @@ impl Inflight {
         let (fd, len) = request.summary();
         // Before the driver has it: a foreign waker's `clone` may panic.
         let waker = LocalWaker::with_current(runtime, waker);
-        runtime.stats.submitted[self.code as usize].add(1);
+        runtime.stats.submitted[code as usize].add(1);
         self.operation.notes.set(Notes::NEW);
         // SAFETY: the caller keeps the record and its memory in place until delivery.
         let ended = runtime.driver(|driver| unsafe { driver.submit(self.token(), request) });

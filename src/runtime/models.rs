@@ -112,6 +112,42 @@ fn no_wake_is_lost_between_two_sleeps() {
     });
 }
 
+/// The same with an owner whom nobody has woken for a while, so that it stays announced as asleep.
+#[test]
+fn no_wake_is_lost_on_a_quiet_context() {
+    loom::model(|| {
+        let bell = StdArc::new(Bell(AtomicUsize::new(0)));
+        let remote = Arc::new(Remote::<Node>::new(bell.clone()));
+        while !remote.is_quiet() {
+            assert!(remote.fall_asleep());
+            remote.wake_up();
+        }
+        let waker = {
+            let remote = remote.clone();
+            thread::spawn(move || {
+                wake(&remote, Node::leak());
+                wake(&remote, Node::leak());
+            })
+        };
+        let (mut taken, mut rung) = (0, 0);
+        while taken < 2 {
+            if remote.fall_asleep() {
+                while bell.0.load(Ordering::SeqCst) == rung {
+                    thread::yield_now();
+                }
+                rung += 1;
+            }
+            remote.wake_up();
+            remote.take(|node| {
+                taken += 1;
+                // SAFETY: leaked.
+                assert_eq!(unsafe { &*node }.news.load(Ordering::Relaxed), 1);
+            });
+        }
+        waker.join().unwrap();
+    });
+}
+
 /// Two wakers of one node: it is taken once or twice, and each one's news is seen.
 #[test]
 fn wakes_of_one_node_are_coalesced_but_all_news_is_seen() {

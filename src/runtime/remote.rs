@@ -1,7 +1,7 @@
 //! What other threads can reach of a context: its inbox of woken tasks, its alarm, its stop flag.
 //!
-//! Sleeping and waking meet in one atomic value, always by `swap`, so that either the sleeper sees
-//! the news or the one who brings it sees the sleeper:
+//! Sleeping and waking meet in one atomic value, so that either the sleeper sees the news or the one
+//! who brings it sees the sleeper:
 //!
 //! ```text
 //!   owner:  swap(ASLEEP) == NOTIFIED?  yes: don't sleep    no: wait in the kernel
@@ -9,14 +9,18 @@
 //!   others: leave news, then swap(NOTIFIED) == ASLEEP?  yes: one write to the event counter
 //! ```
 //!
-//! A plain store when waking would be cheaper, and wrong: it could overwrite a `NOTIFIED` whose
-//! news is not visible yet.
+//! A context that nobody wakes pays nothing for this: when nobody has woken it for a while, the owner
+//! just stays announced as `ASLEEP` while it is awake, and needs no swap to sleep again. News then
+//! costs one unneeded write, once, and the owner goes back to telling the truth.
+//!
+//! A plain store when waking would overwrite a `NOTIFIED` whose news is not visible yet.
 //!
 //! Only the first of many wakes finds `ASLEEP`, so a thousand wakes cost one system call.
 //!
 //! # Why this file has `unsafe`
 //! It passes raw task pointers, with a counted reference each, through the inbox.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::inbox::{Inbox, InboxNode};
@@ -27,9 +31,14 @@ const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
 const NOTIFIED: u8 = 2;
 
+/// After so many sleeps without news a context counts as one that nobody wakes.
+const QUIET_AFTER: u8 = if cfg!(loom) { 1 } else { 64 };
+
 /// See the module's page. Generic only for its model.
 pub(crate) struct Remote<N = super::task::Header> {
     sleep: AtomicU8,
+    /// Owner only: for how many more sleeps to reckon with news.
+    lively: Cell<u8>,
     stopped: AtomicBool,
     running: AtomicBool,
     inbox: Inbox<N>,
@@ -37,7 +46,8 @@ pub(crate) struct Remote<N = super::task::Header> {
 }
 
 // SAFETY: nodes pass through by pointer; their references are counted atomically, and what is
-// touched on which thread is `Header`'s affair. All else is `Send + Sync` by itself.
+// touched on which thread is `Header`'s affair. `lively` is touched by the owner alone. All else is
+// `Send + Sync` by itself.
 unsafe impl<N> Send for Remote<N> {}
 // SAFETY: as above.
 unsafe impl<N> Sync for Remote<N> {}
@@ -46,6 +56,7 @@ impl<N: InboxNode> Remote<N> {
     pub(crate) fn new(notifier: Arc<dyn Notify>) -> Self {
         Remote {
             sleep: AtomicU8::new(AWAKE),
+            lively: Cell::new(QUIET_AFTER),
             stopped: AtomicBool::new(false),
             running: AtomicBool::new(false),
             inbox: Inbox::new(),
@@ -100,7 +111,13 @@ impl<N: InboxNode> Remote<N> {
     }
 
     /// Owner: about to wait in the kernel. `false`: there is news, don't.
+    #[inline(always)]
     pub(crate) fn fall_asleep(&self) -> bool {
+        // Still announced since last time: whoever has brought news since has rung the bell.
+        self.sleep.load(Ordering::Relaxed) == ASLEEP || self.announce_sleep()
+    }
+
+    fn announce_sleep(&self) -> bool {
         if self.sleep.swap(ASLEEP, Ordering::AcqRel) != NOTIFIED {
             return true;
         }
@@ -109,8 +126,21 @@ impl<N: InboxNode> Remote<N> {
     }
 
     /// Owner: back from the kernel, and about to take the news.
+    #[inline(always)]
     pub(crate) fn wake_up(&self) {
-        self.sleep.swap(AWAKE, Ordering::AcqRel);
+        if self.lively.get() > 0 || self.sleep.load(Ordering::Relaxed) != ASLEEP {
+            self.announce_waking();
+        }
+    }
+
+    fn announce_waking(&self) {
+        let news = self.sleep.swap(AWAKE, Ordering::AcqRel) == NOTIFIED;
+        self.lively.set(if news { QUIET_AFTER } else { self.lively.get().saturating_sub(1) });
+    }
+
+    #[cfg(all(test, loom))]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.lively.get() == 0
     }
 
     /// Owner: takes all news.

@@ -40,15 +40,16 @@ pub(crate) enum Kind {
 /// that a body that ignores errors in a loop comes to rest.
 const REFUSALS: u32 = 128;
 
-/// One node of the tree. It must not move once attached.
+/// One node of the tree. It must not move once attached. What each operation touches comes first.
+#[repr(C)]
 pub(crate) struct Scope {
-    link: Link<Scope>,
-    parent: Cell<*const Scope>,
-    children: List<Scope>,
     operations: List<Inflight>,
     /// Zero: open. Else the error number with which operations end here.
     cancelled: Cell<i32>,
     refused: Cell<u32>,
+    link: Link<Scope>,
+    parent: Cell<*const Scope>,
+    children: List<Scope>,
     /// Told about each end of an operation once the scope is cancelled.
     waiter: Cell<LocalWaker>,
     pub(crate) kind: Kind,

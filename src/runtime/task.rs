@@ -43,25 +43,26 @@ const JOINABLE: u8 = 8;
 /// The body has panicked; see [`Header::panic`].
 const PANICKED: u8 = 16;
 
-/// The part of a task's cell that does not depend on its body.
+/// The part of a task's cell that does not depend on its body. What each wake and poll touches
+/// comes first, in one cache line.
 #[repr(C)]
 pub(crate) struct Header {
-    // Owning thread only.
+    // Owning thread only, but for `vtable`.
     flags: Cell<u8>,
     local: Cell<u32>,
     next: Cell<*const Header>,
+    vtable: &'static VTable,
+    /// Valid while the task is not done.
+    runtime: *const Runtime,
+    pub(crate) scope: Scope,
     pub(crate) joiner: Cell<LocalWaker>,
     /// What a panic of the body left, until the body can be dropped.
     panic: Cell<Option<Box<dyn Any + Send>>>,
-    pub(crate) scope: Scope,
-    /// Valid while the task is not done.
-    runtime: *const Runtime,
     // Any thread.
     pub(super) runtime_id: u64,
     refs: AtomicCount,
     inbox: InboxLink<Header>,
     remote: Arc<Remote>,
-    vtable: &'static VTable,
 }
 
 impl InboxNode for Header {

@@ -206,8 +206,12 @@ impl Uring {
             result = self.failure(token, op, result)?;
         }
         op.result.set(result);
+        if notes.awaited == 1 {
+            // Nobody looks at the notes any more.
+            return Some(token);
+        }
         op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
-        (notes.awaited == 1).then_some(token)
+        None
     }
 
     /// What an attempt's failure means: `None` if the operation goes on.
