@@ -163,7 +163,6 @@ impl Inflight {
         // SAFETY: the state is `Idle`, so nobody refers to the place.
         unsafe { (*self.flight.get()).write(flight) };
         self.state.set(State::Pending);
-        runtime.in_flight.set(runtime.in_flight.get() + 1);
         // SAFETY: the current scope is pinned and alive while it is current; the record stays in
         // place until it is unlinked, at delivery.
         unsafe { (*scope).enlist(self) };
@@ -186,7 +185,6 @@ impl Inflight {
         // SAFETY: a scope hands its operations on before it goes.
         let scope = unsafe { &*flight.scope.get() };
         this.state.set(State::Done);
-        runtime.in_flight.set(runtime.in_flight.get() - 1);
         this.count_end(runtime, this.result());
         if scope.is_cancelled() {
             this.operation.result.set(scope.result(this.result()));

@@ -67,7 +67,6 @@ pub(crate) struct Runtime {
     pub(crate) remote: Arc<Remote>,
     /// Foreign wakers to be woken after the current batch.
     deferred: RefCell<Vec<Waker>>,
-    in_flight: Cell<usize>,
     /// The time of the last turn, in nanoseconds of the coarse clock.
     clock: Cell<u64>,
     pub(crate) stats: Counters,
@@ -115,7 +114,6 @@ impl Runtime {
             current_task: Cell::new(ptr::null()),
             remote,
             deferred: RefCell::new(Vec::new()),
-            in_flight: Cell::new(0),
             clock: Cell::new(0),
             stats: Counters::default(),
             drop_policy,
@@ -180,7 +178,7 @@ impl Runtime {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.get()
+        self.stats.in_flight()
     }
 
     pub(crate) fn is_closing(&self) -> bool {

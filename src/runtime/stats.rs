@@ -79,14 +79,22 @@ pub struct OperationStats {
 }
 
 impl Counters {
-    pub(crate) fn snapshot(&self, in_flight: usize, syscalls: u64) -> Stats {
+    /// What was submitted and has not ended.
+    pub(crate) fn in_flight(&self) -> usize {
+        let sum = |counters: &[Counter]| {
+            counters.iter().fold(0u64, |sum, counter| sum.wrapping_add(counter.get()))
+        };
+        sum(&self.submitted).wrapping_sub(sum(&self.completed)) as usize
+    }
+
+    pub(crate) fn snapshot(&self, syscalls: u64) -> Stats {
         Stats {
             per_operation: std::array::from_fn(|i| OperationStats {
                 submitted: self.submitted[i].get(),
                 completed: self.completed[i].get(),
                 failed: self.failed[i].get(),
             }),
-            in_flight: in_flight as u64,
+            in_flight: self.in_flight() as u64,
             polls: self.polls.get(),
             turns: self.turns.get(),
             syscalls,

@@ -122,7 +122,7 @@ impl Runtime {
     }
 
     pub(crate) fn snapshot(&self) -> Stats {
-        self.stats.snapshot(self.in_flight(), self.driver(|driver| driver.syscalls()))
+        self.stats.snapshot(self.driver(|driver| driver.syscalls()))
     }
 
     pub(crate) fn has_ready(&self) -> bool {

@@ -14,6 +14,7 @@ mod setup;
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -54,6 +55,11 @@ const CANCEL_TRIES: u8 = 16;
 /// The kernel adds a wait to the time it is now, in signed nanoseconds, and does not look whether
 /// that overflows. A turn may return early.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Completions are taken in batches of this many, and the records of those that are `AHEAD` are
+/// fetched into the cache meanwhile: the kernel's own work has mostly driven them out.
+const BATCH: usize = 16;
+const AHEAD: usize = 2;
 
 /// How long an operation that nothing tells when to go on waits before it tries again.
 static PAUSE: Timespec = Timespec::new().nsec(1_000_000);
@@ -436,9 +442,19 @@ impl Driver for Uring {
         // SAFETY: the ring outlives this function, and `reaping` keeps everybody else from making
         // a second handle to its completion queue.
         let mut cq = unsafe { self.ring.as_ref().completion_shared() };
-        for entry in &mut cq {
-            if let Some(token) = self.settle(&entry) {
-                sink.deliver(token);
+        let mut batch = [const { MaybeUninit::uninit() }; BATCH];
+        loop {
+            let entries = cq.fill(&mut batch);
+            if entries.is_empty() {
+                break;
+            }
+            for (index, entry) in entries.iter().enumerate() {
+                if let Some(later) = entries.get(index + AHEAD) {
+                    prefetch(later.user_data());
+                }
+                if let Some(token) = self.settle(entry) {
+                    sink.deliver(token);
+                }
             }
         }
         drop(cq);
@@ -510,6 +526,24 @@ fn address(token: Token) -> u64 {
 #[inline(always)]
 fn mark(token: Token, mark: Mark) -> u64 {
     address(token) | mark as u64
+}
+
+/// Fetches the record behind a completion's `user_data` into the cache, on processors where that can
+/// be said. Any value will do: a wrong address is no error.
+#[inline(always)]
+fn prefetch(data: u64) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let record = std::ptr::without_provenance::<i8>((data & !MARKS) as usize);
+        // SAFETY: a prefetch reads nothing that a program could notice, and never faults.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(record);
+            _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(64));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
 }
 
 /// The record behind a completion's `user_data`.
