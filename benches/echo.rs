@@ -1,7 +1,7 @@
 //! Echo over loopback: corio beside a bare io_uring loop, in the same run.
 //!
 //! `cargo bench --bench echo [FILTER]`. The server has processor 0, the client processor 1. Both
-//! servers are given the same ring and 4 KiB buffers; messages have 64 bytes.
+//! servers have rings with the same set-up and 4 KiB buffers; messages have 64 bytes.
 //!
 //! # Why this file has `unsafe`
 //! The client and the bare server fill their rings by hand.
@@ -107,7 +107,9 @@ fn ring() -> IoUring {
     IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
+        .setup_taskrun_flag()
         .setup_submit_all()
+        .setup_no_sqarray()
         .setup_cqsize(4096)
         .build(2048)
         .unwrap()
@@ -156,7 +158,8 @@ fn bare_server(listener: StdListener) {
     )
     .build()
     .user_data(ACCEPT);
-    let (submitter, mut sq, mut cq) = ring.split();
+    let (mut submitter, mut sq, mut cq) = ring.split();
+    submitter.register_ring_fd().unwrap();
     // SAFETY: names no memory.
     unsafe { sq.push(&accept).unwrap() };
     loop {
