@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use corio::IoContext;
 use corio::net::{TcpListener, TcpStream};
-use support::{Sample, effort, paired, pin, thread_cpu};
+use support::{Sample, effort, is_measurement, paired, pin, thread_cpu};
 
 fn measure(
     file: &Arc<File>,
@@ -261,10 +261,9 @@ impl Drop for Epoll {
 
 fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    let test = std::env::args().any(|arg| arg == "--test");
     let (rounds, length) = effort();
     println!("ratios to the bare loop: median (least to most) of {rounds} rounds");
-    let big = if test { 1 << 24 } else { 1 << 30 };
+    let big = if is_measurement() { 1 << 30 } else { 1 << 24 };
     for (text, size, connections) in
         [("4 KiB", 4 << 10, 10), ("1 MiB", 1 << 20, 10), ("1 GiB", big, 1)]
     {

@@ -92,9 +92,14 @@ pub(crate) fn pin(cpu: usize) {
     }
 }
 
-/// Rounds and seconds per sample: few when run as a test (`cargo test --benches` passes `--test`).
+/// Whether this is to be a measurement: `cargo bench` says so, `cargo test` does not.
+pub(crate) fn is_measurement() -> bool {
+    std::env::args().any(|arg| arg == "--bench")
+}
+
+/// Rounds and seconds per sample: few when run as a test.
 pub(crate) fn effort() -> (usize, Duration) {
-    if std::env::args().any(|arg| arg == "--test") {
+    if !is_measurement() {
         (1, Duration::from_millis(20))
     } else {
         let number = |name, default| {
