@@ -141,7 +141,7 @@ pub(super) fn abort(runtime: &Runtime, op: &Inflight) -> ! {
     );
     line(
         "",
-        &"cancel and wait for the kernel; or build the context with \
+        &"each cancels and waits for the kernel; or build the context with \
           `.drop_policy(DropPolicy::CancelAndWait)`",
     );
     let others: Vec<Pending> = {
