@@ -1,0 +1,66 @@
+//! What an entry's `user_data` says: whose it is, and what its completion means.
+//!
+//! # Why this file has `unsafe`
+//! It turns addresses that come back from the kernel into records.
+
+use std::ptr::NonNull;
+
+use crate::driver::{Operation, Token};
+
+/// What the low three bits of a completion's `user_data` say about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Mark {
+    /// The operation itself has ended.
+    Whole = 0,
+    /// A cancel of the operation has been carried out.
+    Cancel = 1,
+    /// What the operation acts on is ready: try the operation again.
+    Ready = 2,
+}
+
+pub(super) const MARKS: u64 = 0b111;
+
+/// `user_data` of the driver's own entries: the mark 7 is used by no operation.
+pub(super) const WAKE: u64 = 7;
+
+pub(super) const CLOSE: u64 = 8 | 7;
+
+#[inline(always)]
+pub(super) fn address(token: Token) -> u64 {
+    token.as_ptr().expose_provenance() as u64
+}
+
+#[inline(always)]
+pub(super) fn mark(token: Token, mark: Mark) -> u64 {
+    address(token) | mark as u64
+}
+
+/// Fetches the record behind a completion's `user_data` into the cache, on processors where that can
+/// be said. Any value will do: a wrong address is no error.
+#[inline(always)]
+pub(super) fn prefetch(data: u64) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let record = std::ptr::without_provenance::<i8>((data & !MARKS) as usize);
+        // SAFETY: a prefetch reads nothing that a program could notice, and never faults.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(record);
+            _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(64));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
+/// The record behind a completion's `user_data`.
+///
+/// # Safety
+/// The address was made by [`address`], and the record has not been given up since.
+#[inline(always)]
+pub(super) unsafe fn record<'a>(data: u64) -> (Token, &'a Operation) {
+    let ptr = std::ptr::with_exposed_provenance_mut::<Operation>((data & !MARKS) as usize);
+    // SAFETY: the caller promises that the record is there.
+    unsafe { (NonNull::new_unchecked(ptr), &*ptr) }
+}

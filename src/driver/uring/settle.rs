@@ -1,0 +1,162 @@
+//! The completion side: what each completion means for its operation.
+//!
+//! # Why this file has `unsafe`
+//! It looks at the records that completions name.
+
+use io_uring::types::Timespec;
+use io_uring::{cqueue, opcode};
+
+use super::mark::{CLOSE, MARKS, Mark, WAKE, address, mark, record};
+use super::{Uring, lower};
+use crate::driver::{Notes, Operation, Request, Sink, Token};
+
+/// A cancel can miss an operation that is just moving between two of the kernel's lists; it is
+/// then sent again, but not for ever.
+const CANCEL_TRIES: u8 = 16;
+
+/// How long an operation that nothing tells when to go on waits before it tries again.
+static PAUSE: Timespec = Timespec::new().nsec(1_000_000);
+
+impl Uring {
+    /// Sorts out one completion. `true`: its operation has ended and is to be delivered.
+    #[inline(always)]
+    pub(super) fn settle(&mut self, entry: &cqueue::Entry) -> Option<Token> {
+        let data = entry.user_data();
+        if data & MARKS != Mark::Whole as u64 {
+            return self.settle_marked(entry);
+        }
+        // SAFETY: the address came from `submit`, and by the contract the record stays in place
+        // until its token is delivered, which has not happened: `awaited` was not zero.
+        let (token, op) = unsafe { record(data) };
+        let notes = op.notes.get();
+        debug_assert!(notes.awaited > 0, "a completion for an operation that has ended");
+        let mut result = entry.result();
+        if result < 0 {
+            result = self.failure(token, op, result)?;
+        }
+        op.result.set(result);
+        if notes.awaited == 1 {
+            // Nobody looks at the notes any more.
+            return Some(token);
+        }
+        op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
+        None
+    }
+
+    /// What an attempt's failure means: `None` if the operation goes on.
+    #[cold]
+    pub(super) fn failure(&mut self, token: Token, op: &Operation, result: i32) -> Option<i32> {
+        match -result {
+            libc::EAGAIN => self.would_block(token, op),
+            // A cancel interrupts what is running on a kernel worker.
+            libc::EINTR if op.notes.get().cancels > 0 => Some(-libc::ECANCELED),
+            _ => Some(result),
+        }
+    }
+
+    /// An operation on an fd in non-blocking mode waits for readiness here (`None`), as it would
+    /// have in the kernel had the fd been in blocking mode; unless it was cancelled.
+    pub(super) fn would_block(&mut self, token: Token, op: &Operation) -> Option<i32> {
+        // SAFETY: the kernel has ended its attempt, so nothing uses the operation's memory.
+        let request = unsafe { (op.request)(token) };
+        let Some((target, events)) = request.readiness() else { return Some(-libc::EAGAIN) };
+        let notes = op.notes.get();
+        if notes.cancels > 0 {
+            return Some(-libc::ECANCELED);
+        }
+        op.notes.set(Notes { mark: Mark::Ready as u8, ..notes });
+        // SAFETY: as above.
+        let wait = match unsafe { lower::has_no_readiness(request) } {
+            true => opcode::Timeout::new(&PAUSE).build(),
+            false => lower::poll(target, events),
+        };
+        self.push(wait.user_data(mark(token, Mark::Ready)));
+        None
+    }
+
+    #[cold]
+    pub(super) fn settle_marked(&mut self, entry: &cqueue::Entry) -> Option<Token> {
+        let data = entry.user_data();
+        match data {
+            WAKE => {
+                if !cqueue::more(entry.flags()) {
+                    self.arm_wake();
+                }
+                return None;
+            }
+            CLOSE => {
+                self.closing -= 1;
+                return None;
+            }
+            _ => {}
+        }
+        // SAFETY: as in `settle`: an operation with a cancel under way is not delivered before
+        // the cancel has ended too.
+        let (token, op) = unsafe { record(data) };
+        let mut notes = op.notes.get();
+        notes.awaited -= 1;
+        op.notes.set(notes);
+        if data & MARKS == Mark::Ready as u64 {
+            if entry.result() < 0 && entry.result() != -libc::ETIME {
+                op.result.set(entry.result());
+            } else if notes.cancels > 0 {
+                // Ready, but somebody wants it cancelled: that is the answer.
+                op.result.set(-libc::ECANCELED);
+            } else {
+                self.again.push(token);
+                return None;
+            }
+            return (notes.awaited == 0).then_some(token);
+        }
+        if notes.awaited > 0 {
+            // ENOENT while the operation has not ended: it was between two lists. EALREADY: it is
+            // running on a kernel worker and will end by itself. EINVAL can't be mended.
+            if entry.result() == -libc::ENOENT && notes.cancels < CANCEL_TRIES {
+                self.push_cancel(token, op);
+            }
+            return None;
+        }
+        Some(token)
+    }
+
+    pub(super) fn push_cancel(&mut self, token: Token, op: &Operation) {
+        let mut notes = op.notes.get();
+        notes.awaited += 1;
+        notes.cancels += 1;
+        op.notes.set(notes);
+        let target = address(token) | u64::from(notes.mark);
+        self.push(opcode::AsyncCancel::new(target).build().user_data(mark(token, Mark::Cancel)));
+    }
+
+    /// Delivers what was taken off a full completion queue before this turn.
+    #[cold]
+    pub(super) fn deliver_early(&mut self, sink: &mut impl Sink) {
+        for entry in std::mem::take(&mut self.early) {
+            if let Some(token) = self.settle(&entry) {
+                sink.deliver(token);
+            }
+        }
+    }
+
+    /// Tries operations again whose target has become ready; delivers those that end at once.
+    #[cold]
+    pub(super) fn try_again(&mut self, sink: &mut impl Sink) {
+        while let Some(token) = self.again.pop() {
+            // SAFETY: the operation is not delivered yet, and nothing uses its memory: its last
+            // completion has just been settled.
+            let op = unsafe { token.as_ref() };
+            op.notes.set(Notes { cancels: op.notes.get().cancels, ..Notes::NEW });
+            // SAFETY: as above.
+            let mut request = unsafe { (op.request)(token) };
+            if let Request::Sendfile { full, .. } = &mut request {
+                // There is room now.
+                *full = false;
+            }
+            if let Some(result) = self.start(token, request) {
+                op.result.set(result);
+                op.notes.set(Notes { awaited: 0, ..op.notes.get() });
+                sink.deliver(token);
+            }
+        }
+    }
+}
