@@ -385,15 +385,25 @@ impl IoContext {
     }
 }
 
+/// Lets the thread have another context when dropped.
+struct Vacate;
+
+impl Drop for Vacate {
+    fn drop(&mut self) {
+        OWNER.set(None);
+    }
+}
+
 impl Drop for IoContext {
     fn drop(&mut self) {
+        // Also if a foreign waker's destructor panics below; the runtime is leaked then.
+        let _vacate = Vacate;
         let deadline = Deadline::after(self.grace_period);
         let entered = self.runtime.enter();
         self.runtime.set_closing();
         self.runtime.root.cancel(libc::ECANCELED);
         if !self.drain(deadline) {
             drop(entered);
-            OWNER.set(None);
             eprintln!(
                 "corio: a context was dropped, but the kernel did not let go of {} operations and {} \
                  closes within {:?}; they are leaked with their tasks:",
@@ -417,7 +427,6 @@ impl Drop for IoContext {
             }
         }
         drop(entered);
-        OWNER.set(None);
         // SAFETY: not used again. Nothing refers to the runtime any more: no operation is in
         // flight, all tasks are done, and scopes and timers have been set free.
         unsafe { ManuallyDrop::drop(&mut self.runtime) };

@@ -339,6 +339,35 @@ every_driver! {
     }
 
     /// Waking and forgetting wakers runs foreign code, in the middle of a context's destructor.
+    /// The context's end is cut short, and what is left of it leaked; the thread can go on.
+    fn a_waker_that_panics_when_dropped_leaves_the_thread_free_for_another_context(builder) {
+        thread_local! {
+            static KEPT: RefCell<Vec<Received>> = const { RefCell::new(Vec::new()) };
+        }
+        fn gone() {
+            panic!("the waker's destructor");
+        }
+        let mut context = builder.clone().build().unwrap();
+        let task = context.spawn(async {
+            let waker = Waker::from(foreign(Some(gone)));
+            let mut cx = Context::from_waker(&waker);
+            let mut nap: Received = Box::pin(async {
+                sleep(LONG).await;
+                Ok(0)
+            });
+            assert!(nap.as_mut().poll(&mut cx).is_pending());
+            drop(waker);
+            KEPT.with_borrow_mut(|kept| kept.push(nap));
+        });
+        while !task.is_finished() {
+            context.poll_once(Some(std::time::Duration::ZERO)).unwrap();
+        }
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(context)));
+        assert!(ended.is_err(), "the timer's waker is dropped with the context");
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async { corio::op::AsyncNop::new().await.unwrap() });
+    }
+
     fn a_waker_that_spawns_when_dropped_finds_a_closed_context(builder) {
         thread_local! {
             static KEPT: RefCell<Vec<JoinHandle<()>>> = const { RefCell::new(Vec::new()) };
