@@ -9,7 +9,8 @@ use corio::net::UnixStream;
 use corio::op::AsyncRecv;
 
 use crate::drivers::{Outcome, assert_errno};
-use crate::support::{file_with, pattern};
+use crate::noise::noise;
+use crate::support::file_with;
 
 conformance! {
     everything_that_can_be_written_out,
@@ -94,7 +95,7 @@ async fn fixed_buffers_keep_their_length() -> Outcome {
 }
 
 async fn slices_append() -> Outcome {
-    let contents = pattern(1000);
+    let contents = noise(1000);
     let file = File::from(file_with(&contents)?);
     let mut buf = Vec::with_capacity(1000);
     while buf.len() < 1000 {

@@ -15,7 +15,8 @@ use corio::net::{TcpStream, UnixStream};
 use corio::op::*;
 
 use crate::drivers::{Outcome, assert_kind};
-use crate::support::{corio_tcp_pair, file_with, fill, pattern, settle, tcp_pair};
+use crate::noise::noise;
+use crate::support::{corio_tcp_pair, file_with, fill, settle, tcp_pair};
 
 conformance! {
     an_early_end_tells_how_much_came,
@@ -120,7 +121,7 @@ async fn a_timeout_tells_how_much_went() -> Outcome {
     const LEN: usize = 16 << 20;
     let limit = Duration::from_millis(5);
     let (a, b) = corio_tcp_pair()?;
-    let sent = pattern(LEN);
+    let sent = noise(LEN);
     let (result, buf) = a.send_exact(sent.clone()).with_timeout(limit).await;
     let went = moved(result, ErrorKind::TimedOut) as usize;
     assert!(went > 0 && went < LEN && buf == sent);
@@ -157,7 +158,7 @@ async fn a_reset_midway_is_not_an_early_end() -> Outcome {
 }
 
 async fn a_file_that_ends_early() -> Outcome {
-    let contents = pattern(100_000);
+    let contents = noise(100_000);
     let file = File::from(file_with(&contents)?);
     let (result, buf) = file.read_exact_at(vec![0; 90_000], 10_000).await;
     result?;

@@ -9,7 +9,8 @@ use corio::fs::{File, OpenOptions};
 use corio::op::{AsyncOpen, AsyncRead, AsyncStatx, AsyncWrite};
 
 use crate::drivers::{Outcome, assert_errno, assert_kind};
-use crate::support::{file_with, is_cloexec, pattern};
+use crate::noise::noise;
+use crate::support::{file_with, is_cloexec};
 
 conformance! {
     open_options_agree_with_std,
@@ -196,7 +197,7 @@ async fn opening_relative_to_a_directory() -> Outcome {
 async fn reads_and_writes_at_offsets() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
-    let contents = pattern(100_000);
+    let contents = noise(100_000);
     let file = OpenOptions::new().read(true).write(true).create(true).open(&path).await?;
     for (index, chunk) in contents.chunks(1777).enumerate().rev() {
         let (result, _) = file.write_at(chunk.to_vec(), index as u64 * 1777).await;
@@ -226,7 +227,7 @@ async fn reads_at_the_end_are_short() -> Outcome {
 }
 
 async fn vectored_reads_and_writes() -> Outcome {
-    let contents = pattern(3000);
+    let contents = noise(3000);
     for count in [0, 1, 7, 8, 9, 300, 1000, 1024] {
         let file = File::from(tempfile::tempfile()?);
         // Some buffers are empty.
@@ -464,7 +465,7 @@ async fn direct_io() -> Outcome {
     const BLOCK: usize = 4096;
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
-    let contents = pattern(2 * BLOCK);
+    let contents = noise(2 * BLOCK);
     std::fs::write(&path, &contents)?;
     let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).await;
     let Err(error) = &direct else {

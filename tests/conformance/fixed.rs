@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use corio::op::*;
 
 use crate::drivers::{Case, Outcome, assert_errno, assert_kind};
+use crate::noise::noise;
 use crate::support::{file_with, fill, open_fds, settle, tcp_pair, watch};
 
 conformance! {
@@ -307,7 +308,7 @@ async fn a_sendfile_goes_on_with_the_old_files() -> Outcome {
     for fate in FATES {
         let table = FixedFiles::register(2)?;
         let (a, mut far) = tcp_pair()?;
-        let contents = crate::support::pattern(LEN);
+        let contents = noise(LEN);
         let file = table.insert(file_with(&contents)?)?;
         let filled = fill_nonblocking(&a)?;
         let socket = table.insert(a)?;

@@ -9,6 +9,8 @@
 
 #[macro_use]
 mod drivers;
+#[path = "../support/noise.rs"]
+mod noise;
 mod support;
 
 mod buffers;

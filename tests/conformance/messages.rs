@@ -7,7 +7,8 @@ use corio::net::UnixStream;
 use corio::op::{AsyncRecvmsg, AsyncSendmsg};
 
 use crate::drivers::{Case, Outcome, assert_errno};
-use crate::support::{file_with, is_cloexec, open_fds, pattern, settle};
+use crate::noise::noise;
+use crate::support::{file_with, is_cloexec, open_fds, settle};
 
 conformance! {
     one_fd_travels,
@@ -98,7 +99,7 @@ async fn fds_over_tcp_are_not_sent() -> Outcome {
 }
 
 async fn a_message_of_many_buffers() -> Outcome {
-    let whole = pattern(5000);
+    let whole = noise(5000);
     for count in [1, 8, 9, 500] {
         let (a, b) = UnixStream::pair()?;
         let size = whole.len() / count;

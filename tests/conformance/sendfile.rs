@@ -7,7 +7,8 @@ use corio::net::{TcpStream, UnixStream};
 use corio::op::{AsyncSendfile, Incomplete};
 
 use crate::drivers::{Outcome, assert_errno};
-use crate::support::{file_with, fill, is_nonblocking, pattern, settle, tcp_pair};
+use crate::noise::noise;
+use crate::support::{file_with, fill, is_nonblocking, settle, tcp_pair};
 
 conformance! {
     offsets_and_lengths,
@@ -43,7 +44,7 @@ fn moved(result: std::io::Result<()>, kind: ErrorKind) -> u64 {
 async fn offsets_and_lengths() -> Outcome {
     const PAGE: usize = 4096;
     const LEN: usize = (3 << 20) + 777;
-    let contents = pattern(LEN);
+    let contents = noise(LEN);
     let file = file_with(&contents)?;
     let unix = std::os::unix::net::UnixStream::pair()?;
     let (tcp, far) = tcp_pair()?;
@@ -102,7 +103,7 @@ async fn absurd_offsets() -> Outcome {
 
 async fn a_slow_reader() -> Outcome {
     const LEN: usize = 8 << 20;
-    let contents = pattern(LEN);
+    let contents = noise(LEN);
     let file = file_with(&contents)?;
     let (near, mut far) = tcp_pair()?;
     let near = TcpStream::from(near);
@@ -126,7 +127,7 @@ async fn a_slow_reader() -> Outcome {
 
 async fn two_at_once_over_each_kind_of_socket() -> Outcome {
     const LEN: usize = 2 << 20;
-    let (one, two) = (pattern(LEN), pattern(LEN + 99));
+    let (one, two) = (noise(LEN), noise(LEN + 99));
     let (first, second) = (file_with(&one)?, file_with(&two)?);
     let (a, b) = tcp_pair()?;
     let (c, d) = std::os::unix::net::UnixStream::pair()?;
@@ -147,7 +148,7 @@ async fn two_at_once_over_each_kind_of_socket() -> Outcome {
 
 async fn a_file_that_is_cut_short_midway() -> Outcome {
     const LEN: u64 = 16 << 20;
-    let file = file_with(&pattern(LEN as usize))?;
+    let file = file_with(&noise(LEN as usize))?;
     let (near, far) = tcp_pair()?;
     let near = TcpStream::from(near);
     let sending = corio::spawn({
@@ -168,7 +169,7 @@ async fn a_file_that_is_cut_short_midway() -> Outcome {
 
 async fn a_peer_that_resets_midway() -> Outcome {
     const LEN: u64 = 16 << 20;
-    let file = file_with(&pattern(LEN as usize))?;
+    let file = file_with(&noise(LEN as usize))?;
     let (a, b) = tcp_pair()?;
     let (c, d) = tcp_pair()?;
     let (a, c) = (TcpStream::from(a), TcpStream::from(c));
@@ -198,7 +199,7 @@ async fn a_peer_that_resets_midway() -> Outcome {
 
 async fn a_time_limit_tells_how_much_went() -> Outcome {
     const LEN: u64 = 16 << 20;
-    let contents = pattern(LEN as usize);
+    let contents = noise(LEN as usize);
     let file = file_with(&contents)?;
     let (near, far) = tcp_pair()?;
     let near = TcpStream::from(near);
@@ -248,7 +249,7 @@ async fn what_is_not_a_file_or_a_socket() -> Outcome {
 
 async fn the_sockets_mode_stays() -> Outcome {
     const LEN: u64 = 1 << 20;
-    let contents = pattern(LEN as usize);
+    let contents = noise(LEN as usize);
     let file = file_with(&contents)?;
     for nonblocking in [false, true] {
         let (near, far) = tcp_pair()?;

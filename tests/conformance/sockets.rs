@@ -8,7 +8,8 @@ use corio::net::{Socket, SocketAddress, TcpListener, TcpStream, UnixStream};
 use corio::op::{AsyncNop, AsyncRecv, AsyncSend};
 
 use crate::drivers::{Case, Outcome, assert_errno, assert_kind};
-use crate::support::{corio_tcp_pair, exhaust_fds, is_cloexec, limit_fds, pattern, tcp_pair};
+use crate::noise::noise;
+use crate::support::{corio_tcp_pair, exhaust_fds, is_cloexec, limit_fds, tcp_pair};
 
 conformance! {
     listening_and_connecting_over_v4,
@@ -274,7 +275,7 @@ async fn a_slow_reader_gets_every_byte() -> Outcome {
     const LEN: usize = 32 << 20;
     let (a, mut b) = tcp_pair()?;
     let a = TcpStream::from(a);
-    let sent = pattern(LEN);
+    let sent = noise(LEN);
     let reading = std::thread::spawn(move || {
         let mut all = Vec::with_capacity(LEN);
         let mut chunk = vec![0; 1 << 20];
@@ -307,7 +308,7 @@ async fn a_slow_reader_gets_every_byte() -> Outcome {
 async fn sending_and_receiving_at_once() -> Outcome {
     const LEN: usize = 4 << 20;
     let (a, b) = corio_tcp_pair()?;
-    let sent = pattern(LEN);
+    let sent = noise(LEN);
     // Both send more than fits into the sockets before either has received anything.
     let results = futures_util::join!(
         a.send_exact(sent.clone()),

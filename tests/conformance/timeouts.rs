@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use corio::op::*;
 
 use crate::drivers::{Outcome, assert_kind};
-use crate::support::{fill, pattern, tcp_pair};
+use crate::noise::noise;
+use crate::support::{fill, tcp_pair};
 
 conformance! {
     every_family_times_out_and_gives_its_buffer_back,
@@ -123,7 +124,7 @@ async fn meanwhile<T>(limited: impl Future<Output = T>, hold: Duration, act: imp
 
 async fn a_late_recv_loses_no_byte() -> Outcome {
     let (mut a, b) = tcp_pair()?;
-    let sent = pattern(300 * 5);
+    let sent = noise(300 * 5);
     let mut received = Vec::new();
     let mut chunks = sent.chunks(5);
     let (mut in_time, mut late) = (0, 0);

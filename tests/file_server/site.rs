@@ -4,14 +4,14 @@
 //! `std` can kill a process, but not send it another signal.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::http::{Client, PATIENCE, Response};
+use crate::http::{Client, PATIENCE, Response};
 
 /// A directory and a server that serves it; both are gone when this is.
 pub(crate) struct Site {
@@ -154,4 +154,19 @@ pub(crate) fn as_nobody(dir: &Path) -> Option<Command> {
     command.stdin(Stdio::null());
     let able = Command::new("true").uid(NOBODY).gid(NOBODY).status();
     able.is_ok_and(|status| status.success()).then_some(command)
+}
+
+/// Tries until a new connection is served.
+pub(crate) fn until_served(site: &Site) -> Client {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = site.connect();
+        let _ = client.stream.write_all(b"GET /f HTTP/1.1\r\nHost: x\r\n\r\n");
+        if client.first_bytes(12).is_ok_and(|bytes| bytes == b"HTTP/1.1 200") {
+            client.response().expect(200);
+            return client;
+        }
+        assert!(Instant::now() < deadline, "connections are still refused");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
