@@ -262,7 +262,7 @@ impl IoContext {
         let runtime = &**self.runtime;
         let _entered = runtime.enter();
         let _running = Running::new(runtime);
-        let before = self.stats().total().completed;
+        let before = runtime.stats.ended();
         runtime.run_ready();
         let wait = match timeout {
             None => Wait::Forever,
@@ -271,7 +271,7 @@ impl IoContext {
         };
         runtime.turn(wait, true)?;
         runtime.run_ready();
-        Ok(self.stats().total().completed - before)
+        Ok(runtime.stats.ended() - before)
     }
 
     /// A handle by which other threads can stop this context.

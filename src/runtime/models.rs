@@ -77,6 +77,26 @@ fn no_wake_is_lost() {
     });
 }
 
+/// An owner that sleeps and wakes as the loop does, until two nodes have come.
+fn take_two_as_the_loop_does(remote: &Remote<Node>, bell: &Bell) {
+    let (mut taken, mut rung) = (0, 0);
+    while taken < 2 {
+        if remote.fall_asleep() {
+            // In the kernel until the bell rings once more.
+            while bell.0.load(Ordering::SeqCst) == rung {
+                thread::yield_now();
+            }
+            rung += 1;
+            remote.wake_up();
+        }
+        remote.take(|node| {
+            taken += 1;
+            // SAFETY: leaked.
+            assert_eq!(unsafe { &*node }.news.load(Ordering::Relaxed), 1);
+        });
+    }
+}
+
 /// Two wakers of two nodes, against an owner that sleeps and wakes as the loop does: it never
 /// sleeps through news unless it is rung out again.
 #[test]
@@ -90,22 +110,7 @@ fn no_wake_is_lost_between_two_sleeps() {
                 thread::spawn(move || wake(&remote, Node::leak()))
             })
             .collect();
-        let (mut taken, mut rung) = (0, 0);
-        while taken < 2 {
-            if remote.fall_asleep() {
-                // In the kernel until the bell rings once more.
-                while bell.0.load(Ordering::SeqCst) == rung {
-                    thread::yield_now();
-                }
-                rung += 1;
-                remote.wake_up();
-            }
-            remote.take(|node| {
-                taken += 1;
-                // SAFETY: leaked.
-                assert_eq!(unsafe { &*node }.news.load(Ordering::Relaxed), 1);
-            });
-        }
+        take_two_as_the_loop_does(&remote, &bell);
         for waker in wakers {
             waker.join().unwrap();
         }
@@ -129,21 +134,7 @@ fn no_wake_is_lost_on_a_quiet_context() {
                 wake(&remote, Node::leak());
             })
         };
-        let (mut taken, mut rung) = (0, 0);
-        while taken < 2 {
-            if remote.fall_asleep() {
-                while bell.0.load(Ordering::SeqCst) == rung {
-                    thread::yield_now();
-                }
-                rung += 1;
-            }
-            remote.wake_up();
-            remote.take(|node| {
-                taken += 1;
-                // SAFETY: leaked.
-                assert_eq!(unsafe { &*node }.news.load(Ordering::Relaxed), 1);
-            });
-        }
+        take_two_as_the_loop_does(&remote, &bell);
         waker.join().unwrap();
     });
 }

@@ -78,13 +78,19 @@ pub struct OperationStats {
     pub failed: u64,
 }
 
+fn sum(counters: &[Counter]) -> u64 {
+    counters.iter().fold(0, |sum, counter| sum.wrapping_add(counter.get()))
+}
+
 impl Counters {
-    /// What was submitted and has not ended.
+    /// How many operations have ended.
+    pub(crate) fn ended(&self) -> u64 {
+        sum(&self.completed)
+    }
+
+    /// How many were submitted and have not ended.
     pub(crate) fn in_flight(&self) -> usize {
-        let sum = |counters: &[Counter]| {
-            counters.iter().fold(0u64, |sum, counter| sum.wrapping_add(counter.get()))
-        };
-        sum(&self.submitted).wrapping_sub(sum(&self.completed)) as usize
+        sum(&self.submitted).wrapping_sub(self.ended()) as usize
     }
 
     pub(crate) fn snapshot(&self, syscalls: u64) -> Stats {

@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 pub(crate) use alarm::Alarm;
 
 use crate::runtime::Runtime;
-use crate::runtime::scope::Kind;
+use crate::runtime::scope::{Kind, Step};
 use crate::task::{Scoped, outcome};
 
 pin_project! {
@@ -185,7 +185,7 @@ impl<F: Future> Future for Timeout<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let mut step = this.body.as_mut().poll(cx);
-        if !*this.expired && matches!(step, crate::runtime::scope::Step::Pending) {
+        if !*this.expired && matches!(step, Step::Pending) {
             let limit = nanos(*this.limit);
             let due = Runtime::with(|runtime| {
                 this.alarm.poll(runtime, cx, |now| now.saturating_add(limit))
