@@ -31,7 +31,7 @@ mod sys;
 mod uring;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +88,9 @@ pub(crate) trait Driver: Sized {
 
     /// Closes `fd` after everything that was submitted before.
     fn close(&mut self, fd: OwnedFd);
+
+    /// `fd`, which no operation in flight uses, goes out of this driver's sight.
+    fn forget(&mut self, fd: RawFd);
 
     /// One turn: submit, wait, deliver. See the contract.
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()>;

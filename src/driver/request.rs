@@ -9,6 +9,8 @@ pub(crate) struct Target {
     pub(crate) fd: RawFd,
     /// The slot in the table of registered files, or -1.
     pub(crate) slot: i32,
+    /// Tells this file from any other that has or had the same fd.
+    pub(crate) id: u64,
     /// Known to be in non-blocking mode (`O_NONBLOCK`).
     pub(crate) nonblocking: bool,
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::{Rc, Weak};
 
+use super::source::Descriptor;
 use crate::driver::Driver;
 use crate::runtime::Runtime;
 
@@ -54,7 +55,7 @@ struct Table {
 struct Slot {
     /// How often the slot has changed; a handle is good for one of these.
     generation: u64,
-    file: Option<Rc<OwnedFd>>,
+    file: Option<Rc<Descriptor>>,
 }
 
 /// The handle of one registered file: goes wherever an operation takes an fd.
@@ -180,7 +181,7 @@ impl Table {
         let mut slots = self.slots.borrow_mut();
         let entry = &mut slots[slot as usize];
         entry.generation += 1;
-        entry.file = file.map(Rc::new);
+        entry.file = file.map(|fd| Rc::new(Descriptor::new(fd)));
         Ok(FixedFile { table: Rc::downgrade(self), slot, generation: entry.generation })
     }
 
@@ -199,7 +200,7 @@ impl Table {
 
 impl FixedFile {
     /// The file; an error number if the handle is stale.
-    pub(super) fn lookup(&self) -> Result<Rc<OwnedFd>, i32> {
+    pub(super) fn lookup(&self) -> Result<Rc<Descriptor>, i32> {
         let table = self.table.upgrade().ok_or(libc::EBADF)?;
         table.with(|_| ()).map_err(|_| libc::EBADF)?;
         let slots = table.slots.borrow();

@@ -12,6 +12,7 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use socket2::SockRef;
 
@@ -24,25 +25,42 @@ use crate::runtime::Runtime;
 pub(crate) struct Descriptor {
     /// `None` only while being dropped.
     fd: Option<OwnedFd>,
+    id: u64,
     holds: Cell<u32>,
     nonblocking: bool,
 }
 
+/// A number that no other descriptor of this process has had.
+fn fresh_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Descriptor {
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Descriptor { fd: Some(fd), holds: Cell::new(0), nonblocking: false }
+        Self::with_mode(fd, false)
     }
 
     /// For a socket, which is put into non-blocking mode.
     pub(crate) fn socket(fd: OwnedFd) -> Self {
         let nonblocking = SockRef::from(&fd).set_nonblocking(true).is_ok();
-        Descriptor { fd: Some(fd), holds: Cell::new(0), nonblocking }
+        Self::with_mode(fd, nonblocking)
     }
 
     /// For a socket that was made in non-blocking mode.
     #[inline(always)]
     pub(crate) fn nonblocking_socket(fd: OwnedFd) -> Self {
-        Descriptor { fd: Some(fd), holds: Cell::new(0), nonblocking: true }
+        Self::with_mode(fd, true)
+    }
+
+    #[inline(always)]
+    fn with_mode(fd: OwnedFd, nonblocking: bool) -> Self {
+        Descriptor { fd: Some(fd), id: fresh_id(), holds: Cell::new(0), nonblocking }
+    }
+
+    #[inline(always)]
+    fn target(&self, slot: i32) -> Target {
+        Target { fd: self.raw(), slot, id: self.id, nonblocking: self.nonblocking }
     }
 
     #[inline(always)]
@@ -56,7 +74,13 @@ impl Descriptor {
     /// Gives the fd away. An error if a leaked operation still holds it; it is then never closed.
     pub(crate) fn into_fd(mut self) -> Result<OwnedFd, LeakedOperation> {
         match self.fd.take() {
-            Some(fd) if self.holds.get() == 0 => Ok(fd),
+            Some(fd) if self.holds.get() == 0 => {
+                Runtime::try_with(|runtime| {
+                    runtime
+                        .inspect(|runtime| runtime.driver(|driver| driver.forget(fd.as_raw_fd())));
+                });
+                Ok(fd)
+            }
             Some(fd) => {
                 let _ = fd.into_raw_fd();
                 Err(LeakedOperation)
@@ -140,11 +164,11 @@ enum Inner<'a> {
     Held(&'a Descriptor, Target),
     /// Somebody else's fd, not duplicated yet.
     Borrowed(BorrowedFd<'a>),
-    Duplicate(OwnedFd),
+    Duplicate(Descriptor),
     /// A registered file, not looked up yet.
     Fixed(&'a FixedFile),
     /// A registered file, kept open by this operation.
-    Registered(Rc<OwnedFd>, FixedFile),
+    Registered(Rc<Descriptor>, FixedFile),
 }
 
 impl Source<'_> {
@@ -154,9 +178,7 @@ impl Source<'_> {
         match self.0 {
             Inner::Handle(descriptor) => {
                 descriptor.holds.set(descriptor.holds.get() + 1);
-                let target =
-                    Target { fd: descriptor.raw(), slot: -1, nonblocking: descriptor.nonblocking };
-                self.0 = Inner::Held(descriptor, target);
+                self.0 = Inner::Held(descriptor, descriptor.target(-1));
                 Ok(())
             }
             Inner::Held(..) => Ok(()),
@@ -171,7 +193,7 @@ impl Source<'_> {
                 let fd = fd
                     .try_clone_to_owned()
                     .map_err(|error| error.raw_os_error().unwrap_or(libc::EBADF))?;
-                self.0 = Inner::Duplicate(fd);
+                self.0 = Inner::Duplicate(Descriptor::new(fd));
             }
             Inner::Fixed(file) => {
                 let fd = file.lookup()?;
@@ -188,14 +210,12 @@ impl Source<'_> {
     pub(crate) fn target(&self) -> Target {
         match &self.0 {
             &Inner::Held(_, target) => target,
-            Inner::Duplicate(fd) => Target { fd: fd.as_raw_fd(), slot: -1, nonblocking: false },
+            Inner::Duplicate(descriptor) => descriptor.target(-1),
             // A later step of an operation may find another file in the slot: it goes on with its
             // own by the fd.
-            Inner::Registered(fd, file) => Target {
-                fd: fd.as_raw_fd(),
-                slot: file.lookup().map_or(-1, |_| file.slot() as i32),
-                nonblocking: false,
-            },
+            Inner::Registered(descriptor, file) => {
+                descriptor.target(file.lookup().map_or(-1, |_| file.slot() as i32))
+            }
             Inner::Handle(_) | Inner::Borrowed(_) | Inner::Fixed(_) => {
                 unreachable!("an operation holds its file before it describes itself")
             }

@@ -19,7 +19,7 @@ mod setup;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -153,6 +153,8 @@ impl Driver for Uring {
         let fd = types::Fd(fd.into_raw_fd());
         self.push(opcode::Close::new(fd).build().user_data(CLOSE));
     }
+
+    fn forget(&mut self, _fd: RawFd) {}
 
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
         if !self.backlog.is_empty() {
