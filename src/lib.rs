@@ -176,7 +176,7 @@ pub mod task;
 pub mod time;
 
 pub use context::{Builder, Handle, IoContext, handle, pending, stats};
-pub use driver::{OpCode, SetupError};
+pub use driver::{DriverChoice, OpCode, ParseDriverError, SetupError};
 pub use runtime::DropPolicy;
 pub use runtime::report::Pending;
 pub use runtime::stats::{OperationStats, Stats};

@@ -4,7 +4,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::IoContext;
-use crate::driver::{Settings, SetupError};
+use crate::driver::{DriverChoice, Settings, SetupError};
 use crate::runtime::DropPolicy;
 
 /// Configures an [`IoContext`]. Each knob has a good default.
@@ -32,11 +32,34 @@ pub struct Builder {
 impl Builder {
     pub(super) fn new() -> Self {
         Builder {
-            settings: Settings { entries: 256, cq_entries: None },
+            settings: Settings::new(256),
             drop_policy: DropPolicy::default(),
             task_budget: 256,
             grace_period: Duration::from_secs(5),
         }
+    }
+
+    /// Which driver carries operations out; default [`DriverChoice::Auto`]. Whoever runs the program
+    /// may choose by the environment variable `CORIO_DRIVER` (`auto`, `uring` or `readiness`) as long
+    /// as this is not called.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::{DriverChoice, IoContext};
+    /// let context = IoContext::builder().driver(DriverChoice::Readiness).build()?;
+    /// assert_eq!(context.driver_name(), "readiness");
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    pub fn driver(mut self, choice: DriverChoice) -> Self {
+        self.settings.choice = Some(choice);
+        self
+    }
+
+    /// The most threads that carry out calls which block, such as those on files where there is no
+    /// io_uring; default 8, at least 1. They are started only when needed, and end with the context.
+    pub fn blocking_threads(mut self, threads: usize) -> Self {
+        self.settings.blocking_threads = threads.max(1);
+        self
     }
 
     /// Submission queue entries: how many operations one system call can submit. More may be in

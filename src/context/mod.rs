@@ -53,6 +53,7 @@ pub struct IoContext {
     /// Dropped by hand, or not at all if the kernel does not let go in time.
     runtime: ManuallyDrop<Box<Runtime>>,
     grace_period: Duration,
+    fallback_reason: Option<SetupError>,
     /// The ring belongs to the thread that made it.
     _not_send: PhantomData<Rc<()>>,
 }
@@ -99,12 +100,13 @@ impl IoContext {
         if let Some(other) = OWNER.get() {
             return Err(SetupError::SecondContext(other));
         }
-        let driver = Host::new(&builder.settings)?;
+        let (driver, fallback_reason) = Host::choose(&builder.settings)?;
         let runtime = Runtime::new(driver, builder.drop_policy, builder.task_budget, location);
         OWNER.set(Some(location));
         Ok(IoContext {
             runtime: ManuallyDrop::new(runtime),
             grace_period: builder.grace_period,
+            fallback_reason,
             _not_send: PhantomData,
         })
     }
@@ -319,12 +321,28 @@ impl IoContext {
         self.runtime.pending()
     }
 
-    /// The name of the driver: `io_uring`.
+    /// The name of the driver: `io_uring` or `readiness`.
     pub fn driver_name(&self) -> &'static str {
         self.runtime.driver(|driver| driver.name())
     }
 
-    /// The set-up flags the kernel granted, by their names in `io_uring_setup(2)`.
+    /// Why this context does without io_uring, if the choice was [automatic](crate::DriverChoice).
+    ///
+    /// # Examples
+    /// ```
+    /// let context = corio::IoContext::new(8)?;
+    /// match context.fallback_reason() {
+    ///     None => println!("driver: {}", context.driver_name()),
+    ///     Some(reason) => println!("driver: {}, because {reason}", context.driver_name()),
+    /// }
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    pub fn fallback_reason(&self) -> Option<&SetupError> {
+        self.fallback_reason.as_ref()
+    }
+
+    /// What the kernel granted: set-up flags by their names in `io_uring_setup(2)`, or the name of
+    /// the selector (`epoll`, `kqueue`).
     pub fn setup_flags(&self) -> Vec<&'static str> {
         self.runtime.driver(|driver| driver.setup().flags)
     }

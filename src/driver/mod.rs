@@ -3,8 +3,10 @@
 //! A driver is told *what* is wanted as a plain [`Request`] and knows *how*. Everything above this
 //! module is the same on every driver; everything below belongs to one of them. A driver is one
 //! folder with the same inner files: `mod.rs` (the [`Driver`] implementation), `lower.rs` (one arm
-//! per [`Request`] variant), `setup.rs` (what this host offers), `notify.rs` (how another thread
-//! wakes it) and `files.rs` (registered files). `sys/` has system calls that any of them may make.
+//! per [`Request`] variant), `settle.rs` (what becomes of an operation that did not end at once),
+//! `queue.rs` (who waits), `setup.rs` (what this host offers) and `files.rs` (registered files).
+//! `sys/` has system calls that any of them may make, `pool.rs` threads for those that block, and
+//! `host.rs` chooses.
 //!
 //! # The contract
 //! 1. An operation is known by the address of its [`Operation`] record ([`Token`]). The record,
@@ -24,10 +26,14 @@
 //! 8. A detached close ([`Driver::close`]) happens after everything submitted before it.
 //! 9. What a host lacks, the driver does another way, with the same results and errors.
 
+mod host;
 mod operation;
+mod pool;
+mod readiness;
 mod request;
 mod setup;
 mod sys;
+#[cfg(target_os = "linux")]
 mod uring;
 
 use std::io;
@@ -35,15 +41,13 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use host::Host;
+pub use host::{DriverChoice, ParseDriverError};
 pub(crate) use operation::{Notes, Operation, Token};
 pub use request::OpCode;
 pub(crate) use request::{CURRENT_POSITION, Request, Target};
 pub use setup::SetupError;
 pub(crate) use setup::{Settings, Setup};
-
-/// The driver that contexts get. Those above know it by this name alone; of several it would be an
-/// enum that passes each call on.
-pub(crate) type Host = uring::Uring;
 
 /// How long a turn may wait for something to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,13 @@ pub(crate) struct Operation {
     /// The outcome, valid at delivery.
     pub(crate) result: Cell<i32>,
     pub(crate) notes: Cell<Notes>,
+    pub(crate) links: Links,
+}
+
+/// Where an operation stands in a driver's queue.
+pub(crate) struct Links {
+    pub(crate) previous: Cell<Option<Token>>,
+    pub(crate) next: Cell<Option<Token>>,
 }
 
 /// A driver's own notes on one operation; aligned so as to be read and written as one word.
@@ -35,12 +42,16 @@ pub(crate) struct Notes {
     pub(crate) cancels: u8,
 }
 
+impl Links {
+    const NEW: Links = Links { previous: Cell::new(None), next: Cell::new(None) };
+}
+
 impl Notes {
     pub(crate) const NEW: Notes = Notes { awaited: 1, mark: 0, cancels: 0 };
 }
 
 impl Operation {
     pub(crate) const fn new(request: unsafe fn(Token) -> Request) -> Self {
-        Operation { request, result: Cell::new(0), notes: Cell::new(Notes::NEW) }
+        Operation { request, result: Cell::new(0), notes: Cell::new(Notes::NEW), links: Links::NEW }
     }
 }

@@ -5,6 +5,8 @@ use std::os::fd::RawFd;
 
 use thiserror::Error;
 
+use super::DriverChoice;
+
 /// What a driver is asked to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -12,6 +14,51 @@ pub(crate) struct Settings {
     pub(crate) entries: u32,
     /// How many ends of operations fit between two turns, or `None` for a size made for bursts.
     pub(crate) cq_entries: Option<u32>,
+    /// Which driver; `None`: what the environment says, or else the best that can be had.
+    pub(crate) choice: Option<DriverChoice>,
+    /// The most threads for calls that block.
+    pub(crate) blocking_threads: usize,
+}
+
+/// The limits of io_uring, which hold for every driver.
+pub(crate) const MAX_ENTRIES: u32 = 32_768;
+pub(crate) const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
+
+impl Settings {
+    pub(crate) fn new(entries: u32) -> Self {
+        Settings { entries, cq_entries: None, choice: None, blocking_threads: 8 }
+    }
+
+    /// The sizes of submission and completion queue, checked.
+    pub(crate) fn sizes(&self) -> Result<(u32, u32), SetupError> {
+        let entries = self.entries;
+        if !(1..=MAX_ENTRIES).contains(&entries) {
+            return Err(SetupError::InvalidEntries {
+                entries,
+                queue: "submission",
+                max: MAX_ENTRIES,
+            });
+        }
+        // Four times the submissions: room for bursts, at 16 bytes an entry.
+        let cq_entries = self
+            .cq_entries
+            .unwrap_or(entries.next_power_of_two().saturating_mul(4).clamp(1024, MAX_CQ_ENTRIES));
+        if !(1..=MAX_CQ_ENTRIES).contains(&cq_entries) {
+            return Err(SetupError::InvalidEntries {
+                entries: cq_entries,
+                queue: "completion",
+                max: MAX_CQ_ENTRIES,
+            });
+        }
+        if cq_entries < entries {
+            return Err(SetupError::InvalidEntries {
+                entries,
+                queue: "submission (never more than completion)",
+                max: cq_entries,
+            });
+        }
+        Ok((entries, cq_entries))
+    }
 }
 
 /// What a driver has got.
@@ -91,6 +138,9 @@ pub enum SetupError {
     /// The event counter by which other threads wake the ring could not be made or polled.
     #[error("no way to wake the ring from other threads: {0}")]
     Wakeup(io::Error),
+    /// The environment variable `CORIO_DRIVER` names no driver.
+    #[error("CORIO_DRIVER={0:?} names no driver: it can be auto, uring or readiness")]
+    UnknownDriver(std::ffi::OsString),
     /// This thread has a context already.
     #[error(
         "this thread has an IoContext already, made at {0}: one thread owns one ring; drop the \
@@ -100,4 +150,33 @@ pub enum SetupError {
     /// Anything else the kernel said.
     #[error("io_uring_setup failed: {0}")]
     Other(io::Error),
+}
+
+impl SetupError {
+    /// Whether another driver may do better.
+    pub(crate) fn is_about_io_uring(&self) -> bool {
+        !matches!(
+            self,
+            SetupError::InvalidEntries { .. }
+                | SetupError::Descriptors(_)
+                | SetupError::UnknownDriver(_)
+                | SetupError::SecondContext(_)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_sizes_are_refused_before_the_kernel_sees_them() {
+        let sizes = |entries, cq_entries| Settings { cq_entries, ..Settings::new(entries) }.sizes();
+        assert!(sizes(0, None).is_err());
+        assert!(sizes(MAX_ENTRIES + 1, None).is_err());
+        assert!(sizes(8, Some(0)).is_err());
+        assert!(sizes(8, Some(4)).is_err());
+        assert!(sizes(8, Some(u32::MAX)).is_err());
+        assert_eq!(sizes(MAX_ENTRIES, None).unwrap().1, 65_536);
+    }
 }

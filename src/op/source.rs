@@ -90,6 +90,15 @@ impl Descriptor {
     }
 }
 
+/// The fd goes to somebody else, or away: the driver is not to look at it any more.
+fn forget(fd: &OwnedFd) {
+    Runtime::try_with(|runtime| {
+        if let Some(runtime) = runtime {
+            runtime.driver(|driver| driver.forget(fd.as_raw_fd()));
+        }
+    });
+}
+
 /// An operation on a handle was leaked (`mem::forget`) while in flight.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("an operation on this handle was leaked while in flight: the fd is never closed")]
@@ -226,8 +235,11 @@ impl Source<'_> {
 impl Drop for Source<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Inner::Held(descriptor, _) = self.0 {
-            descriptor.holds.set(descriptor.holds.get() - 1);
+        match &mut self.0 {
+            Inner::Held(descriptor, _) => descriptor.holds.set(descriptor.holds.get() - 1),
+            // At once: its owner may wait for the last fd of the file to go.
+            Inner::Duplicate(descriptor) => drop(descriptor.fd.take().inspect(forget)),
+            _ => {}
         }
     }
 }

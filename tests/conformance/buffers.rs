@@ -8,7 +8,7 @@ use corio::fs::File;
 use corio::net::UnixStream;
 use corio::op::AsyncRecv;
 
-use crate::drivers::{Outcome, assert_errno};
+use crate::harness::{Outcome, assert_errno};
 use crate::noise::noise;
 use crate::support::file_with;
 
@@ -200,7 +200,7 @@ async fn collections_know_their_size() -> Outcome {
     Ok(())
 }
 
-fn slices_that_make_no_sense(_: crate::drivers::Case) -> Outcome {
+fn slices_that_make_no_sense(_: crate::harness::Case) -> Outcome {
     #[allow(clippy::reversed_empty_ranges)]
     let makers: [fn(); 3] = [
         || drop(vec![0_u8; 4].slice(5..)),

@@ -14,7 +14,7 @@ use corio::fs::File;
 use corio::net::{TcpStream, UnixStream};
 use corio::op::*;
 
-use crate::drivers::{Outcome, assert_kind};
+use crate::harness::{Outcome, assert_kind};
 use crate::noise::noise;
 use crate::support::{corio_tcp_pair, file_with, fill, settle, tcp_pair};
 

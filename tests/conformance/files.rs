@@ -8,7 +8,7 @@ use corio::buf::IoBuf;
 use corio::fs::{File, OpenOptions};
 use corio::op::{AsyncOpen, AsyncRead, AsyncStatx, AsyncWrite};
 
-use crate::drivers::{Outcome, assert_errno, assert_kind};
+use crate::harness::{Outcome, assert_errno, assert_kind};
 use crate::noise::noise;
 use crate::support::{file_with, is_cloexec};
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use corio::op::*;
 
-use crate::drivers::{Case, Outcome, assert_errno, assert_kind};
+use crate::harness::{Case, Outcome, assert_errno, assert_kind};
 use crate::noise::noise;
 use crate::support::{file_with, fill, open_fds, settle, tcp_pair, watch};
 

@@ -4,11 +4,14 @@
 //! `cargo test --test conformance io_uring` runs them all on one of them.
 //!
 //! A test is a plain function that its file's `conformance!` lists. Most are `async fn() ->
-//! Outcome` and get a fresh context. Those listed under `cases` take a [`drivers::Case`] and make
+//! Outcome` and get a fresh context. Those listed under `cases` take a [`harness::Case`] and make
 //! contexts themselves, or go on in a process of their own.
 
 #[macro_use]
+#[path = "../support/drivers.rs"]
 mod drivers;
+#[macro_use]
+mod harness;
 #[path = "../support/noise.rs"]
 mod noise;
 mod support;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use corio::net::UnixStream;
 use corio::op::{AsyncRecvmsg, AsyncSendmsg};
 
-use crate::drivers::{Case, Outcome, assert_errno};
+use crate::harness::{Case, Outcome, assert_errno};
 use crate::noise::noise;
 use crate::support::{file_with, is_cloexec, open_fds, settle};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use corio::op::*;
 use corio::{Raced, race};
 
-use crate::drivers::{Outcome, assert_errno, assert_kind};
+use crate::harness::{Outcome, assert_errno, assert_kind};
 use crate::support::{fill, is_nonblocking, set_nonblocking, settle, tcp_pair, watch};
 
 conformance! {

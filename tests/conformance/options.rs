@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corio::net::{Socket, SocketAddress};
 
-use crate::drivers::{Outcome, assert_errno};
+use crate::harness::{Outcome, assert_errno};
 use crate::support::is_cloexec;
 
 conformance! {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use corio::net::{TcpStream, UnixStream};
 use corio::op::{AsyncSendfile, Incomplete};
 
-use crate::drivers::{Outcome, assert_errno};
+use crate::harness::{Outcome, assert_errno};
 use crate::noise::noise;
 use crate::support::{file_with, fill, is_nonblocking, settle, tcp_pair};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use corio::net::{Socket, SocketAddress, TcpListener, TcpStream, UnixStream};
 use corio::op::{AsyncNop, AsyncRecv, AsyncSend};
 
-use crate::drivers::{Case, Outcome, assert_errno, assert_kind};
+use crate::harness::{Case, Outcome, assert_errno, assert_kind};
 use crate::noise::noise;
 use crate::support::{corio_tcp_pair, exhaust_fds, is_cloexec, limit_fds, tcp_pair};
 

@@ -11,7 +11,7 @@ use corio::net::SocketAddress;
 use corio::op::*;
 use corio::race;
 
-use crate::drivers::{Case, Outcome, assert_kind};
+use crate::harness::{Case, Outcome, assert_kind};
 use crate::support::{file_with, open_fds, settle, tcp_pair};
 
 conformance! {
@@ -216,7 +216,7 @@ fn no_fd_left_for_the_duplicate(case: Case) -> Outcome {
         context.run_until_done(async {
             let old = crate::support::exhaust_fds()?;
             let (result, buf) = AsyncSend::new(&a, String::from("back")).await;
-            crate::drivers::assert_errno(result, libc::EMFILE);
+            crate::harness::assert_errno(result, libc::EMFILE);
             assert_eq!(buf, "back");
             // A handle needs none.
             handle.send("fine").await.0?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use corio::OpCode;
 use corio::op::*;
 
-use crate::drivers::{Case, Outcome, assert_at_rest, assert_kind};
+use crate::harness::{Case, Outcome, assert_at_rest, assert_kind};
 use crate::support::{file_with, settle};
 
 conformance! {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use corio::op::*;
 
-use crate::drivers::{Outcome, assert_kind};
+use crate::harness::{Outcome, assert_kind};
 use crate::noise::noise;
 use crate::support::{fill, tcp_pair};
 

@@ -12,7 +12,7 @@ use corio::net::UnixStream;
 use corio::op::AsyncNop;
 use corio::{race, sleep, spawn, timeout, yield_now};
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{Drops, LONG};
 
 every_driver! {

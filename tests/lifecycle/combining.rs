@@ -7,7 +7,7 @@ use corio::net::{TcpListener, TcpStream, UnixStream};
 use corio::op::AsyncNop;
 use corio::{DropPolicy, Raced, race, race_all, sleep, spawn, timeout, yield_now};
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{Drops, LONG, SHORT, alone, fds, poll_now};
 
 fn is_cancelled<T>(result: &std::io::Result<T>) -> bool {

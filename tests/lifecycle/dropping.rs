@@ -10,7 +10,7 @@ use corio::op::{AsyncPoll, AsyncReadv, Interest};
 use corio::{DropPolicy, race, sleep, spawn, timeout, yield_now};
 use futures_util::FutureExt as _;
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{LONG, SHORT, aborts, alone, fds, poll_now, poll_outside_of_tasks};
 
 /// Lines of the child that begin so say what the report must contain.

@@ -15,7 +15,7 @@ use corio::net::{TcpListener, TcpStream};
 use corio::op::AsyncNop;
 use corio::{Builder, DropPolicy, race, sleep, spawn, timeout, yield_now};
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{SHORT, alone, fds};
 
 /// What memory holds that nobody may write to any more.

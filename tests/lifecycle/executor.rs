@@ -9,7 +9,7 @@ use corio::net::UnixStream;
 use corio::op::AsyncNop;
 use corio::{JoinError, join_all, spawn, yield_now};
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{Drops, Event, OnDrop, SHORT, panics_with, poll_now};
 
 every_driver! {

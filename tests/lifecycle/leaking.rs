@@ -8,7 +8,7 @@ use corio::fs::File;
 use corio::net::UnixStream;
 use corio::op::{AsyncClose, AsyncNop, AsyncWrite, FixedFiles};
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{alone, fds, poll_now};
 
 fn contents(file: &mut std::fs::File) -> Vec<u8> {

@@ -1,7 +1,10 @@
 //! Lifecycle: what happens to tasks, scopes, wakers and operations from their start to their end,
 //! on every driver. What single operations do is the conformance suite's part.
 
+#[macro_use]
+#[path = "../support/drivers.rs"]
 mod drivers;
+mod every;
 mod support;
 
 mod cancelling;

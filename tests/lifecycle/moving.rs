@@ -19,7 +19,7 @@ use corio::{DropPolicy, JoinHandle, race, sleep, spawn, timeout, yield_now};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{LONG, SHORT, alone, fds, poll_now, poll_outside_of_tasks};
 
 type Received = Pin<Box<dyn Future<Output = std::io::Result<usize>>>>;

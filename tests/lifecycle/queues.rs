@@ -6,7 +6,7 @@ use corio::net::UnixStream;
 use corio::op::AsyncNop;
 use corio::{Builder, DropPolicy, join_all, spawn, yield_now};
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::poll_now;
 
 /// The smallest rings there are.

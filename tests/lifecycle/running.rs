@@ -10,7 +10,7 @@ use corio::net::UnixStream;
 use corio::op::{AsyncNop, AsyncRecv};
 use corio::{IoContext, sleep, spawn, yield_now};
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{Drops, LONG, SHORT, alone, fds, panics_with, poll_now};
 
 const NO_CONTEXT: &str = "no IoContext on this thread";

@@ -15,7 +15,7 @@ use corio::op::{
 };
 use corio::{DropPolicy, IoContext, JoinHandle, race, sleep, spawn, timeout};
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{
     Drops, LONG, OnDrop, SHORT, alone, fds, poll_now, poll_outside_of_tasks, reports, threads,
     waker,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use corio::{race, sleep, sleep_until, spawn};
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{LONG, SHORT, poll_now};
 
 every_driver! {

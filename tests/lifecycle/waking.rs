@@ -12,7 +12,7 @@ use std::time::Duration;
 use corio::op::AsyncNop;
 use corio::{spawn, yield_now};
 
-use crate::drivers::every_driver;
+use crate::every::every_driver;
 use crate::support::{Drops, Event, alone, fds, waker};
 
 every_driver! {

@@ -1,25 +1,32 @@
 //! System calls that drivers make themselves, because the host has no better way.
 //!
-//! # Why this file has `unsafe`
-//! It makes a system call.
+//! Each host has the same few functions:
+//!
+//! - `attempt` carries a request out without ever waiting: `-EAGAIN` instead;
+//! - `block` carries a request out on a thread that may wait, as long as it takes;
+//! - `kind` tells which of the two is for a file;
+//! - `connected` asks a socket that is connecting how that went;
+//! - `sendfile` is an attempt that also counts its system calls.
 
-mod sendfile;
-mod sigpipe;
+#[cfg(target_os = "linux")]
+mod eventfd;
+#[cfg(unix)]
+mod unix;
 
-pub(super) use sendfile::sendfile;
-pub(super) use sigpipe::SigPipe;
+#[cfg(target_os = "linux")]
+pub(super) use eventfd::EventFd;
 
-use super::Target;
+#[cfg(unix)]
+pub(super) use unix::*;
 
-/// `ftruncate(2)`: 0 or a negated error number.
-#[cold]
-pub(super) fn ftruncate(target: Target, len: u64) -> i32 {
-    // SAFETY: a plain system call on an fd that the operation keeps open.
-    let result = unsafe { libc::ftruncate64(target.fd, len.min(i64::MAX as u64) as i64) };
-    if result < 0 { -errno() } else { result }
-}
-
-/// The calling thread's last error number.
-fn errno() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+/// What sort of file an fd is, as far as waiting is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A regular file, a directory or a disk: never "not ready", but the calls take their time.
+    Disk,
+    /// A TCP socket: a short read says that it is drained. (Of other streams it does not: a Unix
+    /// socket ends a read where file descriptors came along.)
+    Tcp,
+    /// Any other that can be waited for.
+    Other,
 }

@@ -17,6 +17,8 @@ pub(super) enum Mark {
     Cancel = 1,
     /// What the operation acts on is ready: try the operation again.
     Ready = 2,
+    /// Never on an entry: the operation is with a thread.
+    Thread = 3,
 }
 
 pub(super) const MARKS: u64 = 0b111;

@@ -11,7 +11,7 @@
 mod files;
 mod lower;
 mod mark;
-mod notify;
+
 mod queue;
 mod settle;
 mod setup;
@@ -25,10 +25,11 @@ use std::sync::Arc;
 
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
 
+use super::pool::Pool;
 use super::sys::{self, SigPipe};
 use super::{Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
+use crate::driver::sys::EventFd;
 use mark::{CLOSE, Mark, WAKE, address, mark, prefetch};
-use notify::EventFd;
 use setup::Features;
 
 /// Completions are taken in batches of this many, and the records of those that are `AHEAD` are
@@ -53,6 +54,11 @@ pub(crate) struct Uring {
     /// The turn holds the completion queue: nothing else may look at it, nor enter the ring.
     reaping: bool,
     closing: usize,
+    /// For what this kernel's rings can't do; made when it is needed.
+    pool: Option<Pool>,
+    blocking_threads: usize,
+    /// Operations that were taken back from the pool.
+    ended: Vec<Token>,
     syscalls: u64,
 }
 
@@ -79,12 +85,27 @@ impl Uring {
     fn start(&mut self, op: Token, request: Request) -> Option<i32> {
         let entry = match request {
             Request::Sendfile { .. } => return self.start_sendfile(op, request),
-            Request::Ftruncate { fd, len } if !self.features.ftruncate => {
-                return Some(sys::ftruncate(fd, len));
+            Request::Ftruncate { .. } if !self.features.ftruncate => {
+                return self.hand_over(op, request);
             }
             request => lower::lower(request),
         };
         self.push(entry.user_data(address(op)));
+        None
+    }
+
+    /// What this kernel's rings can't do is done by a system call, on another thread.
+    #[cold]
+    fn hand_over(&mut self, op: Token, request: Request) -> Option<i32> {
+        let pool = self.pool.get_or_insert_with(|| {
+            Pool::new(self.blocking_threads, self.wake.clone(), self.sigpipe)
+        });
+        // SAFETY: the caller of `submit` keeps the record, and all memory, in place.
+        unsafe {
+            let record = op.as_ref();
+            record.notes.set(Notes { mark: Mark::Thread as u8, ..record.notes.get() });
+            pool.submit(op, request);
+        }
         None
     }
 
@@ -128,6 +149,9 @@ impl Driver for Uring {
             again: Vec::new(),
             reaping: false,
             closing: 0,
+            pool: None,
+            blocking_threads: settings.blocking_threads,
+            ended: Vec::new(),
             syscalls: 0,
         };
         driver.arm_wake();
@@ -143,7 +167,13 @@ impl Driver for Uring {
     unsafe fn cancel(&mut self, op: Token) {
         // SAFETY: the caller promises that the operation is in flight.
         let record = unsafe { op.as_ref() };
-        if record.notes.get().cancels == 0 {
+        let notes = record.notes.get();
+        if notes.mark == Mark::Thread as u8 {
+            if self.pool.as_mut().is_some_and(|pool| pool.cancel(op)) {
+                record.result.set(-libc::ECANCELED);
+                self.ended.push(op);
+            }
+        } else if notes.cancels == 0 {
             self.push_cancel(op, record);
         }
     }
@@ -160,8 +190,10 @@ impl Driver for Uring {
         if !self.backlog.is_empty() {
             self.refill();
         }
-        let something_there =
-            !self.backlog.is_empty() || !self.early.is_empty() || !self.ring_is_quiet();
+        let something_there = !self.ended.is_empty()
+            || !self.backlog.is_empty()
+            || !self.early.is_empty()
+            || !self.ring_is_quiet();
         let (want, timeout) = match wait {
             _ if something_there => (0, None),
             Wait::No => (0, None),
@@ -201,6 +233,9 @@ impl Driver for Uring {
         if !self.again.is_empty() {
             self.try_again(sink);
         }
+        if self.pool.is_some() {
+            self.take_done(sink);
+        }
         entered
     }
 
@@ -225,7 +260,7 @@ impl Driver for Uring {
     }
 
     fn syscalls(&self) -> u64 {
-        self.syscalls
+        self.syscalls + self.pool.as_ref().map_or(0, Pool::jobs)
     }
 
     fn name(&self) -> &'static str {

@@ -159,4 +159,19 @@ impl Uring {
             }
         }
     }
+
+    /// Delivers what threads have done, and what was taken back from them.
+    #[cold]
+    pub(super) fn take_done(&mut self, sink: &mut impl Sink) {
+        for op in self.ended.drain(..) {
+            sink.deliver(op);
+        }
+        let Some(pool) = self.pool.as_mut().filter(|pool| pool.has_news()) else { return };
+        pool.take(|op, result| {
+            let Some(op) = op else { return };
+            // SAFETY: in flight until the next line.
+            unsafe { op.as_ref() }.result.set(result);
+            sink.deliver(op);
+        });
+    }
 }

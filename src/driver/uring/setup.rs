@@ -21,10 +21,6 @@ pub(crate) struct Features {
     pub(crate) ftruncate: bool,
 }
 
-/// The kernel's limits.
-const MAX_ENTRIES: u32 = 32_768;
-const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
-
 /// Sets of flags, best first. A kernel that lacks one answers `EINVAL` and gets the next.
 const OFFERS: &[&[&str]] = &[
     &["SINGLE_ISSUER", "DEFER_TASKRUN", "TASKRUN_FLAG", "SUBMIT_ALL", "NO_SQARRAY"], // 6.6
@@ -35,7 +31,7 @@ const OFFERS: &[&[&str]] = &[
 ];
 
 pub(super) fn build(settings: &Settings) -> Result<(IoUring, Features), SetupError> {
-    let (entries, cq_entries) = sizes(settings)?;
+    let (entries, cq_entries) = settings.sizes()?;
     let mut refused = None;
     for &flags in OFFERS {
         let mut builder = IoUring::builder();
@@ -58,32 +54,6 @@ pub(super) fn build(settings: &Settings) -> Result<(IoUring, Features), SetupErr
         }
     }
     Err(SetupError::Other(refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into())))
-}
-
-fn sizes(settings: &Settings) -> Result<(u32, u32), SetupError> {
-    let entries = settings.entries;
-    if !(1..=MAX_ENTRIES).contains(&entries) {
-        return Err(SetupError::InvalidEntries { entries, queue: "submission", max: MAX_ENTRIES });
-    }
-    // Four times the submissions: room for bursts, at 16 bytes an entry.
-    let cq_entries = settings
-        .cq_entries
-        .unwrap_or(entries.next_power_of_two().saturating_mul(4).clamp(1024, MAX_CQ_ENTRIES));
-    if !(1..=MAX_CQ_ENTRIES).contains(&cq_entries) {
-        return Err(SetupError::InvalidEntries {
-            entries: cq_entries,
-            queue: "completion",
-            max: MAX_CQ_ENTRIES,
-        });
-    }
-    if cq_entries < entries {
-        return Err(SetupError::InvalidEntries {
-            entries,
-            queue: "submission (never more than completion)",
-            max: cq_entries,
-        });
-    }
-    Ok((entries, cq_entries))
 }
 
 fn granted(ring: IoUring, flags: &[&'static str]) -> Result<(IoUring, Features), SetupError> {
@@ -154,24 +124,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn absurd_sizes_are_refused_before_the_kernel_sees_them() {
-        let refused = |entries, cq_entries| sizes(&Settings { entries, cq_entries }).is_err();
-        assert!(refused(0, None));
-        assert!(refused(MAX_ENTRIES + 1, None));
-        assert!(refused(8, Some(0)));
-        assert!(refused(8, Some(4)));
-        assert!(refused(8, Some(u32::MAX)));
-        assert_eq!(sizes(&Settings { entries: MAX_ENTRIES, cq_entries: None }).unwrap().1, 65_536);
-    }
-
-    #[test]
     fn every_offer_can_be_built_or_is_refused_with_einval() {
         for &flags in OFFERS {
             for &flag in flags {
                 assert!(flag.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
             }
         }
-        let (_, features) = build(&Settings { entries: 8, cq_entries: None }).unwrap();
+        let (_, features) = build(&Settings::new(8)).unwrap();
         assert!(OFFERS.iter().any(|offer| *offer == features.flags));
     }
 }

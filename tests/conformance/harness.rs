@@ -1,4 +1,4 @@
-//! The one place that says on which drivers each test runs.
+//! How a test is run: on each driver, in a context of its own, and never for ever.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -6,44 +6,26 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use corio::{Builder, IoContext};
+use corio::IoContext;
+
+use crate::drivers::Driver;
 
 /// What a test gives: any error fails it.
 pub(crate) type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-/// One way of carrying operations out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Driver {
-    IoUring,
-}
-
-/// Makes the test functions of one test. **Adding a driver is one line here**, and one arm in
-/// [`Driver::builder`].
-macro_rules! on_every_driver {
-    ($run:path, $body:path) => {
-        on_driver!(io_uring, IoUring, $run, $body);
-    };
-}
-
-macro_rules! on_driver {
-    ($name:ident, $driver:ident, $run:path, $body:path) => {
-        #[test]
-        fn $name() {
-            let test = concat!(module_path!(), "::", stringify!($name));
-            $run($crate::drivers::Case::new($crate::drivers::Driver::$driver, test), $body);
-        }
-    };
-}
 
 /// Lists a file's tests; see the suite's page. A test that is not listed is dead code, about
 /// which the compiler warns.
 macro_rules! conformance {
     ($($name:ident),* $(,)? $(; cases: $($case:ident),+ $(,)?)?) => {
         $(mod $name {
-            on_every_driver!($crate::drivers::run, super::$name);
+            on_every_driver!(|driver, test| {
+                $crate::harness::run($crate::harness::Case::new(driver, test), super::$name)
+            });
         })*
         $($(mod $case {
-            on_every_driver!($crate::drivers::run_case, super::$case);
+            on_every_driver!(|driver, test| {
+                $crate::harness::run_case($crate::harness::Case::new(driver, test), super::$case)
+            });
         })+)?
     };
 }
@@ -54,15 +36,6 @@ pub(crate) struct Case {
     pub(crate) driver: Driver,
     /// The name that the test harness knows it by.
     test: &'static str,
-}
-
-impl Driver {
-    /// A builder of contexts on this driver.
-    pub(crate) fn builder(self) -> Builder {
-        match self {
-            Driver::IoUring => IoContext::builder(),
-        }
-    }
 }
 
 /// Set in a test's process of its own.

@@ -1,4 +1,4 @@
-//! Waking a ring that waits: an `eventfd(2)` that the ring keeps polled.
+//! Waking a thread that waits in the kernel: an `eventfd(2)` that it keeps polled.
 //!
 //! # Why this file has `unsafe`
 //! It makes the two system calls of the event counter.
@@ -8,11 +8,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::driver::Notify;
 
-/// A kernel event counter. Nobody reads it: each write completes the ring's multishot poll.
-pub(super) struct EventFd(OwnedFd);
+/// A kernel event counter. Nobody reads it: each write is an event of its own.
+pub(in crate::driver) struct EventFd(OwnedFd);
 
 impl EventFd {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(in crate::driver) fn new() -> io::Result<Self> {
         // SAFETY: no memory is passed.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {

@@ -1,0 +1,186 @@
+//! The driver that a context gets: which one it is, and why.
+//!
+//! # Why this file has `unsafe`
+//! It passes the contract's calls on.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::readiness::Readiness;
+#[cfg(target_os = "linux")]
+use super::uring::Uring;
+use super::{Driver, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
+
+/// Which driver carries operations out.
+///
+/// # Examples
+/// ```
+/// use corio::DriverChoice;
+/// assert_eq!("readiness".parse(), Ok(DriverChoice::Readiness));
+/// assert_eq!(DriverChoice::Uring.to_string(), "uring");
+/// assert!("magic".parse::<DriverChoice>().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DriverChoice {
+    /// io_uring where it can be had, else the readiness driver;
+    /// [`IoContext::fallback_reason`](crate::IoContext::fallback_reason) tells why.
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    Uring,
+    /// epoll, kqueue or what the host has; blocking calls on a few threads.
+    Readiness,
+}
+
+impl DriverChoice {
+    const NAMES: [(&str, DriverChoice); 3] = [
+        ("auto", DriverChoice::Auto),
+        ("uring", DriverChoice::Uring),
+        ("readiness", DriverChoice::Readiness),
+    ];
+}
+
+/// A name that is no [`DriverChoice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a driver: it can be auto, uring or readiness")]
+pub struct ParseDriverError;
+
+impl FromStr for DriverChoice {
+    type Err = ParseDriverError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::NAMES.iter().find(|(name, _)| *name == text);
+        found.map(|&(_, choice)| choice).ok_or(ParseDriverError)
+    }
+}
+
+impl fmt::Display for DriverChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = Self::NAMES.iter().find(|(_, choice)| choice == self);
+        f.pad(found.map_or("auto", |(name, _)| name))
+    }
+}
+
+/// One of the drivers that this host can have. Those above know it by this name alone.
+pub(crate) enum Host {
+    #[cfg(target_os = "linux")]
+    Uring(Uring),
+    Readiness(Readiness),
+}
+
+/// What the environment says, where the program says nothing.
+fn choice(settings: &Settings) -> Result<DriverChoice, SetupError> {
+    if let Some(choice) = settings.choice {
+        return Ok(choice);
+    }
+    match std::env::var_os("CORIO_DRIVER") {
+        None => Ok(DriverChoice::Auto),
+        Some(name) => match name.to_str().map(str::parse) {
+            Some(Ok(choice)) => Ok(choice),
+            _ => Err(SetupError::UnknownDriver(name)),
+        },
+    }
+}
+
+impl Host {
+    /// Makes a driver for the calling thread; also says why it is not io_uring, if that was tried.
+    pub(crate) fn choose(settings: &Settings) -> Result<(Self, Option<SetupError>), SetupError> {
+        let readiness = || Readiness::new(settings).map(Host::Readiness);
+        match choice(settings)? {
+            DriverChoice::Readiness => Ok((readiness()?, None)),
+            DriverChoice::Uring => Ok((Host::uring(settings)?, None)),
+            DriverChoice::Auto => match Host::uring(settings) {
+                Ok(driver) => Ok((driver, None)),
+                Err(reason) if reason.is_about_io_uring() => Ok((readiness()?, Some(reason))),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn uring(settings: &Settings) -> Result<Self, SetupError> {
+        Uring::new(settings).map(Host::Uring)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn uring(_: &Settings) -> Result<Self, SetupError> {
+        Err(SetupError::Missing(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+/// Passes a call on to the driver there is.
+macro_rules! pass {
+    ($self:ident, $driver:ident => $call:expr) => {
+        match $self {
+            #[cfg(target_os = "linux")]
+            Host::Uring($driver) => $call,
+            Host::Readiness($driver) => $call,
+        }
+    };
+}
+
+impl Driver for Host {
+    fn new(settings: &Settings) -> Result<Self, SetupError> {
+        Host::choose(settings).map(|(driver, _)| driver)
+    }
+
+    #[inline(always)]
+    unsafe fn submit(&mut self, op: Token, request: Request) -> Option<i32> {
+        // SAFETY: the caller's promise is the driver's.
+        pass!(self, driver => unsafe { driver.submit(op, request) })
+    }
+
+    unsafe fn cancel(&mut self, op: Token) {
+        // SAFETY: the caller's promise is the driver's.
+        pass!(self, driver => unsafe { driver.cancel(op) })
+    }
+
+    fn close(&mut self, fd: OwnedFd) {
+        pass!(self, driver => driver.close(fd))
+    }
+
+    fn forget(&mut self, fd: RawFd) {
+        pass!(self, driver => driver.forget(fd))
+    }
+
+    #[inline(always)]
+    fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
+        pass!(self, driver => driver.turn(wait, sink))
+    }
+
+    fn closing(&self) -> usize {
+        pass!(self, driver => driver.closing())
+    }
+
+    fn notifier(&self) -> Arc<dyn Notify> {
+        pass!(self, driver => driver.notifier())
+    }
+
+    fn register_files(&mut self, slots: u32) -> io::Result<()> {
+        pass!(self, driver => driver.register_files(slots))
+    }
+
+    fn update_file(&mut self, slot: u32, fd: i32) -> io::Result<()> {
+        pass!(self, driver => driver.update_file(slot, fd))
+    }
+
+    fn unregister_files(&mut self) -> io::Result<()> {
+        pass!(self, driver => driver.unregister_files())
+    }
+
+    fn syscalls(&self) -> u64 {
+        pass!(self, driver => driver.syscalls())
+    }
+
+    fn name(&self) -> &'static str {
+        pass!(self, driver => driver.name())
+    }
+
+    fn setup(&self) -> Setup {
+        pass!(self, driver => driver.setup())
+    }
+}

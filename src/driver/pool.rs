@@ -1,0 +1,295 @@
+//! Threads for calls that may take their time: those on files, and whatever else would hold the loop up.
+//!
+//! The pool is bounded, starts threads only when they are needed, and allocates nothing per call
+//! once its queues have grown. A job uses the operation's memory as the kernel's own workers would:
+//! the contract keeps it in place until the operation is delivered. Only an open may wait for ever
+//! (on a FIFO, or an automounter); its job owns its path, so that it can be given up on.
+//!
+//! # Why this file has `unsafe`
+//! It hands pointers to other threads.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::sys::{self, SigPipe};
+use super::{Notify, Request, Token};
+
+/// The kernel's own calls need little; the rest is room for a file system in user space.
+const STACK: usize = 256 * 1024;
+
+/// Whose call it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Operation(Token),
+    /// A detached close.
+    Nobody,
+}
+
+struct Job {
+    owner: Owner,
+    request: Request,
+    /// What `request` points to, if the job may outlive its operation.
+    _path: Option<CString>,
+}
+
+// SAFETY: the pointers in a job are used by one thread at a time: the contract of `Driver::submit`
+// leaves the memory to the driver until delivery, and a job is with one thread until then.
+unsafe impl Send for Job {}
+
+/// The end of a job.
+struct Done(Owner, i32);
+
+// SAFETY: as for `Job`.
+unsafe impl Send for Done {}
+
+/// A job that a thread is working on.
+struct Running {
+    worker: usize,
+    owner: Owner,
+    abandoned: bool,
+}
+
+// SAFETY: as for `Job`; the token is only compared.
+unsafe impl Send for Running {}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    done: Vec<Done>,
+    running: Vec<Running>,
+    idle: usize,
+    /// Threads that are there, those whose job was given up on left out.
+    threads: usize,
+    workers: usize,
+    closing: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    /// There is something in `done`.
+    news: AtomicBool,
+    notify: Arc<dyn Notify>,
+    sigpipe: SigPipe,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code that panics runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A driver's threads.
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+    most: usize,
+    handles: Vec<(usize, JoinHandle<()>)>,
+    /// What was taken from `State::done`; kept for its capacity.
+    taken: Vec<Done>,
+    jobs: u64,
+}
+
+impl Pool {
+    pub(super) fn new(most: usize, notify: Arc<dyn Notify>, sigpipe: SigPipe) -> Self {
+        let shared = Shared {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            news: AtomicBool::new(false),
+            notify,
+            sigpipe,
+        };
+        Pool {
+            shared: Arc::new(shared),
+            most: most.max(1),
+            handles: Vec::new(),
+            taken: Vec::new(),
+            jobs: 0,
+        }
+    }
+
+    /// How many jobs there have been.
+    pub(super) fn jobs(&self) -> u64 {
+        self.jobs
+    }
+
+    /// Has `request` carried out.
+    ///
+    /// # Safety
+    /// As for [`Driver::submit`](super::Driver::submit); the end is told by [`take`](Self::take).
+    pub(super) unsafe fn submit(&mut self, op: Token, request: Request) {
+        // SAFETY: the path is there, and ends with a NUL.
+        let (request, path) = unsafe { own_path(request) };
+        self.push(Job { owner: Owner::Operation(op), request, _path: path });
+    }
+
+    /// Closes `fd`, of which [`take`](Self::take) tells as well.
+    pub(super) fn close(&mut self, fd: OwnedFd) {
+        let request = Request::Close { fd: fd.as_raw_fd() };
+        std::mem::forget(fd);
+        self.push(Job { owner: Owner::Nobody, request, _path: None });
+    }
+
+    fn push(&mut self, job: Job) {
+        self.jobs += 1;
+        let shared = self.shared.clone();
+        let mut state = shared.state();
+        state.queue.push_back(job);
+        if state.idle >= state.queue.len() {
+            drop(state);
+            shared.work.notify_one();
+        } else if state.threads < self.most {
+            state.threads += 1;
+            state.workers += 1;
+            let worker = state.workers;
+            drop(state);
+            self.start(worker);
+        }
+    }
+
+    #[cold]
+    fn start(&mut self, worker: usize) {
+        let shared = self.shared.clone();
+        let started = std::thread::Builder::new()
+            .name("corio-blocking".into())
+            .stack_size(STACK)
+            .spawn(move || work(&shared, worker));
+        self.handles.retain(|(_, handle)| !handle.is_finished());
+        match started {
+            Ok(handle) => self.handles.push((worker, handle)),
+            // The system is out of threads: those that are there do it, or else this one.
+            Err(_) => {
+                let mut state = self.shared.state();
+                state.threads -= 1;
+                if state.threads == 0 {
+                    while let Some(job) = state.queue.pop_front() {
+                        drop(state);
+                        // SAFETY: as in `work`.
+                        let result = unsafe { sys::block(job.request, self.shared.sigpipe) };
+                        state = self.shared.state();
+                        state.done.push(Done(job.owner, result));
+                        self.shared.news.store(true, Ordering::Release);
+                    }
+                    drop(state);
+                    self.shared.notify.notify();
+                }
+            }
+        }
+    }
+
+    /// Asks for an early end. `true`: the job was taken back, or given up on, and `take` won't tell
+    /// of it. Else it runs, and its end is near.
+    pub(super) fn cancel(&mut self, op: Token) -> bool {
+        let mut state = self.shared.state();
+        let owner = Owner::Operation(op);
+        if let Some(index) = state.queue.iter().position(|job| job.owner == owner) {
+            state.queue.remove(index);
+            return true;
+        }
+        let State { running, threads, .. } = &mut *state;
+        match running.iter_mut().find(|running| running.owner == owner) {
+            // SAFETY: the operation is in flight.
+            Some(running) if may_hang(unsafe { (op.as_ref().request)(op) }) => {
+                running.abandoned = true;
+                running.owner = Owner::Nobody;
+                *threads -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether [`take`](Self::take) has something to tell.
+    #[inline(always)]
+    pub(super) fn has_news(&self) -> bool {
+        self.shared.news.load(Ordering::Acquire)
+    }
+
+    /// Calls `ended` with each job that has ended: an operation and its result, or a close.
+    pub(super) fn take(&mut self, mut ended: impl FnMut(Option<Token>, i32)) {
+        self.shared.news.store(false, Ordering::Relaxed);
+        std::mem::swap(&mut self.taken, &mut self.shared.state().done);
+        for Done(owner, result) in self.taken.drain(..) {
+            match owner {
+                Owner::Operation(op) => ended(Some(op), result),
+                Owner::Nobody => ended(None, result),
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.closing = true;
+        let stuck: Vec<_> = state.running.iter().map(|running| running.worker).collect();
+        drop(state);
+        self.shared.work.notify_all();
+        for (worker, handle) in self.handles.drain(..) {
+            // A job that was given up on may take for ever.
+            if !stuck.contains(&worker) {
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+/// What a thread of the pool does.
+fn work(shared: &Shared, worker: usize) {
+    sys::block_signals();
+    let mut state = shared.state();
+    loop {
+        let Some(job) = state.queue.pop_front() else {
+            if state.closing {
+                return;
+            }
+            state.idle += 1;
+            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+            continue;
+        };
+        state.running.push(Running { worker, owner: job.owner, abandoned: false });
+        drop(state);
+        // SAFETY: the memory is in place until the job has been told of, or is the job's own.
+        let result = unsafe { sys::block(job.request, shared.sigpipe) };
+        state = shared.state();
+        let index = state.running.iter().position(|running| running.worker == worker);
+        let running = index.map(|index| state.running.swap_remove(index));
+        if running.is_some_and(|running| running.abandoned) {
+            drop(state);
+            if result >= 0 {
+                // SAFETY: the open has just made this fd, and nobody else knows of it.
+                drop(unsafe { OwnedFd::from_raw_fd(result) });
+            }
+            return;
+        }
+        state.done.push(Done(job.owner, result));
+        if !shared.news.swap(true, Ordering::Release) {
+            shared.notify.notify();
+        }
+    }
+}
+
+/// Whether nobody can say that a call ends by itself.
+fn may_hang(request: Request) -> bool {
+    matches!(request, Request::Open { .. })
+}
+
+/// Has a request that may hang point to a path of its own.
+///
+/// # Safety
+/// What the request points to is there.
+unsafe fn own_path(request: Request) -> (Request, Option<CString>) {
+    match request {
+        Request::Open { dir, path, flags, mode } => {
+            // SAFETY: what the caller promises.
+            let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_owned();
+            (Request::Open { dir, path: path.as_ptr(), flags, mode }, Some(path))
+        }
+        request => (request, None),
+    }
+}

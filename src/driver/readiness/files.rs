@@ -1,0 +1,39 @@
+//! The table of registered files, where the host has none: a file is used by its fd, which every
+//! [`Target`](crate::driver::Target) carries, and only the promises about the table are kept here.
+
+use std::io;
+
+use super::Readiness;
+
+/// The most slots that io_uring gives.
+const MAX_SLOTS: u32 = 1 << 20;
+
+fn error<T>(errno: i32) -> io::Result<T> {
+    Err(io::Error::from_raw_os_error(errno))
+}
+
+pub(super) fn register(driver: &mut Readiness, slots: u32) -> io::Result<()> {
+    if driver.slots.is_some() {
+        return error(libc::EBUSY);
+    }
+    if slots > MAX_SLOTS || u64::from(slots) > crate::driver::sys::file_limit() {
+        return error(libc::EMFILE);
+    }
+    driver.slots = Some(slots);
+    Ok(())
+}
+
+pub(super) fn update(driver: &mut Readiness, slot: u32, _fd: i32) -> io::Result<()> {
+    match driver.slots {
+        None => error(libc::ENXIO),
+        Some(slots) if slot >= slots => error(libc::EINVAL),
+        Some(_) => Ok(()),
+    }
+}
+
+pub(super) fn unregister(driver: &mut Readiness) -> io::Result<()> {
+    match driver.slots.take() {
+        None => error(libc::ENXIO),
+        Some(_) => Ok(()),
+    }
+}

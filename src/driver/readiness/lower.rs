@@ -1,0 +1,95 @@
+//! Lowering: one [`Request`] variant in, the way in which it is carried out comes out.
+
+use super::table::Side;
+use crate::driver::{CURRENT_POSITION, Request, Target};
+
+/// How a request is carried out.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    /// There is nothing to do.
+    Nothing,
+    /// By a call that never waits.
+    Now,
+    /// By a call that is made again whenever the file may be ready.
+    Wait(Target, Side),
+    /// That, or on another thread if the file is one on a disk.
+    File(Target, Side),
+    /// On another thread.
+    Thread,
+}
+
+#[inline(always)]
+pub(super) fn lower(request: &Request) -> Way {
+    use Request::*;
+    match *request {
+        Nop => Way::Nothing,
+        Read { fd, .. } | Readv { fd, .. } => Way::File(fd, Side::Read),
+        Write { fd, .. } | Writev { fd, .. } => Way::File(fd, Side::Write),
+        Recv { fd, flags, .. } => Way::Wait(fd, receiving(flags)),
+        Recvmsg { fd, flags, .. } => Way::Wait(fd, receiving(flags as i32)),
+        Accept { fd, .. } => Way::Wait(fd, Side::Read),
+        Send { fd, .. } | Sendmsg { fd, .. } | Connect { fd, .. } => Way::Wait(fd, Side::Write),
+        Sendfile { out, .. } => Way::Wait(out, Side::Write),
+        Poll { fd, .. } => Way::Wait(fd, Side::Other),
+        Shutdown { .. } => Way::Now,
+        Open { .. }
+        | Close { .. }
+        | Fsync { .. }
+        | Fallocate { .. }
+        | Ftruncate { .. }
+        | Statx { .. } => Way::Thread,
+    }
+}
+
+/// Urgent data and errors come by themselves, whoever else reads.
+fn receiving(flags: i32) -> Side {
+    if flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0 { Side::Read } else { Side::Other }
+}
+
+/// Whether the request is to fail where it would have to wait.
+#[inline(always)]
+pub(super) fn never_waits(request: &Request) -> bool {
+    match *request {
+        Request::Recv { flags, .. } | Request::Send { flags, .. } => {
+            flags & libc::MSG_DONTWAIT != 0
+        }
+        Request::Recvmsg { flags, .. } | Request::Sendmsg { flags, .. } => {
+            flags & libc::MSG_DONTWAIT as u32 != 0
+        }
+        _ => false,
+    }
+}
+
+/// Whether the request goes on until all its bytes have been moved.
+#[inline(always)]
+pub(super) fn wants_all(request: &Request) -> bool {
+    match *request {
+        Request::Recv { flags, .. } | Request::Send { flags, .. } => {
+            flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_DONTWAIT == 0
+        }
+        _ => false,
+    }
+}
+
+/// Where a read goes on that has moved `done` bytes.
+pub(super) fn advance(offset: u64, done: u32) -> u64 {
+    if offset == CURRENT_POSITION { offset } else { offset.saturating_add(done.into()) }
+}
+
+/// The rest of a request of which `done` bytes have been moved.
+pub(super) fn rest(request: Request, done: u32) -> Request {
+    use Request::*;
+    match request {
+        Recv { fd, ptr, len, flags } => {
+            Recv { fd, ptr: ptr.wrapping_add(done as usize), len: len - done, flags }
+        }
+        Send { fd, ptr, len, flags } => {
+            Send { fd, ptr: ptr.wrapping_add(done as usize), len: len - done, flags }
+        }
+        Read { fd, ptr, len, offset } => {
+            let ptr = ptr.wrapping_add(done as usize);
+            Read { fd, ptr, len: len - done, offset: advance(offset, done) }
+        }
+        request => request,
+    }
+}

@@ -1,0 +1,164 @@
+//! `epoll(7)`, edge-triggered.
+//!
+//! # Why this file has `unsafe`
+//! It makes the system calls.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Event, Interest};
+use crate::driver::Notify;
+use crate::driver::sys::EventFd;
+
+/// The key of the event counter; no file has it.
+const WAKE: u64 = u64::MAX;
+
+/// What files are registered for: everything, as an edge costs nothing unless it comes.
+const ALL: i32 = libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP) as u32;
+const OVER: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+
+pub(in crate::driver::readiness) struct Selector {
+    epoll: OwnedFd,
+    wake: Arc<EventFd>,
+    events: Vec<libc::epoll_event>,
+    /// Waits of less than a millisecond are possible (`epoll_pwait2(2)`, Linux 5.11).
+    precise: bool,
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+impl Selector {
+    /// A file that was registered stays so: an event that nobody waits for is not lost.
+    pub(in crate::driver::readiness) const PERSISTENT: bool = true;
+
+    pub(in crate::driver::readiness) fn new(events: usize) -> io::Result<Self> {
+        // SAFETY: passes no memory.
+        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: just made.
+        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+        let wake = Arc::new(EventFd::new()?);
+        let mut selector =
+            Selector { epoll, wake, events: Vec::with_capacity(events), precise: true };
+        let counter = selector.wake.as_raw_fd();
+        selector.control(libc::EPOLL_CTL_ADD, counter, libc::EPOLLIN | libc::EPOLLET, WAKE)?;
+        Ok(selector)
+    }
+
+    pub(in crate::driver::readiness) fn names(&self) -> Vec<&'static str> {
+        vec!["epoll"]
+    }
+
+    pub(in crate::driver::readiness) fn notifier(&self) -> Arc<dyn Notify> {
+        self.wake.clone()
+    }
+
+    fn control(&mut self, call: i32, fd: RawFd, events: i32, key: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events as u32, u64: key };
+        // SAFETY: `event` is valid.
+        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), call, fd, &mut event) }).map(drop)
+    }
+
+    /// Has events of `fd` told under `key`; gives the number of system calls.
+    pub(in crate::driver::readiness) fn watch(
+        &mut self,
+        fd: RawFd,
+        key: usize,
+        _interest: Interest,
+        _known: bool,
+    ) -> io::Result<u64> {
+        match self.control(libc::EPOLL_CTL_ADD, fd, ALL, key as u64) {
+            // It was ours before it went to somewhere else and came back.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                self.control(libc::EPOLL_CTL_MOD, fd, ALL, key as u64).map(|()| 2)
+            }
+            result => result.map(|()| 1),
+        }
+    }
+
+    /// Ends that.
+    pub(in crate::driver::readiness) fn forget(&mut self, fd: RawFd) {
+        // It fails if the fd is another one by now.
+        let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
+    }
+
+    /// Waits for events; [`events`](Self::events) gives them.
+    pub(in crate::driver::readiness) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        self.events.clear();
+        let (place, room) = (self.events.as_mut_ptr(), self.events.capacity() as i32);
+        let epoll = self.epoll.as_raw_fd();
+        let mut result = -1;
+        let whole = timeout.is_none_or(|timeout| timeout.subsec_nanos() % 1_000_000 == 0);
+        let mut tried = false;
+        if self.precise && !whole {
+            tried = true;
+            let time = timespec(timeout.unwrap_or_default());
+            // SAFETY: there is room for that many events, and no signal mask is given.
+            result = unsafe {
+                libc::syscall(libc::SYS_epoll_pwait2, epoll, place, room, &time, 0usize, 0usize)
+            } as i32;
+            if result < 0 && io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+                // Not on this kernel, or not in this sandbox.
+                self.precise = false;
+                tried = false;
+            }
+        }
+        if !tried {
+            let millis = timeout.map_or(-1, millis);
+            // SAFETY: there is room for that many events.
+            result = unsafe { libc::epoll_wait(epoll, place, room, millis) };
+        }
+        match check(result) {
+            // SAFETY: the kernel has filled that many.
+            Ok(count) => unsafe { self.events.set_len(count as usize) },
+            // The caller looks at the world again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// No events: the host was not asked.
+    pub(in crate::driver::readiness) fn clear(&mut self) {
+        self.events.clear();
+    }
+
+    pub(in crate::driver::readiness) fn count(&self) -> usize {
+        self.events.len()
+    }
+
+    #[inline(always)]
+    pub(in crate::driver::readiness) fn event(&self, index: usize) -> Option<Event> {
+        let event = self.events[index];
+        if event.u64 == WAKE {
+            return None;
+        }
+        Some(Event {
+            key: event.u64 as usize,
+            readable: event.events & (READABLE | OVER) != 0,
+            writable: event.events & (libc::EPOLLOUT as u32 | OVER) != 0,
+            over: event.events & OVER != 0,
+        })
+    }
+}
+
+/// Rounded up, so that nothing comes early.
+fn millis(time: Duration) -> i32 {
+    i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+}
+
+fn timespec(time: Duration) -> libc::timespec {
+    // The kernel refuses more; a turn may return early.
+    const LONGEST: u64 = 365 * 24 * 3600;
+    libc::timespec {
+        tv_sec: time.as_secs().min(LONGEST) as libc::time_t,
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}

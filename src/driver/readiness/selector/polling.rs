@@ -1,0 +1,132 @@
+//! The `polling` crate: kqueue on macOS and the BSDs, AFD on Windows.
+//!
+//! # Why this file has `unsafe`
+//! The crate leaves it to its user to take files out before they are closed.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use polling::{Event as Told, Events, PollMode, Poller};
+
+use super::{Event, Interest};
+use crate::driver::Notify;
+
+struct Waker(Arc<Poller>);
+
+impl Notify for Waker {
+    fn notify(&self) {
+        // It fails only without a system to speak of.
+        let _ = self.0.notify();
+    }
+}
+
+pub(in crate::driver::readiness) struct Selector {
+    poller: Arc<Poller>,
+    events: Events,
+    list: Vec<Told>,
+}
+
+fn told(key: usize, interest: Interest) -> Told {
+    let other = interest.other;
+    Told::new(key, interest.readable || other, interest.writable)
+}
+
+impl Selector {
+    /// An event is told once for each call of `watch`.
+    pub(in crate::driver::readiness) const PERSISTENT: bool = false;
+
+    pub(in crate::driver::readiness) fn new(events: usize) -> io::Result<Self> {
+        let room = NonZeroUsize::new(events).unwrap_or(NonZeroUsize::MIN);
+        Ok(Selector {
+            poller: Arc::new(Poller::new()?),
+            events: Events::with_capacity(room),
+            list: Vec::with_capacity(events),
+        })
+    }
+
+    pub(in crate::driver::readiness) fn names(&self) -> Vec<&'static str> {
+        vec![if cfg!(target_os = "linux") {
+            "epoll"
+        } else if cfg!(windows) {
+            "AFD"
+        } else {
+            "kqueue"
+        }]
+    }
+
+    pub(in crate::driver::readiness) fn notifier(&self) -> Arc<dyn Notify> {
+        Arc::new(Waker(self.poller.clone()))
+    }
+
+    /// Has the next event of `fd` told under `key`; gives the number of system calls.
+    pub(in crate::driver::readiness) fn watch(
+        &mut self,
+        fd: RawFd,
+        key: usize,
+        interest: Interest,
+        known: bool,
+    ) -> io::Result<u64> {
+        let event = told(key, interest);
+        // SAFETY: an operation, or the caller, keeps it open meanwhile.
+        let file = unsafe { BorrowedFd::borrow_raw(fd) };
+        if known {
+            match self.poller.modify_with_mode(file, event, PollMode::Oneshot) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => return result.map(|()| 1),
+            }
+        }
+        // SAFETY: it is taken out by `forget` before this driver closes it; one that somebody else
+        // closes leaves the system's list by itself, and is found out by its other key.
+        match unsafe { self.poller.add_with_mode(fd, event, PollMode::Oneshot) } {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.poller.modify_with_mode(file, event, PollMode::Oneshot).map(|()| 2)
+            }
+            result => result.map(|()| 1),
+        }
+    }
+
+    /// Ends that.
+    pub(in crate::driver::readiness) fn forget(&mut self, fd: RawFd) {
+        // SAFETY: as in `watch`.
+        let _ = self.poller.delete(unsafe { BorrowedFd::borrow_raw(fd) });
+    }
+
+    /// Waits for events.
+    pub(in crate::driver::readiness) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        self.events.clear();
+        self.list.clear();
+        match self.poller.wait(&mut self.events, timeout) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        self.list.extend(self.events.iter());
+        Ok(())
+    }
+
+    /// No events: the host was not asked.
+    pub(in crate::driver::readiness) fn clear(&mut self) {
+        self.list.clear();
+    }
+
+    pub(in crate::driver::readiness) fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(in crate::driver::readiness) fn event(&self, index: usize) -> Option<Event> {
+        let event = self.list[index];
+        // One-shot: whoever still waits afterwards tries again first, so nothing is over for good.
+        Some(Event {
+            key: event.key,
+            readable: event.readable,
+            writable: event.writable,
+            over: true,
+        })
+    }
+}

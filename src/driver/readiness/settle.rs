@@ -1,0 +1,435 @@
+//! An operation's way: it is tried, waits until its file may be ready, and is tried again.
+//!
+//! # Why this file has `unsafe`
+//! It looks at the records of operations in flight, and has their requests carried out.
+
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use super::Readiness;
+use super::lower::{Way, advance, lower, never_waits, rest, wants_all};
+use super::selector::{Event, Selector};
+use super::table::Side;
+use crate::driver::sys::{self, Kind};
+use crate::driver::{Notes, Operation, Request, Sink, Target, Token};
+
+/// Marks of operations in flight that wait for no file; see [`Side`] for the others.
+const THREAD: u8 = 4;
+const PAUSED: u8 = 5;
+const ENDED: u8 = 6;
+
+/// How long an operation that nothing tells when to go on waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(1);
+
+const AGAIN: i32 = -libc::EAGAIN;
+
+/// The record of an operation.
+///
+/// # Safety
+/// The operation is in flight, or just being submitted.
+#[inline(always)]
+unsafe fn record<'a>(op: Token) -> &'a Operation {
+    // SAFETY: records stay in place until they are delivered.
+    unsafe { op.as_ref() }
+}
+
+fn set_mark(op: Token, mark: u8) {
+    // SAFETY: callers have the token of an operation in flight.
+    let record = unsafe { record(op) };
+    record.notes.set(Notes { mark, ..record.notes.get() });
+}
+
+/// Describes an operation that nothing works on at the moment.
+fn describe(op: Token) -> Request {
+    // SAFETY: in flight, and with nobody else.
+    unsafe { (record(op).request)(op) }
+}
+
+fn is_stream(request: &Request) -> bool {
+    let (Request::Recv { fd, .. } | Request::Send { fd, .. }) = request else { return false };
+    sys::is_stream(fd.fd)
+}
+
+impl Readiness {
+    /// Carries out what can be done at once: `None` if the operation waits.
+    #[inline(always)]
+    pub(super) fn start(&mut self, op: Token, request: Request) -> Option<i32> {
+        // SAFETY: being submitted.
+        unsafe { record(op) }.result.set(0);
+        match lower(&request) {
+            Way::Wait(target, side) => self.start_waiting(op, request, target, side),
+            way => self.start_other(op, request, way),
+        }
+    }
+
+    fn start_other(&mut self, op: Token, request: Request, way: Way) -> Option<i32> {
+        match way {
+            Way::Nothing => {
+                self.end(op, 0);
+                None
+            }
+            Way::Now => Some(self.attempt(op, request)),
+            Way::Wait(target, side) => self.start_waiting(op, request, target, side),
+            Way::File(target, side) => {
+                let entry = self.table.entry(target);
+                match *entry.kind.get_or_insert_with(|| sys::kind(target.fd)) {
+                    Kind::Disk => self.start_on_disk(op, request),
+                    _ => self.start_waiting(op, request, target, side),
+                }
+            }
+            Way::Thread => self.hand_over(op, request),
+        }
+    }
+
+    fn hand_over(&mut self, op: Token, request: Request) -> Option<i32> {
+        set_mark(op, THREAD);
+        // SAFETY: the caller of `submit` keeps everything in place until delivery.
+        unsafe { self.pool.submit(op, request) };
+        self.away += 1;
+        None
+    }
+
+    /// A file's contents may be in memory: then there is no need for another thread.
+    fn start_on_disk(&mut self, op: Token, request: Request) -> Option<i32> {
+        let Request::Read { fd, ptr, len, offset } = request else {
+            return self.hand_over(op, request);
+        };
+        let mut done = 0;
+        while done < len {
+            self.syscalls += 1;
+            let (ptr, offset) = (ptr.wrapping_add(done as usize), advance(offset, done));
+            // SAFETY: as in `hand_over`; what is left of the memory.
+            match unsafe { sys::read_cached(fd.fd, ptr, len - done, offset) } {
+                0 => return Some(done as i32),
+                moved @ 1.. => done += moved as u32,
+                AGAIN => {
+                    // SAFETY: being submitted.
+                    unsafe { record(op) }.result.set(done as i32);
+                    return self.hand_over(op, rest(request, done));
+                }
+                error => return Some(if done > 0 { done as i32 } else { error }),
+            }
+        }
+        Some(done as i32)
+    }
+
+    #[inline(always)]
+    fn start_waiting(
+        &mut self,
+        op: Token,
+        request: Request,
+        target: Target,
+        side: Side,
+    ) -> Option<i32> {
+        if target.fd < 0 {
+            return Some(-libc::EBADF);
+        }
+        if !self.table.entry(target).must_wait(side) || never_waits(&request) {
+            let result = self.attempt(op, request);
+            if !self.would_wait(&request, result) {
+                self.learn(target, &request, result);
+                return Some(result);
+            }
+            if result == AGAIN && matches!(request, Request::Connect { .. }) {
+                // The queue of a Unix listener is full, and nobody tells when it no longer is.
+                self.pause(op);
+                return None;
+            }
+            self.table.entry(target).set_ready(side, false);
+        }
+        self.wait_for(op, &request, target, side)
+    }
+
+    #[inline(always)]
+    fn would_wait(&self, request: &Request, result: i32) -> bool {
+        match result {
+            0.. => false,
+            AGAIN => !never_waits(request),
+            _ => result == -libc::EINPROGRESS && matches!(request, Request::Connect { .. }),
+        }
+    }
+
+    /// Makes the call; goes on with a transfer that wants to be whole, whose progress is in the
+    /// record's result meanwhile.
+    #[inline(always)]
+    fn attempt(&mut self, op: Token, request: Request) -> i32 {
+        if wants_all(&request) {
+            return self.attempt_all(op, request);
+        }
+        // SAFETY: the operation's memory is the driver's until delivery.
+        let (result, calls) = unsafe { sys::attempt(request, self.sigpipe) };
+        self.syscalls += calls;
+        result
+    }
+
+    #[cold]
+    fn attempt_all(&mut self, op: Token, request: Request) -> i32 {
+        let (Request::Recv { len, .. } | Request::Send { len, .. }) = request else {
+            unreachable!("`wants_all` knows of no other")
+        };
+        // SAFETY: in flight.
+        let record = unsafe { record(op) };
+        loop {
+            let done = record.result.get();
+            // SAFETY: as in `attempt`.
+            let (result, calls) = unsafe { sys::attempt(rest(request, done as u32), self.sigpipe) };
+            self.syscalls += calls;
+            match result {
+                AGAIN => return AGAIN,
+                moved @ 1.. => {
+                    let done = done + moved;
+                    record.result.set(done);
+                    // A datagram is never more than one.
+                    if done as u32 >= len || !is_stream(&request) {
+                        return done;
+                    }
+                }
+                _ if done > 0 => return done,
+                result => return result,
+            }
+        }
+    }
+
+    /// What the outcome of a try tells about the next.
+    #[inline(always)]
+    fn learn(&mut self, target: Target, request: &Request, result: i32) {
+        if !Selector::PERSISTENT {
+            return;
+        }
+        if let Request::Recv { len, flags: 0, .. } = *request {
+            let entry = self.table.entry(target);
+            let short = result > 0 && (result as u32) < len;
+            if short && entry.registered && !entry.over && entry.kind == Some(Kind::Tcp) {
+                entry.readable = false;
+            }
+        }
+    }
+
+    /// Has the operation wait for its file; an error if that can't be.
+    fn wait_for(
+        &mut self,
+        op: Token,
+        request: &Request,
+        target: Target,
+        side: Side,
+    ) -> Option<i32> {
+        set_mark(op, side as u8);
+        let entry = self.table.entry(target);
+        // SAFETY: the operation is in flight from here on, and in no queue.
+        unsafe { entry.queue(side).push(op) };
+        if entry.kind.is_none() && matches!(request, Request::Recv { .. }) {
+            entry.kind = Some(sys::socket_kind(target.fd));
+            self.syscalls += 1;
+        }
+        self.waiting += 1;
+        if Selector::PERSISTENT && entry.registered {
+            return None;
+        }
+        let error = self.watch(target.fd)?;
+        if let Some(entry) = self.table.get(target.fd) {
+            // SAFETY: it was pushed above.
+            unsafe { entry.queue(side).remove(op) };
+        }
+        self.waiting -= 1;
+        Some(error)
+    }
+
+    /// Has the selector tell what the operations on `fd` wait for.
+    fn watch(&mut self, fd: RawFd) -> Option<i32> {
+        let entry = self.table.get(fd)?;
+        match self.selector.watch(fd, fd as usize, entry.interest(), entry.registered) {
+            Ok(calls) => {
+                self.syscalls += calls;
+                entry.registered = true;
+                None
+            }
+            // Nothing that can be waited for (EPERM) is never "not ready" either.
+            Err(error) => Some(-error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+
+    /// The operation has ended; the next turn delivers it.
+    pub(super) fn end(&mut self, op: Token, result: i32) {
+        set_mark(op, ENDED);
+        // SAFETY: in flight, and the caller has taken it out of any other queue.
+        unsafe {
+            record(op).result.set(result);
+            self.ended.push(op);
+        }
+    }
+
+    fn pause(&mut self, op: Token) {
+        set_mark(op, PAUSED);
+        if self.paused.is_empty() {
+            self.paused_until = Some(Instant::now() + PAUSE);
+        }
+        // SAFETY: in flight, and in no other queue.
+        unsafe { self.paused.push(op) };
+    }
+
+    /// Tries everything again that has paused for long enough.
+    pub(super) fn resume(&mut self) {
+        if self.paused_until.is_none_or(|until| Instant::now() < until) {
+            return;
+        }
+        self.paused_until = None;
+        let mut paused = std::mem::take(&mut self.paused);
+        while let Some(op) = paused.pop() {
+            if let Some(result) = self.start(op, describe(op)) {
+                self.end(op, result);
+            }
+        }
+    }
+
+    /// Stops an operation if that can be done.
+    pub(super) fn stop(&mut self, op: Token) {
+        // SAFETY: in flight.
+        let record = unsafe { record(op) };
+        let mark = record.notes.get().mark;
+        match mark {
+            THREAD => {
+                if !self.pool.cancel(op) {
+                    return;
+                }
+                self.away -= 1;
+            }
+            PAUSED => {
+                // SAFETY: its mark says where it is.
+                unsafe { self.paused.remove(op) };
+                if self.paused.is_empty() {
+                    self.paused_until = None;
+                }
+            }
+            ENDED => return,
+            _ => {
+                let request = describe(op);
+                let (Way::Wait(target, side) | Way::File(target, side)) = lower(&request) else {
+                    unreachable!("only such an operation waits for a file")
+                };
+                // SAFETY: its mark says where it is.
+                unsafe { self.table.entry(target).queue(side).remove(op) };
+                self.waiting -= 1;
+            }
+        }
+        // Bytes that have been moved are not to be lost.
+        let done = record.result.get();
+        self.end(op, if done > 0 { done } else { -libc::ECANCELED });
+    }
+
+    /// Takes in one event.
+    #[inline(always)]
+    pub(super) fn settle(&mut self, event: Event, sink: &mut impl Sink) {
+        let fd = event.key as RawFd;
+        let Some(entry) = self.table.get(fd) else { return };
+        if Selector::PERSISTENT {
+            let nobody = entry.interest() == super::selector::Interest::NONE;
+            let news = (event.readable && !entry.readable) || (event.writable && !entry.writable);
+            if nobody && !news && entry.registered {
+                // Nobody here has looked for a while: it need not wake this thread each time.
+                entry.registered = false;
+                (entry.readable, entry.writable) = (true, true);
+                self.selector.forget(fd);
+                self.syscalls += 1;
+                return;
+            }
+            entry.over |= event.over;
+        }
+        entry.readable |= event.readable;
+        entry.writable |= event.writable;
+        if event.readable {
+            self.retry(fd, Side::Read, sink);
+        }
+        if event.writable {
+            self.retry(fd, Side::Write, sink);
+        }
+        self.retry(fd, Side::Other, sink);
+        if !Selector::PERSISTENT {
+            self.watch_again(fd);
+        }
+    }
+
+    /// Arms a selector that tells everything once.
+    fn watch_again(&mut self, fd: RawFd) {
+        let Some(entry) = self.table.get(fd) else { return };
+        (entry.readable, entry.writable) = (true, true);
+        if entry.interest() == super::selector::Interest::NONE {
+            return;
+        }
+        let Some(error) = self.watch(fd) else { return };
+        for side in [Side::Read, Side::Write, Side::Other] {
+            while let Some(op) = self.table.get(fd).and_then(|entry| entry.queue(side).pop()) {
+                self.waiting -= 1;
+                self.end(op, error);
+            }
+        }
+    }
+
+    /// Tries those who wait for one side of a file, oldest first, as long as that is not in vain.
+    #[inline(always)]
+    fn retry(&mut self, fd: RawFd, side: Side, sink: &mut impl Sink) {
+        let mut next = self.table.get(fd).and_then(|entry| entry.queue(side).first());
+        while let Some(op) = next {
+            let Some(entry) = self.table.get(fd) else { return };
+            // SAFETY: it is in this queue.
+            next = unsafe { entry.queue(side).after(op) };
+            let request = describe(op);
+            let result = match request {
+                Request::Connect { fd, .. } => {
+                    self.syscalls += 2;
+                    sys::connected(fd.fd)
+                }
+                request => self.attempt(op, request),
+            };
+            if result == AGAIN {
+                if side == Side::Other {
+                    continue;
+                }
+                if let Some(entry) = self.table.get(fd) {
+                    entry.set_ready(side, false);
+                }
+                return;
+            }
+            if let Way::Wait(target, _) | Way::File(target, _) = lower(&request) {
+                self.learn(target, &request, result);
+            }
+            if let Some(entry) = self.table.get(fd) {
+                // SAFETY: as above.
+                unsafe { entry.queue(side).remove(op) };
+            }
+            self.waiting -= 1;
+            // SAFETY: in flight until the next line.
+            unsafe { record(op) }.result.set(result);
+            sink.deliver(op);
+        }
+    }
+
+    /// Takes in what the threads have done.
+    #[cold]
+    pub(super) fn take_done(&mut self, sink: &mut impl Sink) {
+        let (away, closing) = (&mut self.away, &mut self.closing);
+        self.pool.take(|op, result| {
+            let Some(op) = op else {
+                *closing -= 1;
+                return;
+            };
+            *away -= 1;
+            // SAFETY: in flight.
+            let record = unsafe { record(op) };
+            // A read may have begun on this thread.
+            let done = record.result.get();
+            record.result.set(match result {
+                0.. => done + result,
+                error if done == 0 => error,
+                _ => done,
+            });
+            sink.deliver(op);
+        });
+    }
+
+    /// Delivers what has ended outside of a turn.
+    pub(super) fn deliver_ended(&mut self, sink: &mut impl Sink) {
+        while let Some(op) = self.ended.pop() {
+            sink.deliver(op);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Making a readiness driver: a selector, a pool that has no threads yet, and room for events.
+
+use std::io;
+
+use super::queue::Queue;
+use super::selector::Selector;
+use super::table::Table;
+use super::{AT_ONCE, Readiness};
+use crate::driver::pool::Pool;
+use crate::driver::sys::SigPipe;
+use crate::driver::{Settings, SetupError};
+
+pub(super) fn build(settings: &Settings) -> Result<Readiness, SetupError> {
+    let queue_sizes = settings.sizes()?;
+    let events = queue_sizes.0.next_power_of_two();
+    let selector = Selector::new(events as usize).map_err(explain)?;
+    let sigpipe = SigPipe::new();
+    let pool = Pool::new(settings.blocking_threads, selector.notifier(), sigpipe);
+    Ok(Readiness {
+        selector,
+        pool,
+        sigpipe,
+        queue_sizes: (events, queue_sizes.1.next_power_of_two()),
+        table: Table::default(),
+        ended: Queue::default(),
+        paused: Queue::default(),
+        paused_until: None,
+        waiting: 0,
+        away: 0,
+        closing: 0,
+        at_once: AT_ONCE,
+        slots: None,
+        syscalls: 0,
+    })
+}
+
+fn explain(error: io::Error) -> SetupError {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => SetupError::Descriptors(error),
+        _ => SetupError::Other(error),
+    }
+}

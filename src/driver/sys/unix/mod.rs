@@ -1,0 +1,95 @@
+//! System calls of Unix hosts.
+//!
+//! # Why this file has `unsafe`
+//! It makes system calls.
+
+mod attempt;
+mod block;
+mod sendfile;
+mod sigpipe;
+
+use std::os::fd::RawFd;
+
+pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_waiting};
+pub(in crate::driver) use block::block;
+pub(in crate::driver) use sendfile::sendfile;
+pub(in crate::driver) use sigpipe::SigPipe;
+
+use super::Kind;
+
+/// The calling thread's last error number.
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// Makes a call, again while signals interrupt it: its result, or a negated error number.
+#[inline(always)]
+fn retry(mut call: impl FnMut() -> isize) -> i32 {
+    loop {
+        match call() {
+            result @ 0.. => return result as i32,
+            _ => match errno() {
+                libc::EINTR => {}
+                error => return -error,
+            },
+        }
+    }
+}
+
+/// What sort of file it is; anything for a bad fd, about which the next call will complain.
+pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` is a valid place for the answer.
+    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } < 0 {
+        return Kind::Other;
+    }
+    // SAFETY: filled, as the call succeeded.
+    match unsafe { stat.assume_init() }.st_mode & libc::S_IFMT {
+        libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK => Kind::Disk,
+        libc::S_IFSOCK => socket_kind(fd),
+        _ => Kind::Other,
+    }
+}
+
+/// The same of a socket.
+pub(in crate::driver) fn socket_kind(fd: RawFd) -> Kind {
+    match option(fd, libc::SO_PROTOCOL) {
+        Ok(libc::IPPROTO_TCP) => Kind::Tcp,
+        _ => Kind::Other,
+    }
+}
+
+/// Whether a socket carries a stream of bytes, and no messages.
+pub(in crate::driver) fn is_stream(fd: RawFd) -> bool {
+    option(fd, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)
+}
+
+/// An integer option of a socket, or an error number.
+fn option(fd: RawFd, name: i32) -> Result<i32, i32> {
+    let mut value = 0i32;
+    let mut len = size_of::<i32>() as libc::socklen_t;
+    let place = (&raw mut value).cast();
+    // SAFETY: `value` is as long as `len` says.
+    match unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, place, &mut len) } {
+        0 => Ok(value),
+        _ => Err(errno()),
+    }
+}
+
+/// Leaves signals to the program's own threads.
+pub(in crate::driver) fn block_signals() {
+    let mut all = std::mem::MaybeUninit::uninit();
+    // SAFETY: `sigfillset` fills the set that is then passed on.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// How many files this process may have open.
+pub(in crate::driver) fn file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    limit.rlim_cur
+}
