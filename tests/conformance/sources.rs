@@ -12,7 +12,7 @@ use corio::op::*;
 use corio::race;
 
 use crate::harness::{Case, Outcome, assert_kind};
-use crate::support::{file_with, open_fds, settle, tcp_pair};
+use crate::support::{ended, file_with, open_fds, settle, tcp_pair};
 
 conformance! {
     every_file_operation_on_a_std_file,
@@ -241,12 +241,12 @@ fn an_fd_that_nobody_takes_is_closed(case: Case) -> Outcome {
                 let mut accept = Box::pin(listener.accept_op());
                 assert!(futures_util::poll!(accept.as_mut()).is_pending());
                 let client = std::net::TcpStream::connect(address)?;
-                settle().await;
+                ended().await;
                 drop((open, accept, client));
                 // The loser of a race may have won an fd all the same.
                 drop(race(AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0), ready(())).await);
                 drop(race(AsyncNop::new(), AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0)).await);
-                settle().await;
+                ended().await;
                 assert_eq!(open_fds(), before);
             }
             Ok(())

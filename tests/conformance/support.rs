@@ -99,6 +99,17 @@ pub(crate) async fn settle() {
     }
 }
 
+/// Waits until nothing is in flight, without polling any of it.
+pub(crate) async fn ended() {
+    for _ in 0..10_000 {
+        if corio::stats().in_flight == 0 {
+            return;
+        }
+        corio::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    panic!("still in flight: {:?}", corio::pending());
+}
+
 /// Something to read whenever a file is made in `dir`, in non-blocking mode. It is a file of the
 /// kind that even io_uring does not wait for then.
 pub(crate) fn watch(dir: &Path) -> io::Result<OwnedFd> {
