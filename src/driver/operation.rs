@@ -43,7 +43,9 @@ pub(crate) struct Notes {
 }
 
 impl Links {
-    const NEW: Links = Links { previous: Cell::new(None), next: Cell::new(None) };
+    const fn new() -> Self {
+        Links { previous: Cell::new(None), next: Cell::new(None) }
+    }
 }
 
 impl Notes {
@@ -52,6 +54,11 @@ impl Notes {
 
 impl Operation {
     pub(crate) const fn new(request: unsafe fn(Token) -> Request) -> Self {
-        Operation { request, result: Cell::new(0), notes: Cell::new(Notes::NEW), links: Links::NEW }
+        Operation {
+            request,
+            result: Cell::new(0),
+            notes: Cell::new(Notes::NEW),
+            links: Links::new(),
+        }
     }
 }

@@ -14,9 +14,12 @@ mod drivers;
 mod harness;
 #[path = "../support/noise.rs"]
 mod noise;
+#[path = "../support/seccomp.rs"]
+mod seccomp;
 mod support;
 
 mod buffers;
+mod choice;
 mod exact;
 mod files;
 mod fixed;

@@ -1,7 +1,4 @@
 //! Contexts that can't be made, and why.
-//!
-//! # Why this file has `unsafe`
-//! It puts filters between this process and the kernel.
 
 use std::io;
 
@@ -9,6 +6,7 @@ use corio::SetupError;
 
 use crate::drivers::Driver;
 use crate::harness::{Case, Outcome};
+use crate::seccomp::{ENTER, REGISTER, SETUP, forbid};
 use crate::support::{limit_fds, open_fds};
 
 conformance! {
@@ -95,33 +93,6 @@ fn a_failed_set_up_leaks_nothing(case: Case) -> Outcome {
         Ok(())
     })
 }
-
-/// From now on the kernel answers `errno` to some system calls of this thread.
-fn forbid(calls: std::ops::RangeInclusive<u32>, errno: i32) -> io::Result<()> {
-    let ld = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    let jump = |kind| (libc::BPF_JMP | kind | libc::BPF_K) as u16;
-    let ret = (libc::BPF_RET | libc::BPF_K) as u16;
-    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let mut filter = [
-        // The number of the call is the first field of what a filter looks at.
-        step(ld, 0, 0, 0),
-        step(jump(libc::BPF_JGE), 0, 2, *calls.start()),
-        step(jump(libc::BPF_JGT), 1, 0, *calls.end()),
-        step(ret, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        step(ret, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: a valid program, copied by the kernel.
-    let done = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
-    };
-    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-const SETUP: u32 = libc::SYS_io_uring_setup as u32;
-const ENTER: u32 = libc::SYS_io_uring_enter as u32;
-const REGISTER: u32 = libc::SYS_io_uring_register as u32;
 
 /// What a context says on a thread whose filter refuses `calls`. The thread is a new one, since
 /// a filter stays as long as its thread does.

@@ -61,44 +61,49 @@ pub(in crate::driver) unsafe fn attempt(request: Request, sigpipe: SigPipe) -> (
 unsafe fn attempt_other(request: Request, sigpipe: SigPipe) -> (i32, u64) {
     use Request::*;
     // SAFETY: in all of these, what the caller promises.
-    match request {
-        Recvmsg { fd, msg, flags } => {
-            let flags = flags as i32 | libc::MSG_DONTWAIT;
-            (retry(|| unsafe { libc::recvmsg(fd.fd, msg, flags) }), 1)
-        }
-        Sendmsg { fd, msg, flags } => {
-            let flags = flags as i32 | libc::MSG_DONTWAIT;
-            (retry(|| unsafe { libc::sendmsg(fd.fd, msg, flags) }), 1)
-        }
-        Accept { fd, addr, addr_len } => {
-            without_waiting(fd, || unsafe { accept(fd.fd, addr, addr_len) })
-        }
-        Connect { fd, addr, addr_len } => without_waiting(fd, || {
-            // An interrupted connect goes on; it must not be made again.
-            match unsafe { libc::connect(fd.fd, addr, addr_len) } {
-                0 => 0,
-                _ => match errno() {
-                    libc::EINTR => -libc::EINPROGRESS,
-                    error => -error,
-                },
+    unsafe {
+        match request {
+            Recvmsg { fd, msg, flags } => {
+                let flags = flags as i32 | libc::MSG_DONTWAIT;
+                (retry(|| libc::recvmsg(fd.fd, msg, flags)), 1)
             }
-        }),
-        Read { fd, ptr, len, offset } => {
-            without_waiting(fd, || unsafe { read(fd.fd, ptr, len, offset) })
+            Sendmsg { fd, msg, flags } => {
+                let flags = flags as i32 | libc::MSG_DONTWAIT;
+                (retry(|| libc::sendmsg(fd.fd, msg, flags)), 1)
+            }
+            Accept { fd, addr, addr_len } => without_waiting(fd, || accept(fd.fd, addr, addr_len)),
+            Connect { fd, addr, addr_len } => {
+                without_waiting(fd, || connect(fd.fd, addr, addr_len))
+            }
+            Read { fd, ptr, len, offset } => without_waiting(fd, || read(fd.fd, ptr, len, offset)),
+            Write { fd, ptr, len, offset } => {
+                without_waiting(fd, || sigpipe.without(|| write(fd.fd, ptr, len, offset)))
+            }
+            Readv { fd, iov, count, offset } => {
+                without_waiting(fd, || readv(fd.fd, iov, count, offset))
+            }
+            Writev { fd, iov, count, offset } => {
+                without_waiting(fd, || sigpipe.without(|| writev(fd.fd, iov, count, offset)))
+            }
+            Shutdown { fd, how } => (retry(|| libc::shutdown(fd.fd, how) as isize), 1),
+            Poll { fd, events } => (poll(fd.fd, events), 1),
+            Sendfile { out, file, offset, len, .. } => {
+                super::sendfile(sigpipe, out, file, offset, len)
+            }
+            _ => unreachable!("{request:?} is not for attempts"),
         }
-        Write { fd, ptr, len, offset } => {
-            without_waiting(fd, || sigpipe.without(|| unsafe { write(fd.fd, ptr, len, offset) }))
-        }
-        Readv { fd, iov, count, offset } => {
-            without_waiting(fd, || unsafe { readv(fd.fd, iov, count, offset) })
-        }
-        Writev { fd, iov, count, offset } => {
-            without_waiting(fd, || sigpipe.without(|| unsafe { writev(fd.fd, iov, count, offset) }))
-        }
-        Shutdown { fd, how } => (retry(|| unsafe { libc::shutdown(fd.fd, how) as isize }), 1),
-        Poll { fd, events } => (poll(fd.fd, events), 1),
-        Sendfile { out, file, offset, len, .. } => super::sendfile(sigpipe, out, file, offset, len),
-        _ => unreachable!("{request:?} is not for attempts"),
+    }
+}
+
+/// An interrupted connect goes on by itself, and must not be made again.
+unsafe fn connect(fd: RawFd, addr: *const libc::sockaddr, len: libc::socklen_t) -> i32 {
+    // SAFETY: what the caller promises.
+    match unsafe { libc::connect(fd, addr, len) } {
+        0 => 0,
+        _ => match errno() {
+            libc::EINTR => -libc::EINPROGRESS,
+            error => -error,
+        },
     }
 }
 
