@@ -1,10 +1,11 @@
-//! Echo over loopback: corio beside a bare io_uring loop, in the same run.
+//! Echo over loopback, in the same run: corio on io_uring beside a bare io_uring loop, and corio on
+//! the readiness driver beside a bare epoll loop.
 //!
 //! `cargo bench --bench echo [FILTER]`. The server has processor 0, the client processor 1. Both
-//! servers have rings with the same set-up and 4 KiB buffers; messages have 64 bytes.
+//! rings have the same set-up, and all servers 4 KiB buffers; messages have 64 bytes.
 //!
 //! # Why this file has `unsafe`
-//! The client and the bare server fill their rings by hand.
+//! The client and the bare servers make their system calls by hand.
 
 mod support;
 
@@ -15,8 +16,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corio::IoContext;
 use corio::net::{TcpListener, TcpStream};
+use corio::{DriverChoice, IoContext};
 use io_uring::{IoUring, opcode, types};
 use support::{Sample, effort, paired, pin, thread_cpu};
 
@@ -116,8 +117,8 @@ fn ring() -> IoUring {
 }
 
 /// As a user would write it.
-fn corio_server(listener: StdListener) {
-    let mut context = IoContext::new(256).unwrap();
+fn corio_server(listener: StdListener, driver: DriverChoice) {
+    let mut context = IoContext::builder().driver(driver).build().unwrap();
     context.run_until_done(async move {
         let listener = TcpListener::from(listener);
         let (first, _) = listener.accept().await.unwrap();
@@ -207,6 +208,54 @@ fn bare_server(listener: StdListener) {
     }
 }
 
+/// The same by hand with epoll: one wait, then a receive and a send per connection that is ready.
+fn bare_epoll_server(listener: StdListener) {
+    const LISTENER: u64 = u64::MAX;
+    const EVENTS: usize = 256;
+    listener.set_nonblocking(true).unwrap();
+    // SAFETY: passes no memory.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    assert!(epoll >= 0);
+    let add = |fd: i32, key: u64| {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: key };
+        // SAFETY: the event is valid.
+        assert_eq!(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) }, 0);
+    };
+    add(listener.as_raw_fd(), LISTENER);
+    let mut connections: Vec<(i32, Box<[u8; BUFFER]>)> = Vec::new();
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+    'serving: loop {
+        // SAFETY: there is room for that many events.
+        let count = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), EVENTS as i32, -1) };
+        for event in &events[..count as usize] {
+            if event.u64 == LISTENER {
+                while let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(true).unwrap();
+                    stream.set_nodelay(true).unwrap();
+                    let fd = stream.into_raw_fd();
+                    add(fd, connections.len() as u64);
+                    connections.push((fd, Box::new([0; BUFFER])));
+                }
+                continue;
+            }
+            let (fd, buffer) = &mut connections[event.u64 as usize];
+            // SAFETY: the buffer is that long.
+            let received = unsafe { libc::recv(*fd, buffer.as_mut_ptr().cast(), BUFFER, 0) };
+            if received <= 0 {
+                break 'serving;
+            }
+            let flags = libc::MSG_NOSIGNAL;
+            // SAFETY: that much has been received.
+            let sent = unsafe { libc::send(*fd, buffer.as_ptr().cast(), received as usize, flags) };
+            assert_eq!(sent, received);
+        }
+    }
+    for fd in connections.into_iter().map(|(fd, _)| fd).chain([epoll]) {
+        // SAFETY: fds of our own.
+        unsafe { libc::close(fd) };
+    }
+}
+
 fn nodelay(fd: i32) {
     use std::os::fd::FromRawFd;
     // SAFETY: the fd was just accepted; it is given back right away.
@@ -219,15 +268,22 @@ fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let (rounds, length) = effort();
     println!("ratios to the bare loop: median (least to most) of {rounds} rounds");
-    for connections in [1, 50, 1000] {
-        let name = format!("echo, {connections} connections");
-        if name.contains(&filter) {
-            paired(
-                &name,
-                rounds,
-                || measure(connections, length, corio_server),
-                || measure(connections, length, bare_server),
-            );
+    type Server = fn(StdListener);
+    let pairs: [(&str, Server, Server); 2] = [
+        ("io_uring", |listener| corio_server(listener, DriverChoice::Uring), bare_server),
+        ("epoll", |listener| corio_server(listener, DriverChoice::Readiness), bare_epoll_server),
+    ];
+    for (driver, corio, bare) in pairs {
+        for connections in [1, 50, 1000] {
+            let name = format!("echo on {driver}, {connections} connections");
+            if name.contains(&filter) {
+                paired(
+                    &name,
+                    rounds,
+                    || measure(connections, length, corio),
+                    || measure(connections, length, bare),
+                );
+            }
         }
     }
 }
