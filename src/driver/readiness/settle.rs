@@ -382,6 +382,9 @@ impl Readiness {
             };
             if result == AGAIN {
                 if side == Side::Other {
+                    if !Selector::PERSISTENT {
+                        self.look_again_later(fd, op);
+                    }
                     continue;
                 }
                 if let Some(entry) = self.table.get(fd) {
@@ -401,6 +404,17 @@ impl Readiness {
             unsafe { record(op) }.result.set(result);
             sink.deliver(op);
         }
+    }
+
+    /// What a one-shot selector can't tell apart, such as urgent data from any other that nobody
+    /// reads, would have it tell the same at once again.
+    fn look_again_later(&mut self, fd: RawFd, op: Token) {
+        if let Some(entry) = self.table.get(fd) {
+            // SAFETY: the caller has just taken it from there.
+            unsafe { entry.queue(Side::Other).remove(op) };
+        }
+        self.waiting -= 1;
+        self.pause(op);
     }
 
     /// Takes in what the threads have done.
