@@ -2,12 +2,15 @@
 
 use std::os::fd::RawFd;
 
+use crate::os;
+
 /// What an operation acts on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     /// The file descriptor; valid in any case.
     pub(crate) fd: RawFd,
-    /// The slot in the table of registered files, or -1.
+    /// The slot in the table of registered files, or -1; for a driver that has such a table.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) slot: i32,
     /// Tells this file from any other that has or had the same fd.
     pub(crate) id: u64,
@@ -71,8 +74,7 @@ pub(crate) enum Request {
         dir: RawFd,
         path: *const libc::c_char,
         flags: i32,
-        mask: u32,
-        out: *mut libc::statx,
+        out: *mut os::Stat,
     },
     Accept {
         fd: Target,
@@ -115,12 +117,13 @@ pub(crate) enum Request {
         events: u32,
     },
     /// Sends what can be sent without blocking, at least one byte; 0 at the end of the file. `full`:
-    /// the last try ended because the socket had no more room, so the next is to wait for some.
+    /// the last try ended because the socket had no more room, so the next may wait for some.
     Sendfile {
         out: Target,
         file: Target,
         offset: u64,
         len: u32,
+        #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
         full: bool,
     },
 }
@@ -185,38 +188,6 @@ impl Request {
             }
             Recvmsg { fd, .. } | Sendmsg { fd, .. } => (fd.fd, 0),
             Sendfile { out, len, .. } => (out.fd, len),
-        }
-    }
-
-    /// Which readiness a request that failed with `EAGAIN` waits for, as `poll(2)` events.
-    pub(crate) fn readiness(&self) -> Option<(Target, u32)> {
-        use Request::*;
-        match *self {
-            Read { fd, .. } | Readv { fd, .. } | Accept { fd, .. } => {
-                Some((fd, libc::POLLIN as u32))
-            }
-            Write { fd, .. } | Writev { fd, .. } => Some((fd, libc::POLLOUT as u32)),
-            Recv { fd, flags, .. } if flags & libc::MSG_DONTWAIT == 0 => {
-                let events = match flags {
-                    // An error is always reported.
-                    _ if flags & libc::MSG_ERRQUEUE != 0 => 0,
-                    _ if flags & libc::MSG_OOB != 0 => libc::POLLPRI,
-                    _ => libc::POLLIN,
-                };
-                Some((fd, events as u32))
-            }
-            Send { fd, flags, .. } if flags & libc::MSG_DONTWAIT == 0 => {
-                Some((fd, libc::POLLOUT as u32))
-            }
-            Recvmsg { fd, flags, .. } if flags & libc::MSG_DONTWAIT as u32 == 0 => {
-                Some((fd, libc::POLLIN as u32))
-            }
-            Sendmsg { fd, flags, .. } if flags & libc::MSG_DONTWAIT as u32 == 0 => {
-                Some((fd, libc::POLLOUT as u32))
-            }
-            Connect { fd, .. } => Some((fd, libc::POLLOUT as u32)),
-            Sendfile { out, .. } => Some((out, libc::POLLOUT as u32)),
-            _ => None,
         }
     }
 }

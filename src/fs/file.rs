@@ -131,7 +131,7 @@ impl File {
     /// # Errors
     /// What `statx(2)` reports.
     pub async fn metadata(&self) -> io::Result<Metadata> {
-        AsyncStatx::file(self).await.map(Metadata::new)
+        AsyncStatx::file(self).await
     }
 
     /// Closes the file, and reports what the file system has to say about it.

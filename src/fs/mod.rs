@@ -5,11 +5,10 @@
 //! waiting; [`File::close`] tells what the file system has to say.
 
 mod file;
-mod metadata;
 mod options;
 
+pub use crate::metadata::{FileType, Metadata};
 pub use file::File;
-pub use metadata::{FileType, Metadata};
 pub use options::OpenOptions;
 
 use std::io;
@@ -32,7 +31,7 @@ use crate::op::AsyncStatx;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
-    AsyncStatx::path(path).await.map(Metadata::new)
+    AsyncStatx::path(path).await
 }
 
 /// Metadata of what is at `path` itself, even if it is a symbolic link.
@@ -53,5 +52,5 @@ pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
-    AsyncStatx::link(path).await.map(Metadata::new)
+    AsyncStatx::link(path).await
 }

@@ -132,8 +132,11 @@ impl Socket {
     /// When to probe an idle connection, how often, and how many unanswered probes end it
     /// (`TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`). Switches probing on.
     ///
+    /// Not on OpenBSD, where these times are the whole system's.
+    ///
     /// # Errors
     /// What `setsockopt(2)` reports.
+    #[cfg(not(target_os = "openbsd"))]
     pub fn set_keepalive_times(
         &self,
         idle: Duration,

@@ -9,6 +9,7 @@ use super::future::{Kind, Op};
 use super::source::Source;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::{OpCode, Request};
+use crate::os;
 
 /// A transfer ended before everything had moved; the source of the `io::Error` that says so.
 ///
@@ -209,7 +210,7 @@ whole_transfer! {
     /// ```
     AsyncSendExact = SendExact, Send, IoBuf, buf_ptr, buf_len, from,
     |this, ptr, len| {
-        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let flags = libc::MSG_WAITALL | os::MSG_NOSIGNAL;
         Request::Send { fd: this.source.target(), ptr, len, flags }
     }
 }

@@ -17,6 +17,7 @@ use super::source::Source;
 use crate::address::SocketAddress;
 use crate::buf::{IoBufs, IoBufsMut, IoVecs};
 use crate::driver::{OpCode, Request};
+use crate::os;
 
 /// The most fds that one message can carry (`SCM_MAX_FD`).
 const MAX_FDS: usize = 253;
@@ -162,7 +163,7 @@ impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
             fds: Vec::new(),
             control: Vec::new(),
             header: EMPTY_HEADER,
-            flags: libc::MSG_NOSIGNAL,
+            flags: os::MSG_NOSIGNAL,
         })
     }
 
@@ -185,7 +186,7 @@ impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
     #[track_caller]
     pub fn flags(mut self, flags: i32) -> Self {
         check_send_flags(flags);
-        self.before_start().flags = flags | libc::MSG_NOSIGNAL;
+        self.before_start().flags = flags | os::MSG_NOSIGNAL;
         self
     }
 }
@@ -252,7 +253,7 @@ impl<B: IoBufsMut> Kind for Recvmsg<'_, B> {
         Request::Recvmsg {
             fd: self.source.target(),
             msg: &raw mut self.header,
-            flags: libc::MSG_CMSG_CLOEXEC as u32,
+            flags: os::MSG_CMSG_CLOEXEC as u32,
         }
     }
     fn finish(mut self, result: i32) -> Self::Output {
@@ -297,9 +298,14 @@ unsafe fn received_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
         while let Some(this) = message.as_ref() {
             if this.cmsg_level == libc::SOL_SOCKET && this.cmsg_type == libc::SCM_RIGHTS {
                 let data = libc::CMSG_DATA(this).cast::<RawFd>();
-                let len = this.cmsg_len - libc::CMSG_LEN(0) as usize;
+                #[allow(clippy::unnecessary_cast)] // The type differs from host to host.
+                let len = this.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
                 for index in 0..len / size_of::<RawFd>() {
-                    fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+                    let fd = data.add(index).read_unaligned();
+                    if os::MSG_CMSG_CLOEXEC == 0 {
+                        libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+                    }
+                    fds.push(OwnedFd::from_raw_fd(fd));
                 }
             }
             message = libc::CMSG_NXTHDR(header, message);

@@ -12,6 +12,8 @@ use std::path::Path;
 use super::future::{Kind, Op, io_result};
 use super::source::Source;
 use crate::driver::{OpCode, Request};
+use crate::metadata::Metadata;
+use crate::os;
 
 /// Paths up to this length, with the NUL that ends them, cost no allocation.
 const INLINE: usize = 120;
@@ -134,7 +136,7 @@ impl<'a> Op<Open<'a>> {
 /// # let mut context = corio::IoContext::new(8)?;
 /// # context.run_until_done(async {
 /// let stat = AsyncStatx::path("Cargo.toml").await?;
-/// assert_eq!(stat.stx_size, std::fs::metadata("Cargo.toml")?.len());
+/// assert_eq!(stat.len(), std::fs::metadata("Cargo.toml")?.len());
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -148,11 +150,11 @@ pub struct Statx<'a> {
     path: CPath,
     flags: i32,
     /// The kernel writes this.
-    stat: MaybeUninit<libc::statx>,
+    stat: MaybeUninit<os::Stat>,
 }
 
 impl Kind for Statx<'_> {
-    type Output = io::Result<libc::statx>;
+    type Output = io::Result<Metadata>;
     const CODE: OpCode = OpCode::Statx;
 
     fn prepare(&mut self) -> Result<(), i32> {
@@ -165,14 +167,13 @@ impl Kind for Statx<'_> {
             dir: dir_fd(&self.dir),
             path: self.path.as_ptr(),
             flags: self.flags,
-            mask: libc::STATX_BASIC_STATS | libc::STATX_BTIME,
             out: self.stat.as_mut_ptr(),
         }
     }
     fn finish(self, result: i32) -> Self::Output {
         // SAFETY: the kernel fills the whole structure when it succeeds; zero is valid for each
         // field that it does not know.
-        io_result(result).map(|_| unsafe { self.stat.assume_init() })
+        io_result(result).map(|_| Metadata::new(unsafe { self.stat.assume_init() }))
     }
 }
 
@@ -198,7 +199,7 @@ impl<'a> Op<Statx<'a>> {
     /// Of an open file.
     #[track_caller]
     pub fn file(file: impl Into<Source<'a>>) -> Self {
-        Self::make(Some(file.into()), Path::new(""), libc::AT_EMPTY_PATH)
+        Self::make(Some(file.into()), Path::new(""), os::AT_EMPTY_PATH)
     }
 }
 

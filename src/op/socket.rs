@@ -16,6 +16,7 @@ use super::source::Source;
 use crate::address::SocketAddress;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::{OpCode, Request};
+use crate::os;
 
 /// Receives into one buffer. [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html).
 ///
@@ -56,7 +57,7 @@ impl<B: IoBufMut> Kind for Recv<'_, B> {
 /// The flags of a receive that this crate can vouch for: with others (`MSG_TRUNC` above all) the
 /// result is not the number of bytes written.
 const RECV_FLAGS: i32 =
-    libc::MSG_PEEK | libc::MSG_WAITALL | libc::MSG_DONTWAIT | libc::MSG_OOB | libc::MSG_ERRQUEUE;
+    libc::MSG_PEEK | libc::MSG_WAITALL | libc::MSG_DONTWAIT | libc::MSG_OOB | os::MSG_ERRQUEUE;
 
 impl<'a, B: IoBufMut> Op<Recv<'a, B>> {
     /// Receives from `source`.
@@ -124,13 +125,13 @@ impl<B: IoBuf> Kind for Send<'_, B> {
 }
 
 /// The flags of a send after which the kernel has done with the buffer: `MSG_ZEROCOPY` is none.
-const SEND_FLAGS: i32 = libc::MSG_CONFIRM
+const SEND_FLAGS: i32 = os::MSG_CONFIRM
     | libc::MSG_DONTROUTE
     | libc::MSG_DONTWAIT
     | libc::MSG_EOR
-    | libc::MSG_FASTOPEN
-    | libc::MSG_MORE
-    | libc::MSG_NOSIGNAL
+    | os::MSG_FASTOPEN
+    | os::MSG_MORE
+    | os::MSG_NOSIGNAL
     | libc::MSG_OOB
     | libc::MSG_WAITALL;
 
@@ -157,7 +158,7 @@ impl<'a, B: IoBuf> Op<Send<'a, B>> {
     #[track_caller]
     pub fn with_flags(source: impl Into<Source<'a>>, buf: B, flags: i32) -> Self {
         check_send_flags(flags);
-        Op::of(Send { source: source.into(), buf, flags: flags | libc::MSG_NOSIGNAL })
+        Op::of(Send { source: source.into(), buf, flags: flags | os::MSG_NOSIGNAL })
     }
 }
 

@@ -205,10 +205,7 @@ impl Runtime {
 
     /// The coarse clock: a few nanoseconds to read, good to a few milliseconds.
     pub(crate) fn coarse_now(&self) -> Duration {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is a valid place to write to.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        crate::os::coarse_now()
     }
 
     fn tick_clock(&self) {

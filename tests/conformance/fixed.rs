@@ -38,9 +38,9 @@ async fn every_operation_on_registered_files() -> Outcome {
     AsyncFsync::new(&file).await?;
     AsyncFdatasync::new(&file).await?;
     AsyncFallocate::new(&file, 0, 0, 100).await?;
-    assert_eq!(AsyncStatx::file(&file).await?.stx_size, 100);
+    assert_eq!(AsyncStatx::file(&file).await?.len(), 100);
     AsyncFtruncate::new(&file, 16).await?;
-    assert_eq!(AsyncStatx::file(&file).await?.stx_size, 16);
+    assert_eq!(AsyncStatx::file(&file).await?.len(), 16);
 
     let (a, mut far) = UnixStream::pair()?;
     let socket = table.insert(a)?;

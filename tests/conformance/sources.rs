@@ -37,9 +37,9 @@ async fn every_file_operation_on_a_std_file() -> Outcome {
     AsyncFsync::new(&file).await?;
     AsyncFdatasync::new(&file).await?;
     AsyncFallocate::new(&file, 0, 0, 100).await?;
-    assert_eq!(AsyncStatx::file(&file).await?.stx_size, 100);
+    assert_eq!(AsyncStatx::file(&file).await?.len(), 100);
     AsyncFtruncate::new(&file, 3).await?;
-    assert_eq!(AsyncStatx::file(&file).await?.stx_size, 3);
+    assert_eq!(AsyncStatx::file(&file).await?.len(), 3);
     let (mut near, far) = UnixStream::pair()?;
     AsyncSendfile::new(&far, &file, 0, 3).await?;
     AsyncClose::new(file).await?;

@@ -2,6 +2,7 @@
 
 use super::table::Side;
 use crate::driver::{CURRENT_POSITION, Request, Target};
+use crate::os;
 
 /// How a request is carried out.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,7 @@ pub(super) fn lower(request: &Request) -> Way {
 
 /// Urgent data and errors come by themselves, whoever else reads.
 fn receiving(flags: i32) -> Side {
-    if flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0 { Side::Read } else { Side::Other }
+    if flags & (libc::MSG_OOB | os::MSG_ERRQUEUE) == 0 { Side::Read } else { Side::Other }
 }
 
 /// Whether the request is to fail where it would have to wait.

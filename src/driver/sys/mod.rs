@@ -14,6 +14,7 @@ mod eventfd;
 mod unix;
 
 #[cfg(target_os = "linux")]
+#[cfg_attr(corio_polling, allow(unused_imports))]
 pub(super) use eventfd::EventFd;
 
 #[cfg(unix)]

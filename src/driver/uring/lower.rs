@@ -53,7 +53,8 @@ pub(super) fn lower(request: Request) -> Entry {
             on(fd, |fd| opcode::Fallocate::new(fd, len).offset(offset).mode(mode).build())
         }
         Ftruncate { fd, len } => on(fd, |fd| opcode::Ftruncate::new(fd, len).build()),
-        Statx { dir, path, flags, mask, out } => {
+        Statx { dir, path, flags, out } => {
+            let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
             opcode::Statx::new(types::Fd(dir), path, out.cast()).flags(flags).mask(mask).build()
         }
         Accept { fd, addr, addr_len } => {
@@ -97,5 +98,35 @@ pub(super) unsafe fn has_no_readiness(request: Request) -> bool {
                 && i32::from(unsafe { (*addr).sa_family }) == libc::AF_UNIX
         }
         _ => false,
+    }
+}
+
+/// Which readiness a request that failed with `EAGAIN` waits for, as `poll(2)` events.
+pub(super) fn readiness(request: &Request) -> Option<(Target, u32)> {
+    use Request::*;
+    match *request {
+        Read { fd, .. } | Readv { fd, .. } | Accept { fd, .. } => Some((fd, libc::POLLIN as u32)),
+        Write { fd, .. } | Writev { fd, .. } => Some((fd, libc::POLLOUT as u32)),
+        Recv { fd, flags, .. } if flags & libc::MSG_DONTWAIT == 0 => {
+            let events = match flags {
+                // An error is always reported.
+                _ if flags & libc::MSG_ERRQUEUE != 0 => 0,
+                _ if flags & libc::MSG_OOB != 0 => libc::POLLPRI,
+                _ => libc::POLLIN,
+            };
+            Some((fd, events as u32))
+        }
+        Send { fd, flags, .. } if flags & libc::MSG_DONTWAIT == 0 => {
+            Some((fd, libc::POLLOUT as u32))
+        }
+        Recvmsg { fd, flags, .. } if flags & libc::MSG_DONTWAIT as u32 == 0 => {
+            Some((fd, libc::POLLIN as u32))
+        }
+        Sendmsg { fd, flags, .. } if flags & libc::MSG_DONTWAIT as u32 == 0 => {
+            Some((fd, libc::POLLOUT as u32))
+        }
+        Connect { fd, .. } => Some((fd, libc::POLLOUT as u32)),
+        Sendfile { out, .. } => Some((out, libc::POLLOUT as u32)),
+        _ => None,
     }
 }

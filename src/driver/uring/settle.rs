@@ -59,7 +59,7 @@ impl Uring {
     pub(super) fn would_block(&mut self, token: Token, op: &Operation) -> Option<i32> {
         // SAFETY: the kernel has ended its attempt, so nothing uses the operation's memory.
         let request = unsafe { (op.request)(token) };
-        let Some((target, events)) = request.readiness() else { return Some(-libc::EAGAIN) };
+        let Some((target, events)) = lower::readiness(&request) else { return Some(-libc::EAGAIN) };
         let notes = op.notes.get();
         if notes.cancels > 0 {
             return Some(-libc::ECANCELED);

@@ -107,10 +107,28 @@ unsafe fn connect(fd: RawFd, addr: *const libc::sockaddr, len: libc::socklen_t) 
     }
 }
 
+#[cfg(not(target_vendor = "apple"))]
 unsafe fn accept(fd: RawFd, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> i32 {
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: what the caller promises.
     retry(|| unsafe { libc::accept4(fd, addr, len, flags) as isize })
+}
+
+#[cfg(target_vendor = "apple")]
+unsafe fn accept(fd: RawFd, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> i32 {
+    // SAFETY: what the caller promises.
+    let accepted = retry(|| unsafe { libc::accept(fd, addr, len) as isize });
+    if accepted >= 0 {
+        let one = 1i32;
+        // SAFETY: passes no memory but `one`. None of these fails on a socket just accepted.
+        unsafe {
+            libc::fcntl(accepted, libc::F_SETFD, libc::FD_CLOEXEC);
+            libc::fcntl(accepted, libc::F_SETFL, libc::O_NONBLOCK);
+            let (one, len) = ((&raw const one).cast(), size_of::<i32>() as libc::socklen_t);
+            libc::setsockopt(accepted, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, one, len);
+        }
+    }
+    accepted
 }
 
 /// `poll(2)` without waiting: the events that are there, or `-EAGAIN`.

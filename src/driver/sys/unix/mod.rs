@@ -53,10 +53,14 @@ pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
 
 /// The same of a socket.
 pub(in crate::driver) fn socket_kind(fd: RawFd) -> Kind {
-    match option(fd, libc::SO_PROTOCOL) {
-        Ok(libc::IPPROTO_TCP) => Kind::Tcp,
-        _ => Kind::Other,
+    // Only where it is of use.
+    #[cfg(target_os = "linux")]
+    if option(fd, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP) {
+        return Kind::Tcp;
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = fd;
+    Kind::Other
 }
 
 /// Whether a socket carries a stream of bytes, and no messages.
@@ -91,5 +95,6 @@ pub(in crate::driver) fn file_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the answer.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-    limit.rlim_cur
+    #[allow(clippy::useless_conversion)] // The type differs from host to host.
+    u64::try_from(limit.rlim_cur).unwrap_or(u64::MAX)
 }

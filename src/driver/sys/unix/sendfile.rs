@@ -5,7 +5,13 @@
 //! # Why this file has `unsafe`
 //! It makes the system calls.
 
-use super::{SigPipe, retry, without_waiting};
+use std::os::fd::RawFd;
+
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+use super::errno;
+#[cfg(not(any(target_vendor = "apple", target_os = "freebsd")))]
+use super::retry;
+use super::{SigPipe, without_waiting};
 use crate::driver::Target;
 
 /// Sends up to `len` bytes of `file` from `offset`: a count, 0 at the end of the file, or a negated
@@ -17,13 +23,59 @@ pub(in crate::driver) fn sendfile(
     offset: u64,
     len: u32,
 ) -> (i32, u64) {
-    let Ok(mut offset) = libc::off64_t::try_from(offset) else { return (-libc::EOVERFLOW, 0) };
-    without_waiting(out, || {
-        sigpipe.without(|| {
-            retry(|| {
-                // SAFETY: `offset` is a valid place for the kernel to update.
-                unsafe { libc::sendfile64(out.fd, file.fd, &mut offset, len as usize) }
-            })
-        })
+    let Ok(offset) = libc::off_t::try_from(offset) else { return (-libc::EOVERFLOW, 0) };
+    without_waiting(out, || sigpipe.without(|| send(out.fd, file.fd, offset, len)))
+}
+
+#[cfg(target_os = "linux")]
+fn send(out: RawFd, file: RawFd, mut offset: libc::off_t, len: u32) -> i32 {
+    retry(|| {
+        // SAFETY: `offset` is a valid place for the kernel to update.
+        unsafe { libc::sendfile(out, file, &mut offset, len as usize) }
     })
+}
+
+/// Where `sendfile(2)` is another one, which tells in a place of its own how far it came.
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+fn send(out: RawFd, file: RawFd, offset: libc::off_t, len: u32) -> i32 {
+    #[cfg(target_vendor = "apple")]
+    let mut sent = libc::off_t::from(len);
+    #[cfg(target_os = "freebsd")]
+    let mut sent: libc::off_t = 0;
+    let none = std::ptr::null_mut();
+    // SAFETY: `sent` is a valid place, and there are no headers.
+    let result = unsafe {
+        #[cfg(target_vendor = "apple")]
+        let result = libc::sendfile(file, out, offset, &mut sent, none, 0);
+        #[cfg(target_os = "freebsd")]
+        let result = libc::sendfile(file, out, offset, len as usize, none, &mut sent, 0);
+        result
+    };
+    // Even an error, such as that there is no more room, may come after some bytes.
+    match result {
+        _ if sent > 0 && (result == 0 || matches!(errno(), libc::EAGAIN | libc::EINTR)) => {
+            sent as i32
+        }
+        0 => 0,
+        _ => match errno() {
+            libc::EINTR => -libc::EAGAIN,
+            error => -error,
+        },
+    }
+}
+
+/// Where there is none: through a buffer. What the socket does not take is read again.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
+fn send(out: RawFd, file: RawFd, offset: libc::off_t, len: u32) -> i32 {
+    let mut buffer = [0u8; 16 * 1024];
+    let place = buffer.as_mut_ptr().cast::<libc::c_void>();
+    let room = buffer.len().min(len as usize);
+    // SAFETY: there is that much room.
+    match retry(|| unsafe { libc::pread(file, place, room, offset) }) {
+        // SAFETY: that much was read.
+        read @ 1.. => {
+            retry(|| unsafe { libc::send(out, place, read as usize, crate::os::MSG_NOSIGNAL) })
+        }
+        result => result,
+    }
 }

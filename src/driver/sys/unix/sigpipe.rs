@@ -45,6 +45,13 @@ fn only_sigpipe() -> libc::sigset_t {
     }
 }
 
+#[cfg(any(target_os = "netbsd", target_os = "openbsd"))]
+use libc::__errno as errno_place;
+#[cfg(target_os = "linux")]
+use libc::__errno_location as errno_place;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+use libc::__error as errno_place;
+
 /// Keeps the signal from this thread until dropped.
 struct HeldBack {
     mask_before: libc::sigset_t,
@@ -72,6 +79,7 @@ impl HeldBack {
 impl Drop for HeldBack {
     #[cold]
     fn drop(&mut self) {
+        #[cfg(not(any(target_vendor = "apple", target_os = "openbsd")))]
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // The call's own error number is still to be read by the caller.
         let errno = super::errno();
@@ -79,10 +87,20 @@ impl Drop for HeldBack {
         unsafe {
             if !self.pending_before {
                 // Takes the signal if there is one, and does not wait for it.
+                #[cfg(not(any(target_vendor = "apple", target_os = "openbsd")))]
                 libc::sigtimedwait(&only_sigpipe(), ptr::null_mut(), &now);
+                // Without that call: one that is there is waited for in no time.
+                #[cfg(any(target_vendor = "apple", target_os = "openbsd"))]
+                {
+                    let (mut pending, mut signal) = (MaybeUninit::uninit(), 0);
+                    libc::sigpending(pending.as_mut_ptr());
+                    if libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1 {
+                        libc::sigwait(&only_sigpipe(), &mut signal);
+                    }
+                }
             }
             libc::pthread_sigmask(libc::SIG_SETMASK, &self.mask_before, ptr::null_mut());
-            *libc::__errno_location() = errno;
+            *errno_place() = errno;
         }
     }
 }

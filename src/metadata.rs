@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use crate::os::{self, Stat, StatParts, Time};
+
 /// A file's metadata, as `std::fs::Metadata` has it.
 ///
 /// # Examples
@@ -18,7 +20,7 @@ use std::time::{Duration, SystemTime};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Metadata(libc::statx);
+pub struct Metadata(Stat);
 
 /// The kind of a file.
 ///
@@ -38,22 +40,22 @@ pub enum FileType {
 }
 
 impl Metadata {
-    pub(super) fn new(stat: libc::statx) -> Self {
+    pub(crate) fn new(stat: Stat) -> Self {
         Metadata(stat)
     }
 
     /// The length in bytes.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
-        self.0.stx_size
+        self.0.size()
     }
 
     /// The kind of file.
     pub fn file_type(&self) -> FileType {
-        match u32::from(self.0.stx_mode) & libc::S_IFMT {
-            libc::S_IFREG => FileType::File,
-            libc::S_IFDIR => FileType::Dir,
-            libc::S_IFLNK => FileType::Symlink,
+        match self.mode() & os::S_IFMT {
+            os::S_IFREG => FileType::File,
+            os::S_IFDIR => FileType::Dir,
+            os::S_IFLNK => FileType::Symlink,
             _ => FileType::Other,
         }
     }
@@ -75,22 +77,22 @@ impl Metadata {
 
     /// Kind and permissions, as in `stat(2)`.
     pub fn mode(&self) -> u32 {
-        u32::from(self.0.stx_mode)
+        self.0.mode()
     }
 
     /// The number of the file within its file system.
     pub fn ino(&self) -> u64 {
-        self.0.stx_ino
+        self.0.ino()
     }
 
     /// The device that holds it, as `makedev(3)` numbers it.
     pub fn dev(&self) -> u64 {
-        libc::makedev(self.0.stx_dev_major, self.0.stx_dev_minor)
+        self.0.dev()
     }
 
     /// The number of names it has.
     pub fn nlink(&self) -> u64 {
-        u64::from(self.0.stx_nlink)
+        self.0.nlink()
     }
 
     /// When its contents were last changed.
@@ -98,7 +100,7 @@ impl Metadata {
     /// # Errors
     /// `Unsupported` where the file system does not say.
     pub fn modified(&self) -> io::Result<SystemTime> {
-        self.time(self.0.stx_mtime, libc::STATX_MTIME)
+        system_time(self.0.modified())
     }
 
     /// When it was last read.
@@ -106,7 +108,7 @@ impl Metadata {
     /// # Errors
     /// As for [`modified`](Self::modified).
     pub fn accessed(&self) -> io::Result<SystemTime> {
-        self.time(self.0.stx_atime, libc::STATX_ATIME)
+        system_time(self.0.accessed())
     }
 
     /// When it was created.
@@ -114,23 +116,21 @@ impl Metadata {
     /// # Errors
     /// As for [`modified`](Self::modified).
     pub fn created(&self) -> io::Result<SystemTime> {
-        self.time(self.0.stx_btime, libc::STATX_BTIME)
+        system_time(self.0.created())
     }
+}
 
-    fn time(&self, time: libc::statx_timestamp, field: u32) -> io::Result<SystemTime> {
-        if self.0.stx_mask & field == 0 {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
-        let whole = if time.tv_sec >= 0 {
-            SystemTime::UNIX_EPOCH.checked_add(seconds)
-        } else {
-            SystemTime::UNIX_EPOCH.checked_sub(seconds)
-        };
-        whole
-            .and_then(|whole| whole.checked_add(Duration::from_nanos(time.tv_nsec.into())))
-            .ok_or_else(|| io::ErrorKind::InvalidData.into())
-    }
+fn system_time(time: Option<Time>) -> io::Result<SystemTime> {
+    let (seconds, nanoseconds) = time.ok_or(io::ErrorKind::Unsupported)?;
+    let from_1970 = Duration::from_secs(seconds.unsigned_abs());
+    let whole = if seconds >= 0 {
+        SystemTime::UNIX_EPOCH.checked_add(from_1970)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_sub(from_1970)
+    };
+    whole
+        .and_then(|whole| whole.checked_add(Duration::from_nanos(nanoseconds.into())))
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 impl fmt::Debug for Metadata {

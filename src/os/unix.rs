@@ -1,0 +1,145 @@
+//! What Unix hosts have in different ways, or not at all.
+//!
+//! # Why this file has `unsafe`
+//! It reads a clock.
+
+use std::time::Duration;
+
+/// Flags that a host lacks are no flags.
+macro_rules! flags_of {
+    ($host:meta: $($name:ident),+) => {$(
+        #[cfg($host)]
+        pub(crate) use libc::$name;
+        #[cfg(not($host))]
+        pub(crate) const $name: i32 = 0;
+    )+};
+}
+
+flags_of!(target_os = "linux": MSG_CONFIRM, MSG_ERRQUEUE, MSG_FASTOPEN, MSG_MORE);
+// Without the first, sockets say it once for all (`SO_NOSIGPIPE`); without the second, the flag of
+// each fd that came along is set afterwards.
+flags_of!(not(target_vendor = "apple"): MSG_NOSIGNAL, MSG_CMSG_CLOEXEC);
+
+/// Asks about the open file itself; our own number where the host has none.
+#[cfg(target_os = "linux")]
+pub(crate) use libc::AT_EMPTY_PATH;
+#[cfg(not(target_os = "linux"))]
+pub(crate) const AT_EMPTY_PATH: i32 = 1 << 30;
+
+/// The kinds of file, of which the type differs from host to host.
+macro_rules! kinds {
+    ($($name:ident),+) => {$(
+        #[allow(clippy::unnecessary_cast)]
+        pub(crate) const $name: u32 = libc::$name as u32;
+    )+};
+}
+
+kinds!(S_IFMT, S_IFREG, S_IFDIR, S_IFLNK);
+
+/// What the host says about a file.
+#[cfg(target_os = "linux")]
+pub(crate) type Stat = libc::statx;
+#[cfg(not(target_os = "linux"))]
+pub(crate) type Stat = libc::stat;
+
+/// A point in time: seconds since 1970, and nanoseconds.
+pub(crate) type Time = (i64, u32);
+
+/// The parts of a [`Stat`].
+pub(crate) trait StatParts {
+    fn size(&self) -> u64;
+    fn mode(&self) -> u32;
+    fn ino(&self) -> u64;
+    fn dev(&self) -> u64;
+    fn nlink(&self) -> u64;
+    fn modified(&self) -> Option<Time>;
+    fn accessed(&self) -> Option<Time>;
+    fn created(&self) -> Option<Time>;
+}
+
+#[cfg(target_os = "linux")]
+impl StatParts for Stat {
+    fn size(&self) -> u64 {
+        self.stx_size
+    }
+    fn mode(&self) -> u32 {
+        self.stx_mode.into()
+    }
+    fn ino(&self) -> u64 {
+        self.stx_ino
+    }
+    fn dev(&self) -> u64 {
+        libc::makedev(self.stx_dev_major, self.stx_dev_minor)
+    }
+    fn nlink(&self) -> u64 {
+        self.stx_nlink.into()
+    }
+    fn modified(&self) -> Option<Time> {
+        time(self, libc::STATX_MTIME, self.stx_mtime)
+    }
+    fn accessed(&self) -> Option<Time> {
+        time(self, libc::STATX_ATIME, self.stx_atime)
+    }
+    fn created(&self) -> Option<Time> {
+        time(self, libc::STATX_BTIME, self.stx_btime)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn time(stat: &Stat, field: u32, time: libc::statx_timestamp) -> Option<Time> {
+    (stat.stx_mask & field != 0).then_some((time.tv_sec, time.tv_nsec))
+}
+
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::unnecessary_cast)] // The fields' types differ from host to host.
+impl StatParts for Stat {
+    fn size(&self) -> u64 {
+        self.st_size as u64
+    }
+    fn mode(&self) -> u32 {
+        self.st_mode as u32
+    }
+    fn ino(&self) -> u64 {
+        self.st_ino as u64
+    }
+    fn dev(&self) -> u64 {
+        self.st_dev as u64
+    }
+    fn nlink(&self) -> u64 {
+        self.st_nlink as u64
+    }
+    fn modified(&self) -> Option<Time> {
+        #[cfg(target_os = "netbsd")]
+        return Some((self.st_mtime as i64, self.st_mtimensec as u32));
+        #[cfg(not(target_os = "netbsd"))]
+        Some((self.st_mtime as i64, self.st_mtime_nsec as u32))
+    }
+    fn accessed(&self) -> Option<Time> {
+        #[cfg(target_os = "netbsd")]
+        return Some((self.st_atime as i64, self.st_atimensec as u32));
+        #[cfg(not(target_os = "netbsd"))]
+        Some((self.st_atime as i64, self.st_atime_nsec as u32))
+    }
+    fn created(&self) -> Option<Time> {
+        #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+        return Some((self.st_birthtime as i64, self.st_birthtime_nsec as u32));
+        #[cfg(target_os = "netbsd")]
+        return Some((self.st_birthtime as i64, self.st_birthtimensec as u32));
+        #[allow(unreachable_code)]
+        None
+    }
+}
+
+/// A clock that is cheap to read, good to a few milliseconds.
+pub(crate) fn coarse_now() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
+    #[cfg(target_os = "freebsd")]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_FAST;
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place to write to.
+    unsafe { libc::clock_gettime(CLOCK, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
