@@ -77,9 +77,12 @@ impl SocketAddress {
         self.0.as_socket()
     }
 
-    /// The path, if it is a Unix one and has one.
+    /// The path, if it is a Unix one and has one (not told on Windows).
     pub fn as_path(&self) -> Option<&Path> {
-        self.0.as_pathname()
+        #[cfg(unix)]
+        return self.0.as_pathname();
+        #[cfg(windows)]
+        None
     }
 
     /// The port, unless it is a Unix address.

@@ -172,7 +172,7 @@ pub mod fs;
 mod metadata;
 pub mod net;
 pub mod op;
-mod os;
+pub mod os;
 mod runtime;
 pub mod task;
 pub mod time;

@@ -81,16 +81,19 @@ impl Metadata {
     }
 
     /// The number of the file within its file system.
+    #[cfg(unix)]
     pub fn ino(&self) -> u64 {
         self.0.ino()
     }
 
     /// The device that holds it, as `makedev(3)` numbers it.
+    #[cfg(unix)]
     pub fn dev(&self) -> u64 {
         self.0.dev()
     }
 
     /// The number of names it has.
+    #[cfg(unix)]
     pub fn nlink(&self) -> u64 {
         self.0.nlink()
     }

@@ -5,6 +5,7 @@
 //! collections of buffers.
 
 use super::{IoBuf, IoBufMut};
+use crate::os;
 
 /// The kernel's limit on the number of buffers in one operation (`UIO_MAXIOV`).
 const MAX_BUFS: usize = 1024;
@@ -14,14 +15,14 @@ const INLINE: usize = 8;
 
 /// Storage for the `iovec` array of a vectored operation; it lives inside the operation.
 pub(crate) struct IoVecs {
-    inline: [libc::iovec; INLINE],
-    spilled: Vec<libc::iovec>,
+    inline: [os::iovec; INLINE],
+    spilled: Vec<os::iovec>,
     len: usize,
 }
 
 impl IoVecs {
     pub(crate) const fn new() -> Self {
-        const EMPTY: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        const EMPTY: os::iovec = os::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         IoVecs { inline: [EMPTY; INLINE], spilled: Vec::new(), len: 0 }
     }
 
@@ -31,7 +32,7 @@ impl IoVecs {
     }
 
     fn push(&mut self, ptr: *mut u8, len: usize) {
-        let entry = libc::iovec { iov_base: ptr.cast(), iov_len: len };
+        let entry = os::iovec { iov_base: ptr.cast(), iov_len: len };
         if self.len < INLINE {
             self.inline[self.len] = entry;
         } else if self.len < MAX_BUFS {
@@ -47,7 +48,7 @@ impl IoVecs {
     }
 
     /// The array; valid as long as this value is neither moved nor changed.
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut libc::iovec {
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut os::iovec {
         if self.len <= INLINE { self.inline.as_mut_ptr() } else { self.spilled.as_mut_ptr() }
     }
 

@@ -6,12 +6,13 @@
 mod builder;
 mod handle;
 
+use crate::os;
+use crate::os::RawFd;
 use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::os::fd::RawFd;
 use std::panic::Location;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -419,7 +420,7 @@ impl Drop for IoContext {
         let deadline = Deadline::after(self.grace_period);
         let entered = self.runtime.enter();
         self.runtime.set_closing();
-        self.runtime.root.cancel(libc::ECANCELED);
+        self.runtime.root.cancel(os::ECANCELED);
         if !self.drain(deadline) {
             drop(entered);
             eprintln!(

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use super::readiness::Readiness;
 #[cfg(target_os = "linux")]
 use super::uring::Uring;
 use super::{Driver, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
+use crate::os::{OwnedFd, RawFd};
 
 /// Which driver carries operations out.
 ///

@@ -36,8 +36,8 @@ mod sys;
 #[cfg(target_os = "linux")]
 mod uring;
 
+use crate::os::{OwnedFd, RawFd};
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 

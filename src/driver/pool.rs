@@ -8,9 +8,9 @@
 //! # Why this file has `unsafe`
 //! It hands pointers to other threads.
 
+use crate::os::{IntoRawFd, OwnedFd};
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -129,8 +129,7 @@ impl Pool {
 
     /// Closes `fd`, of which [`take`](Self::take) tells as well.
     pub(super) fn close(&mut self, fd: OwnedFd) {
-        let request = Request::Close { fd: fd.as_raw_fd() };
-        std::mem::forget(fd);
+        let request = Request::Close { fd: fd.into_raw_fd() };
         self.push(Job { owner: Owner::Nobody, request, _path: None });
     }
 
@@ -263,7 +262,7 @@ fn work(shared: &Shared, worker: usize) {
             drop(state);
             if result >= 0 {
                 // SAFETY: the open has just made this fd, and nobody else knows of it.
-                drop(unsafe { OwnedFd::from_raw_fd(result) });
+                drop(unsafe { crate::os::owned_file(result) });
             }
             return;
         }

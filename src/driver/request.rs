@@ -1,6 +1,6 @@
 //! What can be asked of a driver, as plain values.
 
-use std::os::fd::RawFd;
+use crate::os::RawFd;
 
 use crate::os;
 
@@ -37,19 +37,19 @@ pub(crate) enum Request {
     },
     Readv {
         fd: Target,
-        iov: *const libc::iovec,
+        iov: *const os::iovec,
         count: u32,
         offset: u64,
     },
     Writev {
         fd: Target,
-        iov: *const libc::iovec,
+        iov: *const os::iovec,
         count: u32,
         offset: u64,
     },
     Open {
         dir: RawFd,
-        path: *const libc::c_char,
+        path: *const os::c_char,
         flags: i32,
         mode: u32,
     },
@@ -72,19 +72,19 @@ pub(crate) enum Request {
     },
     Statx {
         dir: RawFd,
-        path: *const libc::c_char,
+        path: *const os::c_char,
         flags: i32,
         out: *mut os::Stat,
     },
     Accept {
         fd: Target,
-        addr: *mut libc::sockaddr,
-        addr_len: *mut libc::socklen_t,
+        addr: *mut os::sockaddr,
+        addr_len: *mut os::socklen_t,
     },
     Connect {
         fd: Target,
-        addr: *const libc::sockaddr,
-        addr_len: libc::socklen_t,
+        addr: *const os::sockaddr,
+        addr_len: os::socklen_t,
     },
     Recv {
         fd: Target,
@@ -100,12 +100,12 @@ pub(crate) enum Request {
     },
     Recvmsg {
         fd: Target,
-        msg: *mut libc::msghdr,
+        msg: *mut os::msghdr,
         flags: u32,
     },
     Sendmsg {
         fd: Target,
-        msg: *const libc::msghdr,
+        msg: *const os::msghdr,
         flags: u32,
     },
     Shutdown {

@@ -1,7 +1,7 @@
 //! What a driver is asked to be, what came of it, and why it could not be made.
 
+use crate::os::RawFd;
 use std::io;
-use std::os::fd::RawFd;
 
 use thiserror::Error;
 

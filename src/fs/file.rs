@@ -1,7 +1,9 @@
 //! An open file.
 
+use crate::os::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(unix)]
+use crate::os::{AsRawFd, RawFd};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use super::{Metadata, OpenOptions};
@@ -151,6 +153,7 @@ impl AsFd for File {
     }
 }
 
+#[cfg(unix)]
 impl AsRawFd for File {
     fn as_raw_fd(&self) -> RawFd {
         self.0.raw()

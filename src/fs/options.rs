@@ -1,5 +1,6 @@
 //! How a file is to be opened.
 
+use crate::os;
 use std::io;
 use std::path::Path;
 
@@ -103,11 +104,11 @@ impl OpenOptions {
 
     fn flags(&self) -> io::Result<i32> {
         let access = match (self.read, self.write, self.append) {
-            (true, false, false) => libc::O_RDONLY,
-            (false, true, false) => libc::O_WRONLY,
-            (true, true, false) => libc::O_RDWR,
-            (false, _, true) => libc::O_WRONLY | libc::O_APPEND,
-            (true, _, true) => libc::O_RDWR | libc::O_APPEND,
+            (true, false, false) => os::O_RDONLY,
+            (false, true, false) => os::O_WRONLY,
+            (true, true, false) => os::O_RDWR,
+            (false, _, true) => os::O_WRONLY | os::O_APPEND,
+            (true, _, true) => os::O_RDWR | os::O_APPEND,
             (false, false, false) => return Err(invalid("neither read, write nor append is set")),
         };
         let writes = self.write || self.append;
@@ -119,12 +120,12 @@ impl OpenOptions {
         }
         let creation = match (self.create, self.truncate, self.create_new) {
             (false, false, false) => 0,
-            (true, false, false) => libc::O_CREAT,
-            (false, true, false) => libc::O_TRUNC,
-            (true, true, false) => libc::O_CREAT | libc::O_TRUNC,
-            (_, _, true) => libc::O_CREAT | libc::O_EXCL,
+            (true, false, false) => os::O_CREAT,
+            (false, true, false) => os::O_TRUNC,
+            (true, true, false) => os::O_CREAT | os::O_TRUNC,
+            (_, _, true) => os::O_CREAT | os::O_EXCL,
         };
-        Ok(access | creation | (self.custom_flags & !libc::O_ACCMODE))
+        Ok(access | creation | (self.custom_flags & !os::O_ACCMODE))
     }
 }
 

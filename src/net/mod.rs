@@ -9,11 +9,13 @@
 
 mod socket;
 mod tcp;
+#[cfg(unix)]
 mod unix;
 
 pub use crate::address::SocketAddress;
 pub use socket::Socket;
 pub use tcp::{TcpListener, TcpStream};
+#[cfg(unix)]
 pub use unix::UnixStream;
 
 /// What every socket handle has: the fd, and the ways in and out of it.
@@ -45,26 +47,34 @@ macro_rules! socket_handle {
             }
         }
 
-        impl std::os::fd::AsFd for $name {
-            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        impl crate::os::AsFd for $name {
+            fn as_fd(&self) -> crate::os::BorrowedFd<'_> {
                 self.0.as_fd()
             }
         }
 
-        impl std::os::fd::AsRawFd for $name {
-            fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        #[cfg(unix)]
+        impl crate::os::AsRawFd for $name {
+            fn as_raw_fd(&self) -> crate::os::RawFd {
                 self.0.raw()
             }
         }
 
-        impl From<std::os::fd::OwnedFd> for $name {
+        impl From<crate::os::OwnedFd> for $name {
             /// Takes over a socket of this kind, and puts it into non-blocking mode.
-            fn from(fd: std::os::fd::OwnedFd) -> Self {
+            fn from(fd: crate::os::OwnedFd) -> Self {
                 $name(crate::op::Descriptor::socket(fd))
             }
         }
 
-        impl TryFrom<$name> for std::os::fd::OwnedFd {
+        #[cfg(windows)]
+        impl std::os::windows::io::AsSocket for $name {
+            fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+                self.0.as_socket()
+            }
+        }
+
+        impl TryFrom<$name> for crate::os::OwnedFd {
             type Error = std::io::Error;
 
             /// Gives the fd away; `ResourceBusy` if an operation was leaked in flight.

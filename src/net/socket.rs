@@ -1,10 +1,12 @@
 //! A socket to be configured before it is used.
 
+use crate::os::OwnedFd;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket as Raw, TcpKeepalive, Type};
+#[cfg(not(target_os = "openbsd"))]
+use socket2::TcpKeepalive;
+use socket2::{Domain, Protocol, SockRef, Socket as Raw, Type};
 
 use super::{SocketAddress, TcpListener, TcpStream, socket_handle, stream_handle};
 use crate::op::{AsyncConnect, Descriptor};
@@ -53,13 +55,17 @@ macro_rules! options {
     };
 }
 
+#[cfg(unix)]
+options! {
+    /// `SO_REUSEPORT`: several sockets listen on one port, and the kernel spreads connections.
+    reuse_port, set_reuse_port: bool = reuse_port, set_reuse_port;
+}
+
 options! {
     /// `TCP_NODELAY`: send small segments at once.
     nodelay, set_nodelay: bool = tcp_nodelay, set_tcp_nodelay;
     /// `SO_REUSEADDR`: bind although old connections linger on the address.
     reuse_addr, set_reuse_addr: bool = reuse_address, set_reuse_address;
-    /// `SO_REUSEPORT`: several sockets listen on one port, and the kernel spreads connections.
-    reuse_port, set_reuse_port: bool = reuse_port, set_reuse_port;
     /// `SO_RCVBUF` in bytes; the kernel doubles it.
     recv_buffer_size, set_recv_buffer_size: usize = recv_buffer_size, set_recv_buffer_size;
     /// `SO_SNDBUF` in bytes; the kernel doubles it.

@@ -1,7 +1,7 @@
 //! TCP.
 
+use crate::os::OwnedFd;
 use std::io;
-use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket as Raw, Type};
 
@@ -59,8 +59,12 @@ impl TcpListener {
     fn listen(address: SocketAddress) -> io::Result<Self> {
         let address = address.as_sock_addr();
         let socket = Raw::new(address.domain(), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
+        // On Windows these would let another program take the port over.
+        #[cfg(unix)]
+        {
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(true)?;
+        }
         // Accepted connections inherit it.
         socket.set_tcp_nodelay(true)?;
         if address.domain() == Domain::IPV6 {

@@ -1,7 +1,7 @@
 //! Unix stream sockets.
 
+use crate::os::OwnedFd;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use socket2::{Domain, Socket as Raw, Type};

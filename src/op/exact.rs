@@ -79,7 +79,7 @@ impl Incomplete {
 /// ```
 pub fn is_cancelled(error: &io::Error) -> bool {
     let cause = Incomplete::of(error).and_then(|incomplete| incomplete.cause.as_ref());
-    cause.unwrap_or(error).raw_os_error() == Some(libc::ECANCELED)
+    cause.unwrap_or(error).raw_os_error() == Some(os::ECANCELED)
 }
 
 /// How far a transfer has come.
@@ -101,7 +101,7 @@ impl Progress {
                 self.moved += result as u64;
                 self.moved < self.wanted
             }
-            _ => result == -libc::EINTR,
+            _ => result == -os::EINTR,
         }
     }
 
@@ -210,7 +210,7 @@ whole_transfer! {
     /// ```
     AsyncSendExact = SendExact, Send, IoBuf, buf_ptr, buf_len, from,
     |this, ptr, len| {
-        let flags = libc::MSG_WAITALL | os::MSG_NOSIGNAL;
+        let flags = os::MSG_WAITALL | os::MSG_NOSIGNAL;
         Request::Send { fd: this.source.target(), ptr, len, flags }
     }
 }

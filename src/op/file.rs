@@ -3,8 +3,8 @@
 //! # Why this file has `unsafe`
 //! It tells buffers how much of them the kernel has filled.
 
+use crate::os::{AsRawFd, IntoRawFd, OwnedFd};
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use super::future::{Kind, Op, io_result};
 use super::source::Source;

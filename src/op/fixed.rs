@@ -1,9 +1,10 @@
 //! Registered files: fds that the kernel has looked up once.
 
+use crate::os;
+use crate::os::{AsRawFd, OwnedFd};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::{Rc, Weak};
 
 use super::source::Descriptor;
@@ -73,7 +74,7 @@ pub struct FixedFile {
 }
 
 fn bad_handle() -> io::Error {
-    io::Error::from_raw_os_error(libc::EBADF)
+    io::Error::from_raw_os_error(os::EBADF)
 }
 
 impl FixedFiles {
@@ -89,7 +90,7 @@ impl FixedFiles {
     pub fn register(slots: u32) -> io::Result<Self> {
         Runtime::with(|runtime| {
             if slots == 0 {
-                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+                return Err(io::Error::from_raw_os_error(os::EINVAL));
             }
             runtime.driver(|driver| driver.register_files(slots))?;
             let table = Rc::new(Table {
@@ -201,14 +202,14 @@ impl Table {
 impl FixedFile {
     /// The file; an error number if the handle is stale.
     pub(super) fn lookup(&self) -> Result<Rc<Descriptor>, i32> {
-        let table = self.table.upgrade().ok_or(libc::EBADF)?;
-        table.with(|_| ()).map_err(|_| libc::EBADF)?;
+        let table = self.table.upgrade().ok_or(os::EBADF)?;
+        table.with(|_| ()).map_err(|_| os::EBADF)?;
         let slots = table.slots.borrow();
         match &slots[self.slot as usize] {
             Slot { generation, file: Some(file) } if *generation == self.generation => {
                 Ok(file.clone())
             }
-            _ => Err(libc::EBADF),
+            _ => Err(os::EBADF),
         }
     }
 

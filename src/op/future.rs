@@ -6,6 +6,7 @@
 //! driver has let go. So from `submit` to `Done` its memory is neither moved nor reused, and
 //! leaking it only leaks.
 
+use crate::os;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomPinned;
@@ -129,7 +130,7 @@ impl<K: Kind> Op<K> {
         }
         if self.inflight.is_cancelled() {
             // Between two parts of a transfer.
-            return Poll::Ready(-libc::ECANCELED);
+            return Poll::Ready(-os::ECANCELED);
         }
         // SAFETY: the state is `Idle`.
         let kind = unsafe { self.kind() };

@@ -1,36 +1,32 @@
 //! Messages: several buffers, an address, and file descriptors that travel along.
 //!
 //! # Why this file has `unsafe`
-//! It builds the `msghdr` that the kernel reads and writes, and takes fds out of what came.
+//! It builds the `msghdr` that the kernel reads and writes, and takes addresses out of what it wrote.
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use socket2::{SockAddr, SockAddrStorage};
 
 use super::file::held;
 use super::future::{Kind, Op, io_result};
+use super::rights::{CONTROL_LEN, control_len, received_fds, rights};
 use super::socket::check_send_flags;
 use super::source::Source;
 use crate::address::SocketAddress;
 use crate::buf::{IoBufs, IoBufsMut, IoVecs};
 use crate::driver::{OpCode, Request};
-use crate::os;
+use crate::os::{self, OwnedFd};
 
 /// The most fds that one message can carry (`SCM_MAX_FD`).
 const MAX_FDS: usize = 253;
-
-/// Room for the fds that a received message may carry.
-const RECEIVED_FDS: usize = 60;
-const CONTROL_LEN: usize = 256;
 
 /// Control data is read by the kernel and by us as structures with this alignment.
 #[repr(C, align(8))]
 struct Control([MaybeUninit<u8>; CONTROL_LEN]);
 
-const EMPTY_HEADER: libc::msghdr = libc::msghdr {
+pub(super) const EMPTY_HEADER: os::msghdr = os::msghdr {
     msg_name: ptr::null_mut(),
     msg_namelen: 0,
     msg_iov: ptr::null_mut(),
@@ -78,7 +74,7 @@ pub struct Sendmsg<'a, B> {
     fds: Vec<OwnedFd>,
     /// Control data as the kernel reads it; 8-byte aligned by its type.
     control: Vec<u64>,
-    header: libc::msghdr,
+    header: os::msghdr,
     flags: i32,
 }
 
@@ -88,14 +84,14 @@ impl<B: IoBufs> Kind for Sendmsg<'_, B> {
 
     fn prepare(&mut self) -> Result<(), i32> {
         if self.fds.len() > MAX_FDS {
-            return Err(libc::EINVAL);
+            return Err(os::EINVAL);
         }
         self.source.hold()
     }
     #[allow(private_interfaces)]
     fn request(&mut self) -> Request {
         self.vecs.fill(&self.bufs);
-        self.header = libc::msghdr {
+        self.header = os::msghdr {
             msg_iov: self.vecs.as_mut_ptr(),
             msg_iovlen: self.vecs.len() as _,
             ..EMPTY_HEADER
@@ -121,36 +117,6 @@ impl<B: IoBufs> Kind for Sendmsg<'_, B> {
     }
 }
 
-/// The size of control data that carries `count` fds, padding at the end included.
-fn control_len(count: usize) -> usize {
-    // SAFETY: computes a number.
-    unsafe { libc::CMSG_SPACE((count * size_of::<RawFd>()) as u32) as usize }
-}
-
-/// Control data that carries `fds`.
-fn rights(fds: &[OwnedFd]) -> Vec<u64> {
-    let len = control_len(fds.len());
-    let mut control = vec![0u64; len.div_ceil(size_of::<u64>())];
-    let header = libc::msghdr {
-        msg_control: control.as_mut_ptr().cast(),
-        msg_controllen: len as _,
-        ..EMPTY_HEADER
-    };
-    // SAFETY: `control` has room for one header and the fds, by `CMSG_SPACE`, and is aligned for
-    // both.
-    unsafe {
-        let message = libc::CMSG_FIRSTHDR(&header);
-        (*message).cmsg_level = libc::SOL_SOCKET;
-        (*message).cmsg_type = libc::SCM_RIGHTS;
-        (*message).cmsg_len = libc::CMSG_LEN(size_of_val(fds) as u32) as _;
-        let data = libc::CMSG_DATA(message).cast::<RawFd>();
-        for (index, fd) in fds.iter().enumerate() {
-            data.add(index).write_unaligned(fd.as_raw_fd());
-        }
-    }
-    control
-}
-
 impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
     /// Sends `bufs`, in order, to `source`.
     #[track_caller]
@@ -174,6 +140,7 @@ impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
     }
 
     /// With these file descriptors, over a Unix socket: at most 253, else the error is `EINVAL`.
+    #[cfg(unix)]
     pub fn fds(mut self, fds: impl IntoIterator<Item = OwnedFd>) -> Self {
         self.before_start().fds = fds.into_iter().collect();
         self
@@ -226,7 +193,7 @@ pub struct Recvmsg<'a, B> {
     bufs: B,
     vecs: IoVecs,
     // The kernel writes the three that follow.
-    header: libc::msghdr,
+    header: os::msghdr,
     address: MaybeUninit<SockAddrStorage>,
     control: Control,
 }
@@ -238,12 +205,11 @@ impl<B: IoBufsMut> Kind for Recvmsg<'_, B> {
     held!();
     #[allow(private_interfaces)]
     fn request(&mut self) -> Request {
-        const { assert!(size_of::<libc::cmsghdr>() + RECEIVED_FDS * size_of::<RawFd>() <= CONTROL_LEN) };
         self.vecs.fill_mut(&mut self.bufs);
         self.address.write(SockAddrStorage::zeroed());
-        self.header = libc::msghdr {
+        self.header = os::msghdr {
             msg_name: self.address.as_mut_ptr().cast(),
-            msg_namelen: size_of::<SockAddrStorage>() as libc::socklen_t,
+            msg_namelen: size_of::<SockAddrStorage>() as os::socklen_t,
             msg_iov: self.vecs.as_mut_ptr(),
             msg_iovlen: self.vecs.len() as _,
             msg_control: self.control.0.as_mut_ptr().cast(),
@@ -278,40 +244,11 @@ impl<B: IoBufsMut> Kind for Recvmsg<'_, B> {
             len,
             address,
             fds,
-            truncated: has(libc::MSG_TRUNC),
-            control_truncated: has(libc::MSG_CTRUNC),
+            truncated: has(os::MSG_TRUNC),
+            control_truncated: has(os::MSG_CTRUNC),
         };
         (Ok(received), self.bufs)
     }
-}
-
-/// Takes the fds out of control data.
-///
-/// # Safety
-/// The header's control data was written by the kernel for this process, and is taken once.
-unsafe fn received_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
-    let mut fds = Vec::new();
-    // SAFETY: `CMSG_*` walk the control data within its length; each `SCM_RIGHTS` message holds as
-    // many fds as its length says, new ones that are ours.
-    unsafe {
-        let mut message = libc::CMSG_FIRSTHDR(header);
-        while let Some(this) = message.as_ref() {
-            if this.cmsg_level == libc::SOL_SOCKET && this.cmsg_type == libc::SCM_RIGHTS {
-                let data = libc::CMSG_DATA(this).cast::<RawFd>();
-                #[allow(clippy::unnecessary_cast)] // The type differs from host to host.
-                let len = this.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-                for index in 0..len / size_of::<RawFd>() {
-                    let fd = data.add(index).read_unaligned();
-                    if os::MSG_CMSG_CLOEXEC == 0 {
-                        libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
-                    }
-                    fds.push(OwnedFd::from_raw_fd(fd));
-                }
-            }
-            message = libc::CMSG_NXTHDR(header, message);
-        }
-    }
-    fds
 }
 
 impl<'a, B: IoBufsMut> Op<Recvmsg<'a, B>> {

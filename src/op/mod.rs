@@ -26,6 +26,7 @@ mod fixed;
 mod future;
 mod message;
 mod path;
+mod rights;
 mod sendfile;
 mod socket;
 mod source;

@@ -3,10 +3,9 @@
 //! # Why this file has `unsafe`
 //! It takes fds and metadata out of what the kernel has written.
 
+use crate::os::OwnedFd;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::future::{Kind, Op, io_result};
@@ -28,7 +27,8 @@ enum CPath {
 
 impl CPath {
     fn new(path: &Path) -> Self {
-        let bytes = path.as_os_str().as_bytes();
+        // On Unix, and on Windows a form that leads back to the same path.
+        let bytes = path.as_os_str().as_encoded_bytes();
         if bytes.contains(&0) {
             return CPath::Invalid;
         }
@@ -44,10 +44,10 @@ impl CPath {
     }
 
     fn check(&self) -> Result<(), i32> {
-        if matches!(self, CPath::Invalid) { Err(libc::EINVAL) } else { Ok(()) }
+        if matches!(self, CPath::Invalid) { Err(os::EINVAL) } else { Ok(()) }
     }
 
-    fn as_ptr(&self) -> *const libc::c_char {
+    fn as_ptr(&self) -> *const os::c_char {
         match self {
             CPath::Inline(bytes) => bytes.as_ptr().cast(),
             CPath::Heap(bytes) => bytes.as_ptr().cast(),
@@ -62,7 +62,7 @@ fn hold_dir(dir: &mut Option<Source<'_>>) -> Result<(), i32> {
 }
 
 fn dir_fd(dir: &Option<Source<'_>>) -> i32 {
-    dir.as_ref().map_or(libc::AT_FDCWD, |dir| dir.target().fd)
+    dir.as_ref().map_or(os::AT_FDCWD, |dir| dir.target().fd)
 }
 
 /// Opens a file. [`openat(2)`](https://man7.org/linux/man-pages/man2/open.2.html).
@@ -104,13 +104,13 @@ impl Kind for Open<'_> {
         Request::Open {
             dir: dir_fd(&self.dir),
             path: self.path.as_ptr(),
-            flags: self.flags | libc::O_CLOEXEC,
+            flags: self.flags | os::O_CLOEXEC,
             mode: self.mode,
         }
     }
     fn finish(self, result: i32) -> Self::Output {
         // SAFETY: the kernel has just made this fd for us.
-        io_result(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+        io_result(result).map(|fd| unsafe { os::owned_file(fd as i32) })
     }
 }
 
@@ -193,7 +193,7 @@ impl<'a> Op<Statx<'a>> {
     /// Of what is at `path` itself, even if it is a symbolic link.
     #[track_caller]
     pub fn link(path: impl AsRef<Path>) -> Self {
-        Self::make(None, path.as_ref(), libc::AT_SYMLINK_NOFOLLOW)
+        Self::make(None, path.as_ref(), os::AT_SYMLINK_NOFOLLOW)
     }
 
     /// Of an open file.

@@ -3,10 +3,10 @@
 //! # Why this file has `unsafe`
 //! It takes fds and addresses out of what the kernel has written.
 
+use crate::os::OwnedFd;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown as How;
-use std::os::fd::{FromRawFd, OwnedFd};
 
 use socket2::{SockAddr, SockAddrStorage};
 
@@ -57,7 +57,7 @@ impl<B: IoBufMut> Kind for Recv<'_, B> {
 /// The flags of a receive that this crate can vouch for: with others (`MSG_TRUNC` above all) the
 /// result is not the number of bytes written.
 const RECV_FLAGS: i32 =
-    libc::MSG_PEEK | libc::MSG_WAITALL | libc::MSG_DONTWAIT | libc::MSG_OOB | os::MSG_ERRQUEUE;
+    os::MSG_PEEK | os::MSG_WAITALL | os::MSG_DONTWAIT | os::MSG_OOB | os::MSG_ERRQUEUE;
 
 impl<'a, B: IoBufMut> Op<Recv<'a, B>> {
     /// Receives from `source`.
@@ -126,14 +126,14 @@ impl<B: IoBuf> Kind for Send<'_, B> {
 
 /// The flags of a send after which the kernel has done with the buffer: `MSG_ZEROCOPY` is none.
 const SEND_FLAGS: i32 = os::MSG_CONFIRM
-    | libc::MSG_DONTROUTE
-    | libc::MSG_DONTWAIT
-    | libc::MSG_EOR
+    | os::MSG_DONTROUTE
+    | os::MSG_DONTWAIT
+    | os::MSG_EOR
     | os::MSG_FASTOPEN
     | os::MSG_MORE
     | os::MSG_NOSIGNAL
-    | libc::MSG_OOB
-    | libc::MSG_WAITALL;
+    | os::MSG_OOB
+    | os::MSG_WAITALL;
 
 #[inline(always)]
 #[track_caller]
@@ -180,7 +180,7 @@ pub struct Accept<'a> {
     source: Source<'a>,
     // The kernel writes both.
     address: MaybeUninit<SockAddrStorage>,
-    len: libc::socklen_t,
+    len: os::socklen_t,
 }
 
 impl Kind for Accept<'_> {
@@ -191,7 +191,7 @@ impl Kind for Accept<'_> {
     #[inline(always)]
     #[allow(private_interfaces)]
     fn request(&mut self) -> Request {
-        self.len = size_of::<SockAddrStorage>() as libc::socklen_t;
+        self.len = size_of::<SockAddrStorage>() as os::socklen_t;
         self.address.write(SockAddrStorage::zeroed());
         Request::Accept {
             fd: self.source.target(),
@@ -203,7 +203,7 @@ impl Kind for Accept<'_> {
     fn finish(self, result: i32) -> Self::Output {
         let fd = io_result(result)?;
         // SAFETY: the kernel has just made this fd for us.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let fd = unsafe { os::owned_socket(fd as i32) };
         // SAFETY: `request` zeroed it, the kernel wrote an address of `len` bytes over that.
         let address = unsafe { SockAddr::new(self.address.assume_init(), self.len) };
         Ok((fd, SocketAddress::from_sock_addr(address)))
@@ -305,9 +305,9 @@ impl<'a> Op<Shutdown<'a>> {
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, how: How) -> Self {
         let how = match how {
-            How::Read => libc::SHUT_RD,
-            How::Write => libc::SHUT_WR,
-            How::Both => libc::SHUT_RDWR,
+            How::Read => os::SHUT_RD,
+            How::Write => os::SHUT_WR,
+            How::Both => os::SHUT_RDWR,
         };
         Op::of(Shutdown { source: source.into(), how })
     }
@@ -326,15 +326,15 @@ pub struct Interest(u32);
 
 impl Interest {
     /// There is something to read, or the other side has ended (`POLLIN`).
-    pub const READABLE: Interest = Interest(libc::POLLIN as u32);
+    pub const READABLE: Interest = Interest(os::POLLIN as u32);
     /// There is room to write (`POLLOUT`).
-    pub const WRITABLE: Interest = Interest(libc::POLLOUT as u32);
+    pub const WRITABLE: Interest = Interest(os::POLLOUT as u32);
     /// Urgent data (`POLLPRI`).
-    pub const PRIORITY: Interest = Interest(libc::POLLPRI as u32);
+    pub const PRIORITY: Interest = Interest(os::POLLPRI as u32);
     /// An error; always reported (`POLLERR`).
-    pub const ERROR: Interest = Interest(libc::POLLERR as u32);
+    pub const ERROR: Interest = Interest(os::POLLERR as u32);
     /// The other side has hung up; always reported (`POLLHUP`).
-    pub const HANG_UP: Interest = Interest(libc::POLLHUP as u32);
+    pub const HANG_UP: Interest = Interest(os::POLLHUP as u32);
 
     /// Whether all of `other` is in this.
     pub fn contains(self, other: Interest) -> bool {

@@ -9,8 +9,9 @@
 //! - a [registered file](super::FixedFile) is kept open by the operation;
 //! - a borrowed fd of any other type is duplicated for the time of the operation.
 
+use crate::os;
+use crate::os::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::cell::Cell;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -119,6 +120,16 @@ impl AsFd for Descriptor {
     }
 }
 
+#[cfg(windows)]
+impl std::os::windows::io::AsSocket for Descriptor {
+    fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+        match &self.fd {
+            Some(fd) => fd.as_socket(),
+            None => unreachable!("only `drop` and `into_fd` take the fd"),
+        }
+    }
+}
+
 impl Drop for Descriptor {
     fn drop(&mut self) {
         let Some(fd) = self.fd.take() else { return };
@@ -201,7 +212,7 @@ impl Source<'_> {
             Inner::Borrowed(fd) => {
                 let fd = fd
                     .try_clone_to_owned()
-                    .map_err(|error| error.raw_os_error().unwrap_or(libc::EBADF))?;
+                    .map_err(|error| error.raw_os_error().unwrap_or(os::EBADF))?;
                 self.0 = Inner::Duplicate(Descriptor::new(fd));
             }
             Inner::Fixed(file) => {
@@ -274,9 +285,12 @@ macro_rules! from_std {
 }
 
 from_std! {
-    OwnedFd, std::fs::File, std::io::Stdin, std::io::Stdout, std::io::Stderr,
-    std::io::PipeReader, std::io::PipeWriter,
-    std::net::TcpListener, std::net::TcpStream, std::net::UdpSocket,
+    OwnedFd, std::fs::File, std::net::TcpListener, std::net::TcpStream, std::net::UdpSocket,
+}
+
+#[cfg(unix)]
+from_std! {
+    std::io::Stdin, std::io::Stdout, std::io::Stderr, std::io::PipeReader, std::io::PipeWriter,
     std::os::unix::net::UnixListener, std::os::unix::net::UnixStream,
     std::os::unix::net::UnixDatagram,
     std::process::ChildStdin, std::process::ChildStdout, std::process::ChildStderr,

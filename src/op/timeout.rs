@@ -1,5 +1,6 @@
 //! A time limit for one operation, without a scope of its own.
 
+use crate::os;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -61,8 +62,8 @@ impl<K: Kind> Future for WithTimeout<K> {
         let mut this = self.project();
         loop {
             if let Poll::Ready(result) = this.op.as_mut().poll_result(cx) {
-                let cancelled = *this.expired && result == -libc::ECANCELED;
-                let result = if cancelled { -libc::ETIMEDOUT } else { result };
+                let cancelled = *this.expired && result == -os::ECANCELED;
+                let result = if cancelled { -os::ETIMEDOUT } else { result };
                 return Poll::Ready(this.op.finish(result));
             }
             if *this.expired {

@@ -1,9 +1,33 @@
 //! What Unix hosts have in different ways, or not at all.
 //!
 //! # Why this file has `unsafe`
-//! It reads a clock.
+//! It reads a clock, and takes fds over.
 
 use std::time::Duration;
+
+pub(crate) use libc::{
+    AT_FDCWD, AT_SYMLINK_NOFOLLOW, EAGAIN, EBADF, EBUSY, ECANCELED, EINPROGRESS, EINTR, EINVAL,
+    EIO, EMFILE, ENFILE, ENXIO, ETIMEDOUT, MSG_CTRUNC, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR,
+    MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_EXCL,
+    O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, SHUT_RD,
+    SHUT_RDWR, SHUT_WR, c_char, iovec, msghdr, sockaddr, socklen_t,
+};
+
+use super::{FromRawFd, OwnedFd, RawFd, StatParts, Time};
+
+/// # Safety
+/// The caller owns the fd.
+pub(crate) unsafe fn owned_socket(fd: RawFd) -> OwnedFd {
+    // SAFETY: what the caller promises.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// # Safety
+/// The caller owns the fd.
+pub(crate) unsafe fn owned_file(fd: RawFd) -> OwnedFd {
+    // SAFETY: what the caller promises.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
 
 /// Flags that a host lacks are no flags.
 macro_rules! flags_of {
@@ -41,21 +65,6 @@ kinds!(S_IFMT, S_IFREG, S_IFDIR, S_IFLNK);
 pub(crate) type Stat = libc::statx;
 #[cfg(not(target_os = "linux"))]
 pub(crate) type Stat = libc::stat;
-
-/// A point in time: seconds since 1970, and nanoseconds.
-pub(crate) type Time = (i64, u32);
-
-/// The parts of a [`Stat`].
-pub(crate) trait StatParts {
-    fn size(&self) -> u64;
-    fn mode(&self) -> u32;
-    fn ino(&self) -> u64;
-    fn dev(&self) -> u64;
-    fn nlink(&self) -> u64;
-    fn modified(&self) -> Option<Time>;
-    fn accessed(&self) -> Option<Time>;
-    fn created(&self) -> Option<Time>;
-}
 
 #[cfg(target_os = "linux")]
 impl StatParts for Stat {
@@ -142,4 +151,18 @@ pub(crate) fn coarse_now() -> Duration {
     // SAFETY: `time` is a valid place to write to.
     unsafe { libc::clock_gettime(CLOCK, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What the `polling` crate knows a file by.
+#[cfg(any(not(target_os = "linux"), corio_polling))]
+pub(crate) fn source(fd: RawFd) -> RawFd {
+    fd
+}
+
+/// # Safety
+/// The fd is open as long as the result is used.
+#[cfg(any(not(target_os = "linux"), corio_polling))]
+pub(crate) unsafe fn lend<'a>(fd: RawFd) -> std::os::fd::BorrowedFd<'a> {
+    // SAFETY: what the caller promises.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }

@@ -1,8 +1,8 @@
 //! What is pending, and the report that comes before an abort.
 
+use crate::os::RawFd;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
-use std::os::fd::RawFd;
 use std::panic::Location;
 use std::time::Duration;
 

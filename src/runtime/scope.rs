@@ -17,6 +17,7 @@
 //! # Why this file has `unsafe`
 //! Scopes live in pinned futures and task cells and point at each other; see [`Scope::attach`].
 
+use crate::os;
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
@@ -184,7 +185,7 @@ impl Scope {
     /// The result of an operation in this cancelled scope, given the driver's.
     #[cold]
     pub(super) fn result(&self, result: i32) -> i32 {
-        if result == -libc::ECANCELED { -self.cancelled.get() } else { result }
+        if result == -os::ECANCELED { -self.cancelled.get() } else { result }
     }
 
     /// Whether nothing is in flight here or below.

@@ -9,6 +9,7 @@
 //! # Why this file has `unsafe`
 //! Headers are shared between threads by raw pointer; each field says who may touch it.
 
+use crate::os;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::Location;
@@ -142,7 +143,7 @@ impl Header {
     /// Cancels everything in flight in the task, and lets it see that.
     pub(crate) fn cancel(&self) {
         if !self.is_done() && !self.scope.is_cancelled() {
-            self.scope.cancel(libc::ECANCELED);
+            self.scope.cancel(os::ECANCELED);
             self.schedule();
         }
     }

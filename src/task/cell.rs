@@ -3,6 +3,7 @@
 //! # Why this file has `unsafe`
 //! The loop knows tasks by header only; the functions here know what lies behind it.
 
+use crate::os;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -87,7 +88,7 @@ unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
         Ok(Step::Ended) => unsafe { conclude::<F>(header, Err(JoinError::cancelled())) },
         Err(panic) => {
             task.set_panic(panic);
-            task.scope.cancel(libc::ECANCELED);
+            task.scope.cancel(os::ECANCELED);
             // SAFETY: as above.
             unsafe { do_not_poll::<F>(header, &cx) }
         }

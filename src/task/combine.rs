@@ -1,5 +1,6 @@
 //! Futures out of futures: race, join, yield.
 
+use crate::os;
 use std::fmt;
 use std::panic::Location;
 use std::pin::Pin;
@@ -138,7 +139,7 @@ fn cancel_and_poll<F: Future>(
     branch: Pin<&mut Scoped<F>>,
     cx: &mut Context<'_>,
 ) -> Step<F::Output> {
-    branch.cancel_and_poll(cx, libc::ECANCELED)
+    branch.cancel_and_poll(cx, os::ECANCELED)
 }
 
 /// Runs any number of futures until one is done; cancels the others and waits for them.

@@ -8,6 +8,7 @@
 
 mod alarm;
 
+use crate::os;
 use std::fmt;
 use std::panic::Location;
 use std::pin::Pin;
@@ -192,7 +193,7 @@ impl<F: Future> Future for Timeout<F> {
             });
             if due.is_ready() {
                 *this.expired = true;
-                step = this.body.cancel_and_poll(cx, libc::ETIMEDOUT);
+                step = this.body.cancel_and_poll(cx, os::ETIMEDOUT);
             }
         }
         match outcome(step) {

@@ -1,6 +1,7 @@
 //! The table of registered files, where the host has none: a file is used by its fd, which every
 //! [`Target`](crate::driver::Target) carries, and only the promises about the table are kept here.
 
+use crate::os;
 use std::io;
 
 use super::Readiness;
@@ -14,10 +15,10 @@ fn error<T>(errno: i32) -> io::Result<T> {
 
 pub(super) fn register(driver: &mut Readiness, slots: u32) -> io::Result<()> {
     if driver.slots.is_some() {
-        return error(libc::EBUSY);
+        return error(os::EBUSY);
     }
     if slots > MAX_SLOTS || u64::from(slots) > crate::driver::sys::file_limit() {
-        return error(libc::EMFILE);
+        return error(os::EMFILE);
     }
     driver.slots = Some(slots);
     Ok(())
@@ -25,15 +26,15 @@ pub(super) fn register(driver: &mut Readiness, slots: u32) -> io::Result<()> {
 
 pub(super) fn update(driver: &mut Readiness, slot: u32, _fd: i32) -> io::Result<()> {
     match driver.slots {
-        None => error(libc::ENXIO),
-        Some(slots) if slot >= slots => error(libc::EINVAL),
+        None => error(os::ENXIO),
+        Some(slots) if slot >= slots => error(os::EINVAL),
         Some(_) => Ok(()),
     }
 }
 
 pub(super) fn unregister(driver: &mut Readiness) -> io::Result<()> {
     match driver.slots.take() {
-        None => error(libc::ENXIO),
+        None => error(os::ENXIO),
         Some(_) => Ok(()),
     }
 }

@@ -44,18 +44,16 @@ pub(super) fn lower(request: &Request) -> Way {
 
 /// Urgent data and errors come by themselves, whoever else reads.
 fn receiving(flags: i32) -> Side {
-    if flags & (libc::MSG_OOB | os::MSG_ERRQUEUE) == 0 { Side::Read } else { Side::Other }
+    if flags & (os::MSG_OOB | os::MSG_ERRQUEUE) == 0 { Side::Read } else { Side::Other }
 }
 
 /// Whether the request is to fail where it would have to wait.
 #[inline(always)]
 pub(super) fn never_waits(request: &Request) -> bool {
     match *request {
-        Request::Recv { flags, .. } | Request::Send { flags, .. } => {
-            flags & libc::MSG_DONTWAIT != 0
-        }
+        Request::Recv { flags, .. } | Request::Send { flags, .. } => flags & os::MSG_DONTWAIT != 0,
         Request::Recvmsg { flags, .. } | Request::Sendmsg { flags, .. } => {
-            flags & libc::MSG_DONTWAIT as u32 != 0
+            flags & os::MSG_DONTWAIT as u32 != 0
         }
         _ => false,
     }
@@ -66,7 +64,7 @@ pub(super) fn never_waits(request: &Request) -> bool {
 pub(super) fn wants_all(request: &Request) -> bool {
     match *request {
         Request::Recv { flags, .. } | Request::Send { flags, .. } => {
-            flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_DONTWAIT == 0
+            flags & os::MSG_WAITALL != 0 && flags & os::MSG_DONTWAIT == 0
         }
         _ => false,
     }

@@ -20,8 +20,8 @@ mod settle;
 mod setup;
 mod table;
 
+use crate::os::{AsRawFd, OwnedFd, RawFd};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -3,7 +3,8 @@
 //! # Why this file has `unsafe`
 //! It looks at the records of operations in flight, and has their requests carried out.
 
-use std::os::fd::RawFd;
+use crate::os;
+use crate::os::RawFd;
 use std::time::{Duration, Instant};
 
 use super::Readiness;
@@ -21,7 +22,7 @@ const ENDED: u8 = 6;
 /// How long an operation that nothing tells when to go on waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(1);
 
-const AGAIN: i32 = -libc::EAGAIN;
+const AGAIN: i32 = -os::EAGAIN;
 
 /// The record of an operation.
 ///
@@ -122,7 +123,7 @@ impl Readiness {
         side: Side,
     ) -> Option<i32> {
         if target.fd < 0 {
-            return Some(-libc::EBADF);
+            return Some(-os::EBADF);
         }
         if !self.table.entry(target).must_wait(side) || never_waits(&request) {
             let result = self.attempt(op, request);
@@ -145,7 +146,7 @@ impl Readiness {
         match result {
             0.. => false,
             AGAIN => !never_waits(request),
-            _ => result == -libc::EINPROGRESS && matches!(request, Request::Connect { .. }),
+            _ => result == -os::EINPROGRESS && matches!(request, Request::Connect { .. }),
         }
     }
 
@@ -244,7 +245,7 @@ impl Readiness {
                 None
             }
             // Nothing that can be waited for (EPERM) is never "not ready" either.
-            Err(error) => Some(-error.raw_os_error().unwrap_or(libc::EIO)),
+            Err(error) => Some(-error.raw_os_error().unwrap_or(os::EIO)),
         }
     }
 
@@ -313,7 +314,7 @@ impl Readiness {
         }
         // Bytes that have been moved are not to be lost.
         let done = record.result.get();
-        self.end(op, if done > 0 { done } else { -libc::ECANCELED });
+        self.end(op, if done > 0 { done } else { -os::ECANCELED });
     }
 
     /// Takes in one event.

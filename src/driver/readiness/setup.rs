@@ -1,5 +1,6 @@
 //! Making a readiness driver: a selector, a pool that has no threads yet, and room for events.
 
+use crate::os;
 use std::io;
 
 use super::queue::Queue;
@@ -36,7 +37,7 @@ pub(super) fn build(settings: &Settings) -> Result<Readiness, SetupError> {
 
 fn explain(error: io::Error) -> SetupError {
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => SetupError::Descriptors(error),
+        Some(os::EMFILE | os::ENFILE) => SetupError::Descriptors(error),
         _ => SetupError::Other(error),
     }
 }

@@ -3,7 +3,7 @@
 //! Found by the number of its fd, and good for the one [identity](Target::id) it was made for: an fd
 //! that was closed somewhere else and reused starts afresh.
 
-use std::os::fd::RawFd;
+use crate::os::RawFd;
 
 use super::queue::Queue;
 use super::selector::Interest;

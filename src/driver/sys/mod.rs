@@ -12,6 +12,8 @@
 mod eventfd;
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(target_os = "linux")]
 #[cfg_attr(corio_polling, allow(unused_imports))]
@@ -19,6 +21,8 @@ pub(super) use eventfd::EventFd;
 
 #[cfg(unix)]
 pub(super) use unix::*;
+#[cfg(windows)]
+pub(super) use windows::*;
 
 /// What sort of file an fd is, as far as waiting is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

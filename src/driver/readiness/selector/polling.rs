@@ -5,7 +5,6 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use polling::{Event as Told, Events, PollMode, Poller};
 
 use super::{Event, Interest};
 use crate::driver::Notify;
+use crate::os::{self, RawFd};
 
 struct Waker(Arc<Poller>);
 
@@ -71,7 +71,7 @@ impl Selector {
     ) -> io::Result<u64> {
         let event = told(key, interest);
         // SAFETY: an operation, or the caller, keeps it open meanwhile.
-        let file = unsafe { BorrowedFd::borrow_raw(fd) };
+        let file = unsafe { os::lend(fd) };
         if known {
             match self.poller.modify_with_mode(file, event, PollMode::Oneshot) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -80,7 +80,7 @@ impl Selector {
         }
         // SAFETY: it is taken out by `forget` before this driver closes it; one that somebody else
         // closes leaves the system's list by itself, and is found out by its other key.
-        match unsafe { self.poller.add_with_mode(fd, event, PollMode::Oneshot) } {
+        match unsafe { self.poller.add_with_mode(os::source(fd), event, PollMode::Oneshot) } {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.poller.modify_with_mode(file, event, PollMode::Oneshot).map(|()| 2)
             }
@@ -91,7 +91,7 @@ impl Selector {
     /// Ends that.
     pub(in crate::driver::readiness) fn forget(&mut self, fd: RawFd) {
         // SAFETY: as in `watch`.
-        let _ = self.poller.delete(unsafe { BorrowedFd::borrow_raw(fd) });
+        let _ = self.poller.delete(unsafe { os::lend(fd) });
     }
 
     /// Waits for events.

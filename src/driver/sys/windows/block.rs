@@ -1,0 +1,208 @@
+//! Requests on files, carried out on a thread that may wait for them.
+//!
+//! # Why this file has `unsafe`
+//! It uses memory that a request names, and files by their numbers.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::windows::fs::{FileExt, OpenOptionsExt};
+use std::os::windows::io::FromRawHandle;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::{SigPipe, is_socket, outcome};
+use crate::driver::{CURRENT_POSITION, Request};
+use crate::os::{self, IntoRawFd, OwnedFd, RawFd, Stat};
+
+/// Lets a directory be opened, too.
+const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
+
+/// The file of that number, which somebody else keeps open and closes.
+fn file(fd: RawFd) -> ManuallyDrop<File> {
+    // SAFETY: the number is used only for calls, which refuse what is no file.
+    ManuallyDrop::new(unsafe { File::from_raw_handle(os::raw_handle(fd)) })
+}
+
+/// Carries a request out, however long that takes: its result, or a negated error number.
+///
+/// # Safety
+/// All memory that the request names is there, and not used otherwise.
+pub(in crate::driver) unsafe fn block(request: Request, _: SigPipe) -> i32 {
+    use Request::*;
+    // SAFETY: in all of these, what the caller promises.
+    unsafe {
+        match request {
+            Read { fd, ptr, len, offset } => read_at(fd.fd, ptr, len, offset),
+            Write { fd, ptr, len, offset } => write_at(fd.fd, ptr, len, offset),
+            Readv { fd, iov, count, offset } => {
+                each(iov, count, offset, |ptr, len, offset| read_at(fd.fd, ptr, len, offset))
+            }
+            Writev { fd, iov, count, offset } => {
+                each(iov, count, offset, |ptr, len, offset| write_at(fd.fd, ptr, len, offset))
+            }
+            Open { path, flags, .. } => match open(path_of(path), flags) {
+                Ok(file) => OwnedFd::from(file).into_raw_fd(),
+                Err(error) => outcome(Err(error)),
+            },
+            Close { fd } => {
+                drop(if is_socket(fd) { os::owned_socket(fd) } else { os::owned_file(fd) });
+                0
+            }
+            Fsync { fd, data_only: false } => outcome(file(fd.fd).sync_all().map(|()| 0)),
+            Fsync { fd, data_only: true } => outcome(file(fd.fd).sync_data().map(|()| 0)),
+            Fallocate { fd, mode, offset, len } => fallocate(&file(fd.fd), mode, offset, len),
+            Ftruncate { fd, len } => match i64::try_from(len) {
+                Ok(_) => outcome(file(fd.fd).set_len(len).map(|()| 0)),
+                Err(_) => -os::EINVAL,
+            },
+            Statx { dir, path, flags, out } => {
+                let path = path_of(path);
+                let metadata = if flags & os::AT_EMPTY_PATH != 0 {
+                    file(dir).metadata()
+                } else if flags & os::AT_SYMLINK_NOFOLLOW != 0 {
+                    path.symlink_metadata()
+                } else {
+                    path.metadata()
+                };
+                outcome(metadata.map(|metadata| {
+                    out.write(stat(&metadata));
+                    0
+                }))
+            }
+            _ => unreachable!("{request:?} does not block"),
+        }
+    }
+}
+
+/// # Safety
+/// The path was made by this crate from one of `std`, and ends with a NUL.
+unsafe fn path_of<'a>(path: *const os::c_char) -> &'a Path {
+    // SAFETY: what the caller promises.
+    let bytes = unsafe { CStr::from_ptr(path) }.to_bytes();
+    // SAFETY: the bytes are those that `as_encoded_bytes` gave.
+    Path::new(unsafe { OsStr::from_encoded_bytes_unchecked(bytes) })
+}
+
+fn open(path: &Path, flags: i32) -> io::Result<File> {
+    let has = |flag| flags & flag != 0;
+    let access = flags & os::O_ACCMODE;
+    OpenOptions::new()
+        .read(access != os::O_WRONLY)
+        .write(access != os::O_RDONLY && !has(os::O_APPEND))
+        .append(has(os::O_APPEND))
+        .truncate(has(os::O_TRUNC))
+        .create(has(os::O_CREAT) && !has(os::O_EXCL))
+        .create_new(has(os::O_CREAT) && has(os::O_EXCL))
+        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
+        .open(path)
+}
+
+/// The end of a file is no error.
+///
+/// # Safety
+/// `len` bytes may be written at `ptr`.
+pub(super) unsafe fn read_at(fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> i32 {
+    if len == 0 {
+        return 0;
+    }
+    // SAFETY: the buffer may be uninitialised, but only the system writes to it; what the caller
+    // promises.
+    let buffer = unsafe { std::slice::from_raw_parts_mut(ptr, len as usize) };
+    let mut file = file(fd);
+    outcome(match offset {
+        CURRENT_POSITION => file.read(buffer),
+        offset => file.seek_read(buffer, offset),
+    })
+}
+
+unsafe fn write_at(fd: RawFd, ptr: *const u8, len: u32, offset: u64) -> i32 {
+    if len == 0 {
+        return 0;
+    }
+    // SAFETY: what the caller promises.
+    let bytes = unsafe { std::slice::from_raw_parts(ptr, len as usize) };
+    let mut file = file(fd);
+    outcome(match offset {
+        CURRENT_POSITION => file.write(bytes),
+        offset => file.seek_write(bytes, offset),
+    })
+}
+
+/// One buffer after the other, as far as that goes.
+unsafe fn each(
+    iov: *const os::iovec,
+    count: u32,
+    mut offset: u64,
+    mut call: impl FnMut(*mut u8, u32, u64) -> i32,
+) -> i32 {
+    let mut total = 0i32;
+    for index in 0..count as usize {
+        // SAFETY: what the caller of `block` promises.
+        let one = unsafe { *iov.add(index) };
+        let len = one.iov_len.min((i32::MAX - total) as usize) as u32;
+        let result = call(one.iov_base.cast(), len, offset);
+        if result < 0 {
+            return if total > 0 { total } else { result };
+        }
+        total += result;
+        if offset != CURRENT_POSITION {
+            offset += result as u64;
+        }
+        if (result as u32) < len {
+            break;
+        }
+    }
+    total
+}
+
+/// Space is not reserved: the file is made as long as that.
+fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> i32 {
+    if mode != 0 {
+        return -os::EOPNOTSUPP;
+    }
+    let end = offset.checked_add(len).filter(|end| i64::try_from(*end).is_ok());
+    let Some(end) = end.filter(|_| len > 0) else { return -os::EINVAL };
+    outcome(file.metadata().and_then(|metadata| {
+        if metadata.len() < end {
+            file.set_len(end)?;
+        }
+        Ok(0)
+    }))
+}
+
+fn stat(metadata: &Metadata) -> Stat {
+    let kind = metadata.file_type();
+    let mode = if kind.is_symlink() {
+        os::S_IFLNK
+    } else if kind.is_dir() {
+        os::S_IFDIR
+    } else if kind.is_file() {
+        os::S_IFREG
+    } else {
+        0
+    };
+    Stat {
+        size: metadata.len(),
+        mode,
+        modified: metadata.modified().ok().map(since_1970),
+        accessed: metadata.accessed().ok().map(since_1970),
+        created: metadata.created().ok().map(since_1970),
+    }
+}
+
+fn since_1970(time: SystemTime) -> (i64, u32) {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => (after.as_secs() as i64, after.subsec_nanos()),
+        Err(before) => {
+            let before = before.duration();
+            let nanoseconds = before.subsec_nanos();
+            let seconds = before.as_secs() as i64;
+            match nanoseconds {
+                0 => (-seconds, 0),
+                some => (-seconds - 1, 1_000_000_000 - some),
+            }
+        }
+    }
+}

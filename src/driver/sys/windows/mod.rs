@@ -1,0 +1,75 @@
+//! System calls of Windows, as `std` and `socket2` make them.
+//!
+//! # Why this file has `unsafe`
+//! It looks at sockets by their numbers.
+
+mod attempt;
+mod block;
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::windows::io::FromRawSocket;
+
+use socket2::{Socket, Type};
+
+pub(in crate::driver) use attempt::{attempt, connected};
+pub(in crate::driver) use block::block;
+
+use super::Kind;
+use crate::os::{self, RawFd};
+
+/// Windows has no such signal.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::driver) struct SigPipe;
+
+impl SigPipe {
+    pub(in crate::driver) fn new() -> Self {
+        SigPipe
+    }
+}
+
+/// The socket of that number, which somebody else keeps open and closes.
+fn socket(fd: RawFd) -> ManuallyDrop<Socket> {
+    // SAFETY: the number is used only for calls, which refuse what is no socket.
+    ManuallyDrop::new(unsafe { Socket::from_raw_socket(os::raw_socket(fd)) })
+}
+
+/// A system call's outcome as the contract has it.
+fn outcome(result: io::Result<usize>) -> i32 {
+    match result {
+        Ok(count) => i32::try_from(count).unwrap_or(i32::MAX),
+        Err(error) => -error.raw_os_error().unwrap_or(os::EIO),
+    }
+}
+
+/// What sort of file it is.
+pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
+    if is_socket(fd) { Kind::Other } else { Kind::Disk }
+}
+
+/// The same of a socket.
+pub(in crate::driver) fn socket_kind(_: RawFd) -> Kind {
+    Kind::Other
+}
+
+fn is_socket(fd: RawFd) -> bool {
+    socket(fd).r#type().is_ok()
+}
+
+/// Whether a socket carries a stream of bytes, and no messages.
+pub(in crate::driver) fn is_stream(fd: RawFd) -> bool {
+    socket(fd).r#type().is_ok_and(|ty| ty == Type::STREAM)
+}
+
+/// What of a read is in memory already can't be asked for.
+pub(in crate::driver) unsafe fn read_cached(_: RawFd, _: *mut u8, _: u32, _: u64) -> i32 {
+    -os::EAGAIN
+}
+
+/// Windows sets no limit worth the name.
+pub(in crate::driver) fn file_limit() -> u64 {
+    u64::MAX
+}
+
+/// There are none.
+pub(in crate::driver) fn block_signals() {}
