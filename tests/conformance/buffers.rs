@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use corio::buf::{IoBuf, IoBufMut, IoBufs, IoBufsMut, Shared};
 use corio::fs::File;
-use corio::net::UnixStream;
 use corio::op::AsyncRecv;
 
+use crate::errno;
 use crate::harness::{Outcome, assert_errno};
 use crate::noise::noise;
-use crate::support::file_with;
+use crate::support::{file_with, local_pair};
 
 conformance! {
     everything_that_can_be_written_out,
@@ -27,7 +27,7 @@ conformance! {
 }
 
 async fn everything_that_can_be_written_out() -> Outcome {
-    let (a, b) = UnixStream::pair()?;
+    let (a, b) = local_pair()?;
     macro_rules! check {
         ($($buf:expr),+ $(,)?) => {$(
             let (result, _buf) = a.send($buf).await;
@@ -62,7 +62,7 @@ async fn everything_that_can_be_written_out() -> Outcome {
 }
 
 async fn a_vec_is_filled_to_its_capacity() -> Outcome {
-    let (a, b) = UnixStream::pair()?;
+    let (a, b) = local_pair()?;
     a.send("0123456789").await.0?;
     // Its length before does not matter.
     for mut buf in [Vec::with_capacity(4), vec![9; 4]] {
@@ -81,7 +81,7 @@ async fn a_vec_is_filled_to_its_capacity() -> Outcome {
 }
 
 async fn fixed_buffers_keep_their_length() -> Outcome {
-    let (a, b) = UnixStream::pair()?;
+    let (a, b) = local_pair()?;
     a.send("0123").await.0?;
     let (result, buf) = b.recv([9; 3]).await;
     assert_eq!((result?, buf), (3, *b"012"));
@@ -118,7 +118,7 @@ async fn slices_append() -> Outcome {
 }
 
 async fn slices_of_slices() -> Outcome {
-    let (a, b) = UnixStream::pair()?;
+    let (a, b) = local_pair()?;
     a.send("<<abc>>".slice(1..6).slice(1..4)).await.0?;
     let (result, part) = b.recv(vec![0; 9].slice(2..8).slice(1..)).await;
     assert_eq!((result?, &part[..3]), (3, &b"abc"[..]));
@@ -127,7 +127,7 @@ async fn slices_of_slices() -> Outcome {
 }
 
 async fn a_slice_to_the_very_end() -> Outcome {
-    let (a, b) = UnixStream::pair()?;
+    let (a, b) = local_pair()?;
     a.send("0123".slice(2..=usize::MAX)).await.0?;
     a.send("0123".slice(..=0)).await.0?;
     a.send("0123".slice((std::ops::Bound::Excluded(2), std::ops::Bound::Unbounded))).await.0?;
@@ -137,7 +137,7 @@ async fn a_slice_to_the_very_end() -> Outcome {
 }
 
 async fn no_room_at_all() -> Outcome {
-    let (a, b) = UnixStream::pair()?;
+    let (a, b) = local_pair()?;
     let file = File::from(file_with(b"contents")?);
     assert_eq!(file.read_at(Vec::new(), 0).await.0?, 0);
     assert_eq!(file.read_at([], 0).await.0?, 0);
@@ -158,22 +158,22 @@ async fn an_error_gives_every_buffer_back() -> Outcome {
     macro_rules! check {
         ($($buf:expr),+ $(,)?) => {$(
             let (result, buf) = file.write_at($buf, 0).await;
-            assert_errno(result, libc::EBADF);
+            assert_errno(result, errno::EBADF);
             assert_eq!(buf.buf_len(), 3, stringify!($buf));
         )+};
     }
     check!(vec![7; 3], [7; 3], "abc", String::from("abc"), vec![7; 5].slice(1..4));
     let (result, buf) = AsyncRecv::new(&file, vec![7; 3]).await;
-    assert_errno(result, libc::ENOTSOCK);
+    assert_errno(result, errno::ENOTSOCK);
     assert_eq!(buf, [7; 3]);
     let (result, part) = AsyncRecv::new(&file, vec![7; 5].slice(1..)).await;
-    assert_errno(result, libc::ENOTSOCK);
+    assert_errno(result, errno::ENOTSOCK);
     assert_eq!(part.into_inner(), [7; 5]);
     Ok(())
 }
 
 async fn shared_buffers_are_freed_once() -> Outcome {
-    let (a, b) = UnixStream::pair()?;
+    let (a, b) = local_pair()?;
     let page: Arc<[u8]> = Arc::from(&b"page"[..]);
     let (result, back) = a.send(page.clone()).await;
     assert_eq!((result?, Arc::strong_count(&page)), (4, 2));

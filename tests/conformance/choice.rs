@@ -4,6 +4,7 @@
 //! It sets a limit of its process.
 
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
 
 use corio::fs::File;
@@ -11,13 +12,21 @@ use corio::net::{TcpListener, TcpStream};
 use corio::{DriverChoice, IoContext, SetupError};
 
 use crate::drivers::Driver;
+use crate::errno;
 use crate::harness::{Case, Outcome};
+#[cfg(target_os = "linux")]
 use crate::seccomp::{REGISTER, SETUP, forbid};
+#[cfg(target_os = "linux")]
 use crate::support::limit_fds;
 
 conformance! {
-    ; cases: the_builder_chooses, the_environment_chooses, the_builder_overrules_the_environment,
-        a_name_that_is_no_driver, no_io_uring_by_seccomp, no_memory_to_lock, few_fds,
+    ; cases: the_builder_chooses, the_environment_chooses,
+        the_builder_overrules_the_environment, a_name_that_is_no_driver,
+}
+
+#[cfg(target_os = "linux")]
+conformance! {
+    ; cases: no_io_uring_by_seccomp, no_memory_to_lock, few_fds,
 }
 
 fn name(driver: Driver) -> &'static str {
@@ -115,9 +124,10 @@ fn automatic(case: Case) -> Result<IoContext, SetupError> {
     }
 }
 
+#[cfg(target_os = "linux")]
 fn no_io_uring_by_seccomp(case: Case) -> Outcome {
     case.alone(|| {
-        for errno in [libc::ENOSYS, libc::EPERM] {
+        for errno in [errno::ENOSYS, errno::EPERM] {
             // A filter stays with its thread.
             let thread = std::thread::spawn(move || {
                 forbid(SETUP..=REGISTER, errno)?;
@@ -136,6 +146,7 @@ fn no_io_uring_by_seccomp(case: Case) -> Outcome {
 }
 
 /// Rings were counted against this limit before Linux 5.12.
+#[cfg(target_os = "linux")]
 fn no_memory_to_lock(case: Case) -> Outcome {
     case.alone(|| {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -148,6 +159,7 @@ fn no_memory_to_lock(case: Case) -> Outcome {
     })
 }
 
+#[cfg(target_os = "linux")]
 fn few_fds(case: Case) -> Outcome {
     case.alone(|| {
         let mut context = automatic(case)?;
@@ -158,7 +170,7 @@ fn few_fds(case: Case) -> Outcome {
         let refused = works(&mut context);
         limit_fds(old)?;
         let error = refused.expect_err("no fd was left");
-        assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+        assert_eq!(error.raw_os_error(), Some(errno::EMFILE), "{error}");
         Ok(works(&mut context)?)
     })
 }

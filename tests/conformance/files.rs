@@ -1,6 +1,7 @@
 //! Files: opening, reading, writing, and what is known about them.
 
 use std::io::{ErrorKind, Write};
+#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -8,42 +9,33 @@ use corio::buf::IoBuf;
 use corio::fs::{File, OpenOptions};
 use corio::op::{AsyncOpen, AsyncRead, AsyncStatx, AsyncWrite};
 
+use crate::errno;
 use crate::harness::{Outcome, assert_errno, assert_kind};
 use crate::noise::noise;
-use crate::support::{file_with, is_cloexec};
+use crate::support::file_with;
+#[cfg(unix)]
+use crate::support::is_cloexec;
 
 conformance! {
-    open_options_agree_with_std,
-    opening_what_is_not_there,
-    a_directory_can_be_opened_but_not_written,
-    paths_of_any_length,
-    a_path_with_a_nul_byte_names_nothing,
-    create_empties_what_was_there,
-    append_ignores_the_offset,
-    mode_and_custom_flags_reach_the_system,
-    opening_relative_to_a_directory,
-    reads_and_writes_at_offsets,
-    reads_at_the_end_are_short,
-    vectored_reads_and_writes,
-    more_buffers_than_the_kernel_takes,
-    the_files_own_position_moves,
-    pipes_are_read_and_written_at_position,
-    an_offset_beyond_all_files_is_refused,
-    the_last_offset_is_not_the_current_position,
-    syncing,
-    allocate_grows_the_file,
-    set_len_grows_and_shrinks,
-    absurd_lengths_are_refused,
-    metadata_agrees_with_std,
-    a_full_disk_is_an_error,
-    the_wrong_direction_is_ebadf,
-    a_directory_cannot_be_read,
-    direct_io,
-    a_buffer_longer_than_one_call_moves,
-    close_reports_and_gives_up_the_fd,
-    a_file_becomes_an_fd_again,
+    opening_what_is_not_there, a_directory_can_be_opened_but_not_written,
+    a_path_with_a_nul_byte_names_nothing, create_empties_what_was_there,
+    append_ignores_the_offset, reads_and_writes_at_offsets, reads_at_the_end_are_short,
+    vectored_reads_and_writes, set_len_grows_and_shrinks, absurd_lengths_are_refused,
 }
 
+#[cfg(unix)]
+conformance! {
+    a_file_becomes_an_fd_again, open_options_agree_with_std, paths_of_any_length,
+    mode_and_custom_flags_reach_the_system, opening_relative_to_a_directory,
+    more_buffers_than_the_kernel_takes, the_files_own_position_moves,
+    pipes_are_read_and_written_at_position, an_offset_beyond_all_files_is_refused,
+    the_last_offset_is_not_the_current_position, syncing, allocate_grows_the_file,
+    metadata_agrees_with_std, a_full_disk_is_an_error, the_wrong_direction_is_ebadf,
+    a_directory_cannot_be_read, direct_io, a_buffer_longer_than_one_call_moves,
+    close_reports_and_gives_up_the_fd,
+}
+
+#[cfg(unix)]
 async fn open_options_agree_with_std() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
@@ -116,6 +108,7 @@ async fn a_directory_can_be_opened_but_not_written() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn paths_of_any_length() -> Outcome {
     let dir = tempfile::tempdir()?;
     // Names of 1 to 255 bytes, so that every length around the inline limit comes up.
@@ -129,8 +122,8 @@ async fn paths_of_any_length() -> Outcome {
     let long = "d/".repeat(2000) + "file";
     assert_kind(File::open(&long).await, ErrorKind::NotFound);
     let too_long = "d/".repeat(3000) + "file";
-    assert_errno(File::open(&too_long).await, libc::ENAMETOOLONG);
-    assert_errno(corio::fs::metadata(&too_long).await, libc::ENAMETOOLONG);
+    assert_errno(File::open(&too_long).await, errno::ENAMETOOLONG);
+    assert_errno(corio::fs::metadata(&too_long).await, errno::ENAMETOOLONG);
     Ok(())
 }
 
@@ -166,6 +159,7 @@ async fn append_ignores_the_offset() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn mode_and_custom_flags_reach_the_system() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
@@ -176,13 +170,14 @@ async fn mode_and_custom_flags_reach_the_system() -> Outcome {
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&path, &link)?;
     let nofollow = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW);
-    assert_errno(nofollow.open(&link).await, libc::ELOOP);
+    assert_errno(nofollow.open(&link).await, errno::ELOOP);
     // As with std, the access mode can't be smuggled in.
     let reading = OpenOptions::new().read(true).custom_flags(libc::O_RDWR).open(&path).await?;
-    assert_errno(reading.write_at("x", 0).await.0, libc::EBADF);
+    assert_errno(reading.write_at("x", 0).await.0, errno::EBADF);
     Ok(())
 }
 
+#[cfg(unix)]
 async fn opening_relative_to_a_directory() -> Outcome {
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("file"), "contents")?;
@@ -190,7 +185,7 @@ async fn opening_relative_to_a_directory() -> Outcome {
     let file = File::from(AsyncOpen::at(&handle, "file", libc::O_RDONLY, 0).await?);
     assert_eq!(file.read_exact_at([0; 8], 0).await.1, *b"contents");
     assert_kind(AsyncOpen::at(&handle, "none", libc::O_RDONLY, 0).await, ErrorKind::NotFound);
-    assert_errno(AsyncOpen::at(&file, "file", libc::O_RDONLY, 0).await, libc::ENOTDIR);
+    assert_errno(AsyncOpen::at(&file, "file", libc::O_RDONLY, 0).await, errno::ENOTDIR);
     Ok(())
 }
 
@@ -250,6 +245,7 @@ async fn vectored_reads_and_writes() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn more_buffers_than_the_kernel_takes() -> Outcome {
     let file = File::from(tempfile::tempfile()?);
     let (result, bufs) = file.writev_at(vec!["ab"; 2000], 0).await;
@@ -261,6 +257,7 @@ async fn more_buffers_than_the_kernel_takes() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn the_files_own_position_moves() -> Outcome {
     let file = file_with(b"0123456789")?;
     use std::io::{Seek, SeekFrom};
@@ -274,6 +271,7 @@ async fn the_files_own_position_moves() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn pipes_are_read_and_written_at_position() -> Outcome {
     let (reader, writer) = std::io::pipe()?;
     let reading = AsyncRead::at_position(&reader, vec![0; 64]);
@@ -289,13 +287,14 @@ async fn pipes_are_read_and_written_at_position() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn an_offset_beyond_all_files_is_refused() -> Outcome {
     let file = File::from(file_with(b"0123456789")?);
     for offset in [1 << 63, u64::MAX - 1] {
-        assert_errno(file.read_at([0; 4], offset).await.0, libc::EINVAL);
-        assert_errno(file.write_at("x", offset).await.0, libc::EINVAL);
-        assert_errno(file.readv_at([[0; 4]], offset).await.0, libc::EINVAL);
-        assert_errno(file.writev_at(["x"], offset).await.0, libc::EINVAL);
+        assert_errno(file.read_at([0; 4], offset).await.0, errno::EINVAL);
+        assert_errno(file.write_at("x", offset).await.0, errno::EINVAL);
+        assert_errno(file.readv_at([[0; 4]], offset).await.0, errno::EINVAL);
+        assert_errno(file.writev_at(["x"], offset).await.0, errno::EINVAL);
         assert_kind(file.read_exact_at([0; 4], offset).await.0, ErrorKind::InvalidInput);
         assert_kind(file.write_exact_at("x", offset).await.0, ErrorKind::InvalidInput);
     }
@@ -303,15 +302,16 @@ async fn an_offset_beyond_all_files_is_refused() -> Outcome {
 }
 
 /// `u64::MAX` is what tells the kernel "at the file's own position".
+#[cfg(unix)]
 async fn the_last_offset_is_not_the_current_position() -> Outcome {
     let file = File::from(file_with(b"0123456789")?);
     std::io::Seek::rewind(&mut std::fs::File::from(
         std::os::fd::AsFd::as_fd(&file).try_clone_to_owned()?,
     ))?;
-    assert_errno(file.read_at([0; 4], u64::MAX).await.0, libc::EINVAL);
-    assert_errno(file.write_at("x", u64::MAX).await.0, libc::EINVAL);
-    assert_errno(file.readv_at([[0; 4]], u64::MAX).await.0, libc::EINVAL);
-    assert_errno(file.writev_at(["x"], u64::MAX).await.0, libc::EINVAL);
+    assert_errno(file.read_at([0; 4], u64::MAX).await.0, errno::EINVAL);
+    assert_errno(file.write_at("x", u64::MAX).await.0, errno::EINVAL);
+    assert_errno(file.readv_at([[0; 4]], u64::MAX).await.0, errno::EINVAL);
+    assert_errno(file.writev_at(["x"], u64::MAX).await.0, errno::EINVAL);
     assert_kind(file.read_exact_at([0; 4], u64::MAX).await.0, ErrorKind::InvalidInput);
     assert_kind(file.write_exact_at("x", u64::MAX).await.0, ErrorKind::InvalidInput);
     // Nor is it on a pipe, where a whole transfer would count on from it.
@@ -322,6 +322,7 @@ async fn the_last_offset_is_not_the_current_position() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn syncing() -> Outcome {
     let file = File::from(tempfile::tempfile()?);
     file.write_at("kept", 0).await.0?;
@@ -329,11 +330,12 @@ async fn syncing() -> Outcome {
     file.sync_all().await?;
     // A pipe has nothing to sync.
     let (reader, _writer) = std::io::pipe()?;
-    assert_errno(corio::op::AsyncFsync::new(&reader).await, libc::EINVAL);
-    assert_errno(corio::op::AsyncFdatasync::new(&reader).await, libc::EINVAL);
+    assert_errno(corio::op::AsyncFsync::new(&reader).await, errno::EINVAL);
+    assert_errno(corio::op::AsyncFdatasync::new(&reader).await, errno::EINVAL);
     Ok(())
 }
 
+#[cfg(unix)]
 async fn allocate_grows_the_file() -> Outcome {
     let std_file = file_with(b"abc")?;
     let file = File::from(std_file.try_clone()?);
@@ -346,8 +348,8 @@ async fn allocate_grows_the_file() -> Outcome {
     let keep = libc::FALLOC_FL_KEEP_SIZE;
     corio::op::AsyncFallocate::new(&file, keep, 1 << 17, 1 << 16).await?;
     assert_eq!(std_file.metadata()?.len(), 1 << 17);
-    assert_errno(file.allocate(0, 0).await, libc::EINVAL);
-    assert_errno(file.allocate(u64::MAX, 1).await, libc::EINVAL);
+    assert_errno(file.allocate(0, 0).await, errno::EINVAL);
+    assert_errno(file.allocate(u64::MAX, 1).await, errno::EINVAL);
     Ok(())
 }
 
@@ -361,7 +363,7 @@ async fn set_len_grows_and_shrinks() -> Outcome {
     assert_eq!(file.read_at([9; 8], 0).await.1, *b"\0\0\0\0\0\0\0\x09");
     assert_errno(
         corio::op::AsyncFtruncate::new(&std::fs::File::open("Cargo.toml")?, 0).await,
-        libc::EINVAL,
+        errno::EINVAL,
     );
     Ok(())
 }
@@ -369,14 +371,15 @@ async fn set_len_grows_and_shrinks() -> Outcome {
 async fn absurd_lengths_are_refused() -> Outcome {
     let file = File::from(file_with(b"0123456789")?);
     for len in [1 << 63, u64::MAX] {
-        assert_errno(file.set_len(len).await, libc::EINVAL);
-        assert_errno(file.allocate(0, len).await, libc::EINVAL);
+        assert_errno(file.set_len(len).await, errno::EINVAL);
+        assert_errno(file.allocate(0, len).await, errno::EINVAL);
     }
     assert_eq!(file.metadata().await?.len(), 10);
     Ok(())
 }
 
 /// Compares one file's metadata with what std says.
+#[cfg(unix)]
 #[track_caller]
 fn compare(ours: &corio::fs::Metadata, theirs: &std::fs::Metadata) {
     assert_eq!(ours.len(), theirs.len());
@@ -392,6 +395,7 @@ fn compare(ours: &corio::fs::Metadata, theirs: &std::fs::Metadata) {
     assert_eq!(ours.created().ok(), theirs.created().ok());
 }
 
+#[cfg(unix)]
 async fn metadata_agrees_with_std() -> Outcome {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("file");
@@ -423,6 +427,7 @@ async fn metadata_agrees_with_std() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_full_disk_is_an_error() -> Outcome {
     let full = File::from(std::fs::File::options().write(true).open("/dev/full")?);
     let (result, buf) = full.write_at("lost", 0).await;
@@ -432,28 +437,30 @@ async fn a_full_disk_is_an_error() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn the_wrong_direction_is_ebadf() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
     std::fs::write(&path, "contents")?;
     let reading = File::open(&path).await?;
     let (result, buf) = reading.write_at(String::from("x"), 0).await;
-    assert_errno(result, libc::EBADF);
+    assert_errno(result, errno::EBADF);
     assert_eq!(buf, "x");
-    assert_errno(reading.writev_at(["x"], 0).await.0, libc::EBADF);
-    assert_errno(reading.allocate(0, 10).await, libc::EBADF);
+    assert_errno(reading.writev_at(["x"], 0).await.0, errno::EBADF);
+    assert_errno(reading.allocate(0, 10).await, errno::EBADF);
     let writing = OpenOptions::new().write(true).open(&path).await?;
     let (result, buf) = writing.read_at(vec![7; 3], 0).await;
-    assert_errno(result, libc::EBADF);
+    assert_errno(result, errno::EBADF);
     assert_eq!(buf, [7; 3], "an error leaves the buffer as it was");
-    assert_errno(writing.readv_at([[0; 1]], 0).await.0, libc::EBADF);
+    assert_errno(writing.readv_at([[0; 1]], 0).await.0, errno::EBADF);
     // An fd that stands for a path only can't be used for anything else.
     let path_only =
         std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&path)?;
-    assert_errno(AsyncRead::new(&path_only, [0; 1], 0).await.0, libc::EBADF);
+    assert_errno(AsyncRead::new(&path_only, [0; 1], 0).await.0, errno::EBADF);
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_directory_cannot_be_read() -> Outcome {
     let dir = File::open("src").await?;
     assert_kind(dir.read_at([0; 16], 0).await.0, ErrorKind::IsADirectory);
@@ -461,6 +468,7 @@ async fn a_directory_cannot_be_read() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn direct_io() -> Outcome {
     const BLOCK: usize = 4096;
     let dir = tempfile::tempdir()?;
@@ -483,6 +491,7 @@ async fn direct_io() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_buffer_longer_than_one_call_moves() -> Outcome {
     const MOST: usize = 0x7fff_f000;
     let null = File::from(std::fs::File::options().write(true).open("/dev/null")?);
@@ -501,6 +510,7 @@ async fn a_buffer_longer_than_one_call_moves() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn close_reports_and_gives_up_the_fd() -> Outcome {
     let file = File::from(file_with(b"x")?);
     file.close().await?;
@@ -518,6 +528,7 @@ async fn close_reports_and_gives_up_the_fd() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_file_becomes_an_fd_again() -> Outcome {
     let file = File::from(file_with(b"0123456789")?);
     file.read_at([0; 4], 0).await.0?;

@@ -7,13 +7,19 @@
 //! Outcome` and get a fresh context. Those listed under `cases` take a [`harness::Case`] and make
 //! contexts themselves, or go on in a process of their own.
 
+// What only tests for Unix use.
+#![cfg_attr(windows, allow(unused_imports, dead_code))]
+
 #[macro_use]
 #[path = "../support/drivers.rs"]
 mod drivers;
 #[macro_use]
 mod harness;
+#[path = "../support/errno.rs"]
+mod errno;
 #[path = "../support/noise.rs"]
 mod noise;
+#[cfg(target_os = "linux")]
 #[path = "../support/seccomp.rs"]
 mod seccomp;
 mod support;
@@ -22,13 +28,22 @@ mod buffers;
 mod choice;
 mod exact;
 mod files;
+#[cfg(unix)]
 mod fixed;
+#[cfg(unix)]
+mod huge;
+#[cfg(unix)]
 mod messages;
+#[cfg(unix)]
 mod nonblocking;
 mod options;
 mod sendfile;
 mod setup;
 mod sockets;
+#[cfg(unix)]
 mod sources;
+#[cfg(unix)]
 mod stats;
 mod timeouts;
+#[cfg(unix)]
+mod unix;

@@ -3,25 +3,27 @@
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
-use corio::net::{TcpStream, UnixStream};
+use corio::net::TcpStream;
+#[cfg(unix)]
+use corio::net::UnixStream;
 use corio::op::{AsyncSendfile, Incomplete};
 
+use crate::errno;
 use crate::harness::{Outcome, assert_errno};
 use crate::noise::noise;
-use crate::support::{file_with, fill, is_nonblocking, settle, tcp_pair};
+#[cfg(unix)]
+use crate::support::is_nonblocking;
+use crate::support::{file_with, fill, local_pair, settle, tcp_pair};
 
 conformance! {
-    offsets_and_lengths,
-    past_the_end_of_the_file,
-    absurd_offsets,
-    a_slow_reader,
-    two_at_once_over_each_kind_of_socket,
-    a_file_that_is_cut_short_midway,
-    a_peer_that_resets_midway,
-    a_time_limit_tells_how_much_went,
-    what_is_not_a_file_or_a_socket,
-    the_sockets_mode_stays,
-    between_other_sends,
+    past_the_end_of_the_file, absurd_offsets, a_file_that_is_cut_short_midway,
+}
+
+#[cfg(unix)]
+conformance! {
+    offsets_and_lengths, a_slow_reader, two_at_once_over_each_kind_of_socket,
+    a_peer_that_resets_midway, a_time_limit_tells_how_much_went, what_is_not_a_file_or_a_socket,
+    the_sockets_mode_stays, between_other_sends,
 }
 
 /// Reads to the end in a thread of its own.
@@ -41,6 +43,7 @@ fn moved(result: std::io::Result<()>, kind: ErrorKind) -> u64 {
     Incomplete::of(&error).expect("it tells how far it came").moved
 }
 
+#[cfg(unix)]
 async fn offsets_and_lengths() -> Outcome {
     const PAGE: usize = 4096;
     const LEN: usize = (3 << 20) + 777;
@@ -93,7 +96,7 @@ async fn past_the_end_of_the_file() -> Outcome {
 
 async fn absurd_offsets() -> Outcome {
     let file = file_with(b"0123456789")?;
-    let (near, _far) = UnixStream::pair()?;
+    let (near, _far) = local_pair()?;
     for offset in [1 << 62, i64::MAX as u64, 1 << 63, u64::MAX] {
         let error = near.send_file(&file, offset, 1).await.unwrap_err();
         assert_eq!(Incomplete::of(&error).expect("it tells how far it came").moved, 0);
@@ -101,6 +104,7 @@ async fn absurd_offsets() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_slow_reader() -> Outcome {
     const LEN: usize = 8 << 20;
     let contents = noise(LEN);
@@ -125,6 +129,7 @@ async fn a_slow_reader() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn two_at_once_over_each_kind_of_socket() -> Outcome {
     const LEN: usize = 2 << 20;
     let (one, two) = (noise(LEN), noise(LEN + 99));
@@ -167,6 +172,7 @@ async fn a_file_that_is_cut_short_midway() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_peer_that_resets_midway() -> Outcome {
     const LEN: u64 = 16 << 20;
     let file = file_with(&noise(LEN as usize))?;
@@ -197,6 +203,7 @@ async fn a_peer_that_resets_midway() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_time_limit_tells_how_much_went() -> Outcome {
     const LEN: u64 = 16 << 20;
     let contents = noise(LEN as usize);
@@ -215,9 +222,10 @@ async fn a_time_limit_tells_how_much_went() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn what_is_not_a_file_or_a_socket() -> Outcome {
     let file = file_with(b"0123456789")?;
-    let (near, _far) = UnixStream::pair()?;
+    let (near, _far) = local_pair()?;
     let (reader, _writer) = std::io::pipe()?;
     let cause = |result: std::io::Result<()>| {
         let error = result.unwrap_err();
@@ -227,11 +235,11 @@ async fn what_is_not_a_file_or_a_socket() -> Outcome {
             incomplete.cause.as_ref().and_then(std::io::Error::raw_os_error).unwrap(),
         ))
     };
-    assert_errno(cause(near.send_file(&reader, 0, 1).await), libc::ESPIPE);
+    assert_errno(cause(near.send_file(&reader, 0, 1).await), errno::ESPIPE);
     let write_only = std::fs::File::options().write(true).open("/dev/null")?;
-    assert_errno(cause(near.send_file(&write_only, 0, 1).await), libc::EBADF);
+    assert_errno(cause(near.send_file(&write_only, 0, 1).await), errno::EBADF);
     let read_only = std::fs::File::open("Cargo.toml")?;
-    assert_errno(cause(AsyncSendfile::new(&read_only, &file, 0, 1).await), libc::EBADF);
+    assert_errno(cause(AsyncSendfile::new(&read_only, &file, 0, 1).await), errno::EBADF);
     let dir = std::fs::File::open("src")?;
     assert!(near.send_file(&dir, 0, 1).await.is_err());
     // To another file it is a copy, and to a pipe as well.
@@ -247,6 +255,7 @@ async fn what_is_not_a_file_or_a_socket() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn the_sockets_mode_stays() -> Outcome {
     const LEN: u64 = 1 << 20;
     let contents = noise(LEN as usize);
@@ -273,6 +282,7 @@ async fn the_sockets_mode_stays() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn between_other_sends() -> Outcome {
     let file = file_with(b"body")?;
     let (near, far) = tcp_pair()?;

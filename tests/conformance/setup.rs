@@ -5,13 +5,20 @@ use std::io;
 use corio::SetupError;
 
 use crate::drivers::Driver;
+use crate::errno;
 use crate::harness::{Case, Outcome};
+#[cfg(target_os = "linux")]
 use crate::seccomp::{ENTER, REGISTER, SETUP, forbid};
+#[cfg(target_os = "linux")]
 use crate::support::{limit_fds, open_fds};
 
 conformance! {
     ; cases: sizes_that_no_kernel_takes, a_second_context_on_a_thread, contexts_on_many_threads,
-        no_fd_left, a_failed_set_up_leaks_nothing, io_uring_forbidden, io_uring_missing,
+}
+
+#[cfg(target_os = "linux")]
+conformance! {
+    ; cases: no_fd_left, a_failed_set_up_leaks_nothing, io_uring_forbidden, io_uring_missing,
         half_of_io_uring_forbidden,
 }
 
@@ -60,6 +67,7 @@ fn contexts_on_many_threads(case: Case) -> Outcome {
 }
 
 /// However many fds a context takes: whichever of them is the one too many.
+#[cfg(target_os = "linux")]
 fn no_fd_left(case: Case) -> Outcome {
     case.alone(|| {
         let next_free = std::os::fd::AsRawFd::as_raw_fd(&tempfile::tempfile()?) as u64;
@@ -78,6 +86,7 @@ fn no_fd_left(case: Case) -> Outcome {
     })
 }
 
+#[cfg(target_os = "linux")]
 fn a_failed_set_up_leaks_nothing(case: Case) -> Outcome {
     case.alone(|| {
         let before = open_fds();
@@ -96,6 +105,7 @@ fn a_failed_set_up_leaks_nothing(case: Case) -> Outcome {
 
 /// What a context says on a thread whose filter refuses `calls`. The thread is a new one, since
 /// a filter stays as long as its thread does.
+#[cfg(target_os = "linux")]
 fn refused(
     case: Case,
     calls: std::ops::RangeInclusive<u32>,
@@ -113,8 +123,9 @@ fn refused(
     }
 }
 
+#[cfg(target_os = "linux")]
 fn io_uring_forbidden(case: Case) -> Outcome {
-    for errno in [libc::EPERM, libc::EACCES] {
+    for errno in [errno::EPERM, errno::EACCES] {
         let Some(error) = refused(case, SETUP..=REGISTER, errno)? else { continue };
         assert!(matches!(error, SetupError::ForbiddenByPolicy(_)), "{error}");
         let message = error.to_string();
@@ -126,8 +137,9 @@ fn io_uring_forbidden(case: Case) -> Outcome {
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
 fn io_uring_missing(case: Case) -> Outcome {
-    let Some(error) = refused(case, SETUP..=REGISTER, libc::ENOSYS)? else { return Ok(()) };
+    let Some(error) = refused(case, SETUP..=REGISTER, errno::ENOSYS)? else { return Ok(()) };
     assert!(matches!(error, SetupError::Missing(_)), "{error}");
     let message = error.to_string();
     assert!(message.contains("5.13") && message.contains("seccomp"), "{message}");
@@ -135,9 +147,10 @@ fn io_uring_missing(case: Case) -> Outcome {
 }
 
 /// A filter that knows only some of the calls is to blame, not the kernel's age.
+#[cfg(target_os = "linux")]
 fn half_of_io_uring_forbidden(case: Case) -> Outcome {
     for calls in [ENTER..=ENTER, REGISTER..=REGISTER, ENTER..=REGISTER] {
-        let Some(error) = refused(case, calls.clone(), libc::EPERM)? else { continue };
+        let Some(error) = refused(case, calls.clone(), errno::EPERM)? else { continue };
         assert!(matches!(error, SetupError::ForbiddenByPolicy(_)), "{calls:?}: {error}");
     }
     Ok(())

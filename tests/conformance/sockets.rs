@@ -4,38 +4,34 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
-use corio::net::{Socket, SocketAddress, TcpListener, TcpStream, UnixStream};
+#[cfg(unix)]
+use corio::net::UnixStream;
+use corio::net::{Socket, SocketAddress, TcpListener, TcpStream};
 use corio::op::{AsyncNop, AsyncRecv, AsyncSend};
 
+use crate::errno;
 use crate::harness::{Case, Outcome, assert_errno, assert_kind};
 use crate::noise::noise;
-use crate::support::{corio_tcp_pair, exhaust_fds, is_cloexec, limit_fds, tcp_pair};
+use crate::support::{corio_tcp_pair, local_pair, tcp_pair};
+#[cfg(unix)]
+use crate::support::{exhaust_fds, is_cloexec, limit_fds};
 
 conformance! {
-    listening_and_connecting_over_v4,
-    listening_and_connecting_over_v6,
-    an_unspecified_v6_listener_takes_v4_too,
-    bind_takes_what_std_takes,
-    nobody_listens,
-    an_address_in_use_by_somebody_else,
-    two_listeners_share_a_port,
-    accepted_connections_have_nodelay,
-    half_closed_both_ways,
-    shutting_down_the_receiving_side,
-    a_reset_is_an_error,
-    sending_to_a_peer_that_has_gone,
-    a_slow_reader_gets_every_byte,
-    sending_and_receiving_at_once,
-    datagrams_have_addresses,
-    a_long_datagram_is_cut,
-    connected_datagrams,
-    peeking_leaves_the_bytes,
-    the_kernel_never_keeps_a_buffer,
-    a_socket_becomes_a_stream,
-    options_of_a_handle,
-    addresses_of_every_family;
-    cases: out_of_fds_at_accept, a_connection_moves_to_another_threads_context,
-        a_peer_that_has_gone_raises_no_signal,
+    listening_and_connecting_over_v4, listening_and_connecting_over_v6,
+    bind_takes_what_std_takes, nobody_listens, an_address_in_use_by_somebody_else,
+    accepted_connections_have_nodelay, half_closed_both_ways, a_reset_is_an_error,
+    sending_to_a_peer_that_has_gone, a_slow_reader_gets_every_byte,
+    sending_and_receiving_at_once, datagrams_have_addresses, a_long_datagram_is_cut,
+    connected_datagrams, a_socket_becomes_a_stream,
+    ; cases: a_connection_moves_to_another_threads_context,
+}
+
+#[cfg(unix)]
+conformance! {
+    peeking_leaves_the_bytes, an_unspecified_v6_listener_takes_v4_too,
+    two_listeners_share_a_port, shutting_down_the_receiving_side,
+    the_kernel_never_keeps_a_buffer, options_of_a_handle, addresses_of_every_family,
+    ; cases: out_of_fds_at_accept, a_peer_that_has_gone_raises_no_signal,
 }
 
 async fn listening_and_connecting_over_v4() -> Outcome {
@@ -49,6 +45,7 @@ async fn listening_and_connecting_over_v4() -> Outcome {
     assert_eq!(client.local_addr()?, peer);
     assert_eq!(server.local_addr()?, address);
     assert_eq!(server.peer_addr()?, peer);
+    #[cfg(unix)]
     assert!(is_cloexec(&listener) && is_cloexec(&client) && is_cloexec(&server));
     client.send("ping").await.0?;
     assert_eq!(server.recv(vec![0; 64]).await.1, b"ping");
@@ -70,6 +67,7 @@ async fn listening_and_connecting_over_v6() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn an_unspecified_v6_listener_takes_v4_too() -> Outcome {
     let listener = TcpListener::bind("[::]:0")?;
     let port = listener.local_addr()?.port().expect("it has one");
@@ -112,7 +110,7 @@ async fn nobody_listens() -> Outcome {
     assert_kind(socket.shutdown(Shutdown::Both).await, ErrorKind::NotConnected);
     // The wrong family.
     let v6 = SocketAddress::v6(Ipv6Addr::LOCALHOST, nobody.port());
-    assert_errno(socket.connect(v6).await, libc::EAFNOSUPPORT);
+    assert_errno(socket.connect(v6).await, errno::EAFNOSUPPORT);
     Ok(())
 }
 
@@ -123,6 +121,7 @@ async fn an_address_in_use_by_somebody_else() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn two_listeners_share_a_port() -> Outcome {
     let first = TcpListener::bind("127.0.0.1:0")?;
     let address = first.local_addr()?;
@@ -182,9 +181,10 @@ async fn half_closed_both_ways() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn shutting_down_the_receiving_side() -> Outcome {
     for how in [Shutdown::Read, Shutdown::Both] {
-        let (a, b) = UnixStream::pair()?;
+        let (a, b) = local_pair()?;
         // It ends a receive that is waiting.
         let a = std::rc::Rc::new(a);
         let waiting = corio::spawn({
@@ -237,7 +237,7 @@ async fn a_reset_is_an_error() -> Outcome {
 }
 
 async fn sending_to_a_peer_that_has_gone() -> Outcome {
-    let (a, b) = UnixStream::pair()?;
+    let (a, b) = local_pair()?;
     b.close().await?;
     let (result, buf) = a.send(String::from("anybody?")).await;
     assert_kind(result, ErrorKind::BrokenPipe);
@@ -248,13 +248,14 @@ async fn sending_to_a_peer_that_has_gone() -> Outcome {
 }
 
 /// In a process of its own, as what a signal does belongs to the process.
+#[cfg(unix)]
 fn a_peer_that_has_gone_raises_no_signal(case: Case) -> Outcome {
     case.alone(|| {
         // std ignores it; a program that is not all Rust may not.
         // SAFETY: sets a disposition.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         case.context().run_until_done(async {
-            let (a, b) = UnixStream::pair()?;
+            let (a, b) = local_pair()?;
             b.close().await?;
             assert_kind(a.send("x").await.0, ErrorKind::BrokenPipe);
             assert_kind(a.send_exact("x").await.0, ErrorKind::BrokenPipe);
@@ -345,10 +346,10 @@ async fn datagrams_have_addresses() -> Outcome {
         let (result, _) = b.recv_msg([vec![0; 4]]).await;
         assert_eq!(result?.address, Some(a.local_addr()?));
         // Nowhere to send it.
-        assert_errno(a.send_msg(["x"]).await.0, libc::EDESTADDRREQ);
+        assert_errno(a.send_msg(["x"]).await.0, errno::EDESTADDRREQ);
         // Larger than any datagram.
         let huge = a.send_msg([vec![0; 70_000]]).to(b.local_addr()?).await.0;
-        assert_errno(huge, libc::EMSGSIZE);
+        assert_errno(huge, errno::EMSGSIZE);
     }
     Ok(())
 }
@@ -384,8 +385,9 @@ async fn connected_datagrams() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn peeking_leaves_the_bytes() -> Outcome {
-    let (a, b) = UnixStream::pair()?;
+    let (a, b) = local_pair()?;
     a.send("seen").await.0?;
     for _ in 0..2 {
         assert_eq!(AsyncRecv::with_flags(&b, vec![0; 64], libc::MSG_PEEK).await.1, b"seen");
@@ -400,8 +402,9 @@ async fn peeking_leaves_the_bytes() -> Outcome {
 }
 
 /// With `MSG_ZEROCOPY` a send ends while the kernel still reads the buffer.
+#[cfg(unix)]
 async fn the_kernel_never_keeps_a_buffer() -> Outcome {
-    let (a, _b) = UnixStream::pair()?;
+    let (a, _b) = local_pair()?;
     let refused =
         |make: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).is_err();
     assert!(refused(&|| drop(AsyncSend::with_flags(&a, "x", libc::MSG_ZEROCOPY))));
@@ -423,6 +426,7 @@ async fn a_socket_becomes_a_stream() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn options_of_a_handle() -> Outcome {
     let (a, _b) = corio_tcp_pair()?;
     a.options().set_keepalive(true)?;
@@ -430,6 +434,7 @@ async fn options_of_a_handle() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn addresses_of_every_family() -> Outcome {
     let v4: SocketAddress = "192.0.2.7:80".parse()?;
     let v6: SocketAddress = "[2001:db8::7]:80".parse()?;
@@ -445,11 +450,12 @@ async fn addresses_of_every_family() -> Outcome {
     assert_kind(SocketAddress::unix("x".repeat(109)), ErrorKind::InvalidInput);
     assert!(SocketAddress::resolve("localhost:80")?.iter().all(|found| found.port() == Some(80)));
     assert!(SocketAddress::resolve("no port at all").is_err());
-    let (a, _b) = UnixStream::pair()?;
+    let (a, _b) = local_pair()?;
     assert_eq!(a.local_addr()?.to_string(), "(unnamed)");
     Ok(())
 }
 
+#[cfg(unix)]
 fn out_of_fds_at_accept(case: Case) -> Outcome {
     case.alone(|| {
         case.context().run_until_done(async {
@@ -473,15 +479,15 @@ fn out_of_fds_at_accept(case: Case) -> Outcome {
                         drop(fd);
                         continue;
                     }
-                    assert_errno(accepted, libc::EMFILE);
+                    assert_errno(accepted, errno::EMFILE);
                     old?
                 } else {
                     let old = exhaust_fds()?;
                     socket.connect(&address).await?;
                     old
                 };
-                assert_errno(listener.accept().await, libc::EMFILE);
-                assert_errno(listener.accept().await, libc::EMFILE);
+                assert_errno(listener.accept().await, errno::EMFILE);
+                assert_errno(listener.accept().await, errno::EMFILE);
                 limit_fds(old)?;
                 // The connection has waited.
                 let (_server, peer) = listener.accept().await?;
@@ -498,6 +504,7 @@ fn handles_are_send() {
     fn is_send<T: Send>() {}
     is_send::<TcpListener>();
     is_send::<TcpStream>();
+    #[cfg(unix)]
     is_send::<UnixStream>();
     is_send::<Socket>();
     is_send::<corio::fs::File>();

@@ -1,6 +1,7 @@
 //! Time limits: the buffer comes back, and nothing that had succeeded is lost.
 
 use std::io::{ErrorKind, Read, Write};
+#[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -11,21 +12,22 @@ use crate::noise::noise;
 use crate::support::{fill, tcp_pair};
 
 conformance! {
-    every_family_times_out_and_gives_its_buffer_back,
-    an_operation_that_is_ready_beats_any_limit,
-    an_unlimited_limit,
-    a_limit_counts_from_the_first_poll,
-    a_late_recv_loses_no_byte,
-    a_late_recv_message_loses_no_fd,
-    a_late_accept_loses_no_connection,
+    an_operation_that_is_ready_beats_any_limit, an_unlimited_limit,
+    a_limit_counts_from_the_first_poll, a_late_recv_loses_no_byte,
+    a_late_accept_loses_no_connection, a_connect_that_gets_no_answer,
+}
+
+#[cfg(unix)]
+conformance! {
+    every_family_times_out_and_gives_its_buffer_back, a_late_recv_message_loses_no_fd,
     a_late_send_sends_once_or_never,
-    a_connect_that_gets_no_answer,
     an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out,
     a_transfer_that_never_has_to_wait_times_out_too,
 }
 
 const SHORT: Duration = Duration::from_millis(2);
 
+#[cfg(unix)]
 async fn every_family_times_out_and_gives_its_buffer_back() -> Outcome {
     let (a, b) = UnixStream::pair()?;
     let (result, buf) = AsyncRecv::new(&a, vec![7; 64]).with_timeout(SHORT).await;
@@ -72,7 +74,7 @@ async fn every_family_times_out_and_gives_its_buffer_back() -> Outcome {
 }
 
 async fn an_operation_that_is_ready_beats_any_limit() -> Outcome {
-    let (mut a, b) = UnixStream::pair()?;
+    let (mut a, b) = tcp_pair()?;
     for _ in 0..100 {
         a.write_all(b"x")?;
         let (result, _) = AsyncRecv::new(&b, [0; 1]).with_timeout(Duration::ZERO).await;
@@ -85,7 +87,7 @@ async fn an_operation_that_is_ready_beats_any_limit() -> Outcome {
 }
 
 async fn an_unlimited_limit() -> Outcome {
-    let (mut a, b) = UnixStream::pair()?;
+    let (mut a, b) = tcp_pair()?;
     let waiting =
         corio::spawn(async move { AsyncRecv::new(&b, [0; 1]).with_timeout(Duration::MAX).await.0 });
     crate::support::settle().await;
@@ -95,7 +97,7 @@ async fn an_unlimited_limit() -> Outcome {
 }
 
 async fn a_limit_counts_from_the_first_poll() -> Outcome {
-    let (_a, b) = UnixStream::pair()?;
+    let (_a, b) = tcp_pair()?;
     let limited = AsyncRecv::new(&b, [0; 1]).with_timeout(Duration::from_millis(20));
     std::thread::sleep(Duration::from_millis(25));
     let start = Instant::now();
@@ -156,6 +158,7 @@ async fn a_late_recv_loses_no_byte() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_late_recv_message_loses_no_fd() -> Outcome {
     let (a, b) = corio::net::UnixStream::pair()?;
     let (reader, writer) = std::io::pipe()?;
@@ -212,6 +215,7 @@ async fn a_late_accept_loses_no_connection() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_late_send_sends_once_or_never() -> Outcome {
     let (a, mut b) = UnixStream::pair()?;
     a.set_nonblocking(true)?;
@@ -265,6 +269,7 @@ async fn a_connect_that_gets_no_answer() -> Outcome {
 }
 
 /// The kernel ends those by a signal.
+#[cfg(unix)]
 async fn an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out() -> Outcome {
     let dir = tempfile::tempdir()?;
     let watch = crate::support::watch(dir.path())?;
@@ -282,6 +287,7 @@ async fn an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out() -> O
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_transfer_that_never_has_to_wait_times_out_too() -> Outcome {
     // As long as anything, and without a byte on the disk.
     let file = tempfile::tempfile_in("/dev/shm")?;
