@@ -5,18 +5,17 @@ use std::time::Duration;
 use corio::net::{Socket, SocketAddress};
 
 use crate::errno;
-use crate::harness::{Outcome, assert_errno};
+use crate::harness::{Outcome, assert_errno, assert_kind};
 #[cfg(unix)]
 use crate::support::is_cloexec;
 
 conformance! {
-    sizes_are_doubled_by_the_kernel, lingering, options_of_the_wrong_kind,
-    binding_and_listening,
+    lingering, options_of_the_wrong_kind, binding_and_listening,
 }
 
 #[cfg(unix)]
 conformance! {
-    switches_are_read_back, keepalive_times,
+    sizes_are_doubled_by_the_kernel, switches_are_read_back, keepalive_times,
 }
 
 fn each_kind() -> std::io::Result<[Socket; 4]> {
@@ -54,6 +53,7 @@ async fn switches_are_read_back() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn sizes_are_doubled_by_the_kernel() -> Outcome {
     for socket in each_kind()? {
         for size in [8_192, 65_536] {
@@ -94,7 +94,12 @@ async fn options_of_the_wrong_kind() -> Outcome {
     let udp = Socket::udp_v4()?;
     assert!(udp.set_nodelay(true).is_err());
     assert!(udp.nodelay().is_err());
-    assert_errno(Socket::udp_v4()?.listen(1).map(drop), errno::EOPNOTSUPP);
+    let refused = Socket::udp_v4()?.listen(1).map(drop);
+    if cfg!(unix) {
+        assert_errno(refused, errno::EOPNOTSUPP);
+    } else {
+        assert!(refused.is_err());
+    }
     Ok(())
 }
 
@@ -102,7 +107,7 @@ async fn binding_and_listening() -> Outcome {
     let first = Socket::tcp_v4()?;
     first.bind(([127, 0, 0, 1], 0))?;
     let address = first.local_addr()?;
-    assert_errno(first.bind(&address), errno::EINVAL);
+    assert_kind(first.bind(&address), std::io::ErrorKind::InvalidInput);
     assert_errno(Socket::tcp_v4()?.bind(&address), errno::EADDRINUSE);
     assert_errno(
         Socket::tcp_v4()?.bind(SocketAddress::v4([192, 0, 2, 1], 0)),

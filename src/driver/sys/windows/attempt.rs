@@ -3,12 +3,13 @@
 //! # Why this file has `unsafe`
 //! It uses memory that a request names.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::ptr;
 
 use socket2::{MaybeUninitSlice, RecvFlags, SockAddr, SockAddrStorage};
+use windows_sys::Win32::Foundation::ERROR_BROKEN_PIPE;
 use windows_sys::Win32::Networking::WinSock::{self as winsock, WSAPOLLFD, WSAPoll};
 
 use super::block::read_at;
@@ -43,7 +44,7 @@ pub(in crate::driver) unsafe fn attempt(request: Request, _: SigPipe) -> (i32, u
             }),
             Writev { fd, iov, count, .. } => in_non_blocking_mode(fd, || {
                 let (buffers, count) = buffers(iov, count as usize);
-                outcome(socket(fd.fd).send_vectored(&buffers[..count]))
+                sent(socket(fd.fd).send_vectored(&buffers[..count]))
             }),
             Recvmsg { fd, msg, flags } => {
                 in_non_blocking_mode(fd, || recvmsg(fd, &mut *msg, flags as i32))
@@ -83,6 +84,9 @@ fn in_non_blocking_mode(on: Target, call: impl FnOnce() -> i32) -> (i32, u64) {
     if on.nonblocking {
         return (call(), 1);
     }
+    if !is_socket(on.fd) {
+        return (-winsock::WSAENOTSOCK, 1);
+    }
     match socket(on.fd).set_nonblocking(true) {
         Ok(()) => (call(), 2),
         Err(error) => (outcome(Err(error)), 1),
@@ -109,7 +113,15 @@ unsafe fn recv(fd: Target, ptr: *mut u8, len: u32, flags: i32) -> i32 {
 unsafe fn send(fd: Target, ptr: *const u8, len: u32, flags: i32) -> i32 {
     // SAFETY: what the caller promises.
     let bytes = unsafe { std::slice::from_raw_parts(non_null(ptr), len as usize) };
-    outcome(socket(fd.fd).send_with_flags(bytes, known(flags)))
+    sent(socket(fd.fd).send_with_flags(bytes, known(flags)))
+}
+
+/// The outcome of a send. After one's own shutdown it is a broken pipe elsewhere.
+fn sent(result: io::Result<usize>) -> i32 {
+    match outcome(result) {
+        error if error == -winsock::WSAESHUTDOWN => -(ERROR_BROKEN_PIPE as i32),
+        result => result,
+    }
 }
 
 /// An empty buffer may have any address.
@@ -191,9 +203,10 @@ unsafe fn recvmsg(fd: Target, msg: &mut os::msghdr, flags: i32) -> i32 {
     let slices = &mut slices[..count];
     let received = socket.recv_from_vectored_with_flags(slices, known(flags));
     match received {
-        Ok((len, how, address)) => {
+        Ok((mut len, how, address)) => {
             if RecvFlags::is_truncated(how) {
-                msg.msg_flags |= os::MSG_TRUNC;
+                // As much as there was room for; the system need not say so.
+                (msg.msg_flags, len) = (os::MSG_TRUNC, room);
             }
             // SAFETY: what the caller promises.
             unsafe { tell(&address, msg.msg_name.cast(), &mut msg.msg_namelen) };
@@ -213,7 +226,7 @@ unsafe fn sendmsg(fd: Target, msg: &os::msghdr, flags: i32) -> i32 {
     let (slices, count) = unsafe { buffers(msg.msg_iov, msg.msg_iovlen) };
     let (socket, slices) = (socket(fd.fd), &slices[..count]);
     if msg.msg_name.is_null() {
-        return outcome(socket.send_vectored_with_flags(slices, known(flags)));
+        return sent(socket.send_vectored_with_flags(slices, known(flags)));
     }
     // SAFETY: what the caller promises.
     let address = unsafe { address(msg.msg_name.cast(), msg.msg_namelen) };
@@ -245,7 +258,7 @@ fn poll(fd: RawFd, events: u32) -> i32 {
     match unsafe { WSAPoll(&mut entry, 1, 0) } {
         0 => -os::EAGAIN,
         1 => i32::from(entry.revents),
-        _ => outcome(Err(std::io::Error::last_os_error())),
+        _ => outcome(Err(io::Error::last_os_error())),
     }
 }
 

@@ -12,6 +12,8 @@ use std::os::windows::io::FromRawHandle;
 use std::path::Path;
 use std::time::SystemTime;
 
+use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
+
 use super::{SigPipe, is_socket, outcome};
 use crate::driver::{CURRENT_POSITION, Request};
 use crate::os::{self, IntoRawFd, OwnedFd, RawFd, Stat};
@@ -95,8 +97,16 @@ fn open(path: &Path, flags: i32) -> io::Result<File> {
         .truncate(has(os::O_TRUNC))
         .create(has(os::O_CREAT) && !has(os::O_EXCL))
         .create_new(has(os::O_CREAT) && has(os::O_EXCL))
-        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
+        .custom_flags(if access == os::O_RDONLY { FILE_FLAG_BACKUP_SEMANTICS } else { 0 })
         .open(path)
+}
+
+/// A file that was not opened for this: elsewhere that is a bad descriptor.
+fn right(result: io::Result<usize>) -> i32 {
+    match outcome(result) {
+        error if error == -(ERROR_ACCESS_DENIED as i32) => -os::EBADF,
+        result => result,
+    }
 }
 
 /// The end of a file is no error.
@@ -111,7 +121,7 @@ pub(super) unsafe fn read_at(fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> 
     // promises.
     let buffer = unsafe { std::slice::from_raw_parts_mut(ptr, len as usize) };
     let mut file = file(fd);
-    outcome(match offset {
+    right(match offset {
         CURRENT_POSITION => file.read(buffer),
         offset => file.seek_read(buffer, offset),
     })
@@ -124,7 +134,7 @@ unsafe fn write_at(fd: RawFd, ptr: *const u8, len: u32, offset: u64) -> i32 {
     // SAFETY: what the caller promises.
     let bytes = unsafe { std::slice::from_raw_parts(ptr, len as usize) };
     let mut file = file(fd);
-    outcome(match offset {
+    right(match offset {
         CURRENT_POSITION => file.write(bytes),
         offset => file.seek_write(bytes, offset),
     })
