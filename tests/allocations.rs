@@ -3,16 +3,24 @@
 //! # Why this file has `unsafe`
 //! A global allocator that counts.
 
+#[path = "support/drivers.rs"]
+#[allow(unused_macros)] // Not all that is shared is of use here.
+mod drivers;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io::{Read, Write};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use corio::fs::File;
-use corio::net::{TcpListener, UnixStream};
+use corio::net::{TcpListener, TcpStream, UnixStream};
 use corio::op::AsyncNop;
+use drivers::Driver;
+
 use corio::{IoContext, join_all, race, sleep, spawn, timeout, yield_now};
 
 struct Counting;
@@ -67,9 +75,17 @@ fn context() -> IoContext {
     IoContext::new(64).unwrap()
 }
 
-/// Runs `rounds` on a context of its own, and sees that it made no allocation at all.
-fn costs_nothing<F: Future<Output = u64>>(rounds: F) {
-    assert_eq!(context().run_until_done(rounds), 0);
+/// Runs `rounds` on a driver, and gives its number of allocations; `None` if it is not here.
+fn cost(driver: Driver, rounds: impl AsyncFn() -> u64) -> Option<u64> {
+    let mut context = driver.is_here().then(|| driver.builder().entries(64).build().unwrap())?;
+    Some(context.run_until_done(rounds()))
+}
+
+/// Runs `rounds` on each driver, and sees that it made no allocation at all.
+fn costs_nothing(rounds: impl AsyncFn() -> u64) {
+    for driver in [Driver::IoUring, Driver::Readiness] {
+        assert_eq!(cost(driver, &rounds).unwrap_or(0), 0, "{driver:?}");
+    }
 }
 
 #[test]
@@ -81,17 +97,17 @@ fn the_counter_counts() {
 
 #[test]
 fn a_nop_allocates_nothing() {
-    costs_nothing(allocations(async || AsyncNop::new().await.unwrap()));
+    costs_nothing(async || allocations(async || AsyncNop::new().await.unwrap()).await);
 }
 
 #[test]
 fn a_yield_allocates_nothing() {
-    costs_nothing(allocations(async || yield_now().await));
+    costs_nothing(async || allocations(async || yield_now().await).await);
 }
 
 #[test]
 fn an_echo_allocates_nothing() {
-    costs_nothing(async {
+    costs_nothing(async || {
         let (a, b) = UnixStream::pair().unwrap();
         let echo = spawn(async move {
             let mut buf = Vec::with_capacity(64);
@@ -122,7 +138,7 @@ fn an_echo_allocates_nothing() {
 
 #[test]
 fn reading_and_writing_a_file_allocates_nothing() {
-    costs_nothing(async {
+    costs_nothing(async || {
         let file = File::from(tempfile::tempfile().unwrap());
         let mut kept = Some(vec![7; 4096]);
         allocations(async || {
@@ -140,16 +156,22 @@ fn reading_and_writing_a_file_allocates_nothing() {
 
 #[test]
 fn opening_and_closing_a_file_allocates_nothing() {
-    costs_nothing(allocations(async || {
-        let file = File::open("Cargo.toml").await.unwrap();
-        file.close().await.unwrap();
-        drop(File::open("Cargo.toml").await.unwrap());
-    }));
+    let rounds = async || {
+        allocations(async || {
+            let file = File::open("Cargo.toml").await.unwrap();
+            file.close().await.unwrap();
+            drop(File::open("Cargo.toml").await.unwrap());
+        })
+        .await
+    };
+    assert_eq!(cost(Driver::IoUring, rounds).unwrap_or(0), 0);
+    // One for each open: the thread that makes it needs a path of its own.
+    assert!(cost(Driver::Readiness, rounds).unwrap() <= 2 * ROUNDS);
 }
 
 #[test]
 fn accepting_allocates_nothing() {
-    costs_nothing(async {
+    costs_nothing(async || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().as_inet().unwrap();
         allocations(async || {
@@ -165,21 +187,24 @@ fn accepting_allocates_nothing() {
 
 #[test]
 fn a_sleep_allocates_nothing() {
-    costs_nothing(allocations(async || sleep(Duration::ZERO).await));
+    costs_nothing(async || allocations(async || sleep(Duration::ZERO).await).await);
 }
 
 #[test]
 fn a_timeout_allocates_nothing() {
-    costs_nothing(allocations(async || {
-        AsyncNop::new().with_timeout(LONG).await.unwrap();
-        timeout(LONG, AsyncNop::new()).await.unwrap().unwrap();
-        assert!(timeout(Duration::ZERO, std::future::pending::<()>()).await.is_err());
-    }));
+    costs_nothing(async || {
+        allocations(async || {
+            AsyncNop::new().with_timeout(LONG).await.unwrap();
+            timeout(LONG, AsyncNop::new()).await.unwrap().unwrap();
+            assert!(timeout(Duration::ZERO, std::future::pending::<()>()).await.is_err());
+        })
+        .await
+    });
 }
 
 #[test]
 fn a_race_allocates_nothing() {
-    costs_nothing(async {
+    costs_nothing(async || {
         let (a, _b) = UnixStream::pair().unwrap();
         allocations(async || {
             race(AsyncNop::new(), race(sleep(LONG), a.recv([0; 16]))).await;
@@ -190,7 +215,7 @@ fn a_race_allocates_nothing() {
 
 #[test]
 fn a_cancel_allocates_nothing() {
-    costs_nothing(async {
+    costs_nothing(async || {
         let (a, _b) = UnixStream::pair().unwrap();
         allocations(async || {
             let (result, _) = a.recv([0; 16]).with_timeout(Duration::ZERO).await;
@@ -211,19 +236,22 @@ fn a_task_is_one_allocation() {
 
 #[test]
 fn a_waker_from_a_task_allocates_nothing() {
-    costs_nothing(allocations(async || {
-        let mut woken = false;
-        poll_fn(|cx| {
-            if woken {
-                return Poll::Ready(());
-            }
-            woken = true;
-            #[allow(clippy::waker_clone_wake)] // The clone is what is measured.
-            cx.waker().clone().wake();
-            Poll::Pending
+    costs_nothing(async || {
+        allocations(async || {
+            let mut woken = false;
+            poll_fn(|cx| {
+                if woken {
+                    return Poll::Ready(());
+                }
+                woken = true;
+                #[allow(clippy::waker_clone_wake)] // The clone is what is measured.
+                cx.waker().clone().wake();
+                Poll::Pending
+            })
+            .await;
         })
-        .await;
-    }));
+        .await
+    });
 }
 
 #[test]
@@ -289,4 +317,65 @@ fn waiting_costs_nothing() {
     context.poll_once(Some(Duration::from_millis(20))).unwrap();
     let after = context.stats();
     assert_eq!((after.syscalls - before.syscalls, after.turns - before.turns), (1, 1));
+}
+
+/// What the readiness driver does for servers: clients on the same thread take turns with it, so
+/// that who waits for whom does not depend on the host.
+#[cfg(target_os = "linux")] // Where the host tells of changes.
+#[test]
+fn an_echo_on_the_readiness_driver_is_two_system_calls() {
+    const CLIENTS: u64 = 50;
+    const TURNS: u64 = 2;
+    let mut context = Driver::Readiness.builder().entries(64).build().unwrap();
+    let answered = Rc::new(Cell::new(0));
+    let mut clients = Vec::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for _ in 0..CLIENTS {
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nodelay(true).unwrap();
+        clients.push(client);
+        let stream = TcpStream::from(listener.accept().unwrap().0);
+        let answered = answered.clone();
+        drop(context.spawn(async move {
+            let mut buf = Vec::with_capacity(4096);
+            loop {
+                let (result, received) = stream.recv(buf).await;
+                if result.unwrap() == 0 {
+                    return;
+                }
+                let (result, sent) = stream.send_exact(received).await;
+                result.unwrap();
+                answered.set(answered.get() + 1);
+                buf = sent;
+            }
+        }));
+    }
+    let mut round = |context: &mut IoContext| {
+        for client in &mut clients {
+            client.write_all(&[7; 64]).unwrap();
+        }
+        let wanted = answered.get() + CLIENTS;
+        while answered.get() < wanted {
+            context.poll_once(Some(LONG)).unwrap();
+        }
+        for client in &mut clients {
+            let mut answer = [0; 64];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, [7; 64]);
+        }
+    };
+    for _ in 0..10 {
+        round(&mut context);
+    }
+    let (before, allocated) = (context.stats(), COUNT.get());
+    for _ in 0..ROUNDS {
+        round(&mut context);
+    }
+    let (after, allocated) = (context.stats(), COUNT.get() - allocated);
+    assert_eq!(allocated, 0);
+    let (syscalls, turns) = (after.syscalls - before.syscalls, after.turns - before.turns);
+    assert!(turns <= TURNS * ROUNDS, "{turns} turns for {ROUNDS} rounds");
+    // A receive and a send for each request, and one wait a turn.
+    let requests = ROUNDS * CLIENTS;
+    assert!(syscalls <= 2 * requests + turns, "{syscalls} for {requests} requests, {turns} turns");
 }

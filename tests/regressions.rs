@@ -162,3 +162,32 @@ fn connecting_a_nonblocking_socket_to_a_busy_listener_can_be_cancelled() {
         Ok(())
     });
 }
+
+/// A read ends before urgent data. The readiness driver took a short read for a sign that nothing
+/// is left, and waited for an event that had been told before.
+#[test]
+fn what_follows_urgent_data_is_received() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_nodelay(true).unwrap();
+    let stream = corio::net::TcpStream::from(listener.accept().unwrap().0);
+    let choice = corio::DriverChoice::Readiness;
+    let mut context = IoContext::builder().driver(choice).build().unwrap();
+    let receiving = context.spawn(async move {
+        let mut received = Vec::new();
+        while received.len() < 6 {
+            let limit = Duration::from_secs(60);
+            let (result, part) = stream.recv(Vec::with_capacity(64)).with_timeout(limit).await;
+            assert_ne!(result.unwrap(), 0);
+            received.extend_from_slice(&part);
+        }
+        received
+    });
+    // The receive waits, and then all comes at once.
+    context.poll_once(Some(Duration::ZERO)).unwrap();
+    client.write_all(b"abc").unwrap();
+    socket2::SockRef::from(&client).send_out_of_band(b"!").unwrap();
+    client.write_all(b"def").unwrap();
+    let received = context.run_until_done(async { receiving.await.unwrap() });
+    assert_eq!(received, b"abcdef");
+}

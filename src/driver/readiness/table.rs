@@ -29,7 +29,7 @@ pub(super) struct Entry {
     /// A try may succeed: always assumed while the selector does not watch.
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The other side has finished, so no event follows on the data that is left.
+    /// The other side has finished, or there is urgent data: no event may follow on what is left.
     pub(super) over: bool,
     readers: Queue,
     writers: Queue,

@@ -144,7 +144,8 @@ impl Selector {
             key: event.u64 as usize,
             readable: event.events & (READABLE | OVER) != 0,
             writable: event.events & (libc::EPOLLOUT as u32 | OVER) != 0,
-            over: event.events & OVER != 0,
+            // A read ends before urgent data, so a short one does not say that nothing is left.
+            over: event.events & (OVER | libc::EPOLLPRI as u32) != 0,
         })
     }
 }

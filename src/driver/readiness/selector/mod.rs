@@ -21,7 +21,8 @@ pub(super) struct Event {
     /// Something to read, or the other side has finished.
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The other side has finished or gone, or an error is waiting: no further event may come.
+    /// The other side has finished or gone, an error is waiting, or urgent data: no further event
+    /// may come on what a short read leaves.
     pub(super) over: bool,
 }
 
