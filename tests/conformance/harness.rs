@@ -63,7 +63,7 @@ impl Case {
         if std::env::var_os(ALONE).is_some() {
             return body();
         }
-        let output = Command::new(std::env::current_exe()?)
+        let output = this_program()?
             .args(["--exact", self.test, "--test-threads=1", "--nocapture"])
             .env(ALONE, "1")
             .output()?;
@@ -77,6 +77,21 @@ impl Case {
         );
         Ok(())
     }
+}
+
+/// This program, to be started anew: by what `CORIO_TEST_RUNNER` says, if it needs help to run here.
+fn this_program() -> io::Result<Command> {
+    let program = std::env::current_exe()?;
+    let runner = std::env::var("CORIO_TEST_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    Ok(match words.next() {
+        None => Command::new(program),
+        Some(first) => {
+            let mut command = Command::new(first);
+            command.args(words).arg(program);
+            command
+        }
+    })
 }
 
 /// Runs an async test in a context of its own, which must be at rest afterwards.
