@@ -2,6 +2,8 @@
 
 #[path = "examples/copy.rs"]
 mod copy;
+#[path = "examples/doctor.rs"]
+mod doctor;
 #[path = "examples/drop_pending.rs"]
 mod drop_pending;
 #[path = "examples/echo_server.rs"]
@@ -10,6 +12,8 @@ mod echo_server;
 mod fetch_many;
 #[path = "examples/harness.rs"]
 mod harness;
+#[path = "support/seccomp.rs"]
+mod seccomp;
 
 use harness::{example, finish};
 
@@ -17,6 +21,7 @@ use harness::{example, finish};
 fn each_example_explains_itself() {
     for (name, argument) in [
         ("copy", "--block-size"),
+        ("doctor", "--json"),
         ("drop_pending", "cancel-and-wait"),
         ("echo_server", "--addr"),
         ("fetch_many", "--timeout"),
