@@ -53,6 +53,7 @@ pub(crate) struct Uring {
     again: Vec<Token>,
     /// The turn holds the completion queue: nothing else may look at it, nor enter the ring.
     reaping: bool,
+    table: files::Table,
     closing: usize,
     /// For what this kernel's rings can't do; made when it is needed.
     pool: Option<Pool>,
@@ -148,6 +149,7 @@ impl Driver for Uring {
             early: Vec::new(),
             again: Vec::new(),
             reaping: false,
+            table: files::Table::default(),
             closing: 0,
             pool: None,
             blocking_threads: settings.blocking_threads,
