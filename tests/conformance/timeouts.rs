@@ -175,7 +175,7 @@ async fn a_late_recv_message_loses_no_fd() -> Outcome {
                 assert_eq!((message.len, message.fds.len()), (1, 1));
                 pending -= 1;
             }
-            Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}"),
         }
     }
     for _ in 0..pending {
@@ -198,7 +198,7 @@ async fn a_late_accept_loses_no_connection() -> Outcome {
         let connect = || connected.push(std::net::TcpStream::connect(address));
         match meanwhile(accept, hold, connect).await {
             Ok((fd, peer)) => accepted.push((fd, peer)),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}"),
         }
     }
     while accepted.len() < connected.len() {
@@ -237,7 +237,7 @@ async fn a_late_send_sends_once_or_never() -> Outcome {
         match meanwhile(send, hold, make_room).await.0 {
             Ok(1) => expected.push(b'!'),
             Ok(len) => panic!("{len} bytes of one"),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}"),
         }
     }
     got.truncate(taken);
