@@ -24,6 +24,9 @@ pub(crate) struct Settings {
 pub(crate) const MAX_ENTRIES: u32 = 32_768;
 pub(crate) const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
 
+/// The most registered files that a table can have.
+pub(crate) const MAX_SLOTS: u32 = 1 << 20;
+
 impl Settings {
     pub(crate) fn new(entries: u32) -> Self {
         Settings { entries, cq_entries: None, choice: None, blocking_threads: 8 }

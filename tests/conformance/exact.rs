@@ -121,7 +121,7 @@ async fn a_timeout_tells_how_much_went() -> Outcome {
     let sent = noise(LEN);
     let (result, buf) = a.send_exact(sent.clone()).with_timeout(limit).await;
     let went = moved(result, ErrorKind::TimedOut) as usize;
-    assert!(went > 0 && went < LEN && buf == sent);
+    assert!(went > 0 && went < LEN && buf == sent, "{went} of {LEN}");
     a.close().await?;
     // Exactly so much is what the other side gets.
     let (result, got) = b.recv_exact(vec![0; LEN]).await;

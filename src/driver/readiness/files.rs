@@ -5,9 +5,7 @@ use crate::os;
 use std::io;
 
 use super::Readiness;
-
-/// The most slots that io_uring gives.
-const MAX_SLOTS: u32 = 1 << 20;
+use crate::driver::setup::MAX_SLOTS;
 
 fn error<T>(errno: i32) -> io::Result<T> {
     Err(io::Error::from_raw_os_error(errno))

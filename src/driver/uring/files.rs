@@ -10,6 +10,7 @@
 use std::io;
 
 use super::Uring;
+use crate::driver::setup::MAX_SLOTS;
 
 /// What the kernel has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +24,10 @@ pub(super) struct Table {
 pub(super) fn register(driver: &mut Uring, slots: u32) -> io::Result<()> {
     if driver.table.taken {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    if slots > MAX_SLOTS {
+        // Before the long way below makes a list of as many.
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
     }
     if slots > driver.table.slots {
         if driver.table.slots > 0 {

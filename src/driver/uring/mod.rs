@@ -86,6 +86,10 @@ impl Uring {
     fn start(&mut self, op: Token, request: Request) -> Option<i32> {
         let entry = match request {
             Request::Sendfile { .. } => return self.start_sendfile(op, request),
+            // Whoever wants all of it sent asks again for the rest.
+            Request::Send { fd, ptr, len, flags } if !self.features.whole_sends => {
+                lower::lower(Request::Send { fd, ptr, len, flags: flags & !libc::MSG_WAITALL })
+            }
             Request::Ftruncate { .. } if !self.features.ftruncate => {
                 return self.hand_over(op, request);
             }

@@ -17,6 +17,9 @@ pub(crate) struct Features {
     pub(crate) taskrun_flag: bool,
     /// Waiting need not be shown as waiting for a disk (6.15).
     pub(crate) no_iowait: bool,
+    /// A send that wants to be whole and is cancelled tells how far it came (6.0, like the operation
+    /// that is looked for in its place).
+    pub(crate) whole_sends: bool,
     /// `IORING_OP_FTRUNCATE` (6.9).
     pub(crate) ftruncate: bool,
 }
@@ -83,6 +86,7 @@ fn granted(ring: IoUring, flags: &[&'static str]) -> Result<(IoUring, Features),
         cq_entries: params.cq_entries(),
         taskrun_flag: flags.contains(&"TASKRUN_FLAG"),
         no_iowait: params.is_feature_no_iowait(),
+        whole_sends: probe.is_supported(opcode::SendZc::CODE),
         ftruncate: probe.is_supported(opcode::Ftruncate::CODE),
     };
     Ok((ring, features))
