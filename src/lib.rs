@@ -1,5 +1,6 @@
 //! A completion-based coroutine runtime: one [`IoContext`] per thread owns one io_uring ring, `async`
-//! code awaits operations that own their buffers, and nothing is allocated per operation.
+//! code awaits operations that own their buffers, and nothing is allocated per operation. Where there
+//! is no io_uring the same runs on epoll, kqueue or Windows.
 //!
 //! # Three rules
 //! 1. **Who owns the buffer.** An operation takes its buffer by value and gives it back with the
@@ -162,7 +163,10 @@
 //! and what to do, by [`SetupError`].
 //!
 //! # What runs where
-//! Linux 5.13 and newer with io_uring. `docs/platforms.md` has the details.
+//! On Linux 5.13 and newer, io_uring; where it is missing or forbidden, epoll, and
+//! [`IoContext::fallback_reason`] says why. macOS and the BSDs (kqueue) compile; Windows runs under
+//! Wine. [`Builder::driver`] and the environment variable `CORIO_DRIVER` overrule the choice.
+//! `docs/platforms.md` has the details.
 
 mod address;
 pub mod buf;
