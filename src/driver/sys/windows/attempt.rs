@@ -13,9 +13,9 @@ use windows_sys::Win32::Foundation::ERROR_BROKEN_PIPE;
 use windows_sys::Win32::Networking::WinSock::{self as winsock, WSAPOLLFD, WSAPoll};
 
 use super::block::read_at;
-use super::{SigPipe, is_socket, outcome, socket};
+use super::{SigPipe, is_socket, made, outcome, socket};
 use crate::driver::{Request, Target};
-use crate::os::{self, IntoRawFd, OwnedFd, RawFd};
+use crate::os::{self, RawFd};
 
 /// The most buffers in one call; more are left for the next.
 const BUFFERS: usize = 64;
@@ -191,7 +191,10 @@ unsafe fn accept(fd: Target, addr: *mut os::sockaddr, len: *mut os::socklen_t) -
         unsafe { tell(&address, addr.cast(), &mut *len) };
         Ok(accepted)
     });
-    outcome(accepted.map(|accepted| OwnedFd::from(accepted).into_raw_fd() as usize))
+    match accepted {
+        Ok(accepted) => made(accepted.into()),
+        Err(error) => outcome(Err(error)),
+    }
 }
 
 unsafe fn recvmsg(fd: Target, msg: &mut os::msghdr, flags: i32) -> i32 {

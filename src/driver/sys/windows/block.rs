@@ -14,9 +14,9 @@ use std::time::SystemTime;
 
 use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
 
-use super::{SigPipe, is_socket, outcome};
+use super::{SigPipe, is_socket, made, outcome};
 use crate::driver::{CURRENT_POSITION, Request};
-use crate::os::{self, IntoRawFd, OwnedFd, RawFd, Stat};
+use crate::os::{self, RawFd, Stat};
 
 /// Lets a directory be opened, too.
 const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
@@ -45,7 +45,7 @@ pub(in crate::driver) unsafe fn block(request: Request, _: SigPipe) -> i32 {
                 each(iov, count, offset, |ptr, len, offset| write_at(fd.fd, ptr, len, offset))
             }
             Open { path, flags, .. } => match open(path_of(path), flags) {
-                Ok(file) => OwnedFd::from(file).into_raw_fd(),
+                Ok(file) => made(file.into()),
                 Err(error) => outcome(Err(error)),
             },
             Close { fd } => {

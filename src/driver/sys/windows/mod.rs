@@ -8,7 +8,7 @@ mod block;
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::windows::io::FromRawSocket;
+use std::os::windows::io::{AsRawHandle, AsRawSocket, FromRawSocket};
 
 use socket2::{Socket, Type};
 
@@ -16,7 +16,7 @@ pub(in crate::driver) use attempt::{attempt, connected};
 pub(in crate::driver) use block::block;
 
 use super::Kind;
-use crate::os::{self, RawFd};
+use crate::os::{self, IntoRawFd, OwnedFd, RawFd};
 
 /// Windows has no such signal.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,21 @@ fn outcome(result: io::Result<usize>) -> i32 {
         Ok(count) => i32::try_from(count).unwrap_or(i32::MAX),
         Err(error) => -error.raw_os_error().unwrap_or(os::EIO),
     }
+}
+
+/// The result of a request that makes a file. One whose number can't be told is closed again.
+fn made(file: OwnedFd) -> i32 {
+    let value = match &file {
+        OwnedFd::Socket(socket) => socket.as_raw_socket() as u64,
+        OwnedFd::File(file) => file.as_raw_handle() as u64,
+    };
+    if fits(value) { file.into_raw_fd() } else { -os::EMFILE }
+}
+
+/// Whether a handle is also the number of a descriptor, and no negated error number. Windows gives
+/// out small values, but promises no more than that 32 bits are significant.
+fn fits(handle: u64) -> bool {
+    i32::try_from(handle).is_ok()
 }
 
 /// What sort of file it is.
@@ -73,3 +88,17 @@ pub(in crate::driver) fn file_limit() -> u64 {
 
 /// There are none.
 pub(in crate::driver) fn block_signals() {}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn a_handle_that_would_read_as_an_error_or_as_another_is_no_descriptor() {
+        assert!(fits(4));
+        assert!(fits(0x7fff_ffff));
+        assert!(!fits(0x8000_0000));
+        assert!(!fits(0x1_0000_0004));
+        assert!(!fits(u64::MAX));
+    }
+}
