@@ -19,6 +19,7 @@ conformance! {
 
 #[cfg(unix)]
 conformance! {
+    an_open_that_waits_for_another_program,
     every_family_times_out_and_gives_its_buffer_back, a_late_recv_message_loses_no_fd,
     a_late_send_sends_once_or_never,
     an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out,
@@ -297,5 +298,23 @@ async fn a_transfer_that_never_has_to_wait_times_out_too() -> Outcome {
     let error = send.with_timeout(Duration::from_millis(20)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     assert!(Incomplete::of(&error).expect("it tells how far it came").moved > 0);
+    Ok(())
+}
+
+/// Nobody can stop such a call where a thread makes it; the thread is given up on, and no more.
+#[cfg(unix)]
+async fn an_open_that_waits_for_another_program() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let fifo = dir.path().join("fifo");
+    crate::support::make_fifo(&fifo)?;
+    // More of them than a context has threads.
+    for _ in 0..20 {
+        let open = AsyncOpen::new(&fifo, libc::O_RDONLY, 0);
+        // The kernel's ring does not wait for a writer if it has the path in its cache.
+        if let Err(error) = open.with_timeout(Duration::from_millis(1)).await {
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+        }
+    }
+    assert!(AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0).await.is_ok());
     Ok(())
 }

@@ -86,3 +86,13 @@ pub(crate) fn watch(dir: &Path) -> io::Result<OwnedFd> {
     }
     Ok(fd)
 }
+
+/// Makes a FIFO.
+pub(crate) fn make_fifo(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path ends with a NUL and outlives the call.
+    if unsafe { libc::mkfifo(path.as_ptr(), 0o600) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -44,6 +44,10 @@ pub(in crate::driver) unsafe fn block(request: Request, _: SigPipe) -> i32 {
             Writev { fd, iov, count, offset } => {
                 each(iov, count, offset, |ptr, len, offset| write_at(fd.fd, ptr, len, offset))
             }
+            // Nothing starts from an open directory here; to start from another would be wrong.
+            Open { dir, path, .. } if dir != os::AT_FDCWD && path_of(path).is_relative() => {
+                -os::EOPNOTSUPP
+            }
             Open { path, flags, .. } => match open(path_of(path), flags) {
                 Ok(file) => made(file.into()),
                 Err(error) => outcome(Err(error)),
