@@ -19,6 +19,8 @@ mod harness;
 mod errno;
 #[path = "../support/noise.rs"]
 mod noise;
+#[path = "../support/pairs.rs"]
+mod pairs;
 #[cfg(target_os = "linux")]
 #[path = "../support/seccomp.rs"]
 mod seccomp;

@@ -7,19 +7,7 @@ use std::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 pub(crate) use crate::unix::*;
 
-#[cfg(windows)]
-pub(crate) use corio::net::TcpStream as LocalStream;
-/// A stream between two ends of one host, where it is of no account which.
-#[cfg(unix)]
-pub(crate) use corio::net::UnixStream as LocalStream;
-
-/// Two ends of one.
-pub(crate) fn local_pair() -> io::Result<(LocalStream, LocalStream)> {
-    #[cfg(unix)]
-    return LocalStream::pair();
-    #[cfg(windows)]
-    corio_tcp_pair()
-}
+pub(crate) use crate::pairs::local_pair;
 
 /// A file without a name, with contents.
 pub(crate) fn file_with(contents: &[u8]) -> io::Result<File> {

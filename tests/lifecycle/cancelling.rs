@@ -4,27 +4,28 @@
 //! It puts a pipe into non-blocking mode.
 
 use std::cell::Cell;
+#[cfg(unix)]
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use corio::net::UnixStream;
 use corio::op::AsyncNop;
 use corio::{race, sleep, spawn, timeout, yield_now};
 
+use crate::errno;
 use crate::every::every_driver;
-use crate::support::{Drops, LONG};
+use crate::support::{Drops, LONG, local_pair};
 
 every_driver! {
     fn a_cancelled_operation_gives_its_buffer_back(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let task = spawn(async move { a.recv(vec![7; 64]).await });
             yield_now().await;
             task.cancel();
             let (result, buf) = task.await.expect("the task ended by itself");
-            assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+            assert_eq!(result.unwrap_err().raw_os_error(), Some(errno::ECANCELED));
             assert_eq!(buf, vec![7; 64]);
         });
     }
@@ -32,7 +33,7 @@ every_driver! {
     fn data_that_came_before_the_cancel_is_not_lost(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             for round in 0..200_u32 {
                 let receiver = async {
                     let (result, buf) = a.recv(Vec::with_capacity(4)).await;
@@ -103,7 +104,7 @@ every_driver! {
     fn a_task_that_ignores_errors_comes_to_rest(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let task = spawn(async move {
                 loop {
                     let _ = a.recv(vec![0; 8]).await;
@@ -119,7 +120,7 @@ every_driver! {
     fn a_task_that_ignores_errors_of_timeouts_comes_to_rest(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let task = spawn(async move {
                 loop {
                     let _ = timeout(LONG, a.recv(vec![0; 8])).await;
@@ -134,7 +135,7 @@ every_driver! {
     fn a_task_that_ignores_errors_of_races_comes_to_rest(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             let task = spawn(async move {
                 loop {
                     let _ = race(a.recv(vec![0; 8]), race(b.recv(vec![0; 8]), sleep(LONG))).await;
@@ -150,7 +151,7 @@ every_driver! {
     fn a_task_that_ignores_errors_of_many_branches_comes_to_rest(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let task = spawn(async move {
                 loop {
                     let branches = (0..10).map(|_| timeout(LONG, a.recv(vec![0; 8])));
@@ -167,13 +168,13 @@ every_driver! {
         let mut context = builder.build().unwrap();
         let cleaned = Rc::new(Cell::new(false));
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let flag = cleaned.clone();
             let task = spawn(async move {
                 let (result, _) = a.recv(vec![0; 8]).await;
                 // New operations are refused, with the same error.
                 let again = AsyncNop::new().await;
-                assert_eq!(again.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+                assert_eq!(again.unwrap_err().raw_os_error(), Some(errno::ECANCELED));
                 flag.set(true);
                 result
             });
@@ -187,7 +188,7 @@ every_driver! {
     fn a_cancelled_task_that_holds_many_operations_waits_for_all(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let pairs: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
+            let pairs: Vec<_> = (0..50).map(|_| local_pair().unwrap()).collect();
             let task = spawn(async move {
                 let all = pairs.iter().map(|(a, _)| async { a.recv(vec![0; 8]).await.0.is_err() });
                 corio::join_all(all).await
@@ -234,7 +235,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         let tasks: Vec<_> = (0..20)
             .map(|_| {
-                let (a, b) = UnixStream::pair().unwrap();
+                let (a, b) = local_pair().unwrap();
                 context.spawn(async move {
                     let first = a.recv(vec![0; 8]).await.0;
                     b.send_exact("x").await.0.unwrap();
@@ -248,7 +249,7 @@ every_driver! {
         context.run_until_done(async {
             for task in tasks {
                 let (first, second) = task.await.unwrap();
-                assert_eq!(first.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+                assert_eq!(first.unwrap_err().raw_os_error(), Some(errno::ECANCELED));
                 assert_eq!(second.unwrap(), 1);
             }
         });
@@ -256,6 +257,7 @@ every_driver! {
     }
 
     /// The kernel answers `EAGAIN` at once there, and the driver waits in its own way.
+    #[cfg(unix)]
     fn a_cancel_in_the_turn_of_the_start_on_a_nonblocking_file_says_so(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
@@ -276,7 +278,7 @@ every_driver! {
                     task.await
                 });
                 let error = canceller.await.unwrap().unwrap().unwrap_err();
-                assert_eq!(error.raw_os_error(), Some(libc::ECANCELED), "{turns}: {error}");
+                assert_eq!(error.raw_os_error(), Some(errno::ECANCELED), "{turns}: {error}");
                 drop(writer);
             }
         });

@@ -3,22 +3,23 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use corio::net::{TcpListener, TcpStream, UnixStream};
+use corio::net::{TcpListener, TcpStream};
 use corio::op::AsyncNop;
 use corio::{DropPolicy, Raced, race, race_all, sleep, spawn, timeout, yield_now};
 
+use crate::errno;
 use crate::every::every_driver;
-use crate::support::{Drops, LONG, SHORT, alone, fds, poll_now};
+use crate::support::{Drops, LONG, SHORT, alone, fds, local_pair, poll_now, std_pair};
 
 fn is_cancelled<T>(result: &std::io::Result<T>) -> bool {
-    matches!(result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED))
+    matches!(result, Err(error) if error.raw_os_error() == Some(errno::ECANCELED))
 }
 
 every_driver! {
     fn the_first_wins_and_the_other_is_waited_for(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             b.send_exact("x").await.0.unwrap();
             match race(a.recv(vec![0; 8]), b.recv(vec![0; 8])).await {
                 Raced::Left((Ok(1), _), Some((other, buf))) => {
@@ -41,7 +42,7 @@ every_driver! {
     fn both_at_once_lose_nothing(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             a.send_exact("for b").await.0.unwrap();
             b.send_exact("for a").await.0.unwrap();
             let both = race(a.recv(Vec::with_capacity(8)), b.recv(Vec::with_capacity(8))).await;
@@ -88,7 +89,7 @@ every_driver! {
     fn a_loser_that_ignores_errors_comes_to_rest(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let rounds = Cell::new(0);
             let stubborn = async {
                 loop {
@@ -107,7 +108,7 @@ every_driver! {
     fn races_nest_five_deep(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let pairs: Vec<_> = (0..6).map(|_| UnixStream::pair().unwrap()).collect();
+            let pairs: Vec<_> = (0..6).map(|_| local_pair().unwrap()).collect();
             let recv = |n: usize| pairs[n].0.recv(vec![0; 8]);
             for (winner, (_, other)) in pairs.iter().enumerate() {
                 other.send_exact("!").await.0.unwrap();
@@ -128,7 +129,7 @@ every_driver! {
     fn race_all_gives_what_each_has_brought(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let pairs: Vec<_> = (0..20).map(|_| UnixStream::pair().unwrap()).collect();
+            let pairs: Vec<_> = (0..20).map(|_| local_pair().unwrap()).collect();
             pairs[13].1.send_exact("!").await.0.unwrap();
             let branches = pairs.iter().map(|(a, _)| a.recv(vec![0; 8]));
             let (winner, results) = race_all(branches).await;
@@ -172,7 +173,7 @@ every_driver! {
     fn a_race_dropped_under_cancel_and_wait_leaves_nothing_in_flight(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             let mut both =
                 Box::pin(race(a.recv(vec![0; 8]), race(b.recv(vec![0; 8]), sleep(LONG))));
             assert!(poll_now(&mut both).await.is_pending());
@@ -198,7 +199,7 @@ every_driver! {
     fn a_timeout_that_expires_ends_what_is_in_flight(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let outcome = timeout(SHORT, async {
                 loop {
                     let _ = a.recv(vec![0; 8]).await;
@@ -214,7 +215,7 @@ every_driver! {
     fn a_late_success_is_delivered(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let outcome = timeout(SHORT, async {
                 let (result, buf) = a.recv(vec![9; 8]).await;
                 (result.unwrap_err().kind(), buf)
@@ -227,7 +228,7 @@ every_driver! {
     fn timeouts_nest(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let stuck = || async {
                 loop {
                     let _ = a.recv(vec![0; 8]).await;
@@ -245,7 +246,7 @@ every_driver! {
     fn a_timeout_around_a_handle_leaves_the_task_alone(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             let mut task = spawn(async move { a.recv(vec![0; 8]).await.0 });
             assert!(timeout(SHORT, &mut task).await.is_err());
             assert!(!task.is_finished());
@@ -259,7 +260,7 @@ every_driver! {
         context.run_until_done(async {
             assert_eq!(timeout(Duration::ZERO, async { 5 }).await, Ok(5));
             assert!(timeout(Duration::ZERO, std::future::pending::<()>()).await.is_err());
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let (result, _) = a.recv(vec![0; 8]).with_timeout(Duration::ZERO).await;
             assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
         });
@@ -268,7 +269,7 @@ every_driver! {
     fn an_operations_timeout_says_so_also_on_a_nonblocking_socket(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+            let (a, _b) = std_pair().unwrap();
             a.set_nonblocking(true).unwrap();
             for limit in [Duration::ZERO, SHORT] {
                 let recv = corio::op::AsyncRecv::new(&a, vec![0; 8]);

@@ -5,13 +5,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use corio::net::{TcpListener, UnixStream};
+use corio::net::TcpListener;
 use corio::op::{AsyncPoll, AsyncReadv, Interest};
 use corio::{DropPolicy, race, sleep, spawn, timeout, yield_now};
 use futures_util::FutureExt as _;
 
 use crate::every::every_driver;
-use crate::support::{LONG, SHORT, aborts, alone, fds, poll_now, poll_outside_of_tasks};
+use crate::support::{
+    LONG, LocalStream, SHORT, aborts, alone, fds, local_pair, poll_now, poll_outside_of_tasks,
+    std_pair,
+};
 
 /// Lines of the child that begin so say what the report must contain.
 const EXPECT: &str = "expect: ";
@@ -38,8 +41,8 @@ fn check_report(stderr: &str) {
 type Boxed = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A receive that has a stream of its own, and the other end of that.
-fn receive() -> (Boxed, UnixStream) {
-    let (a, b) = UnixStream::pair().unwrap();
+fn receive() -> (Boxed, LocalStream) {
+    let (a, b) = local_pair().unwrap();
     (Box::pin(async move { drop(a.recv(vec![0; 64]).await) }), b)
 }
 
@@ -49,10 +52,10 @@ every_driver! {
             || {
                 let mut context = builder.build().unwrap();
                 context.run_until_done(async {
-                    let (a, b) = UnixStream::pair().unwrap();
+                    let (a, b) = local_pair().unwrap();
                     let other = spawn(async move { b.recv(vec![0; 17]).await.0.map(drop) });
                     eprintln!("{EXPECT}recv on fd {}, 321 bytes", {
-                        use std::os::fd::AsRawFd;
+                        use corio::os::AsRawFd;
                         a.as_raw_fd()
                     });
                     eprintln!("{EXPECT}spawned at {}:{}", file!(), line!() + 1);
@@ -104,7 +107,7 @@ every_driver! {
             || {
                 let mut context = builder.build().unwrap();
                 context.run_until_done(async {
-                    let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+                    let (a, _b) = std_pair().unwrap();
                     let mut poll = Box::pin(AsyncPoll::new(&a, Interest::READABLE));
                     let _ = poll_now(&mut poll).await;
                     eprintln!("{EXPECT}poll on fd");
@@ -114,6 +117,7 @@ every_driver! {
         );
     }
 
+    #[cfg(unix)]
     fn a_dropped_readv_aborts(builder) {
         aborts(
             || {
@@ -166,7 +170,7 @@ every_driver! {
     fn cancel_and_wait_goes_on(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             for _ in 0..100 {
                 let mut recv = Box::pin(a.recv(vec![0; 64]));
                 assert!(poll_now(&mut recv).await.is_pending());
@@ -182,7 +186,7 @@ every_driver! {
     fn select_works_under_cancel_and_wait(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             let (mut naps, mut bytes) = (0, Vec::new());
             let sender = spawn(async move {
                 for n in 0..20_u8 {
@@ -295,7 +299,7 @@ every_driver! {
     fn what_a_dropped_send_had_sent_is_whole(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             let mut send = Box::pin(a.send_exact(vec![0x5a; 4 << 20]));
             assert!(poll_now(&mut send).await.is_pending());
             sleep(SHORT).await;

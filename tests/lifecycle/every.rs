@@ -3,11 +3,11 @@
 
 macro_rules! every_driver {
     ($($(#[$attr:meta])* fn $name:ident($builder:ident) $body:block)+) => {$(
+        $(#[$attr])*
         mod $name {
             #[allow(unused_imports)]
             use super::*;
 
-            $(#[$attr])*
             fn on($builder: corio::Builder) $body
 
             on_every_driver!(|driver: $crate::drivers::Driver, _| {

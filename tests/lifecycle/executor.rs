@@ -5,12 +5,11 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use corio::net::UnixStream;
 use corio::op::AsyncNop;
 use corio::{JoinError, join_all, spawn, yield_now};
 
 use crate::every::every_driver;
-use crate::support::{Drops, Event, OnDrop, SHORT, panics_with, poll_now};
+use crate::support::{Drops, Event, OnDrop, SHORT, local_pair, panics_with, poll_now};
 
 every_driver! {
     fn a_task_gives_its_output(builder) {
@@ -50,7 +49,7 @@ every_driver! {
     fn a_panic_with_an_operation_in_flight_waits_for_it(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let error = spawn(async move {
                 let mut recv = Box::pin(a.recv(vec![0; 64]));
                 assert!(poll_now(&mut recv).await.is_pending());
@@ -69,7 +68,7 @@ every_driver! {
     fn a_panic_beside_an_operation_in_flight_waits_for_it(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let a = Rc::new(a);
             let receiver = a.clone();
             let error = spawn(async move {
@@ -289,7 +288,7 @@ every_driver! {
                     yield_now().await;
                 }
             });
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             let echo = spawn(async move {
                 let (result, buf) = b.recv_exact([0; 2]).await;
                 result.unwrap();

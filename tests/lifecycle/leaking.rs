@@ -2,14 +2,13 @@
 //! else.
 
 use std::io::{Read, Seek};
-use std::os::fd::{AsRawFd, OwnedFd};
 
 use corio::fs::File;
-use corio::net::UnixStream;
 use corio::op::{AsyncClose, AsyncNop, AsyncWrite, FixedFiles};
+use corio::os::{AsRawFd, OwnedFd};
 
 use crate::every::every_driver;
-use crate::support::{alone, fds, poll_now};
+use crate::support::{LocalStream, alone, fds, local_pair, poll_now, std_pair};
 
 fn contents(file: &mut std::fs::File) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -70,19 +69,19 @@ every_driver! {
         alone(|| {
             let mut context = builder.build().unwrap();
             context.run_until_done(async {
-                let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+                let (near, far) = std_pair().unwrap();
                 let file = tempfile::tempfile().unwrap();
                 file.set_len(64 << 20).unwrap();
                 let file = File::from(file);
-                let mut stream = UnixStream::from(near);
+                let mut stream = LocalStream::from(near);
                 let mut sending = Box::pin(stream.send_file(&file, 0, 64 << 20));
                 while corio::stats().in_flight == 0 {
                     assert!(poll_now(&mut sending).await.is_pending());
                 }
                 std::mem::forget(sending);
                 // Another socket where the borrowed handle was.
-                let (other, other_far) = std::os::unix::net::UnixStream::pair().unwrap();
-                stream = UnixStream::from(other);
+                let (other, other_far) = std_pair().unwrap();
+                stream = LocalStream::from(other);
                 // Room for more: the operation is tried again, and ends.
                 far.set_nonblocking(true).unwrap();
                 let mut buf = vec![0; 1 << 20];
@@ -162,7 +161,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
             for closes in [true, false] {
-                let (a, b) = UnixStream::pair().unwrap();
+                let (a, b) = local_pair().unwrap();
                 let mut recv = Box::pin(a.recv(vec![0; 8]));
                 assert!(poll_now(&mut recv).await.is_pending());
                 std::mem::forget(recv);
@@ -182,7 +181,7 @@ every_driver! {
     fn a_leaked_operation_only_leaks(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             let mut recv = Box::pin(a.recv(vec![0; 1 << 16]));
             assert!(poll_now(&mut recv).await.is_pending());
             std::mem::forget(recv);
@@ -198,7 +197,7 @@ every_driver! {
     fn a_leaked_race_only_leaks(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             let mut both = Box::pin(corio::timeout(
                 crate::support::LONG,
                 corio::race(a.recv(vec![0; 64]), b.recv(vec![0; 64])),
@@ -242,7 +241,7 @@ every_driver! {
     fn a_leaked_context_only_leaks(builder) {
         std::thread::spawn(move || {
             let mut context = builder.build().unwrap();
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             let task = context.spawn(async move { a.recv(vec![0; 64]).await.0.unwrap() });
             context.poll_once(Some(std::time::Duration::ZERO)).unwrap();
             std::mem::forget(context);

@@ -5,6 +5,7 @@
 //! It makes a file in memory, and a waker that panics.
 
 use std::cell::{Cell, RefCell};
+#[cfg(unix)]
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,25 +14,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use corio::net::UnixStream;
 use corio::op::AsyncNop;
 use corio::{DropPolicy, JoinHandle, race, sleep, spawn, timeout, yield_now};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
+use crate::errno;
 use crate::every::every_driver;
-use crate::support::{LONG, SHORT, alone, fds, poll_now, poll_outside_of_tasks};
+use crate::support::{
+    LONG, LocalStream, SHORT, alone, fds, local_pair, poll_now, poll_outside_of_tasks,
+};
 
 type Received = Pin<Box<dyn Future<Output = std::io::Result<usize>>>>;
 
 /// A receive with a stream of its own, and the other end.
-fn receive() -> (Received, UnixStream) {
-    let (a, b) = UnixStream::pair().unwrap();
+fn receive() -> (Received, LocalStream) {
+    let (a, b) = local_pair().unwrap();
     (Box::pin(async move { a.recv(vec![0; 64]).await.0 }), b)
 }
 
 /// The same in a race and a timeout, which are scopes of their own.
-fn receive_in_scopes() -> (Received, UnixStream) {
+fn receive_in_scopes() -> (Received, LocalStream) {
     let (inner, b) = receive();
     let outer = async move {
         match timeout(LONG, race(inner, sleep(LONG))).await {
@@ -81,6 +84,7 @@ fn foreign(gone: Option<fn()>) -> Arc<Foreign> {
     Arc::new(Foreign { wakes: AtomicUsize::new(0), gone })
 }
 
+#[cfg(unix)]
 /// A file in memory, so that making it longer means clearing pages.
 fn memory_file() -> OwnedFd {
     // SAFETY: a string that ends with a NUL; the fd is new.
@@ -89,6 +93,11 @@ fn memory_file() -> OwnedFd {
         assert!(fd >= 0);
         OwnedFd::from_raw_fd(fd)
     }
+}
+
+#[cfg(windows)]
+fn memory_file() -> std::fs::File {
+    tempfile::tempfile().unwrap()
 }
 
 every_driver! {
@@ -147,7 +156,7 @@ every_driver! {
                 yield_now().await;
                 task.cancel();
                 let error = task.await.expect("it ended by itself").unwrap_err();
-                assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
+                assert_eq!(error.raw_os_error(), Some(errno::ECANCELED));
                 assert_eq!(corio::stats().in_flight, 0);
             }
         });
@@ -199,7 +208,7 @@ every_driver! {
                 let error = future.await.unwrap_err();
                 assert!(matches!(
                     error.raw_os_error(),
-                    Some(libc::ECANCELED) | None
+                    Some(errno::ECANCELED) | None
                 ));
             }
         });
@@ -212,7 +221,7 @@ every_driver! {
                 let (future, _other) = make();
                 let future = poll_elsewhere(future).await;
                 let late = timeout(SHORT, future).await.expect("a late result");
-                assert_eq!(late.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+                assert_eq!(late.unwrap_err().raw_os_error(), Some(errno::ETIMEDOUT));
             }
         });
     }
@@ -495,7 +504,7 @@ every_driver! {
         second.run_until_done(async {
             let mut kept = kept.into_iter();
             let cancelled = kept.next().unwrap().await.unwrap_err();
-            assert_eq!(cancelled.raw_os_error(), Some(libc::ECANCELED));
+            assert_eq!(cancelled.raw_os_error(), Some(errno::ECANCELED));
             // Its scopes were cancelled with the first context, so it may stay pending for good.
             let mut scoped = kept.next().unwrap();
             let _ = timeout(SHORT, &mut scoped).await;

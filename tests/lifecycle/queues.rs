@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use corio::net::UnixStream;
 use corio::op::AsyncNop;
 use corio::{Builder, DropPolicy, join_all, spawn, yield_now};
 
+use crate::errno;
 use crate::every::every_driver;
-use crate::support::poll_now;
+use crate::support::{local_pair, poll_now};
 
 /// The smallest rings there are.
 fn tiny(builder: Builder) -> Builder {
@@ -37,7 +37,7 @@ every_driver! {
     fn five_hundred_sends_and_receives_fit_through_one_entry(builder) {
         let mut context = tiny(builder).build().unwrap();
         context.run_until_done(async {
-            let pairs: Vec<_> = (0..250).map(|_| UnixStream::pair().unwrap()).collect();
+            let pairs: Vec<_> = (0..250).map(|_| local_pair().unwrap()).collect();
             let receives = pairs.iter().enumerate().map(|(n, (a, _))| async move {
                 let (result, buf) = a.recv_exact([0; 4]).await;
                 result.unwrap();
@@ -56,7 +56,7 @@ every_driver! {
             let tasks: Vec<_> = (0..250)
                 .map(|_| {
                     spawn(async {
-                        let (a, _b) = UnixStream::pair().unwrap();
+                        let (a, _b) = local_pair().unwrap();
                         a.recv(vec![0; 8]).await.0.unwrap_err().raw_os_error()
                     })
                 })
@@ -64,7 +64,7 @@ every_driver! {
             yield_now().await;
             tasks.iter().for_each(|task| task.cancel());
             for task in tasks {
-                assert_eq!(task.await.unwrap(), Some(libc::ECANCELED));
+                assert_eq!(task.await.unwrap(), Some(errno::ECANCELED));
             }
         });
     }
@@ -73,7 +73,7 @@ every_driver! {
     fn operations_cancelled_in_the_backlog_end(builder) {
         let mut context = tiny(builder).build().unwrap();
         context.run_until_done(async {
-            let pairs: Vec<_> = (0..100).map(|_| UnixStream::pair().unwrap()).collect();
+            let pairs: Vec<_> = (0..100).map(|_| local_pair().unwrap()).collect();
             let mut receives: Vec<_> =
                 pairs.iter().map(|(a, _)| Box::pin(a.recv(vec![0; 8]))).collect();
             for receive in &mut receives {
@@ -85,7 +85,7 @@ every_driver! {
             });
             let all = corio::timeout(Duration::ZERO, join_all(receives)).await;
             for (result, buf) in all.expect("each has a result") {
-                assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+                assert_eq!(result.unwrap_err().raw_os_error(), Some(errno::ETIMEDOUT));
                 assert_eq!(buf.len(), 8);
             }
             task.await.unwrap();
@@ -96,7 +96,7 @@ every_driver! {
         let mut context = builder.entries(4).completion_entries(4).build().unwrap();
         context.run_until_done(async {
             for round in 0..30_usize {
-                let (a, b) = UnixStream::pair().unwrap();
+                let (a, b) = local_pair().unwrap();
                 let (a, b) = (std::rc::Rc::new(a), std::rc::Rc::new(b));
                 let receives: Vec<_> = (0..32)
                     .map(|_| {
@@ -144,7 +144,7 @@ every_driver! {
             tiny(builder).drop_policy(DropPolicy::CancelAndWait).build().unwrap();
         context.run_until_done(async {
             for _ in 0..10 {
-                let pairs: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
+                let pairs: Vec<_> = (0..50).map(|_| local_pair().unwrap()).collect();
                 let mut nops: Vec<_> = (0..50).map(|_| Box::pin(AsyncNop::new())).collect();
                 let mut receives: Vec<_> =
                     pairs.iter().map(|(a, _)| Box::pin(a.recv(vec![0; 8]))).collect();
@@ -172,7 +172,7 @@ every_driver! {
         let mut context = tiny(builder).build().unwrap();
         for n in 0..300 {
             drop(context.spawn(async move {
-                let (a, _b) = UnixStream::pair().unwrap();
+                let (a, _b) = local_pair().unwrap();
                 if n % 2 == 0 {
                     let _ = a.recv(vec![0; 64]).await;
                 } else {

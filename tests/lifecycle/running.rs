@@ -6,12 +6,11 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use corio::net::UnixStream;
 use corio::op::{AsyncNop, AsyncRecv};
 use corio::{IoContext, sleep, spawn, yield_now};
 
 use crate::every::every_driver;
-use crate::support::{Drops, LONG, SHORT, alone, fds, panics_with, poll_now};
+use crate::support::{Drops, LONG, SHORT, alone, fds, local_pair, panics_with, poll_now, std_pair};
 
 const NO_CONTEXT: &str = "no IoContext on this thread";
 
@@ -104,7 +103,7 @@ every_driver! {
 
     fn an_idle_context_sleeps(builder) {
         let mut context = builder.build().unwrap();
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         let task = context.spawn(async move { a.recv(vec![0; 8]).await.0 });
         let before = context.stats();
         context.run_until_done(sleep(Duration::from_millis(30)));
@@ -150,7 +149,7 @@ every_driver! {
                 let counted = drops.one();
                 drop(spawn(async move {
                     let _counted = counted;
-                    let (a, _b) = UnixStream::pair().unwrap();
+                    let (a, _b) = local_pair().unwrap();
                     match n % 3 {
                         0 => drop(a.recv(vec![0; 8]).await),
                         1 => sleep(LONG).await,
@@ -170,7 +169,7 @@ every_driver! {
 
     fn run_until_done_waits_for_no_leaked_operation(builder) {
         let mut context = builder.grace_period(LONG).build().unwrap();
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         context.run_until_done(async {
             let mut recv = Box::pin(a.recv(vec![0; 8]));
             assert!(poll_now(&mut recv).await.is_pending());
@@ -192,7 +191,7 @@ every_driver! {
 
     fn a_panic_of_the_future_propagates(builder) {
         let mut context = builder.build().unwrap();
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         panics_with("main", || {
             context.run_until_done(async {
                 let mut recv = Box::pin(a.recv(vec![0; 8]));
@@ -211,7 +210,7 @@ every_driver! {
         let start = Instant::now();
         context.poll_once(Some(Duration::from_millis(5))).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(5));
-        let (a, b) = UnixStream::pair().unwrap();
+        let (a, b) = local_pair().unwrap();
         let task = context.spawn(async move { a.recv(vec![0; 8]).await.0.unwrap() });
         assert_eq!(context.poll_once(Some(Duration::ZERO)).unwrap(), 0);
         drop(b);
@@ -225,7 +224,7 @@ every_driver! {
     }
 
     fn without_a_context_there_is_a_clear_message(builder) {
-        let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (a, _b) = std_pair().unwrap();
         let poll = |future: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
             let mut future = future;
             let waker = std::task::Waker::noop();
@@ -254,6 +253,7 @@ every_driver! {
         try_all();
     }
 
+    #[cfg(unix)]
     fn signals_disturb_nothing(builder) {
         extern "C" fn ignore(_: libc::c_int) {}
         alone(|| {
@@ -276,7 +276,7 @@ every_driver! {
                 }
             });
             context.run_until_done(async {
-                let (a, b) = UnixStream::pair().unwrap();
+                let (a, b) = local_pair().unwrap();
                 let echo = spawn(async move {
                     for _ in 0..200 {
                         let (result, buf) = b.recv_exact([0; 8]).await;
@@ -301,13 +301,13 @@ every_driver! {
     fn handles_dropped_without_a_context_close_their_fd(builder) {
         alone(|| {
             let before = fds();
-            let pair = UnixStream::pair().unwrap();
+            let pair = local_pair().unwrap();
             assert_eq!(fds(), before + 2);
             drop(pair);
             assert_eq!(fds(), before);
             let context = builder.build().unwrap();
             let before = fds();
-            let pair = UnixStream::pair().unwrap();
+            let pair = local_pair().unwrap();
             drop(pair);
             assert_eq!(fds(), before, "a context that does not run is no reason to wait");
             drop(context);
@@ -320,7 +320,7 @@ every_driver! {
             let before = fds();
             context.run_until_done(async {
                 for _ in 0..100 {
-                    drop(UnixStream::pair().unwrap());
+                    drop(local_pair().unwrap());
                 }
             });
             assert_eq!(fds(), before);

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use corio::IoContext;
 use corio::op::AsyncNop;
+
+pub(crate) use crate::pairs::{LocalStream, local_pair, std_pair};
 
 /// Longer than any test takes, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -152,27 +154,68 @@ impl Event {
     }
 }
 
-/// How many file descriptors this process has. Only good in a [process of its own](alone).
+/// How many file descriptors (handles, on Windows) this process has. Only good in a
+/// [process of its own](alone).
+#[cfg(unix)]
 pub(crate) fn fds() -> usize {
     // One of them is the directory's own.
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
 
+#[cfg(windows)]
+pub(crate) fn fds() -> usize {
+    unsafe extern "system" {
+        fn GetProcessHandleCount(process: isize, count: *mut u32) -> i32;
+    }
+    let mut count = 0;
+    // SAFETY: -1 is this process, and the count is written to a place of its type.
+    assert_ne!(unsafe { GetProcessHandleCount(-1, &mut count) }, 0);
+    count as usize
+}
+
 /// How many threads this process has.
+#[cfg(unix)]
 pub(crate) fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// How a process ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Well,
+    Aborted,
+    Otherwise(ExitStatus),
+}
+
+impl End {
+    fn of(status: ExitStatus) -> Self {
+        #[cfg(unix)]
+        let aborted = {
+            use std::os::unix::process::ExitStatusExt;
+            status.signal() == Some(libc::SIGABRT)
+        };
+        #[cfg(windows)]
+        let aborted = status.code() == Some(0xC000_0409_u32 as i32); // What `abort` gives there.
+        match status {
+            _ if aborted => End::Aborted,
+            status if status.success() => End::Well,
+            status => End::Otherwise(status),
+        }
+    }
 }
 
 const INSIDE: &str = "CORIO_LIFECYCLE_CHILD";
 
 /// Runs `body` in a process of its own, by running this very test again there; gives its stderr
-/// and the signal that ended it. `None`: this is that process, and the body is over.
-fn in_child(body: impl FnOnce()) -> Option<(Option<i32>, String)> {
-    use std::os::unix::process::ExitStatusExt;
+/// and how it ended. `None`: this is that process, and the body is over.
+fn in_child(body: impl FnOnce()) -> Option<(End, String)> {
     let name = thread::current().name().expect("tests have names").to_owned();
     if std::env::var(INSIDE).is_ok_and(|inside| inside == name) {
+        #[cfg(unix)]
         // SAFETY: passes no memory; the signal ends the process.
-        unsafe { libc::alarm(PATIENCE.as_secs() as u32) };
+        unsafe {
+            libc::alarm(PATIENCE.as_secs() as u32)
+        };
         body();
         return None;
     }
@@ -184,25 +227,25 @@ fn in_child(body: impl FnOnce()) -> Option<(Option<i32>, String)> {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.signal().is_none() {
+    let end = End::of(output.status);
+    if end == End::Well {
         let printed = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "the child failed:\n{printed}\n{text}");
         assert!(printed.contains("1 passed"), "the child did not run {name}:\n{printed}");
     }
-    Some((output.status.signal(), text))
+    Some((end, text))
 }
 
 /// Runs `body` in a process of its own, which must end well: for what a process has only once.
 pub(crate) fn alone(body: impl FnOnce()) {
-    if let Some((signal, stderr)) = in_child(body) {
-        assert_eq!(signal, None, "the child was killed:\n{stderr}");
+    if let Some((end, stderr)) = in_child(body) {
+        assert_eq!(end, End::Well, "the child failed:\n{stderr}");
     }
 }
 
 /// Runs `body` in a process of its own, which must end well; gives its stderr to `check`.
 pub(crate) fn reports(body: impl FnOnce(), check: impl FnOnce(&str)) {
-    if let Some((signal, stderr)) = in_child(body) {
-        assert_eq!(signal, None, "the child was killed:\n{stderr}");
+    if let Some((end, stderr)) = in_child(body) {
+        assert_eq!(end, End::Well, "the child failed:\n{stderr}");
         check(&stderr);
     }
 }
@@ -210,8 +253,8 @@ pub(crate) fn reports(body: impl FnOnce(), check: impl FnOnce(&str)) {
 /// Runs `body` in a process of its own, which must abort; gives its stderr to `check`.
 pub(crate) fn aborts(body: impl FnOnce(), check: impl FnOnce(&str)) {
     match in_child(body) {
-        Some((signal, stderr)) => {
-            assert_eq!(signal, Some(libc::SIGABRT), "no abort:\n{stderr}");
+        Some((end, stderr)) => {
+            assert_eq!(end, End::Aborted, "no abort:\n{stderr}");
             check(&stderr);
         }
         None => panic!("this should have aborted"),

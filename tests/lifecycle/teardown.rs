@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corio::fs::File;
-use corio::net::{Socket, SocketAddress, TcpListener, UnixStream};
+use corio::net::{Socket, SocketAddress, TcpListener};
 use corio::op::{
     AsyncClose, AsyncFallocate, AsyncFdatasync, AsyncFsync, AsyncFtruncate, AsyncNop, AsyncOpen,
     AsyncPoll, AsyncRead, AsyncReadExactAt, AsyncReadv, AsyncSendfile, AsyncStatx, AsyncWrite,
@@ -15,10 +15,13 @@ use corio::op::{
 };
 use corio::{DropPolicy, IoContext, JoinHandle, race, sleep, spawn, timeout};
 
+use crate::errno;
 use crate::every::every_driver;
+#[cfg(unix)]
+use crate::support::threads;
 use crate::support::{
-    Drops, LONG, OnDrop, SHORT, alone, fds, poll_now, poll_outside_of_tasks, reports, threads,
-    waker,
+    Drops, LONG, OnDrop, SHORT, alone, fds, local_pair, poll_now, poll_outside_of_tasks, reports,
+    std_pair, waker,
 };
 
 /// One task for each kind of operation there is, each with the operation under way.
@@ -35,6 +38,7 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
             count += 1;
         }};
     }
+    #[cfg(unix)]
     fn pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
         std::io::pipe().unwrap()
     }
@@ -43,21 +47,28 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         file.set_len(1 << 16).unwrap();
         file
     }
+    /// `O_RDONLY`, by its value everywhere.
+    const READ_ONLY: i32 = 0;
+    #[cfg(unix)]
     const CURRENT: u64 = u64::MAX;
     task!({ AsyncNop::new().await.unwrap() });
+    #[cfg(unix)]
     task!({
         let (r, _w) = pipe();
         let _ = AsyncRead::new(&r, vec![0; 64], CURRENT).await;
     });
+    #[cfg(unix)]
     task!({
         let (_r, w) = pipe();
         let _ = AsyncWrite::new(&w, vec![0; 1 << 20], CURRENT).await;
         let _ = AsyncWrite::new(&w, vec![0; 1 << 20], CURRENT).await;
     });
+    #[cfg(unix)]
     task!({
         let (r, _w) = pipe();
         let _ = AsyncReadv::new(&r, vec![vec![0_u8; 8]; 3], CURRENT).await;
     });
+    #[cfg(unix)]
     task!({
         let (_r, w) = pipe();
         let _ = AsyncWritev::new(&w, vec![vec![0_u8; 1 << 19]; 3], CURRENT).await;
@@ -88,7 +99,7 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         let _ = AsyncFtruncate::new(&file(), 7).await;
     });
     task!({
-        let _ = AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0).await;
+        let _ = AsyncOpen::new("Cargo.toml", READ_ONLY, 0).await;
     });
     task!({
         let _ = AsyncStatx::path("Cargo.toml").await;
@@ -109,23 +120,23 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         corio::join_all(tries.iter().map(|one| async { one.connect(address).await.is_ok() })).await;
     });
     task!({
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         let _ = a.recv(vec![0; 64]).await;
     });
     task!({
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         let _ = a.recv_exact([0; 64]).await;
     });
     task!({
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         let _ = a.send_exact(vec![0; 8 << 20]).await;
     });
     task!({
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         let _ = a.recv_msg(vec![vec![0_u8; 8]; 2]).await;
     });
     task!({
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         loop {
             if a.send_msg(vec![vec![0_u8; 1 << 16]; 2]).await.0.is_err() {
                 break;
@@ -133,32 +144,33 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         }
     });
     task!({
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         let _ = a.shutdown(std::net::Shutdown::Both).await;
     });
     task!({
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         let big = file();
         big.set_len(64 << 20).unwrap();
         let _ = AsyncSendfile::new(&a, &big, 0, 64 << 20).await;
     });
+    #[cfg(unix)]
     task!({
         let (r, _w) = pipe();
         let _ = AsyncPoll::new(&r, Interest::READABLE).await;
     });
     task!({
-        let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (a, _b) = std_pair().unwrap();
         a.set_nonblocking(true).unwrap();
         let _ = corio::op::AsyncRecv::new(&a, vec![0; 64]).await;
     });
     task!({ sleep(LONG).await });
     task!({
-        let (a, b) = UnixStream::pair().unwrap();
+        let (a, b) = local_pair().unwrap();
         let inner = race(a.recv(vec![0; 8]), race(b.recv(vec![0; 8]), sleep(LONG)));
         let _ = timeout(LONG, inner).await;
     });
     task!({
-        let (a, _b) = UnixStream::pair().unwrap();
+        let (a, _b) = local_pair().unwrap();
         let _ = a.recv(vec![0; 8]).with_timeout(LONG).await;
     });
     count
@@ -184,6 +196,7 @@ every_driver! {
         });
     }
 
+    #[cfg(unix)]
     fn a_registered_file_goes_with_its_context(builder) {
         alone(|| {
             let before = fds();
@@ -306,7 +319,7 @@ every_driver! {
         }));
         context.poll_once(Some(Duration::ZERO)).unwrap();
         drop(context);
-        assert_eq!(*results.borrow(), [Some(libc::ECANCELED)]);
+        assert_eq!(*results.borrow(), [Some(errno::ECANCELED)]);
     }
 
     fn tasks_that_panic_when_dropped_stop_nobody(builder) {
@@ -354,7 +367,7 @@ every_driver! {
     fn leaked_operations_do_not_hold_up_the_end(builder) {
         alone(|| {
             let mut context = builder.build().unwrap();
-            let (a, b) = UnixStream::pair().unwrap();
+            let (a, b) = local_pair().unwrap();
             let task = context.spawn(async move {
                 let mut recv = Box::pin(a.recv(vec![0; 64]));
                 assert!(poll_now(&mut recv).await.is_pending());
@@ -380,7 +393,7 @@ every_driver! {
                 let mut first = builder.clone().grace_period(Duration::ZERO).build().unwrap();
                 let drops = Drops::default();
                 let counted = drops.one();
-                let (a, b) = UnixStream::pair().unwrap();
+                let (a, b) = local_pair().unwrap();
                 let out = Rc::new(RefCell::new(Vec::new()));
                 let kept = out.clone();
                 let task = first.spawn(async move {
@@ -391,7 +404,7 @@ every_driver! {
                     kept.borrow_mut().push((waker, nap));
                     drop(a.recv(vec![0; 123]).await);
                 });
-                let (c, d) = UnixStream::pair().unwrap();
+                let (c, d) = local_pair().unwrap();
                 let mut moved = Box::pin(async move { drop(c.recv(vec![0; 64]).await) });
                 poll_outside_of_tasks(&mut first, moved.as_mut());
                 first.poll_once(Some(Duration::ZERO)).unwrap();
@@ -425,6 +438,7 @@ every_driver! {
         );
     }
 
+    #[cfg(unix)]
     fn a_context_leaves_no_thread_and_no_fd(builder) {
         alone(|| {
             let (fds_before, threads_before) = (fds(), threads());

@@ -1,7 +1,8 @@
 //! Which types may go to another thread: what is in flight, or counted without atomics, may not.
 
+use crate::support::LocalStream;
 use corio::fs::File;
-use corio::net::{TcpListener, TcpStream, UnixStream};
+use corio::net::{TcpListener, TcpStream};
 use corio::op::{AsyncNop, AsyncRecv, FixedFile, FixedFiles, WithTimeout, kind};
 use corio::task::{Race, RaceAll};
 use corio::time::AsyncSleep;
@@ -28,7 +29,7 @@ macro_rules! is {
 
 const _: () = {
     assert!(is!(Handle: Send) && is!(Handle: Sync));
-    assert!(is!(TcpStream: Send) && is!(TcpListener: Send) && is!(UnixStream: Send));
+    assert!(is!(TcpStream: Send) && is!(TcpListener: Send) && is!(LocalStream: Send));
     assert!(is!(File: Send));
     assert!(is!(corio::JoinError: Send));
     assert!(is!(corio::Builder: Send) && is!(corio::Builder: Sync));

@@ -1,14 +1,17 @@
 //! Error numbers by their names on Unix.
 
+// Each suite uses some.
+#![allow(unused_imports, dead_code)]
+
 #[cfg(unix)]
 pub(crate) use libc::{
     EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, ECANCELED, EDESTADDRREQ, EINVAL, ELOOP,
     EMFILE, EMSGSIZE, ENAMETOOLONG, ENOSYS, ENOTDIR, ENOTSOCK, EOPNOTSUPP, EPERM, EPIPE, ESPIPE,
+    ETIMEDOUT,
 };
 
 /// What Windows says instead.
 #[cfg(windows)]
-#[allow(dead_code)] // The list is of one piece.
 mod windows {
     pub(crate) const EBADF: i32 = 6; // ERROR_INVALID_HANDLE
     pub(crate) const EINVAL: i32 = 87; // ERROR_INVALID_PARAMETER
@@ -21,6 +24,7 @@ mod windows {
     pub(crate) const EAFNOSUPPORT: i32 = 10_047;
     pub(crate) const EADDRINUSE: i32 = 10_048;
     pub(crate) const EADDRNOTAVAIL: i32 = 10_049;
+    pub(crate) const ETIMEDOUT: i32 = 10_060;
 }
 #[cfg(windows)]
 pub(crate) use windows::*;

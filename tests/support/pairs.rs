@@ -1,0 +1,33 @@
+//! Two ends of a connection within this host, where it is of no account what kind it is.
+
+use std::io;
+
+#[cfg(windows)]
+pub(crate) use corio::net::TcpStream as LocalStream;
+/// One end, as this crate's handle.
+#[cfg(unix)]
+pub(crate) use corio::net::UnixStream as LocalStream;
+
+/// One end, as std has it.
+#[cfg(windows)]
+pub(crate) use std::net::TcpStream as StdStream;
+#[cfg(unix)]
+pub(crate) use std::os::unix::net::UnixStream as StdStream;
+
+/// Two ends as this crate's handles.
+pub(crate) fn local_pair() -> io::Result<(LocalStream, LocalStream)> {
+    let (a, b) = std_pair()?;
+    Ok((a.into(), b.into()))
+}
+
+/// Two ends as std has them.
+pub(crate) fn std_pair() -> io::Result<(StdStream, StdStream)> {
+    #[cfg(unix)]
+    return StdStream::pair();
+    #[cfg(windows)]
+    {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let a = StdStream::connect(listener.local_addr()?)?;
+        Ok((a, listener.accept()?.0))
+    }
+}
