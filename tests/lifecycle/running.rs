@@ -298,6 +298,7 @@ every_driver! {
         });
     }
 
+    #[cfg(unix)]
     fn handles_dropped_without_a_context_close_their_fd(builder) {
         alone(|| {
             let before = fds();

@@ -162,6 +162,7 @@ pub(crate) fn fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
 
+/// Windows tells the truth, Wine always zero.
 #[cfg(windows)]
 pub(crate) fn fds() -> usize {
     unsafe extern "system" {

@@ -65,6 +65,7 @@ every_driver! {
     }
 
     /// The event counter closes when the last waker that could use it is gone.
+    #[cfg(unix)]
     fn wakers_that_outlive_everything_leak_nothing(builder) {
         alone(|| {
             let before = fds();
