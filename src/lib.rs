@@ -178,6 +178,7 @@ pub mod net;
 pub mod op;
 pub mod os;
 mod runtime;
+pub mod sync;
 pub mod task;
 pub mod time;
 
@@ -186,7 +187,9 @@ pub use driver::{DriverChoice, OpCode, ParseDriverError, SetupError};
 pub use runtime::DropPolicy;
 pub use runtime::report::Pending;
 pub use runtime::stats::{OperationStats, Stats};
-pub use task::{JoinError, JoinHandle, Raced, join_all, race, race_all, spawn, yield_now};
+pub use task::{
+    JoinError, JoinHandle, Raced, RemoteTask, join_all, race, race_all, spawn, yield_now,
+};
 pub use time::{Elapsed, sleep, sleep_until, timeout};
 
 /// The programs in the README compile.

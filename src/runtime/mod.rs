@@ -12,7 +12,7 @@ pub(crate) mod remote;
 pub(crate) mod report;
 pub(crate) mod scope;
 pub(crate) mod stats;
-mod sync;
+pub(crate) mod sync;
 pub(crate) mod task;
 pub(crate) mod timers;
 mod turn;
@@ -160,6 +160,19 @@ impl Runtime {
             Some(runtime) => f(runtime),
             None => no_context(),
         }
+    }
+
+    /// Whether a context is running on this thread.
+    pub(crate) fn is_any() -> bool {
+        !CURRENT.get().is_null()
+    }
+
+    /// Cancels the task that is being polled, as its handle would.
+    pub(crate) fn cancel_current_task() {
+        // SAFETY: the task that is being polled is alive.
+        Self::try_with(|runtime| {
+            unsafe { runtime?.current_task.get().as_ref() }.map(Header::cancel)
+        });
     }
 
     #[inline(always)]

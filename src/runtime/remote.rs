@@ -23,8 +23,9 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use super::Runtime;
 use super::inbox::{Inbox, InboxNode};
-use super::sync::{AtomicBool, AtomicU8, Ordering};
+use super::sync::{AtomicBool, AtomicU8, Mutex, Ordering, lock};
 use crate::driver::Notify;
 
 const AWAKE: u8 = 0;
@@ -42,8 +43,14 @@ pub(crate) struct Remote<N = super::task::Header> {
     stopped: AtomicBool,
     running: AtomicBool,
     inbox: Inbox<N>,
+    /// `None`: the context is gone, or about to go.
+    jobs: Mutex<Option<Vec<Job>>>,
+    has_jobs: AtomicBool,
     notifier: Arc<dyn Notify>,
 }
+
+/// What another thread wants done on the context's thread: starts a task.
+pub(crate) type Job = Box<dyn FnOnce(&Runtime) + Send>;
 
 // SAFETY: nodes pass through by pointer; their references are counted atomically, and what is
 // touched on which thread is `Header`'s affair. `lively` is touched by the owner alone. All else is
@@ -60,6 +67,8 @@ impl<N: InboxNode> Remote<N> {
             stopped: AtomicBool::new(false),
             running: AtomicBool::new(false),
             inbox: Inbox::new(),
+            jobs: Mutex::new(Some(Vec::new())),
+            has_jobs: AtomicBool::new(false),
             notifier,
         }
     }
@@ -75,6 +84,27 @@ impl<N: InboxNode> Remote<N> {
             self.rouse();
         }
         posted
+    }
+
+    /// Any thread: leaves a job, or gets it back if the context is gone.
+    pub(crate) fn post_job(&self, job: Job) -> Result<(), Job> {
+        match &mut *lock(&self.jobs) {
+            Some(jobs) => jobs.push(job),
+            None => return Err(job),
+        }
+        self.has_jobs.store(true, Ordering::Release);
+        self.rouse();
+        Ok(())
+    }
+
+    /// Owner: takes all jobs.
+    #[inline(always)]
+    pub(crate) fn take_jobs(&self) -> Vec<Job> {
+        if !self.has_jobs.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        self.has_jobs.store(false, Ordering::Relaxed);
+        lock(&self.jobs).as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Any thread: makes the context look at the world.
@@ -148,8 +178,10 @@ impl<N: InboxNode> Remote<N> {
         self.inbox.take(visit);
     }
 
-    /// Owner: takes all news, for the last time.
+    /// Owner: takes all news, for the last time; jobs are dropped.
     pub(crate) fn close(&self, visit: impl FnMut(*const N)) {
+        let jobs = lock(&self.jobs).take();
+        drop(jobs);
         self.inbox.close(visit);
     }
 }

@@ -104,6 +104,9 @@ impl Runtime {
                 Header::release(task);
             }
         });
+        for job in self.remote.take_jobs() {
+            job(self);
+        }
         if !self.deferred.borrow().is_empty() {
             self.wake_deferred();
         }

@@ -11,12 +11,15 @@ mod cell;
 mod combine;
 mod join;
 mod local;
+mod remote;
 mod scoped;
 
 pub(crate) use cell::spawn_unchecked;
 pub use combine::{JoinAll, Race, RaceAll, Raced, YieldNow, join_all, race, race_all, yield_now};
 pub use join::{JoinError, JoinHandle};
 pub use local::{LocalKey, TaskLocalFuture};
+pub use remote::RemoteTask;
+pub(crate) use remote::spawn_remotely;
 pub(crate) use scoped::{Scoped, outcome};
 
 use std::panic::Location;
