@@ -1,0 +1,252 @@
+//! Between two threads: what a wake costs, and how many messages get across.
+//!
+//! `cargo bench --bench wake` compares, in the same run and on two processors:
+//! - a round trip between two threads that sleep in their rings, woken by `IORING_OP_MSG_RING`, by an
+//!   `eventfd(2)` that the ring polls, or by corio's channels;
+//! - a stream of messages in one direction, by corio's channel and by a crossbeam channel whose sender
+//!   wakes the receiver's ring by an eventfd when it sleeps.
+//!
+//! # Why this file has `unsafe`
+//! The bare loops fill their rings by hand, and write to event counters.
+
+mod support;
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Instant;
+
+use corio::IoContext;
+use corio::sync::channel;
+use io_uring::{IoUring, opcode, squeue, types};
+use support::{Sample, effort, paired, pin, thread_cpu};
+
+fn ring() -> IoUring {
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_submit_all()
+        .build(8)
+        .unwrap()
+}
+
+fn event_counter() -> OwnedFd {
+    // SAFETY: no memory is passed, and the fd is new.
+    unsafe {
+        let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+        assert!(fd >= 0);
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
+fn write(counter: RawFd) {
+    let one = 1_u64;
+    // SAFETY: eight readable bytes.
+    let written = unsafe { libc::write(counter, (&raw const one).cast(), 8) };
+    assert_eq!(written, 8);
+}
+
+/// How the threads of a bare round trip wake each other.
+#[derive(Clone, Copy, PartialEq)]
+enum Bell {
+    MsgRing,
+    EventFd,
+}
+
+const MINE: u64 = 1;
+const RUNG: u64 = 2;
+
+/// Takes completions until the bell has rung once more; gives how often the loop has to arm its poll.
+fn await_bell(ring: &mut IoUring) {
+    loop {
+        let mut rung = 0;
+        for entry in ring.completion() {
+            assert!(entry.result() >= 0, "{}", entry.result());
+            rung += u32::from(entry.user_data() == RUNG);
+        }
+        if rung > 0 {
+            assert_eq!(rung, 1);
+            return;
+        }
+        ring.submit_and_wait(1).unwrap();
+    }
+}
+
+fn bare_side(bell: Bell, cpu: usize, count: u64, meet: &Meet, first: bool) -> Sample {
+    pin(cpu);
+    let mut ring = ring();
+    let counter = event_counter();
+    if bell == Bell::EventFd {
+        let poll = opcode::PollAdd::new(types::Fd(counter.as_raw_fd()), libc::POLLIN as u32);
+        // SAFETY: a poll names no memory.
+        unsafe { ring.submission().push(&poll.multi(true).build().user_data(RUNG)).unwrap() };
+        ring.submit().unwrap();
+    }
+    let other = meet.exchange(first, ring.as_raw_fd(), counter.as_raw_fd());
+    let (wall, cpu) = (Instant::now(), thread_cpu());
+    for turn in 0..count {
+        if !first || turn > 0 {
+            await_bell(&mut ring);
+        }
+        match bell {
+            Bell::EventFd => write(other.counter),
+            Bell::MsgRing => {
+                let message = opcode::MsgRingData::new(types::Fd(other.ring), 0, RUNG, None)
+                    .build()
+                    .user_data(MINE)
+                    .flags(squeue::Flags::SKIP_SUCCESS);
+                // SAFETY: a message names no memory.
+                unsafe { ring.submission().push(&message).unwrap() };
+                ring.submit().unwrap();
+            }
+        }
+    }
+    if first {
+        await_bell(&mut ring);
+    }
+    let sample = Sample::new(count, wall.elapsed(), thread_cpu() - cpu);
+    // The other side may still ring.
+    meet.barrier.wait();
+    sample
+}
+
+/// Where two threads tell each other their fds.
+struct Meet {
+    barrier: Barrier,
+    fds: [std::sync::Mutex<(RawFd, RawFd)>; 2],
+}
+
+struct Other {
+    ring: RawFd,
+    counter: RawFd,
+}
+
+impl Meet {
+    fn new() -> Arc<Self> {
+        Arc::new(Meet { barrier: Barrier::new(2), fds: Default::default() })
+    }
+
+    fn exchange(&self, first: bool, ring: RawFd, counter: RawFd) -> Other {
+        *self.fds[usize::from(first)].lock().unwrap() = (ring, counter);
+        self.barrier.wait();
+        let (ring, counter) = *self.fds[usize::from(!first)].lock().unwrap();
+        Other { ring, counter }
+    }
+}
+
+fn bare_round_trips(bell: Bell, count: u64) -> Sample {
+    let meet = Meet::new();
+    let there = meet.clone();
+    let other = thread::spawn(move || bare_side(bell, 1, count, &there, false));
+    let sample = bare_side(bell, 0, count, &meet, true);
+    other.join().unwrap();
+    sample
+}
+
+fn corio_round_trips(count: u64) -> Sample {
+    let (to, mut from_here) = channel::<u64>(1);
+    let (back, mut from_there) = channel::<u64>(1);
+    let barrier = Arc::new(Barrier::new(2));
+    let there = barrier.clone();
+    let other = thread::spawn(move || {
+        pin(1);
+        let mut context = IoContext::new(8).unwrap();
+        there.wait();
+        context.run_until_done(async {
+            while let Some(value) = from_here.recv().await {
+                back.send(value).await.unwrap();
+            }
+        });
+    });
+    pin(0);
+    let mut context = IoContext::new(8).unwrap();
+    barrier.wait();
+    let (wall, cpu) = (Instant::now(), thread_cpu());
+    context.run_until_done(async move {
+        for turn in 0..count {
+            to.send(turn).await.unwrap();
+            assert_eq!(from_there.recv().await, Some(turn));
+        }
+    });
+    let sample = Sample::new(count, wall.elapsed(), thread_cpu() - cpu);
+    other.join().unwrap();
+    sample
+}
+
+const ROOM: usize = 1024;
+
+fn corio_stream(count: u64) -> Sample {
+    let (sender, mut receiver) = channel::<u64>(ROOM);
+    let other = thread::spawn(move || {
+        pin(1);
+        let mut context = IoContext::new(8).unwrap();
+        context.run_until_done(async {
+            for value in 0..count {
+                sender.send(value).await.unwrap();
+            }
+        });
+    });
+    pin(0);
+    let mut context = IoContext::new(8).unwrap();
+    let (wall, cpu) = (Instant::now(), thread_cpu());
+    context.run_until_done(async move {
+        for value in 0..count {
+            assert_eq!(receiver.recv().await, Some(value));
+        }
+    });
+    let sample = Sample::new(count, wall.elapsed(), thread_cpu() - cpu);
+    other.join().unwrap();
+    sample
+}
+
+/// A channel that knows nothing of rings, with a bell for a receiver that sleeps in one.
+fn crossbeam_stream(count: u64) -> Sample {
+    let (sender, receiver) = crossbeam_channel::bounded::<u64>(ROOM);
+    let counter = event_counter();
+    let asleep = Arc::new(AtomicBool::new(false));
+    let (bell, sleeper) = (counter.as_raw_fd(), asleep.clone());
+    let other = thread::spawn(move || {
+        pin(1);
+        for value in 0..count {
+            sender.send(value).unwrap();
+            if sleeper.load(Ordering::SeqCst) && sleeper.swap(false, Ordering::SeqCst) {
+                write(bell);
+            }
+        }
+    });
+    pin(0);
+    let mut ring = ring();
+    let poll = opcode::PollAdd::new(types::Fd(counter.as_raw_fd()), libc::POLLIN as u32);
+    // SAFETY: a poll names no memory.
+    unsafe { ring.submission().push(&poll.multi(true).build().user_data(RUNG)).unwrap() };
+    let (wall, cpu) = (Instant::now(), thread_cpu());
+    let mut next = 0;
+    while next < count {
+        while let Ok(value) = receiver.try_recv() {
+            assert_eq!(value, next);
+            next += 1;
+        }
+        asleep.store(true, Ordering::SeqCst);
+        if next < count && receiver.is_empty() {
+            ring.submit_and_wait(1).unwrap();
+        }
+        asleep.store(false, Ordering::SeqCst);
+        ring.completion().for_each(drop);
+    }
+    let sample = Sample::new(count, wall.elapsed(), thread_cpu() - cpu);
+    other.join().unwrap();
+    sample
+}
+
+fn main() {
+    let (rounds, length) = effort();
+    let trips = length.as_micros() as u64 / 20;
+    let messages = length.as_nanos() as u64 / 200;
+    println!("round trips; the second of each pair is woken by an eventfd");
+    let bare = |bell| move || bare_round_trips(bell, trips);
+    paired("MSG_RING, bare", rounds, bare(Bell::MsgRing), bare(Bell::EventFd));
+    paired("corio's channels", rounds, || corio_round_trips(trips), bare(Bell::EventFd));
+    println!("messages in one direction; the second is crossbeam-channel and an eventfd");
+    paired("corio's channel", rounds, || corio_stream(messages), || crossbeam_stream(messages));
+}
