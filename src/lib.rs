@@ -178,6 +178,7 @@ pub mod net;
 pub mod op;
 pub mod os;
 mod runtime;
+pub mod server;
 pub mod sync;
 pub mod task;
 pub mod time;

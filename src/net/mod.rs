@@ -8,15 +8,20 @@
 //! given away. Operations wait all the same.
 
 mod socket;
+mod stream;
 mod tcp;
 #[cfg(unix)]
 mod unix;
 
 pub use crate::address::SocketAddress;
 pub use socket::Socket;
+pub use stream::Stream;
 pub use tcp::{TcpListener, TcpStream};
 #[cfg(unix)]
-pub use unix::UnixStream;
+pub use unix::{UnixListener, UnixStream};
+
+/// Connections that may wait to be accepted; the kernel has its own limit, `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
 
 /// What every socket handle has: the fd, and the ways in and out of it.
 macro_rules! socket_handle {

@@ -5,7 +5,7 @@ use std::io;
 
 use socket2::{Domain, Protocol, SockRef, Socket as Raw, Type};
 
-use super::{SocketAddress, socket_handle, stream_handle};
+use super::{BACKLOG, SocketAddress, socket_handle, stream_handle};
 use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
 
 /// A TCP socket that listens.
@@ -32,9 +32,6 @@ use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
 pub struct TcpListener(Descriptor);
 
 socket_handle!(TcpListener);
-
-/// Connections that may wait to be accepted; the kernel has its own limit, `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 
 impl TcpListener {
     /// Listens on an address, with the options servers want: `SO_REUSEADDR`, `SO_REUSEPORT` (so
@@ -112,7 +109,7 @@ impl From<std::net::TcpListener> for TcpListener {
 /// # Examples
 /// See [`TcpListener`].
 #[derive(Debug)]
-pub struct TcpStream(Descriptor);
+pub struct TcpStream(pub(super) Descriptor);
 
 socket_handle!(TcpStream);
 stream_handle!(TcpStream);

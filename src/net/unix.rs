@@ -7,7 +7,7 @@ use std::path::Path;
 use socket2::{Domain, Socket as Raw, Type};
 
 use super::{SocketAddress, socket_handle, stream_handle};
-use crate::op::{AsyncConnect, Descriptor};
+use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
 
 /// A connection between processes of one host; it can carry file descriptors.
 ///
@@ -26,7 +26,7 @@ use crate::op::{AsyncConnect, Descriptor};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct UnixStream(Descriptor);
+pub struct UnixStream(pub(super) Descriptor);
 
 socket_handle!(UnixStream);
 stream_handle!(UnixStream);
@@ -57,5 +57,71 @@ impl UnixStream {
 impl From<std::os::unix::net::UnixStream> for UnixStream {
     fn from(stream: std::os::unix::net::UnixStream) -> Self {
         OwnedFd::from(stream).into()
+    }
+}
+
+/// A socket in the file system that listens.
+///
+/// Its file stays when the listener is closed; remove it before binding to the same path again.
+///
+/// # Examples
+/// ```
+/// use corio::net::{UnixListener, UnixStream};
+/// # let mut context = corio::IoContext::new(8)?;
+/// # let dir = std::env::temp_dir().join(format!("corio-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir)?;
+/// # context.run_until_done(async {
+/// let path = dir.join("socket");
+/// let listener = UnixListener::bind(&path)?;
+/// let _client = UnixStream::connect(&path).await?;
+/// let (server, _peer) = listener.accept().await?;
+/// server.send_exact("welcome").await.0?;
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct UnixListener(Descriptor);
+
+socket_handle!(UnixListener);
+
+impl UnixListener {
+    /// Listens on a path, which must not exist.
+    ///
+    /// # Errors
+    /// What `bind(2)` and `listen(2)` report, such as `AddrInUse` if there is a file of that name;
+    /// `InvalidInput` for a path that is too long.
+    pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
+        let address = SocketAddress::unix(path)?;
+        let socket = Raw::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(address.as_sock_addr())?;
+        socket.listen(super::BACKLOG)?;
+        Ok(UnixListener(Descriptor::socket(socket.into())))
+    }
+
+    /// Takes the next connection.
+    ///
+    /// # Errors
+    /// What `accept(2)` reports.
+    #[track_caller]
+    pub fn accept(&self) -> impl Future<Output = io::Result<(UnixStream, SocketAddress)>> {
+        let accept = self.accept_op();
+        async move {
+            let (fd, peer) = accept.await?;
+            Ok((UnixStream(Descriptor::nonblocking_socket(fd)), peer))
+        }
+    }
+
+    /// Takes the next connection, as the bare operation.
+    #[track_caller]
+    pub fn accept_op(&self) -> AsyncAccept<'_> {
+        AsyncAccept::new(self)
+    }
+}
+
+impl From<std::os::unix::net::UnixListener> for UnixListener {
+    fn from(listener: std::os::unix::net::UnixListener) -> Self {
+        OwnedFd::from(listener).into()
     }
 }

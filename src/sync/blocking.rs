@@ -29,6 +29,11 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
         !Runtime::is_any(),
         "this would block the thread of a running IoContext: `.await` instead"
     );
+    park_until(future)
+}
+
+/// The same where nothing that the context does is waited for.
+pub(crate) fn park_until<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);

@@ -13,7 +13,7 @@ pub mod channel;
 pub mod oneshot;
 pub mod watch;
 
-pub(crate) use blocking::wait;
+pub(crate) use blocking::{park_until, wait};
 pub use channel::channel;
 pub use oneshot::oneshot;
 pub use watch::watch;
