@@ -235,6 +235,8 @@ pub(crate) const SHUT_RD: i32 = 0;
 pub(crate) const SHUT_WR: i32 = 1;
 pub(crate) const SHUT_RDWR: i32 = 2;
 
+/// Never an accept's error here.
+pub(crate) const EPROTO: i32 = libc::EPROTO;
 pub(crate) const O_ACCMODE: i32 = O_RDONLY | O_WRONLY | O_RDWR;
 pub(crate) const O_CLOEXEC: i32 = 0;
 /// Relative paths start from the current directory; there is no other choice here.

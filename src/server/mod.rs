@@ -1,7 +1,22 @@
-//! One context per core: [`Workers`] that run the same program, and a server built on them.
+//! One context per core: [`Workers`] that run the same program, and a [`Server`] built on them.
+//!
+//! Each worker has a thread, a context, and everything its connections need; a connection stays with
+//! the worker that got it. What workers share is what they ask for: [`Handle::spawn`](crate::Handle::spawn)
+//! and the [channels](crate::sync).
 
+mod connection;
 mod cpus;
+mod limits;
+mod listen;
+mod serve;
+mod stats;
 mod workers;
 
+pub use connection::Ctx;
 pub use cpus::{Cpu, cpus};
+pub use listen::ListenError;
+#[cfg(unix)]
+pub use listen::inherited_sockets;
+pub use serve::{ServeError, Server, ServerBuilder, Spread};
+pub use stats::WorkerStats;
 pub use workers::{OnPanic, Phase, StartError, Stopper, Worker, Workers, WorkersBuilder};

@@ -1,0 +1,547 @@
+//! The server: accepting, handing out, stopping.
+
+use std::fmt;
+use std::io;
+use std::net::ToSocketAddrs;
+#[cfg(unix)]
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::connection::{Ctx, End, Open, Shared};
+use super::limits::{Limits, Pace, Slot};
+use super::listen::{ListenError, Place};
+use super::stats::{Counters, WorkerStats};
+use super::workers::{OnPanic, Phase, StartError, Stopper, Worker, Workers, WorkersBuilder};
+use crate::net::{Socket, SocketAddress, Stream};
+use crate::op::{AsyncAccept, is_cancelled};
+use crate::os::{self, OwnedFd};
+use crate::sync::channel::{Receiver, Sender, channel};
+use crate::task::{JoinError, Raced, race};
+use crate::time::{sleep, sleep_until, timeout};
+
+/// How connections get to the workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Spread {
+    /// Each worker listens for itself, and the kernel spreads connections by their addresses
+    /// (`SO_REUSEPORT`, Linux). Nothing is shared; but it does not know who is busy.
+    #[default]
+    Kernel,
+    /// The first worker accepts, and gives each connection to the worker that has the fewest.
+    LeastLoaded,
+}
+
+/// Chooses what a [`Server`] is like.
+///
+/// # Examples
+/// See [`Server`].
+#[must_use = "a builder does nothing until `start` is called"]
+pub struct ServerBuilder {
+    places: Vec<Place>,
+    workers: WorkersBuilder,
+    spread: Spread,
+    max_connections: usize,
+    max_per_peer: usize,
+    accepts_per_second: Option<f64>,
+    total_timeout: Option<Duration>,
+    grace_period: Duration,
+}
+
+impl ServerBuilder {
+    /// Listens on a TCP address; port 0 is any free one. Can be called several times.
+    pub fn listen(mut self, address: impl ToSocketAddrs + fmt::Debug) -> Self {
+        self.places.push(Place::tcp(address));
+        self
+    }
+
+    /// Listens on a Unix socket, whose path must not exist. The file stays when the server ends.
+    #[cfg(unix)]
+    pub fn listen_unix(mut self, path: impl AsRef<Path>) -> Self {
+        self.places.push(Place::Unix(path.as_ref().to_owned()));
+        self
+    }
+
+    /// Takes over a socket that listens already, TCP or Unix, such as one of
+    /// [`inherited_sockets`](super::inherited_sockets).
+    pub fn listen_on(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.places.push(Place::Inherited(socket.into()));
+        self
+    }
+
+    /// What the workers are like. Their [`OnPanic`] is of no account: a panic in a handler ends its
+    /// connection, and nothing else.
+    pub fn workers(mut self, workers: WorkersBuilder) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// How connections get to the workers; default [`Spread::Kernel`].
+    pub fn spread(mut self, spread: Spread) -> Self {
+        self.spread = spread;
+        self
+    }
+
+    /// The most connections that are served at once, at least one; default: no limit. Further ones wait
+    /// in the kernel's queue, but for one per listening worker.
+    pub fn max_connections(mut self, most: usize) -> Self {
+        self.max_connections = most.max(1);
+        self
+    }
+
+    /// The most connections from one IP address at once, at least one; default: no limit. Further ones
+    /// are closed.
+    pub fn max_connections_per_peer(mut self, most: usize) -> Self {
+        self.max_per_peer = most.max(1);
+        self
+    }
+
+    /// The most connections accepted in a second, by all workers together, with bursts of 16 per worker;
+    /// default: no limit. Further ones wait in the kernel's queue.
+    ///
+    /// # Panics
+    /// If it is not more than zero.
+    pub fn accepts_per_second(mut self, most: f64) -> Self {
+        assert!(most > 0.0, "a server that accepts {most} connections per second accepts none");
+        self.accepts_per_second = Some(most);
+        self
+    }
+
+    /// How long a connection may take in all; default: for ever. What it has in flight is cancelled
+    /// then, with `ETIMEDOUT`, and its handler dropped. (A limit for a single operation is
+    /// [`with_timeout`](crate::op::Op::with_timeout).)
+    pub fn total_timeout(mut self, limit: Duration) -> Self {
+        self.total_timeout = Some(limit);
+        self
+    }
+
+    /// How long connections may go on after [`stop`](Server::stop); default 10 s. Those that are still
+    /// there are cancelled then.
+    pub fn grace_period(mut self, period: Duration) -> Self {
+        self.grace_period = period;
+        self
+    }
+
+    /// Starts the server: `state` is called once on each worker, and `handler` there with each of its
+    /// connections.
+    ///
+    /// # Errors
+    /// When it can't listen, or its workers can't start. Nothing is left behind then.
+    ///
+    /// # Panics
+    /// If there is nothing to listen on.
+    pub fn start<S, I, H, F>(self, state: I, handler: H) -> Result<Server, ServeError>
+    where
+        S: 'static,
+        I: Fn(&Worker) -> S + Clone + Send + 'static,
+        H: Fn(Stream, Ctx<S>) -> F + Clone + Send + 'static,
+        F: Future<Output = io::Result<()>> + 'static,
+    {
+        assert!(!self.places.is_empty(), "a server needs something to listen on: call `listen`");
+        let count = self.workers.how_many();
+        let acceptors = match self.spread {
+            Spread::Kernel => count,
+            Spread::LeastLoaded => 1,
+        };
+        let mut addresses = Vec::new();
+        let mut seats: Vec<Seat> = (0..count).map(|_| Seat::default()).collect();
+        for place in self.places {
+            let opened = place.open(acceptors)?;
+            addresses.push(opened.address);
+            for (seat, socket) in seats.iter_mut().zip(opened.sockets) {
+                seat.sockets.push(socket);
+            }
+        }
+        if self.spread == Spread::LeastLoaded {
+            let mut senders = Vec::new();
+            for seat in &mut seats {
+                let (sender, receiver) = channel(ON_THE_WAY);
+                seat.incoming = Some(receiver);
+                senders.push(sender);
+            }
+            let load = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            seats[0].outgoing = Some(Outgoing { senders, load });
+        }
+        let counters: Arc<[Counters]> = (0..count).map(|_| Counters::default()).collect();
+        let common = Common {
+            limits: Limits::new(self.max_connections, self.max_per_peer),
+            counters: counters.clone(),
+            each_per_second: self.accepts_per_second.map(|all| all / acceptors as f64),
+            total_timeout: self.total_timeout,
+            grace_period: self.grace_period,
+        };
+        let seats = Arc::new(std::sync::Mutex::new(seats));
+        let workers = self.workers.on_panic(OnPanic::StopAll).start(move |worker| {
+            let seat = std::mem::take(
+                &mut seats.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+                    [worker.index()],
+            );
+            let (state, handler, common) = (state.clone(), handler.clone(), common.clone());
+            async move {
+                let shared = Shared::new(worker.clone(), state(&worker), common.counters.clone());
+                work(shared, seat, Rc::new(common), Rc::new(handler)).await;
+            }
+        })?;
+        Ok(Server { workers, addresses, counters })
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder").field("workers", &self.workers).finish_non_exhaustive()
+    }
+}
+
+/// Why a server can't start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// It can't listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Its workers can't start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Accepted connections on their way to a worker, at most.
+const ON_THE_WAY: usize = 256;
+
+/// An accepted connection.
+struct Accepted {
+    fd: OwnedFd,
+    peer: SocketAddress,
+    listener: usize,
+    slot: Slot,
+    _load: Option<Load>,
+}
+
+/// One more connection that a worker has.
+struct Load(Arc<[AtomicUsize]>, usize);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0[self.1].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where the first worker sends connections.
+struct Outgoing {
+    senders: Vec<Sender<Accepted>>,
+    load: Arc<[AtomicUsize]>,
+}
+
+impl Outgoing {
+    fn least_loaded(&self) -> usize {
+        let load = |&index: &usize| self.load[index].load(Ordering::Relaxed);
+        (0..self.load.len()).min_by_key(load).unwrap_or(0)
+    }
+}
+
+/// A worker's part of the server.
+#[derive(Default)]
+struct Seat {
+    sockets: Vec<Socket>,
+    outgoing: Option<Outgoing>,
+    incoming: Option<Receiver<Accepted>>,
+}
+
+#[derive(Clone)]
+struct Common {
+    limits: Arc<Limits>,
+    counters: Arc<[Counters]>,
+    each_per_second: Option<f64>,
+    total_timeout: Option<Duration>,
+    grace_period: Duration,
+}
+
+/// A worker's program.
+async fn work<S, H, F>(shared: Rc<Shared<S>>, seat: Seat, common: Rc<Common>, handler: Rc<H>)
+where
+    S: 'static,
+    H: Fn(Stream, Ctx<S>) -> F + 'static,
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let phases = crate::spawn(follow_phases(shared.clone(), common.grace_period));
+    let outgoing = seat.outgoing.map(Rc::new);
+    let mut acceptors = Vec::new();
+    for (index, socket) in seat.sockets.into_iter().enumerate() {
+        let (shared, common) = (shared.clone(), common.clone());
+        let (handler, outgoing) = (handler.clone(), outgoing.clone());
+        acceptors.push(crate::spawn(async move {
+            let listener = Listener { socket, index, shared: &shared, common: &common };
+            listener.accept_all(&handler, outgoing.as_deref()).await;
+        }));
+    }
+    // The acceptors alone have it: when they are gone, the others' channels end.
+    drop(outgoing);
+    if let Some(mut incoming) = seat.incoming {
+        while let Some(accepted) = incoming.recv().await {
+            serve(&shared, &common, &handler, accepted);
+        }
+    }
+    for acceptor in acceptors {
+        // It has no panic of its own but for a broken promise of ours.
+        if let Err(error) = acceptor.await {
+            error.resume_panic();
+        }
+    }
+    shared.emptied().await;
+    phases.cancel();
+}
+
+/// Takes this worker through the phases of a stop.
+async fn follow_phases<S>(shared: Rc<Shared<S>>, grace_period: Duration) {
+    shared.worker.stopping().await;
+    shared.phase.set(Phase::Stopping);
+    // What can finish does, until the end of patience or the second signal.
+    let mut phase = shared.worker.phase();
+    let forced = phase.wait_for(|&phase| phase == Phase::Forced);
+    let _ = timeout(grace_period, forced).await;
+    shared.phase.set(Phase::Forced);
+    shared.cancel_all();
+}
+
+/// One listening socket of one worker.
+struct Listener<'a, S> {
+    socket: Socket,
+    index: usize,
+    shared: &'a Rc<Shared<S>>,
+    common: &'a Rc<Common>,
+}
+
+/// The shortest and the longest pause after an accept that found no room.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+impl<S: 'static> Listener<'_, S> {
+    /// Until the server stops; then those that are in the kernel's queue already, whose peers believe to
+    /// be connected.
+    async fn accept_all<H, F>(&self, handler: &Rc<H>, outgoing: Option<&Outgoing>)
+    where
+        H: Fn(Stream, Ctx<S>) -> F + 'static,
+        F: Future<Output = io::Result<()>> + 'static,
+    {
+        let phase = &self.shared.phase;
+        let mut pace = self.common.each_per_second.map(Pace::new);
+        let mut pause = PAUSE.0;
+        while phase.get() == Phase::Running {
+            if let Some(due) = pace.as_mut().and_then(|pace| pace.next(Instant::now())) {
+                race(sleep_until(due), phase.reached(Phase::Stopping)).await;
+            }
+            // An accept that came too late to stop is one all the same.
+            let accepted = match race(self.accept(), phase.reached(Phase::Stopping)).await {
+                Raced::Left(accepted, _) | Raced::Right(Some(accepted), ()) => accepted,
+                Raced::Right(None, ()) => break,
+            };
+            match accepted {
+                Ok((fd, peer)) => {
+                    pause = PAUSE.0;
+                    self.take(fd, peer, handler, outgoing).await;
+                }
+                Err(error) if is_cancelled(&error) => {}
+                Err(error) => {
+                    if !is_gone(&error) {
+                        self.shared.count().exhausted.add();
+                        race(sleep(pause), phase.reached(Phase::Stopping)).await;
+                        pause = (pause * 2).min(PAUSE.1);
+                    }
+                }
+            }
+        }
+        // Those of the queue; a server that is forced to stop has no time for them.
+        while phase.get() < Phase::Forced {
+            match self.accept().with_timeout(Duration::ZERO).await {
+                Ok((fd, peer)) => self.take(fd, peer, handler, outgoing).await,
+                Err(error) if is_gone(&error) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn accept(&self) -> AsyncAccept<'_> {
+        AsyncAccept::new(&self.socket)
+    }
+
+    /// What becomes of an accepted connection.
+    async fn take<H, F>(
+        &self,
+        fd: OwnedFd,
+        peer: SocketAddress,
+        handler: &Rc<H>,
+        outgoing: Option<&Outgoing>,
+    ) where
+        H: Fn(Stream, Ctx<S>) -> F + 'static,
+        F: Future<Output = io::Result<()>> + 'static,
+    {
+        self.shared.count().accepted.add();
+        // Waits for room. A forced stop does not wait for it.
+        let entered = race(self.common.limits.enter(), self.shared.phase.reached(Phase::Forced));
+        let (Raced::Left(mut slot, _) | Raced::Right(Some(mut slot), ())) = entered.await else {
+            return self.shared.count().refused.add();
+        };
+        if !slot.admit(&peer) {
+            return self.shared.count().refused.add();
+        }
+        let mut accepted = Accepted { fd, peer, listener: self.index, slot, _load: None };
+        let Some(outgoing) = outgoing else {
+            return serve(self.shared, self.common, handler, accepted);
+        };
+        let worker = outgoing.least_loaded();
+        outgoing.load[worker].fetch_add(1, Ordering::Relaxed);
+        accepted._load = Some(Load(outgoing.load.clone(), worker));
+        if outgoing.senders[worker].send(accepted).await.is_err() {
+            self.shared.count().refused.add();
+        }
+    }
+}
+
+/// Whether an accept failed because of its connection, which is gone, and not of the listener.
+/// `accept(2)` lists what the network's pending errors can be.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    ) || error.raw_os_error() == Some(os::EPROTO)
+}
+
+/// Starts a connection's task.
+fn serve<S, H, F>(shared: &Rc<Shared<S>>, common: &Common, handler: &Rc<H>, accepted: Accepted)
+where
+    S: 'static,
+    H: Fn(Stream, Ctx<S>) -> F + 'static,
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let Accepted { fd, peer, listener, slot, _load } = accepted;
+    let (handler, limit) = (handler.clone(), common.total_timeout);
+    shared.start(slot, move |open: Open<S>| async move {
+        let _load = _load;
+        let ctx = Ctx { shared: open.shared.clone(), peer, listener };
+        let handled = handler(Stream::accepted(fd), ctx);
+        let result = match limit {
+            None => handled.await,
+            Some(limit) => match timeout(limit, handled).await {
+                Ok(result) => result,
+                Err(_) => return open.end(End::TimedOut),
+            },
+        };
+        open.end(if result.is_ok() { End::Finished } else { End::Failed });
+    });
+}
+
+/// Serves connections on workers: you write what is done with one of them.
+///
+/// Dropping it stops it, as [`stop`](Self::stop) does, and waits for that.
+///
+/// # Stopping
+/// 1. New connections are refused: no worker accepts any more, and the sockets are closed. Those that
+///    the kernel had accepted by then are served.
+/// 2. Handlers are told ([`Ctx::stopping`]), and what can finish does.
+/// 3. What is left after the [grace period](ServerBuilder::grace_period), or when
+///    [`force`](Self::force) is called, is cancelled.
+/// 4. A server without connections stops at once.
+///
+/// # Examples
+/// ```
+/// use corio::server::{Server, Workers};
+/// let server = Server::builder()
+///     .listen("127.0.0.1:0")
+///     .workers(Workers::builder().count(2))
+///     .max_connections(10_000)
+///     .start(
+///         |_worker| (), // no state
+///         |stream, _ctx| async move {
+///             let mut buf = Vec::with_capacity(4096);
+///             loop {
+///                 let (result, received) = stream.recv(buf).await;
+///                 if result? == 0 {
+///                     return Ok(());
+///                 }
+///                 let (result, sent) = stream.send_exact(received).await;
+///                 result?;
+///                 buf = sent;
+///             }
+///         },
+///     )?;
+///
+/// use std::io::{Read, Write};
+/// let mut client = std::net::TcpStream::connect(server.addresses()[0].as_inet().unwrap())?;
+/// client.write_all(b"hello")?;
+/// client.read_exact(&mut [0; 5])?;
+/// drop(client);
+/// server.stop();
+/// let totals = server.join();
+/// assert_eq!(totals.finished, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping this stops the server"]
+#[derive(Debug)]
+pub struct Server {
+    workers: Workers<()>,
+    addresses: Vec<SocketAddress>,
+    counters: Arc<[Counters]>,
+}
+
+impl Server {
+    /// A server to be configured.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder {
+            places: Vec::new(),
+            workers: Workers::builder(),
+            spread: Spread::default(),
+            max_connections: usize::MAX,
+            max_per_peer: usize::MAX,
+            accepts_per_second: None,
+            total_timeout: None,
+            grace_period: Duration::from_secs(10),
+        }
+    }
+
+    /// Where it listens, in the order in which that was asked for.
+    pub fn addresses(&self) -> &[SocketAddress] {
+        &self.addresses
+    }
+
+    /// What each worker has done so far.
+    pub fn stats(&self) -> Vec<WorkerStats> {
+        self.counters.iter().map(Counters::snapshot).collect()
+    }
+
+    /// What all of them have.
+    pub fn totals(&self) -> WorkerStats {
+        self.stats().into_iter().sum()
+    }
+
+    /// Asks it to stop; see [Stopping](#stopping).
+    pub fn stop(&self) {
+        self.workers.stop();
+    }
+
+    /// Asks it to stop now: what is being done is cancelled.
+    pub fn force(&self) {
+        self.workers.force();
+    }
+
+    /// A way to stop it from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        self.workers.stopper()
+    }
+
+    /// Waits until it has stopped, which it does not by itself; gives what it has done.
+    ///
+    /// # Panics
+    /// With the panic of a worker, if one panicked outside of a handler, such as when its state was
+    /// made. The others have stopped then.
+    pub fn join(self) -> WorkerStats {
+        for result in self.workers.join() {
+            result.unwrap_or_else(|error: JoinError| error.resume_panic());
+        }
+        self.counters.iter().map(Counters::snapshot).sum()
+    }
+}
