@@ -1,0 +1,12 @@
+//! Contexts that work together: channels, tasks on other contexts, workers, servers. On every driver.
+
+#[macro_use]
+#[path = "../support/drivers.rs"]
+mod drivers;
+
+mod channels;
+mod remote;
+mod serving;
+mod stopping;
+mod support;
+mod workers;

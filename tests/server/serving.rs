@@ -1,0 +1,288 @@
+//! A server at work.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use corio::server::{Server, Spread};
+use corio::sleep;
+
+use crate::support::{LONG, address, ask, echo, eventually, every_driver, server, two};
+
+/// Whether the server has closed the connection.
+fn is_closed(mut stream: &TcpStream) -> bool {
+    matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_))
+}
+
+every_driver! {
+    fn many_clients_at_once(builder) {
+        for spread in [Spread::Kernel, Spread::LeastLoaded] {
+            let server = server(&builder)
+                .spread(spread)
+                .start(|_| (), |stream, _| echo(stream))
+                .unwrap();
+            let to = address(&server);
+            let clients: Vec<_> = (0..4)
+                .map(|client| {
+                    thread::spawn(move || {
+                        let mut streams: Vec<_> =
+                            (0..25).map(|_| TcpStream::connect(to).unwrap()).collect();
+                        for round in 0..10 {
+                            for stream in &mut streams {
+                                ask(stream, &format!("client {client} round {round}"));
+                            }
+                        }
+                    })
+                })
+                .collect();
+            clients.into_iter().for_each(|client| client.join().unwrap());
+            eventually("all have ended", || server.totals().finished == 100);
+            let stats = server.stats();
+            server.stop();
+            let totals = server.join();
+            assert_eq!((totals.accepted, totals.started, totals.active()), (100, 100, 0));
+            if spread == Spread::LeastLoaded {
+                assert_eq!(stats[0].accepted, 100);
+                assert!(stats.iter().all(|one| one.started >= 25), "{stats:?}");
+            }
+        }
+    }
+
+    fn connections_churn(builder) {
+        let server = server(&builder).start(|_| (), |stream, _| echo(stream)).unwrap();
+        let to = address(&server);
+        const EACH: u64 = 2500;
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                thread::spawn(move || {
+                    for _ in 0..EACH {
+                        let mut stream = TcpStream::connect(to).unwrap();
+                        ask(&mut stream, "hi");
+                        // No connection lingers on a port.
+                        let socket = socket2::SockRef::from(&stream);
+                        socket.set_linger(Some(Duration::ZERO)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        eventually("all have ended", || server.totals().active() == 0);
+        server.stop();
+        let totals = server.join();
+        assert_eq!(totals.started, 4 * EACH);
+    }
+
+    fn each_worker_has_its_state(builder) {
+        let made = Arc::new(AtomicUsize::new(0));
+        let makes = made.clone();
+        let server = server(&builder)
+            .start(
+                move |worker| {
+                    makes.fetch_add(1, Ordering::SeqCst);
+                    std::cell::Cell::new(worker.index() * 1000)
+                },
+                |stream, ctx| async move {
+                    ctx.state().set(ctx.state().get() + 1);
+                    let text = format!("{} {}", ctx.worker().index(), ctx.state().get());
+                    stream.send_exact(text).await.0?;
+                    Ok(())
+                },
+            )
+            .unwrap();
+        let mut seen = [0; 2];
+        for _ in 0..50 {
+            let mut text = String::new();
+            TcpStream::connect(address(&server)).unwrap().read_to_string(&mut text).unwrap();
+            let (worker, count) = text.split_once(' ').unwrap();
+            let (worker, count): (usize, usize) = (worker.parse().unwrap(), count.parse().unwrap());
+            seen[worker] += 1;
+            assert_eq!(count, worker * 1000 + seen[worker]);
+        }
+        assert_eq!(made.load(Ordering::SeqCst), 2);
+        server.stop();
+        assert_eq!(server.join().finished, 50);
+    }
+
+    fn a_panic_or_error_ends_one_connection(builder) {
+        let server = server(&builder)
+            .start(
+                |_| (),
+                |stream, _| async move {
+                    let (result, buf) = stream.recv([0; 1]).await;
+                    assert!(result? == 1);
+                    match buf[0] {
+                        b'p' => panic!("a handler's trouble"),
+                        b'e' => Err(std::io::Error::other("a handler's error")),
+                        _ => stream.send_exact("fine").await.0.map_err(Into::into),
+                    }
+                },
+            )
+            .unwrap();
+        let talk = |text: &str| {
+            let mut stream = TcpStream::connect(address(&server)).unwrap();
+            stream.write_all(text.as_bytes()).unwrap();
+            let mut back = String::new();
+            let _ = stream.read_to_string(&mut back);
+            back
+        };
+        assert_eq!(talk("p"), "");
+        assert_eq!(talk("e"), "");
+        assert_eq!(talk("x"), "fine");
+        eventually("counted", || server.totals().active() == 0);
+        server.stop();
+        let totals = server.join();
+        assert_eq!((totals.panicked, totals.failed, totals.finished), (1, 1, 1));
+    }
+
+    fn a_limit_makes_connections_wait(builder) {
+        let server = server(&builder)
+            .max_connections(2)
+            .start(|_| (), |stream, _| echo(stream))
+            .unwrap();
+        let mut served: Vec<_> = (0..2)
+            .map(|_| {
+                let mut stream = TcpStream::connect(address(&server)).unwrap();
+                ask(&mut stream, "in");
+                stream
+            })
+            .collect();
+        let mut waiting: Vec<_> =
+            (0..6).map(|_| TcpStream::connect(address(&server)).unwrap()).collect();
+        for stream in &mut waiting {
+            stream.write_all(b"hello").unwrap();
+        }
+        for stream in &mut waiting {
+            assert_eq!(server.totals().active(), 2);
+            served.pop();
+            // One of those that wait is served now; which one is the kernel's choice.
+            let _ = stream;
+        }
+        drop(served);
+        // All are served in the end, two at a time.
+        let readers: Vec<_> = waiting
+            .into_iter()
+            .map(|mut stream| {
+                thread::spawn(move || {
+                    let mut back = [0; 5];
+                    stream.read_exact(&mut back).unwrap();
+                    assert_eq!(&back, b"hello");
+                })
+            })
+            .collect();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        eventually("all have ended", || server.totals().finished == 8);
+    }
+
+    fn a_peer_has_its_own_limit(builder) {
+        let server = server(&builder)
+            .max_connections_per_peer(3)
+            .start(|_| (), |stream, _| echo(stream))
+            .unwrap();
+        let mut streams: Vec<_> = (0..3)
+            .map(|_| {
+                let mut stream = TcpStream::connect(address(&server)).unwrap();
+                ask(&mut stream, "in");
+                stream
+            })
+            .collect();
+        let refused = TcpStream::connect(address(&server)).unwrap();
+        assert!(is_closed(&refused));
+        streams.pop();
+        eventually("one has gone", || server.totals().active() == 2);
+        let mut again = TcpStream::connect(address(&server)).unwrap();
+        ask(&mut again, "in");
+        assert_eq!(server.totals().refused, 1);
+    }
+
+    fn a_connection_has_its_time(builder) {
+        let server = server(&builder)
+            .total_timeout(Duration::from_millis(30))
+            .start(|_| (), |stream, _| echo(stream))
+            .unwrap();
+        let stream = TcpStream::connect(address(&server)).unwrap();
+        assert!(is_closed(&stream));
+        eventually("counted", || server.totals().timed_out + server.totals().failed == 1);
+    }
+
+    fn accepts_are_spaced(builder) {
+        let server = server(&builder)
+            .accepts_per_second(100_000.0)
+            .start(|_| (), |stream, _| echo(stream))
+            .unwrap();
+        for _ in 0..200 {
+            ask(&mut TcpStream::connect(address(&server)).unwrap(), "x");
+        }
+        server.stop();
+        assert_eq!(server.join().started, 200);
+    }
+
+    #[cfg(unix)]
+    fn several_listeners_of_both_kinds(builder) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let inherited = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let third = inherited.local_addr().unwrap();
+        for spread in [Spread::Kernel, Spread::LeastLoaded] {
+            let _ = std::fs::remove_file(&path);
+            let server = Server::builder()
+                .listen("127.0.0.1:0")
+                .listen_unix(&path)
+                .listen_on(inherited.try_clone().unwrap())
+                .workers(two(&builder))
+                .spread(spread)
+                .start(
+                    |_| (),
+                    |stream, ctx| async move {
+                        stream.send_exact(ctx.listener().to_string()).await.0?;
+                        Ok(())
+                    },
+                )
+                .unwrap();
+            let read = |mut stream: Box<dyn Read>| {
+                let mut text = String::new();
+                stream.read_to_string(&mut text).unwrap();
+                text
+            };
+            for _ in 0..5 {
+                let tcp = TcpStream::connect(address(&server)).unwrap();
+                assert_eq!(read(Box::new(tcp)), "0");
+                let unix = std::os::unix::net::UnixStream::connect(&path).unwrap();
+                assert_eq!(read(Box::new(unix)), "1");
+                assert_eq!(read(Box::new(TcpStream::connect(third).unwrap())), "2");
+            }
+            assert_eq!(server.addresses()[1].as_path(), Some(&*path));
+            server.stop();
+            server.join();
+        }
+    }
+
+    fn what_cannot_be_listened_on_is_told(builder) {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let start = |builder: corio::server::ServerBuilder| {
+            builder.start(|_| (), |stream, _| echo(stream)).unwrap_err().to_string()
+        };
+        let address = taken.local_addr().unwrap();
+        let error = start(Server::builder().listen(address).workers(two(&builder)));
+        assert!(error.contains("can't listen on") && error.contains(&address.to_string()), "{error}");
+        #[cfg(target_os = "linux")]
+        {
+            let file = tempfile::tempfile().unwrap();
+            let error = start(Server::builder().listen_on(file).workers(two(&builder)));
+            assert!(error.contains("an inherited socket"), "{error}");
+        }
+    }
+
+    fn handlers_may_wait_for_ever(builder) {
+        let server = server(&builder)
+            .grace_period(Duration::ZERO)
+            .start(|_| (), |_stream, _| async { Ok(sleep(LONG).await) })
+            .unwrap();
+        let stream = TcpStream::connect(address(&server)).unwrap();
+        eventually("it is there", || server.totals().active() == 1);
+        drop(server);
+        assert!(is_closed(&stream));
+    }
+}
