@@ -169,9 +169,12 @@ impl Runtime {
 
     /// Cancels the task that is being polled, as its handle would.
     pub(crate) fn cancel_current_task() {
-        // SAFETY: the task that is being polled is alive.
         Self::try_with(|runtime| {
-            unsafe { runtime?.current_task.get().as_ref() }.map(Header::cancel)
+            let task = runtime.map_or(ptr::null(), |runtime| runtime.current_task.get());
+            // SAFETY: the task that is being polled is alive.
+            if let Some(task) = unsafe { task.as_ref() } {
+                task.cancel();
+            }
         });
     }
 

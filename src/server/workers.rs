@@ -118,7 +118,7 @@ impl WorkersBuilder {
             let (start, started) = oneshot();
             let seat = Seat {
                 index,
-                cpu: pinned.then(|| places[index].id),
+                cpu: places.get(index).filter(|_| pinned).map(|cpu| cpu.id),
                 crew: crew.clone(),
                 context: self.context.clone(),
                 on_panic: self.on_panic,

@@ -173,7 +173,8 @@ every_driver! {
             (0..4).map(|_| TcpStream::connect(address(&server)).unwrap()).collect();
         server.stop();
         let totals = server.join();
-        assert_eq!(totals.cancelled, 1);
+        // Its place may go to one that waited on the other worker, which is about to stop, too.
+        assert!(totals.cancelled >= 1 && totals.active() == 0, "{totals:?}");
         drop((stream, waiting));
     }
 }
