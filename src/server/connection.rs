@@ -3,15 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use super::limits::Slot;
 use super::stats::Counters;
 use super::workers::{Phase, Worker};
 use crate::net::SocketAddress;
+use crate::sync::local::Notify;
 use crate::task::JoinHandle;
 
 /// What one worker's connections share.
@@ -63,8 +62,10 @@ impl<S> Shared<S> {
     }
 
     /// Waits until no connection is left.
-    pub(super) fn emptied(&self) -> impl Future<Output = ()> {
-        self.phase.wait_until(|| self.is_empty())
+    pub(super) async fn emptied(&self) {
+        while !self.is_empty() {
+            self.phase.changed.notified().await;
+        }
     }
 
     pub(super) fn cancel_all(&self) {
@@ -113,7 +114,7 @@ impl<S> Drop for Open<S> {
         let task = self.shared.tasks.borrow_mut().remove(&self.id);
         drop(task);
         if self.shared.is_empty() {
-            self.shared.phase.wake();
+            self.shared.phase.changed.notify_all();
         }
     }
 }
@@ -170,14 +171,8 @@ impl<S> fmt::Debug for Ctx<S> {
 #[derive(Default)]
 pub(super) struct Latch {
     phase: Cell<Phase>,
-    waiting: RefCell<Places>,
-}
-
-/// Those who wait, and the places that are free again.
-#[derive(Default)]
-struct Places {
-    wakers: Vec<Option<Waker>>,
-    free: Vec<usize>,
+    /// Also told when the last connection ends.
+    changed: Notify,
 }
 
 impl Latch {
@@ -187,63 +182,12 @@ impl Latch {
 
     pub(super) fn set(&self, phase: Phase) {
         self.phase.set(phase);
-        self.wake();
+        self.changed.notify_all();
     }
 
-    /// Has everybody look again.
-    fn wake(&self) {
-        let wakers: Vec<_> =
-            self.waiting.borrow_mut().wakers.iter_mut().filter_map(Option::take).collect();
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    pub(super) fn reached(&self, phase: Phase) -> impl Future<Output = ()> {
-        self.wait_until(move || self.get() >= phase)
-    }
-
-    fn wait_until<C: Fn() -> bool>(&self, condition: C) -> Until<'_, C> {
-        Until { latch: self, condition, place: None }
-    }
-}
-
-/// Waits until something is so; looks whenever the latch is woken.
-struct Until<'a, C> {
-    latch: &'a Latch,
-    condition: C,
-    place: Option<usize>,
-}
-
-// Nothing in it is pinned.
-impl<C> Unpin for Until<'_, C> {}
-
-impl<C: Fn() -> bool> Future for Until<'_, C> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if (self.condition)() {
-            return Poll::Ready(());
+    pub(super) async fn reached(&self, phase: Phase) {
+        while self.get() < phase {
+            self.changed.notified().await;
         }
-        let waker = cx.waker().clone();
-        let mut waiting = self.latch.waiting.borrow_mut();
-        let place = self.place.or_else(|| waiting.free.pop()).unwrap_or_else(|| {
-            waiting.wakers.push(None);
-            waiting.wakers.len() - 1
-        });
-        let old = waiting.wakers[place].replace(waker);
-        drop(waiting);
-        drop(old);
-        self.place = Some(place);
-        Poll::Pending
-    }
-}
-
-impl<C> Drop for Until<'_, C> {
-    fn drop(&mut self) {
-        let Some(place) = self.place else { return };
-        let mut waiting = self.latch.waiting.borrow_mut();
-        let waker = waiting.wakers[place].take();
-        waiting.free.push(place);
-        drop(waiting);
-        drop(waker);
     }
 }

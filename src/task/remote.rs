@@ -53,7 +53,7 @@ struct State<T> {
 /// other.join().unwrap();
 /// # Ok::<(), corio::SetupError>(())
 /// ```
-#[must_use = "dropping the handle lets the task run on; `let _ =` says that you want that"]
+#[must_use = "dropping the handle lets the task run on; `drop(..)` says that you want that"]
 pub struct RemoteTask<T> {
     state: Arc<Mutex<State<T>>>,
 }

@@ -62,11 +62,11 @@ every_driver! {
         let (sender, mut receiver) = channel(2);
         let (back, mut answers) = channel(2);
         let context = Elsewhere::new(&builder);
-        let _ = context.handle.spawn(move || async move {
+        drop(context.handle.spawn(move || async move {
             while let Some(value) = receiver.recv().await {
                 back.send(value * 2).await.unwrap();
             }
-        });
+        }));
         let thread = thread::spawn(move || {
             for value in 0..1000 {
                 sender.send_blocking(value).unwrap();

@@ -116,7 +116,7 @@ every_driver! {
                     match buf[0] {
                         b'p' => panic!("a handler's trouble"),
                         b'e' => Err(std::io::Error::other("a handler's error")),
-                        _ => stream.send_exact("fine").await.0.map_err(Into::into),
+                        _ => stream.send_exact("fine").await.0,
                     }
                 },
             )
@@ -278,7 +278,10 @@ every_driver! {
     fn handlers_may_wait_for_ever(builder) {
         let server = server(&builder)
             .grace_period(Duration::ZERO)
-            .start(|_| (), |_stream, _| async { Ok(sleep(LONG).await) })
+            .start(|_| (), |_stream, _| async {
+                sleep(LONG).await;
+                Ok(())
+            })
             .unwrap();
         let stream = TcpStream::connect(address(&server)).unwrap();
         eventually("it is there", || server.totals().active() == 1);

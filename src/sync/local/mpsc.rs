@@ -1,0 +1,197 @@
+//! A bounded channel from many tasks to one, all of this thread.
+//!
+//! # Examples
+//! ```
+//! use corio::sync::local::mpsc;
+//! # let mut context = corio::IoContext::new(8)?;
+//! # context.run_until_done(async {
+//! let (sender, mut receiver) = mpsc::channel(2);
+//! corio::spawn(async move {
+//!     for n in 0..10 {
+//!         sender.send(std::rc::Rc::new(n)).await.unwrap();
+//!     }
+//! });
+//! let mut sum = 0;
+//! while let Some(n) = receiver.recv().await {
+//!     sum += *n;
+//! }
+//! assert_eq!(sum, 45);
+//! # });
+//! # Ok::<(), corio::SetupError>(())
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::semaphore::{Permit, Semaphore};
+use crate::runtime::waker::LocalWaker;
+pub use crate::sync::channel::{SendError, TryRecvError, TrySendError};
+
+/// After so many messages without a wait, the receiver lets other tasks have their turn.
+const STREAK: u32 = 128;
+
+struct Shared<T> {
+    room: Semaphore,
+    queue: RefCell<VecDeque<T>>,
+    receiver: Cell<LocalWaker>,
+    senders: Cell<usize>,
+    closed: Cell<bool>,
+}
+
+impl<T> Shared<T> {
+    fn push(&self, permit: Permit<'_>, value: T) {
+        permit.forget();
+        self.queue.borrow_mut().push_back(value);
+        self.receiver.replace(LocalWaker::None).wake_now();
+    }
+}
+
+/// Makes a channel with room for `capacity` messages, at least one.
+pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let shared = Rc::new(Shared {
+        room: Semaphore::new(capacity.max(1)),
+        queue: RefCell::default(),
+        receiver: Cell::new(LocalWaker::None),
+        senders: Cell::new(1),
+        closed: Cell::new(false),
+    });
+    (Sender { shared: shared.clone() }, Receiver { shared, streak: 0 })
+}
+
+/// The end that sends; see [`channel`]. Clones send to the same receiver.
+pub struct Sender<T> {
+    shared: Rc<Shared<T>>,
+}
+
+impl<T> Sender<T> {
+    /// Sends a message, waiting for room if the channel is full. Dropping the future before it is done
+    /// drops the message, unsent.
+    ///
+    /// # Errors
+    /// The message, if the receiver is gone.
+    pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
+        match self.shared.room.acquire(1).await {
+            Ok(permit) => {
+                self.shared.push(permit, value);
+                Ok(())
+            }
+            Err(_) => Err(SendError(value)),
+        }
+    }
+
+    /// Sends a message if there is room for it.
+    ///
+    /// # Errors
+    /// The message, if there is none or the receiver is gone.
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        match self.shared.room.try_acquire(1) {
+            Some(permit) => {
+                self.shared.push(permit, value);
+                Ok(())
+            }
+            None if self.is_closed() => Err(TrySendError::Closed(value)),
+            None => Err(TrySendError::Full(value)),
+        }
+    }
+
+    /// Whether the receiver is gone, or has closed the channel.
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.get()
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.shared.senders.set(self.shared.senders.get() + 1);
+        Sender { shared: self.shared.clone() }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let left = self.shared.senders.get() - 1;
+        self.shared.senders.set(left);
+        if left == 0 {
+            self.shared.receiver.replace(LocalWaker::None).wake_now();
+        }
+    }
+}
+
+/// The end that receives; see [`channel`].
+pub struct Receiver<T> {
+    shared: Rc<Shared<T>>,
+    streak: u32,
+}
+
+impl<T> Receiver<T> {
+    /// The next message; `None` when no sender is left and all messages are received. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<T> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The same, for futures written by hand.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if self.streak >= STREAK {
+            self.streak = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.streak += 1;
+        match self.try_recv() {
+            Ok(value) => Poll::Ready(Some(value)),
+            Err(TryRecvError::Closed) => Poll::Ready(None),
+            Err(TryRecvError::Empty) => {
+                self.streak = 0;
+                LocalWaker::update(&self.shared.receiver, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The next message if it is there.
+    ///
+    /// # Errors
+    /// [`TryRecvError`] says whether there may be one later.
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        let value = self.shared.queue.borrow_mut().pop_front();
+        match value {
+            Some(value) => {
+                self.shared.room.add_permits(1);
+                Ok(value)
+            }
+            None if self.shared.senders.get() == 0 || self.shared.closed.get() => {
+                Err(TryRecvError::Closed)
+            }
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Refuses further messages; those that were sent can still be received.
+    pub fn close(&mut self) {
+        self.shared.closed.set(true);
+        self.shared.room.close();
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.close();
+        let left = self.shared.queue.take();
+        drop(left);
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}

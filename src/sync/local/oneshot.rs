@@ -1,0 +1,105 @@
+//! One value, once, to another task of this thread.
+//!
+//! # Examples
+//! ```
+//! use corio::sync::local::oneshot;
+//! # let mut context = corio::IoContext::new(8)?;
+//! # context.run_until_done(async {
+//! let (sender, receiver) = oneshot::channel();
+//! corio::spawn(async move { sender.send(std::rc::Rc::new(5)) });
+//! assert_eq!(*receiver.await.unwrap(), 5);
+//! # });
+//! # Ok::<(), corio::SetupError>(())
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::runtime::waker::LocalWaker;
+pub use crate::sync::oneshot::RecvError;
+
+struct Shared<T> {
+    value: RefCell<Option<T>>,
+    receiver: Cell<LocalWaker>,
+}
+
+/// Makes a channel for one value. It is one allocation.
+pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
+    let shared =
+        Rc::new(Shared { value: RefCell::new(None), receiver: Cell::new(LocalWaker::None) });
+    (Sender { shared: shared.clone() }, Receiver { shared })
+}
+
+/// The end that sends; see [`channel`].
+pub struct Sender<T> {
+    shared: Rc<Shared<T>>,
+}
+
+/// The end that receives: a future; see [`channel`].
+#[must_use = "a receiver does nothing unless awaited"]
+pub struct Receiver<T> {
+    shared: Rc<Shared<T>>,
+}
+
+impl<T> Sender<T> {
+    /// Sends the value. It never waits.
+    ///
+    /// # Errors
+    /// The value, if the receiver is gone.
+    pub fn send(self, value: T) -> Result<(), T> {
+        if self.is_closed() {
+            return Err(value);
+        }
+        self.shared.value.replace(Some(value));
+        Ok(())
+        // Dropping the sender wakes.
+    }
+
+    /// Whether nobody can receive any more.
+    pub fn is_closed(&self) -> bool {
+        Rc::strong_count(&self.shared) == 1
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.shared.receiver.replace(LocalWaker::None).wake_now();
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Takes the value if it is there, without waiting.
+    pub fn try_recv(&mut self) -> Option<T> {
+        self.shared.value.take()
+    }
+}
+
+impl<T> Future for Receiver<T> {
+    type Output = Result<T, RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(value) = self.try_recv() {
+            return Poll::Ready(Ok(value));
+        }
+        if Rc::strong_count(&self.shared) == 1 {
+            return Poll::Ready(Err(RecvError));
+        }
+        LocalWaker::update(&self.shared.receiver, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("closed", &self.is_closed()).finish()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}
