@@ -169,6 +169,7 @@
 //! `docs/platforms.md` has the details.
 
 mod address;
+pub mod blocking;
 pub mod buf;
 mod context;
 mod driver;
@@ -183,6 +184,7 @@ pub mod sync;
 pub mod task;
 pub mod time;
 
+pub use blocking::offload;
 pub use context::{Builder, Handle, IoContext, handle, pending, stats};
 pub use driver::{DriverChoice, OpCode, ParseDriverError, SetupError};
 pub use runtime::DropPolicy;

@@ -7,6 +7,7 @@
 //! Sockets in handles are in non-blocking mode (`O_NONBLOCK`), as a handle's fd shows when it is
 //! given away. Operations wait all the same.
 
+mod names;
 mod socket;
 mod stream;
 mod tcp;
@@ -14,6 +15,7 @@ mod tcp;
 mod unix;
 
 pub use crate::address::SocketAddress;
+pub use names::resolve;
 pub use socket::Socket;
 pub use stream::Stream;
 pub use tcp::{TcpListener, TcpStream};

@@ -1,11 +1,13 @@
-//! Contexts that work together: channels, locks, tasks on other contexts, workers, servers. On every driver.
+//! Contexts that work together: offloaded work, names, channels, locks, tasks on other contexts, workers, servers. On every driver.
 
 #[macro_use]
 #[path = "../support/drivers.rs"]
 mod drivers;
 
+mod blocking;
 mod channels;
 mod local;
+mod names;
 mod remote;
 mod serving;
 mod stopping;

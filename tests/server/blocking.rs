@@ -1,0 +1,205 @@
+//! Offloaded work.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use corio::blocking::{BlockingPool, OffloadError};
+use corio::{join_all, offload, spawn, timeout, yield_now};
+
+use crate::support::{LONG, eventually, every_driver};
+
+/// Work waits at it until it is opened.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn pass(&self) {
+        let open = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(open, |open| !*open).unwrap());
+    }
+
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+}
+
+/// Counts how often it was dropped.
+#[derive(Clone, Default)]
+struct Drops(Arc<AtomicUsize>);
+
+impl Drops {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn one(&self) -> Counted {
+        Counted(self.0.clone())
+    }
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+every_driver! {
+    fn results_come_back(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let here = std::thread::current().id();
+            assert_ne!(offload(|| std::thread::current().id()).await.unwrap(), here);
+            let jobs = (0..2000_u64).map(|n| offload(move || n * n));
+            let sum: u64 = join_all(jobs).await.into_iter().map(Result::unwrap).sum();
+            assert_eq!(sum, (0..2000).map(|n| n * n).sum());
+        });
+    }
+
+    fn a_panic_reaches_who_waits(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let error = offload(|| panic!("in the pool")).await.unwrap_err();
+            assert!(error.to_string().contains("in the pool"), "{error}");
+            assert!(matches!(error, OffloadError::Panicked(_)));
+            assert_eq!(offload(|| 1).await.unwrap(), 1);
+        });
+    }
+
+    fn a_full_queue_makes_callers_wait_in_order(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let pool = Arc::new(BlockingPool::builder().threads(1).queue(2).build());
+            let gate = Gate::default();
+            let log = Arc::new(Mutex::new(Vec::new()));
+            let tasks: Vec<_> = (0..20)
+                .map(|n| {
+                    let (pool, gate, log) = (pool.clone(), gate.clone(), log.clone());
+                    spawn(async move {
+                        let work = move || {
+                            gate.pass();
+                            log.lock().unwrap().push(n);
+                        };
+                        pool.run(work).await
+                    })
+                })
+                .collect();
+            yield_now().await;
+            assert!(pool.queued() <= 2);
+            assert_eq!(pool.threads(), 1);
+            gate.open();
+            for task in tasks {
+                timeout(LONG, task).await.unwrap().unwrap().unwrap();
+            }
+            assert_eq!(*log.lock().unwrap(), (0..20).collect::<Vec<_>>());
+        });
+    }
+
+    fn work_that_has_not_begun_can_be_taken_back(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let pool = Arc::new(BlockingPool::builder().threads(1).queue(1).build());
+            let gate = Gate::default();
+            let (drops, ran) = (Drops::default(), Drops::default());
+            let start = |gate: &Gate| {
+                let (pool, gate) = (pool.clone(), gate.clone());
+                let (guard, ran) = (drops.one(), ran.clone());
+                spawn(async move {
+                    let work = move || {
+                        let _guard = guard;
+                        gate.pass();
+                        drop(ran.one());
+                    };
+                    pool.run(work).await
+                })
+            };
+            // One runs, one is queued, two wait for room.
+            let running = start(&gate);
+            yield_now().await;
+            eventually("it runs", || pool.queued() == 0);
+            let queued = start(&gate);
+            let waiting = [start(&gate), start(&gate)];
+            yield_now().await;
+            assert_eq!(pool.queued(), 1);
+            queued.cancel();
+            assert!(queued.await.unwrap_err().is_cancelled());
+            assert_eq!(drops.count(), 1, "dropped there and then");
+            let [first, second] = waiting;
+            first.cancel();
+            let _ = first.await;
+            running.cancel();
+            let _ = running.await;
+            gate.open();
+            timeout(LONG, second).await.unwrap().unwrap().unwrap();
+            eventually("all are dropped", || drops.count() == 4);
+            assert_eq!(ran.count(), 2, "what ran went on");
+        });
+    }
+
+    fn a_shutdown_leaves_nobody_waiting(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let pool = Arc::new(BlockingPool::builder().threads(1).queue(2).build());
+            let gate = Gate::default();
+            let tasks: Vec<_> = (0..6)
+                .map(|n| {
+                    let (pool, gate) = (pool.clone(), gate.clone());
+                    spawn(async move {
+                        pool.run(move || {
+                            gate.pass();
+                            n
+                        })
+                        .await
+                    })
+                })
+                .collect();
+            yield_now().await;
+            eventually("the first runs", || pool.queued() == 2);
+            let stops = pool.clone();
+            let stopping = std::thread::spawn(move || stops.shutdown());
+            eventually("the queue is given up", || pool.queued() == 0);
+            gate.open();
+            for (n, task) in tasks.into_iter().enumerate() {
+                match timeout(LONG, task).await.unwrap().unwrap() {
+                    Ok(result) => assert_eq!((result, n), (0, 0)),
+                    Err(OffloadError::Closed) => assert!(n > 0),
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            stopping.join().unwrap();
+            assert_eq!(pool.threads(), 0);
+            assert!(matches!(pool.run(|| ()).await, Err(OffloadError::Closed)));
+        });
+    }
+
+    fn a_timeout_does_not_wait_for_the_work(builder) {
+        let mut context = builder.build().unwrap();
+        let gate = Gate::default();
+        let (work, over) = (gate.clone(), Arc::new(AtomicBool::new(false)));
+        let ends = over.clone();
+        context.run_until_done(async {
+            let work = offload(move || {
+                work.pass();
+                ends.store(true, Ordering::SeqCst);
+            });
+            assert!(timeout(Duration::from_millis(1), work).await.is_err());
+        });
+        gate.open();
+        eventually("the work ends by itself", || over.load(Ordering::SeqCst));
+    }
+
+    fn idle_threads_end(builder) {
+        let pool = BlockingPool::builder().threads(3).idle_time(Duration::from_millis(5)).build();
+        let mut context = builder.build().unwrap();
+        for _ in 0..3 {
+            let jobs = (0..20).map(|_| pool.run(|| std::thread::sleep(Duration::from_micros(100))));
+            context.run_until_done(join_all(jobs));
+            assert!(pool.threads() <= 3);
+            eventually("they end", || pool.threads() == 0);
+        }
+        assert_eq!(pool.run(|| 5).join().unwrap(), 5);
+    }
+}
