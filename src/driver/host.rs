@@ -172,6 +172,10 @@ impl Driver for Host {
         pass!(self, driver => driver.unregister_files())
     }
 
+    fn notify_other(&mut self, other: &Arc<dyn Notify>) {
+        pass!(self, driver => driver.notify_other(other))
+    }
+
     fn syscalls(&self) -> u64 {
         pass!(self, driver => driver.syscalls())
     }

@@ -64,6 +64,12 @@ pub(crate) enum Wait {
 pub(crate) trait Notify: Send + Sync {
     /// Makes the current or else the next wait of the driver return; never blocks.
     fn notify(&self);
+
+    /// The ring it waits in, if another ring may write to it; held on to, it stays open.
+    #[cfg(target_os = "linux")]
+    fn ring(&self) -> Option<Arc<OwnedFd>> {
+        None
+    }
 }
 
 /// Takes delivered tokens. (A trait and not a closure so that it can be inlined for sure.)
@@ -113,6 +119,11 @@ pub(crate) trait Driver: Sized {
 
     /// Removes the table, after everything submitted before.
     fn unregister_files(&mut self) -> io::Result<()>;
+
+    /// [Notifies](Notify::notify) another context's driver, in the best way that this one knows.
+    fn notify_other(&mut self, other: &Arc<dyn Notify>) {
+        other.notify();
+    }
 
     /// How many system calls this driver has made.
     fn syscalls(&self) -> u64;

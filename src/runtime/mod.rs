@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Driver, Host};
+use crate::driver::{Driver, Host, Notify};
 use remote::Remote;
 use scope::{Kind, Scope};
 use stats::Counters;
@@ -191,6 +191,14 @@ impl Runtime {
         // there is no way back here while `f` runs. No caller's `f` calls the runtime, except for
         // `reap`'s delivery, which does not touch the driver.
         f(unsafe { &mut *self.driver.get() })
+    }
+
+    /// Ends the wait of another thread's driver, by the way that this thread's offers.
+    pub(crate) fn notify_other(other: &Arc<dyn Notify>) {
+        Self::try_with(|runtime| match runtime {
+            Some(runtime) => runtime.driver(|driver| driver.notify_other(other)),
+            None => other.notify(),
+        });
     }
 
     pub(crate) fn in_flight(&self) -> usize {

@@ -110,7 +110,7 @@ impl<N: InboxNode> Remote<N> {
     /// Any thread: makes the context look at the world.
     pub(crate) fn rouse(&self) {
         if self.sleep.swap(NOTIFIED, Ordering::AcqRel) == ASLEEP {
-            self.notifier.notify();
+            Runtime::notify_other(&self.notifier);
         }
     }
 

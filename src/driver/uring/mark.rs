@@ -28,6 +28,12 @@ pub(super) const WAKE: u64 = 7;
 
 pub(super) const CLOSE: u64 = 8 | 7;
 
+/// Another ring has written: there is news.
+pub(super) const NEWS: u64 = 16 | 7;
+
+/// What was written to another ring did not get there.
+pub(super) const NEWS_LOST: u64 = 24 | 7;
+
 #[inline(always)]
 pub(super) fn address(token: Token) -> u64 {
     token.as_ptr().expose_provenance() as u64

@@ -11,6 +11,7 @@
 mod files;
 mod lower;
 mod mark;
+mod news;
 
 mod queue;
 mod settle;
@@ -28,7 +29,6 @@ use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
 use super::pool::Pool;
 use super::sys::{self, SigPipe};
 use super::{Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
-use crate::driver::sys::EventFd;
 use mark::{CLOSE, Mark, WAKE, address, mark, prefetch};
 use setup::Features;
 
@@ -44,7 +44,10 @@ pub(crate) struct Uring {
     submitter: Submitter<'static>,
     features: Features,
     sigpipe: SigPipe,
-    wake: Arc<EventFd>,
+    wake: Arc<news::Bell>,
+    /// Those notified by a message since the last turn, and their rings: these stay open until the
+    /// kernel has taken the messages.
+    notified: Vec<(Arc<dyn Notify>, Arc<OwnedFd>)>,
     /// Entries that found the submission queue full, oldest first.
     backlog: VecDeque<squeue::Entry>,
     /// Completions taken early because the completion queue was full.
@@ -137,7 +140,8 @@ impl Driver for Uring {
     fn new(settings: &Settings) -> Result<Self, SetupError> {
         let (ring, features) = setup::build(settings)?;
         let no_wakeup = |error| setup::explain_wakeup(error, settings.entries);
-        let wake = Arc::new(EventFd::new().map_err(no_wakeup)?);
+        let ring_fd = (features.messages).then_some(&ring);
+        let wake = Arc::new(news::Bell::new(ring_fd).map_err(no_wakeup)?);
         let ring = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: the ring stays where it is until `drop`, which ends `submitter` first.
         let mut submitter = unsafe { ring.as_ref() }.submitter();
@@ -149,6 +153,7 @@ impl Driver for Uring {
             features,
             sigpipe: SigPipe::new(),
             wake,
+            notified: Vec::new(),
             backlog: VecDeque::new(),
             early: Vec::new(),
             again: Vec::new(),
@@ -242,6 +247,9 @@ impl Driver for Uring {
         if self.pool.is_some() {
             self.take_done(sink);
         }
+        if !self.notified.is_empty() && self.sq().is_empty() {
+            self.notified.clear();
+        }
         entered
     }
 
@@ -251,6 +259,13 @@ impl Driver for Uring {
 
     fn notifier(&self) -> Arc<dyn Notify> {
         self.wake.clone()
+    }
+
+    fn notify_other(&mut self, other: &Arc<dyn Notify>) {
+        if !self.write_news(other) {
+            self.syscalls += 1;
+            other.notify();
+        }
     }
 
     fn register_files(&mut self, slots: u32) -> io::Result<()> {
@@ -292,6 +307,7 @@ impl Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         let _ = self.submitter.unregister_ring_fd();
+        self.wake.silence();
         // SAFETY: made by `Box::leak` in `new`. `submitter` still names it, but has no destructor
         // and is not used again.
         drop(unsafe { Box::from_raw(self.ring.as_ptr()) });

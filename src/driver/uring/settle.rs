@@ -6,7 +6,7 @@
 use io_uring::types::Timespec;
 use io_uring::{cqueue, opcode};
 
-use super::mark::{CLOSE, MARKS, Mark, WAKE, address, mark, record};
+use super::mark::{CLOSE, MARKS, Mark, NEWS, NEWS_LOST, WAKE, address, mark, record};
 use super::{Uring, lower};
 use crate::driver::{Notes, Operation, Request, Sink, Token};
 
@@ -86,6 +86,11 @@ impl Uring {
             }
             CLOSE => {
                 self.closing -= 1;
+                return None;
+            }
+            NEWS => return None,
+            NEWS_LOST => {
+                self.notify_by_counter();
                 return None;
             }
             _ => {}

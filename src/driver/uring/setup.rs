@@ -20,6 +20,9 @@ pub(crate) struct Features {
     /// A send that wants to be whole and is cancelled tells how far it came (6.0, like the operation
     /// that is looked for in its place).
     pub(crate) whole_sends: bool,
+    /// Other rings may write to this one. Since the release that brought bundles (6.10), which is what
+    /// is looked for, that is cheap for a ring with deferred work.
+    pub(crate) messages: bool,
     /// `IORING_OP_FTRUNCATE` (6.9).
     pub(crate) ftruncate: bool,
 }
@@ -87,6 +90,8 @@ fn granted(ring: IoUring, flags: &[&'static str]) -> Result<(IoUring, Features),
         taskrun_flag: flags.contains(&"TASKRUN_FLAG"),
         no_iowait: params.is_feature_no_iowait(),
         whole_sends: probe.is_supported(opcode::SendZc::CODE),
+        messages: params.is_feature_recvsend_bundle()
+            && probe.is_supported(opcode::MsgRingData::CODE),
         ftruncate: probe.is_supported(opcode::Ftruncate::CODE),
     };
     Ok((ring, features))
