@@ -28,7 +28,7 @@ pub(super) enum Place {
 
 impl Place {
     pub(super) fn tcp(address: impl ToSocketAddrs + fmt::Debug) -> Self {
-        let name = format!("{address:?}");
+        let name = format!("{address:?}").trim_matches('"').to_owned();
         Place::Tcp(name, address.to_socket_addrs().map(Iterator::collect))
     }
 

@@ -48,7 +48,11 @@ pub struct ServerBuilder {
     accepts_per_second: Option<f64>,
     total_timeout: Option<Duration>,
     grace_period: Duration,
+    on_accept_error: OnAcceptError,
 }
+
+/// Told of accepts that failed.
+type OnAcceptError = Arc<dyn Fn(&io::Error) + Send + Sync>;
 
 impl ServerBuilder {
     /// Listens on a TCP address; port 0 is any free one. Can be called several times.
@@ -124,6 +128,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Calls `report` with the error of each accept that failed for want of room, such as `EMFILE`, or of
+    /// memory. The worker pauses then, for 10 ms at first and up to a second if that goes on; connections
+    /// wait in the kernel's queue meanwhile. Default: they are [counted](WorkerStats::exhausted) only.
+    pub fn on_accept_error(mut self, report: impl Fn(&io::Error) + Send + Sync + 'static) -> Self {
+        self.on_accept_error = Arc::new(report);
+        self
+    }
+
     /// Starts the server: `state` is called once on each worker, and `handler` there with each of its
     /// connections.
     ///
@@ -171,6 +183,7 @@ impl ServerBuilder {
             each_per_second: self.accepts_per_second.map(|all| all / acceptors as f64),
             total_timeout: self.total_timeout,
             grace_period: self.grace_period,
+            on_accept_error: self.on_accept_error,
         };
         let seats = Arc::new(std::sync::Mutex::new(seats));
         let workers = self.workers.on_panic(OnPanic::StopAll).start(move |worker| {
@@ -255,6 +268,7 @@ struct Common {
     each_per_second: Option<f64>,
     total_timeout: Option<Duration>,
     grace_period: Duration,
+    on_accept_error: OnAcceptError,
 }
 
 /// A worker's program.
@@ -344,6 +358,7 @@ impl<S: 'static> Listener<'_, S> {
                 Err(error) => {
                     if !is_gone(&error) {
                         self.shared.count().exhausted.add();
+                        (self.common.on_accept_error)(&error);
                         race(sleep(pause), phase.reached(Phase::Stopping)).await;
                         pause = (pause * 2).min(PAUSE.1);
                     }
@@ -500,6 +515,7 @@ impl Server {
             accepts_per_second: None,
             total_timeout: None,
             grace_period: Duration::from_secs(10),
+            on_accept_error: Arc::new(|_| {}),
         }
     }
 
