@@ -6,7 +6,9 @@ use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use corio::net::{SocketAddress, TcpStream};
+use corio::net::{SocketAddress, Stream};
+use corio::server::Ctx;
+use corio::{Raced, race};
 
 use super::Server;
 use super::exchange::{Answer, Exchange};
@@ -23,10 +25,10 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
 /// Serves a connection to its end. What goes wrong with it is nobody else's business.
-pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: SocketAddress) {
+pub(crate) async fn serve(server: Rc<Server>, stream: Stream, ctx: &Ctx<Rc<Server>>) {
     let mut output = Output::new(&stream, server.options.write_timeout);
     let mut input = Input::new(server.options.max_header);
-    let result = exchanges(&server, &stream, &peer, &mut input, &mut output).await;
+    let result = exchanges(&server, &stream, ctx, &mut input, &mut output).await;
     match result {
         Ok(()) => linger(&stream, input).await,
         // Whoever has stopped reading would leave the kernel with data that nobody fetches.
@@ -40,7 +42,7 @@ pub(crate) async fn serve(server: Rc<Server>, stream: TcpStream, peer: SocketAdd
 }
 
 /// Tells a connection that is one too many, and closes it.
-pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream, peer: SocketAddress) {
+pub(crate) async fn refuse(server: Rc<Server>, stream: Stream, peer: SocketAddress) {
     let mut output = Output::new(&stream, LINGER);
     let answer = Answer::last(&server, &mut output, Status::UNAVAILABLE, false);
     server.log(&peer, "-", &answer);
@@ -52,8 +54,8 @@ pub(crate) async fn refuse(server: Rc<Server>, stream: TcpStream, peer: SocketAd
 /// Answers requests until the connection is to be closed.
 async fn exchanges(
     server: &Server,
-    stream: &TcpStream,
-    peer: &SocketAddress,
+    stream: &Stream,
+    ctx: &Ctx<Rc<Server>>,
     input: &mut Input,
     output: &mut Output<'_>,
 ) -> io::Result<()> {
@@ -64,10 +66,13 @@ async fn exchanges(
         let status = match Request::parse(input.bytes(), &mut headers, server.head_limits()) {
             Ok(Some(request)) => {
                 header_deadline = None;
-                let after = persistence(&request);
+                let after = match ctx.is_stopping() {
+                    true => Persistence::Close,
+                    false => persistence(&request),
+                };
                 let mut exchange = Exchange { server, request: &request, output, after };
                 let answer = exchange.answer(&mut path).await?;
-                server.log(peer, request.target, &answer);
+                server.log(ctx.peer(), request.target, &answer);
                 output.settle().await?;
                 let len = request.len;
                 input.consume(len);
@@ -78,7 +83,7 @@ async fn exchanges(
             }
             Ok(None) => {
                 output.flush().await?;
-                match more(server, stream, input, &mut header_deadline).await? {
+                match more(ctx, stream, input, &mut header_deadline).await? {
                     More::Came => continue,
                     More::Ended => break,
                     More::TooSlow => Status::REQUEST_TIMEOUT,
@@ -88,7 +93,7 @@ async fn exchanges(
         };
         let is_head = input.bytes().starts_with(b"HEAD ");
         let answer = Answer::last(server, output, status, is_head);
-        server.log(peer, "-", &answer);
+        server.log(ctx.peer(), "-", &answer);
         break;
     }
     output.flush().await
@@ -112,12 +117,12 @@ enum More {
 
 /// Waits for more input. A head that has begun has one deadline for all of it.
 async fn more(
-    server: &Server,
-    stream: &TcpStream,
+    ctx: &Ctx<Rc<Server>>,
+    stream: &Stream,
     input: &mut Input,
     deadline: &mut Option<Instant>,
 ) -> io::Result<More> {
-    let options = &server.options;
+    let options = &ctx.state().options;
     let begun = !input.bytes().is_empty();
     let limit = if begun {
         let deadline = deadline.get_or_insert_with(|| Instant::now() + options.header_timeout);
@@ -125,7 +130,16 @@ async fn more(
     } else {
         options.idle_timeout
     };
-    match input.fill(stream, limit).await {
+    let filled = if begun {
+        input.fill(stream, limit).await
+    } else {
+        // A connection without a request has nothing to finish.
+        match race(input.fill(stream, limit), ctx.stopping()).await {
+            Raced::Left(filled, _) | Raced::Right(Some(filled @ Ok(_)), ()) => filled,
+            Raced::Right(..) => return Ok(More::Ended),
+        }
+    };
+    match filled {
         Ok(0) => Ok(More::Ended),
         Ok(_) => Ok(More::Came),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -137,7 +151,7 @@ async fn more(
 
 /// Closes in a way that lets the peer read the last response: closing with unread input would
 /// reset the connection, and the peer's kernel would throw away what has arrived.
-async fn linger(stream: &TcpStream, mut input: Input) {
+async fn linger(stream: &Stream, mut input: Input) {
     if stream.shutdown(Shutdown::Write).await.is_err() {
         return;
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use corio::buf::IoBuf;
-use corio::net::TcpStream;
+use corio::net::Stream;
 
 /// What the buffer starts with; it grows up to the largest head that is allowed.
 const INITIAL: usize = 4096;
@@ -42,7 +42,7 @@ impl Input {
     }
 
     /// Waits for more; 0 bytes: there is no more.
-    pub(crate) async fn fill(&mut self, stream: &TcpStream, limit: Duration) -> io::Result<usize> {
+    pub(crate) async fn fill(&mut self, stream: &Stream, limit: Duration) -> io::Result<usize> {
         self.buf.drain(..self.used);
         self.used = 0;
         let len = self.buf.len();

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use super::serving::Serving;
+
 /// Serves a directory over HTTP/1.1.
 ///
-/// Ends with status 0 on SIGINT and SIGTERM. Prints `listening on ADDRESS` once connections are
+/// Ends with status 0 on SIGINT and SIGTERM: requests that are being answered are finished first. Prints `listening on ADDRESS` once connections are
 /// accepted.
 #[derive(Debug, Parser)]
 #[command(name = "file_server", version)]
@@ -50,6 +52,9 @@ pub(crate) struct Options {
     /// Follow no symbolic links; otherwise those that stay in the directory are followed.
     #[arg(long)]
     pub(crate) no_symlinks: bool,
+
+    #[command(flatten)]
+    pub(crate) serving: Serving,
 
     /// Write a line per request to stderr: client, target, status, bytes of the body.
     #[arg(long)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corio::buf::IoBuf;
 use corio::fs::File;
-use corio::net::TcpStream;
+use corio::net::Stream;
 use corio::op::{AsyncSend, Incomplete};
 
 /// Gathered bytes are sent when there are this many.
@@ -18,14 +18,14 @@ const FULL: usize = 64 << 10;
 const SMALL: u64 = 16 << 10;
 
 pub(crate) struct Output<'s> {
-    stream: &'s TcpStream,
+    stream: &'s Stream,
     buf: Vec<u8>,
     limit: Duration,
 }
 
 impl<'s> Output<'s> {
     /// `limit` is for how long the peer may take nothing.
-    pub(crate) fn new(stream: &'s TcpStream, limit: Duration) -> Self {
+    pub(crate) fn new(stream: &'s Stream, limit: Duration) -> Self {
         Output { stream, buf: Vec::with_capacity(1024), limit }
     }
 
