@@ -14,17 +14,23 @@ mod fetch_many;
 mod harness;
 #[path = "support/seccomp.rs"]
 mod seccomp;
+#[path = "examples/servers.rs"]
+mod servers;
 
 use harness::{example, finish};
 
 #[test]
 fn each_example_explains_itself() {
     for (name, argument) in [
+        ("acceptor", "--workers"),
+        ("chat", "--driver"),
         ("copy", "--block-size"),
         ("doctor", "--json"),
         ("drop_pending", "cancel-and-wait"),
         ("echo_server", "--addr"),
         ("fetch_many", "--timeout"),
+        ("tcp_proxy", "--to"),
+        ("udp_echo", "--addr"),
     ] {
         let help = finish(example(name).arg("--help"));
         assert!(help.status.success(), "{name}: {help:?}");
@@ -45,6 +51,8 @@ fn wrong_usage_is_status_2_with_a_message() {
         ("fetch_many", &["localhost:port"]),
         ("fetch_many", &["localhost/a b"]),
         ("fetch_many", &["localhost", "--timeout", "-1"]),
+        ("tcp_proxy", &[]),
+        ("echo_server", &["--workers", "0"]),
     ] {
         let refused = finish(example(name).args(arguments));
         assert_eq!(refused.status.code(), Some(2), "{name} {arguments:?}: {refused:?}");

@@ -48,6 +48,12 @@ impl Serving {
         }
     }
 
+    /// How many workers there will be.
+    pub(crate) fn count(&self) -> usize {
+        let parallelism = || thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or_else(parallelism, usize::from)
+    }
+
     pub(crate) fn grace_period(&self) -> Duration {
         Duration::from_secs_f64(self.grace)
     }

@@ -126,6 +126,15 @@ pub(crate) enum Request {
         #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
         full: bool,
     },
+    /// Moves what is there without waiting for more, at least one byte, between a socket and a pipe; 0
+    /// at the end of the stream. The socket is waited for, the pipe is not.
+    #[cfg(target_os = "linux")]
+    Splice {
+        socket: Target,
+        pipe: Target,
+        len: u32,
+        into_pipe: bool,
+    },
 }
 
 /// Offset of a read or write that uses and moves the file's own position, or has none (a pipe).
@@ -161,7 +170,7 @@ opcodes! {
     Close "close", Fsync "fsync", Fdatasync "fdatasync", Fallocate "fallocate",
     Ftruncate "ftruncate", Statx "statx", Accept "accept", Connect "connect", Recv "recv",
     Send "send", Recvmsg "recvmsg", Sendmsg "sendmsg", Shutdown "shutdown", Poll "poll",
-    Sendfile "sendfile",
+    Sendfile "sendfile", Splice "splice",
 }
 
 impl std::fmt::Display for OpCode {
@@ -188,6 +197,8 @@ impl Request {
             }
             Recvmsg { fd, .. } | Sendmsg { fd, .. } => (fd.fd, 0),
             Sendfile { out, len, .. } => (out.fd, len),
+            #[cfg(target_os = "linux")]
+            Splice { socket, len, .. } => (socket.fd, len),
         }
     }
 }

@@ -8,17 +8,21 @@
 //! given away. Operations wait all the same.
 
 mod names;
+mod relay;
 mod socket;
 mod stream;
 mod tcp;
+mod udp;
 #[cfg(unix)]
 mod unix;
 
 pub use crate::address::SocketAddress;
 pub use names::resolve;
+pub use relay::relay;
 pub use socket::Socket;
 pub use stream::Stream;
 pub use tcp::{TcpListener, TcpStream};
+pub use udp::UdpSocket;
 #[cfg(unix)]
 pub use unix::{UnixListener, UnixStream};
 

@@ -30,6 +30,8 @@ mod rights;
 mod sendfile;
 mod socket;
 mod source;
+#[cfg(target_os = "linux")]
+mod splice;
 mod timeout;
 
 pub use exact::{
@@ -49,6 +51,8 @@ pub use socket::{
 };
 pub(crate) use source::Descriptor;
 pub use source::Source;
+#[cfg(target_os = "linux")]
+pub use splice::AsyncSplice;
 pub use timeout::WithTimeout;
 
 /// What each operation is around the common future; not to be named directly.
@@ -60,4 +64,6 @@ pub mod kind {
     pub use super::path::{Open, Statx};
     pub use super::sendfile::Sendfile;
     pub use super::socket::{Accept, Connect, Poll, Recv, Send, Shutdown};
+    #[cfg(target_os = "linux")]
+    pub use super::splice::Splice;
 }

@@ -44,6 +44,8 @@ mod setup;
 mod sockets;
 #[cfg(unix)]
 mod sources;
+#[cfg(target_os = "linux")]
+mod splice;
 #[cfg(unix)]
 mod stats;
 mod timeouts;

@@ -117,7 +117,7 @@ fn a_connection_that_is_reset_costs_nothing_else() {
 
 #[test]
 fn a_server_out_of_descriptors_serves_the_rest_later() {
-    let server = Server::start(&mut limited("-n 16", "echo_server").args(["--workers", "1"]));
+    let server = Server::start(limited("-n 16", "echo_server").args(["--workers", "1"]));
     let clients: Vec<_> = (0..40).map(|_| server.connect()).collect();
     for (number, mut client) in clients.iter().enumerate() {
         client.write_all(&[number as u8]).unwrap();

@@ -31,6 +31,10 @@ pub(super) fn lower(request: &Request) -> Way {
         Accept { fd, .. } => Way::Wait(fd, Side::Read),
         Send { fd, .. } | Sendmsg { fd, .. } | Connect { fd, .. } => Way::Wait(fd, Side::Write),
         Sendfile { out, .. } => Way::Wait(out, Side::Write),
+        #[cfg(target_os = "linux")]
+        Splice { socket, into_pipe: true, .. } => Way::Wait(socket, Side::Read),
+        #[cfg(target_os = "linux")]
+        Splice { socket, .. } => Way::Wait(socket, Side::Write),
         Poll { fd, .. } => Way::Wait(fd, Side::Other),
         Shutdown { .. } => Way::Now,
         Open { .. }

@@ -88,7 +88,9 @@ impl Uring {
     #[inline(always)]
     fn start(&mut self, op: Token, request: Request) -> Option<i32> {
         let entry = match request {
-            Request::Sendfile { .. } => return self.start_sendfile(op, request),
+            Request::Sendfile { .. } | Request::Splice { .. } => {
+                return self.start_by_call(op, request);
+            }
             // Whoever wants all of it sent asks again for the rest.
             Request::Send { fd, ptr, len, flags } if !self.features.whole_sends => {
                 lower::lower(Request::Send { fd, ptr, len, flags: flags & !libc::MSG_WAITALL })
@@ -117,21 +119,31 @@ impl Uring {
         None
     }
 
-    fn start_sendfile(&mut self, op: Token, request: Request) -> Option<i32> {
-        let Request::Sendfile { out, file, offset, len, full } = request else {
-            unreachable!("`start` looks at the request");
+    /// What the ring has not, or has only on threads of its own (`IORING_OP_SPLICE`), is done by a call
+    /// that does not wait, again whenever the socket is ready.
+    fn start_by_call(&mut self, op: Token, request: Request) -> Option<i32> {
+        let tried = match request {
+            // The last call has told that there is no room.
+            Request::Sendfile { full: true, .. } => None,
+            Request::Sendfile { out, file, offset, len, .. } => {
+                Some(sys::sendfile(self.sigpipe, out, file, offset, len))
+            }
+            Request::Splice { socket, pipe, len, into_pipe } => {
+                Some(sys::splice(self.sigpipe, socket, pipe, len, into_pipe))
+            }
+            _ => unreachable!("`start` looks at the request"),
         };
-        if !full {
-            let (result, syscalls) = sys::sendfile(self.sigpipe, out, file, offset, len);
+        if let Some((result, syscalls)) = tried {
             self.syscalls += syscalls;
             if result != -libc::EAGAIN {
                 return Some(result);
             }
         }
+        let (target, events) = lower::readiness(&request)?;
         // SAFETY: the caller of `submit` keeps the record in place.
         let record = unsafe { op.as_ref() };
         record.notes.set(Notes { mark: Mark::Ready as u8, ..record.notes.get() });
-        self.push(lower::poll(out, libc::POLLOUT as u32).user_data(mark(op, Mark::Ready)));
+        self.push(lower::poll(target, events).user_data(mark(op, Mark::Ready)));
         None
     }
 }

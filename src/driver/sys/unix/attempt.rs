@@ -90,6 +90,10 @@ unsafe fn attempt_other(request: Request, sigpipe: SigPipe) -> (i32, u64) {
             Sendfile { out, file, offset, len, .. } => {
                 super::sendfile(sigpipe, out, file, offset, len)
             }
+            #[cfg(target_os = "linux")]
+            Splice { socket, pipe, len, into_pipe } => {
+                super::splice(sigpipe, socket, pipe, len, into_pipe)
+            }
             _ => unreachable!("{request:?} is not for attempts"),
         }
     }

@@ -7,6 +7,8 @@ mod attempt;
 mod block;
 mod sendfile;
 mod sigpipe;
+#[cfg(target_os = "linux")]
+mod splice;
 
 use std::os::fd::RawFd;
 
@@ -14,6 +16,8 @@ pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_wai
 pub(in crate::driver) use block::block;
 pub(in crate::driver) use sendfile::sendfile;
 pub(in crate::driver) use sigpipe::SigPipe;
+#[cfg(target_os = "linux")]
+pub(in crate::driver) use splice::splice;
 
 use super::Kind;
 

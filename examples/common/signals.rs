@@ -1,0 +1,31 @@
+//! Waiting for the signals that ask a program to end.
+
+use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
+
+use corio::net::UnixStream;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+
+/// SIGINT and SIGTERM, caught from the moment this is made.
+///
+/// The handlers write a byte into a socket, so that waiting for a signal is receiving.
+pub(crate) struct Signals {
+    receiver: UnixStream,
+}
+
+impl Signals {
+    /// Catches the signals from now on; for the rest of the process's life.
+    pub(crate) fn new() -> io::Result<Self> {
+        let (receiver, sender) = StdUnixStream::pair()?;
+        for signal in [SIGINT, SIGTERM] {
+            pipe::register(signal, sender.try_clone()?)?;
+        }
+        Ok(Signals { receiver: receiver.into() })
+    }
+
+    /// Waits for a signal; one that has come since [`new`](Self::new) counts.
+    pub(crate) async fn wait(&self) -> io::Result<()> {
+        self.receiver.recv([0; 1]).await.0.map(drop)
+    }
+}

@@ -1,0 +1,96 @@
+//! Passes each connection on to another address, in both directions, until Ctrl-C.
+//!
+//! On Linux the bytes go from socket to socket by `splice(2)`, and never come to user space.
+//! Try it: `cargo run --example tcp_proxy -- --to example.org:80`, and `curl -H 'Host: example.org'
+//! http://127.0.0.1:7000/`.
+
+#[path = "common/serving.rs"]
+mod serving;
+
+use std::io;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use clap::Parser;
+use corio::net::{Stream, TcpStream, relay};
+use corio::op::is_cancelled;
+use corio::server::{Ctx, Server};
+use serving::{Serving, StopSignals};
+
+/// Passes connections on.
+#[derive(Parser)]
+struct Args {
+    /// The address to listen on; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:7000")]
+    addr: String,
+
+    /// Where connections are passed on to
+    #[arg(long, value_name = "HOST:PORT")]
+    to: String,
+
+    /// The most connections at once; more have to wait
+    #[arg(long, default_value_t = 10_000)]
+    max_connections: usize,
+
+    /// Write a line per connection to stderr: client, bytes sent, bytes received
+    #[arg(long)]
+    log: bool,
+
+    #[command(flatten)]
+    serving: Serving,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tcp_proxy: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+    let signals = StopSignals::new()?;
+    let server = Server::builder()
+        .listen(args.addr.as_str())
+        .workers(args.serving.workers().name("proxy"))
+        .grace_period(args.serving.grace_period())
+        .max_connections(args.max_connections)
+        .on_accept_error(|error| eprintln!("tcp_proxy: {error}; new connections have to wait"));
+    let (to, log) = (args.to.clone(), args.log);
+    let target = move |_: &_| Target { to: to.as_str().into(), log };
+    signals.serve(server.start(target, serve)?)?;
+    Ok(())
+}
+
+/// What each worker has to know.
+struct Target {
+    to: Rc<str>,
+    log: bool,
+}
+
+async fn serve(client: Stream, ctx: Ctx<Target>) -> io::Result<()> {
+    let Target { to, log } = ctx.state();
+    let result = async {
+        let upstream = TcpStream::connect_host(&**to).await?.into();
+        relay(&client, &upstream).await
+    }
+    .await;
+    match result {
+        Ok((sent, received)) => {
+            if *log {
+                eprintln!("{}: {sent} bytes sent, {received} received", ctx.peer());
+            }
+            Ok(())
+        }
+        Err(error) => {
+            if !is_cancelled(&error) {
+                eprintln!("{}: {error}", ctx.peer());
+            }
+            // The client is to notice that this was not the end of the stream.
+            let _ = client.options().set_linger(Some(std::time::Duration::ZERO));
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Sends each datagram back to whoever sent it, until Ctrl-C.
+//!
+//! Each worker has a socket of its own on the same port (`SO_REUSEPORT`); the kernel spreads the peers
+//! over them. Try it: `cargo run --example udp_echo`, and in another terminal `nc -u 127.0.0.1 7000`.
+
+#[path = "common/serving.rs"]
+mod serving;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use clap::Parser;
+use corio::net::{Socket, SocketAddress, UdpSocket};
+use corio::os::OwnedFd;
+use corio::server::Worker;
+use corio::{Raced, race};
+use serving::{Serving, StopSignals};
+
+/// The longest datagram there is.
+const LONGEST: usize = 65_535;
+
+/// Sends each datagram back to whoever sent it.
+#[derive(Parser)]
+struct Args {
+    /// The address to receive on; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:7000")]
+    addr: String,
+
+    #[command(flatten)]
+    serving: Serving,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("udp_echo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let signals = StopSignals::new()?;
+    let addresses = SocketAddress::resolve(args.addr.as_str())
+        .map_err(|error| format!("{}: {error}", args.addr))?;
+    // The first one finds the port, and says whether the address can be had.
+    let first = socket(&addresses[0]).map_err(|error| format!("{}: {error}", args.addr))?;
+    let address = first.local_addr()?;
+    let there = address.clone();
+    let first = Arc::new(Mutex::new(Some(first)));
+    let workers = args.serving.workers().name("udp").start(move |worker| {
+        let first = first.lock().ok().and_then(|mut first| first.take());
+        let socket = first.map_or_else(|| socket(&there), Ok);
+        async move { echo(socket?, worker).await }
+    })?;
+    println!("listening on {address}");
+    io::stdout().flush()?;
+    let over = signals.stop(workers.stopper());
+    let results = workers.join();
+    over();
+    for result in results {
+        result??;
+    }
+    Ok(())
+}
+
+fn socket(address: &SocketAddress) -> io::Result<UdpSocket> {
+    let is_v4 = address.as_inet().is_some_and(|inet| inet.is_ipv4());
+    let socket = if is_v4 { Socket::udp_v4() } else { Socket::udp_v6() }?;
+    #[cfg(unix)]
+    socket.set_reuse_port(true)?;
+    socket.bind(address)?;
+    OwnedFd::try_from(socket).map(UdpSocket::from)
+}
+
+/// One buffer; a datagram is sent before the next is received.
+async fn echo(socket: UdpSocket, worker: Worker) -> io::Result<()> {
+    let serve = async {
+        let mut buf = Vec::with_capacity(LONGEST);
+        loop {
+            let (received, full) = socket.recv_from(buf).await;
+            buf = full;
+            // Errors are those of datagrams sent before, which their receivers did not want.
+            let Ok((_, peer)) = received else { continue };
+            let (_, sent) = socket.send_to(buf, peer).await;
+            buf = sent;
+        }
+    };
+    match race(serve, worker.stopping()).await {
+        Raced::Left(never, _) => never,
+        Raced::Right(..) => Ok(()),
+    }
+}

@@ -1,0 +1,272 @@
+//! The proxy, the chat, the acceptor and the UDP echo: on each driver, with several workers.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Finished, GUARD, Running, example, finish};
+
+/// Those that every host of these tests has; `auto` is one of them.
+const DRIVERS: [&str; 2] = ["auto", "readiness"];
+
+struct Server {
+    process: Running,
+    address: SocketAddr,
+}
+
+impl Server {
+    #[track_caller]
+    fn start(name: &str, driver: &str, arguments: &[&str]) -> Self {
+        let mut command = example(name);
+        command.args(["--addr", "127.0.0.1:0", "--workers", "2", "--driver", driver]);
+        let process = Running::start(command.args(arguments));
+        let line = process.line();
+        let address = line.strip_prefix("listening on ").and_then(|text| text.parse().ok());
+        Server { process, address: address.unwrap_or_else(|| panic!("no address in {line:?}")) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("the server accepts");
+        stream.set_read_timeout(Some(GUARD)).unwrap();
+        stream.set_write_timeout(Some(GUARD)).unwrap();
+        stream
+    }
+
+    #[track_caller]
+    fn end(self) -> Finished {
+        self.process.signal("TERM");
+        let end = self.process.finish();
+        assert_eq!(end.status.code(), Some(0), "{end:?}");
+        end
+    }
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let step = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(step).take(len).collect()
+}
+
+/// Sends everything, ends its side, and gives what comes until the other has ended.
+fn exchange(mut stream: TcpStream, sent: Vec<u8>) -> Vec<u8> {
+    let mut sender = stream.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        sender.write_all(&sent).unwrap();
+        sender.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    sending.join().unwrap();
+    received
+}
+
+#[test]
+fn a_proxy_passes_everything_in_both_directions() {
+    for driver in DRIVERS {
+        const LEN: usize = 32 << 20;
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = upstream.local_addr().unwrap().to_string();
+        let proxy = Server::start("tcp_proxy", driver, &["--to", &to]);
+        let client = proxy.connect();
+        let there = thread::spawn(move || exchange(client, noise(1, LEN)));
+        let (accepted, _) = upstream.accept().unwrap();
+        assert!(exchange(accepted, noise(2, LEN)) == noise(1, LEN), "{driver}: client to upstream");
+        assert!(there.join().unwrap() == noise(2, LEN), "{driver}: upstream to client");
+        let end = proxy.end();
+        assert_eq!(end.stderr, "");
+    }
+}
+
+#[test]
+fn a_proxy_passes_the_end_of_each_side_on_by_itself() {
+    for driver in DRIVERS {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = upstream.local_addr().unwrap().to_string();
+        let proxy = Server::start("tcp_proxy", driver, &["--to", &to, "--log"]);
+        for client_first in [true, false] {
+            let client = proxy.connect();
+            let (accepted, _) = upstream.accept().unwrap();
+            let (mut first, mut second) =
+                if client_first { (client, accepted) } else { (accepted, client) };
+            first.write_all(b"my last word").unwrap();
+            first.shutdown(Shutdown::Write).unwrap();
+            let mut heard = String::new();
+            second.read_to_string(&mut heard).unwrap();
+            assert_eq!(heard, "my last word");
+            // The other direction goes on.
+            for _ in 0..10 {
+                second.write_all(b"still here").unwrap();
+                let mut back = [0; 10];
+                first.read_exact(&mut back).unwrap();
+            }
+            drop(second);
+            assert_eq!(first.read(&mut [0]).unwrap(), 0);
+        }
+        assert!(proxy.process.error_line().contains("12 bytes sent, 100 received"));
+        assert!(proxy.process.error_line().contains("100 bytes sent, 12 received"));
+        proxy.end();
+    }
+}
+
+#[test]
+fn a_proxy_serves_200_at_once() {
+    for driver in DRIVERS {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = upstream.local_addr().unwrap().to_string();
+        let proxy = Server::start("tcp_proxy", driver, &["--to", &to]);
+        let echo = thread::spawn(move || {
+            let mut all: Vec<_> = (0..200).map(|_| upstream.accept().unwrap().0).collect();
+            for stream in &mut all {
+                let mut word = [0; 8];
+                stream.read_exact(&mut word).unwrap();
+                stream.write_all(&word).unwrap();
+            }
+        });
+        let mut clients: Vec<_> = (0..200).map(|_| proxy.connect()).collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.write_all(format!("{number:8}").as_bytes()).unwrap();
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            let mut word = [0; 8];
+            client.read_exact(&mut word).unwrap();
+            assert_eq!(word, format!("{number:8}").as_bytes());
+        }
+        echo.join().unwrap();
+        proxy.end();
+    }
+}
+
+#[test]
+fn a_proxy_tells_of_an_upstream_that_fails() {
+    for driver in DRIVERS {
+        let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let proxy = Server::start("tcp_proxy", driver, &["--to", &refusing]);
+        let mut client = proxy.connect();
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+        assert!(proxy.process.error_line().contains("refused"));
+        proxy.end();
+
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = upstream.local_addr().unwrap().to_string();
+        let proxy = Server::start("tcp_proxy", driver, &["--to", &to]);
+        let mut client = proxy.connect();
+        let (accepted, _) = upstream.accept().unwrap();
+        client.write_all(b"hello").unwrap();
+        socket2::SockRef::from(&accepted).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(accepted);
+        assert!(client.read(&mut [0]).is_err(), "the client hears that this is no good end");
+        assert!(proxy.process.error_line().contains("reset by peer"));
+        proxy.end();
+    }
+}
+
+#[test]
+fn a_room_hears_what_is_said_in_it() {
+    for driver in DRIVERS {
+        let server = Server::start("chat", driver, &[]);
+        let join = |room: &str| {
+            let mut stream = server.connect();
+            writeln!(stream, "{room}").unwrap();
+            let reader = BufReader::new(stream.try_clone().unwrap());
+            (stream, reader)
+        };
+        let mut red: Vec<_> = (0..8).map(|_| join("red")).collect();
+        let mut blue: Vec<_> = (0..8).map(|_| join("blue")).collect();
+        // Who is not in the room yet hears nothing: say hello until all have heard it.
+        for room in [&mut red, &mut blue] {
+            let (speaker, others) = room.split_first_mut().unwrap();
+            for (stream, reader) in others {
+                stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+                let mut line = String::new();
+                for _ in 0..1000 {
+                    speaker.0.write_all(b"hello\n").unwrap();
+                    if reader.read_line(&mut line).is_ok() {
+                        break;
+                    }
+                }
+                assert_eq!(line, "hello\n");
+                stream.set_read_timeout(Some(GUARD)).unwrap();
+            }
+        }
+        red[0].0.write_all(b"red one\nred two\n").unwrap();
+        blue[0].0.write_all(b"blue one\n").unwrap();
+        for (room, expected) in [(&mut red, "red"), (&mut blue, "blue")] {
+            for (_, reader) in &mut room[1..] {
+                let line = reader.lines().map(Result::unwrap).find(|line| line != "hello");
+                assert_eq!(line.unwrap(), format!("{expected} one"));
+            }
+        }
+        let mut line = String::new();
+        red[1].1.read_line(&mut line).unwrap();
+        assert_eq!(line, "red two\n");
+        // Somebody who talks without an end is thrown out, and nobody else.
+        let mut endless = server.connect();
+        let _ = endless.write_all(&vec![b'x'; 1 << 20]);
+        assert!(matches!(endless.read(&mut [0]), Ok(0) | Err(_)));
+        red[0].0.write_all(b"still here\n").unwrap();
+        line.clear();
+        red[1].1.read_line(&mut line).unwrap();
+        assert_eq!(line, "still here\n");
+        server.end();
+    }
+}
+
+#[test]
+fn an_acceptor_hands_connections_over() {
+    for driver in DRIVERS {
+        let server = Server::start("acceptor", driver, &[]);
+        let clients: Vec<_> = (0..40)
+            .map(|number| {
+                let stream = server.connect();
+                thread::spawn(move || {
+                    let answer = exchange(stream, noise(number, number as usize * 1000));
+                    assert_eq!(answer, format!("{} bytes\n", number * 1000).as_bytes());
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        let end = server.end();
+        let served = end.stdout.lines().filter_map(|line| line.rsplit(' ').next()?.parse().ok());
+        let served: Vec<u32> = served.collect();
+        assert_eq!((served.len(), served.iter().sum::<u32>()), (2, 40), "{end:?}");
+        assert!(served.iter().all(|&each| each >= 5), "{served:?}");
+    }
+}
+
+#[test]
+fn datagrams_come_back() {
+    for driver in DRIVERS {
+        let server = Server::start("udp_echo", driver, &[]);
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                socket.connect(server.address).unwrap();
+                socket.set_read_timeout(Some(GUARD)).unwrap();
+                socket
+            })
+            .collect();
+        for len in [0, 1, 1400, 60_000] {
+            for (number, client) in clients.iter().enumerate() {
+                let sent = noise(number as u64, len);
+                client.send(&sent).unwrap();
+                let mut buf = vec![0; 65_535];
+                let received = client.recv(&mut buf).unwrap();
+                assert!(buf[..received] == sent, "{driver}: {received} of {len}");
+            }
+        }
+        server.end();
+    }
+}
+
+#[test]
+fn a_driver_that_is_none_is_refused() {
+    for name in ["echo_server", "udp_echo", "chat", "acceptor"] {
+        let refused = finish(example(name).args(["--driver", "magic"]));
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("auto, uring or readiness"), "{refused:?}");
+    }
+}
