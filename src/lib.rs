@@ -189,6 +189,7 @@ pub use context::{Builder, Handle, IoContext, handle, pending, stats};
 pub use driver::{DriverChoice, OpCode, ParseDriverError, SetupError};
 pub use runtime::DropPolicy;
 pub use runtime::report::Pending;
+pub use runtime::stall::Stall;
 pub use runtime::stats::{OperationStats, Stats};
 pub use task::{
     JoinError, JoinHandle, Raced, RemoteTask, join_all, race, race_all, spawn, yield_now,

@@ -1,11 +1,14 @@
 //! Everything about a context that can be chosen.
 
+use std::fmt;
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::IoContext;
 use crate::driver::{DriverChoice, Settings, SetupError};
-use crate::runtime::DropPolicy;
+use crate::runtime::stall::{Report, Stall};
+use crate::runtime::{Conduct, DropPolicy};
 
 /// Configures an [`IoContext`]. Each knob has a good default.
 ///
@@ -24,9 +27,21 @@ use crate::runtime::DropPolicy;
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     pub(super) settings: Settings,
-    pub(super) drop_policy: DropPolicy,
-    pub(super) task_budget: usize,
+    drop_policy: DropPolicy,
+    task_budget: usize,
     pub(super) grace_period: Duration,
+    busy_poll: Duration,
+    stalls: Option<Stalls>,
+}
+
+/// How long a poll may take, and who is told.
+#[derive(Clone)]
+struct Stalls(Duration, Report);
+
+impl fmt::Debug for Stalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 impl Builder {
@@ -36,6 +51,8 @@ impl Builder {
             drop_policy: DropPolicy::default(),
             task_budget: 256,
             grace_period: Duration::from_secs(5),
+            busy_poll: Duration::ZERO,
+            stalls: None,
         }
     }
 
@@ -90,6 +107,54 @@ impl Builder {
     pub fn task_budget(mut self, polls: usize) -> Self {
         self.task_budget = polls.max(1);
         self
+    }
+
+    /// For how long to look for news, without sleeping, before the thread waits in the kernel; default zero:
+    /// not at all. It adapts: a look in vain halves the next, down to 1/64, and one that finds something
+    /// doubles it again.
+    ///
+    /// That saves the time of falling asleep and waking up, some microseconds per wait, and costs a
+    /// processor: `docs/performance.md` has both. On io_uring looking takes no system call.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let context = corio::IoContext::builder().busy_poll(Duration::from_micros(50)).build()?;
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    pub fn busy_poll(mut self, limit: Duration) -> Self {
+        self.busy_poll = limit;
+        self
+    }
+
+    /// Calls `report` with each task that holds the thread for longer than `threshold` in one poll; default:
+    /// nobody watches. It is called on a thread of its own, which looks four times per threshold, while the
+    /// task is still at it; once per poll.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let context = corio::IoContext::builder()
+    ///     .watch_stalls(Duration::from_millis(100), |stall| eprintln!("{stall}"))
+    ///     .build()?;
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    pub fn watch_stalls(
+        mut self,
+        threshold: Duration,
+        report: impl Fn(&Stall) + Send + Sync + 'static,
+    ) -> Self {
+        self.stalls = Some(Stalls(threshold, Arc::new(report)));
+        self
+    }
+
+    pub(super) fn conduct(&self) -> Conduct {
+        Conduct {
+            drop_policy: self.drop_policy,
+            budget: self.task_budget,
+            busy_poll: self.busy_poll,
+            stalls: self.stalls.as_ref().map(|stalls| (stalls.0, stalls.1.clone())),
+        }
     }
 
     /// How long [`run_until_done`](IoContext::run_until_done) and the context's destructor wait for

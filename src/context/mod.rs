@@ -102,7 +102,7 @@ impl IoContext {
             return Err(SetupError::SecondContext(other));
         }
         let (driver, fallback_reason) = Host::choose(&builder.settings)?;
-        let runtime = Runtime::new(driver, builder.drop_policy, builder.task_budget, location);
+        let runtime = Runtime::new(driver, builder.conduct(), location);
         OWNER.set(Some(location));
         Ok(IoContext {
             runtime: ManuallyDrop::new(runtime),

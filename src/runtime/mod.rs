@@ -11,6 +11,8 @@ mod refcount;
 pub(crate) mod remote;
 pub(crate) mod report;
 pub(crate) mod scope;
+mod spin;
+pub(crate) mod stall;
 pub(crate) mod stats;
 pub(crate) mod sync;
 pub(crate) mod task;
@@ -33,6 +35,8 @@ use std::time::{Duration, Instant};
 use crate::driver::{Driver, Host, Notify};
 use remote::Remote;
 use scope::{Kind, Scope};
+use spin::Spin;
+use stall::Watched;
 use stats::Counters;
 use task::{Header, ReadyQueue};
 use timers::Timers;
@@ -73,11 +77,21 @@ pub(crate) struct Runtime {
     pub(crate) drop_policy: DropPolicy,
     /// Most task polls in one turn.
     budget: usize,
+    spin: Spin,
+    stalls: Option<Watched>,
     /// The context is being dropped: nothing new may start.
     closing: Cell<bool>,
     origin: Instant,
     /// The table of registered files was dropped while nobody could tell the driver.
     pub(crate) orphaned_files: Rc<Cell<bool>>,
+}
+
+/// How a runtime conducts itself, whatever its driver.
+pub(crate) struct Conduct {
+    pub(crate) drop_policy: DropPolicy,
+    pub(crate) budget: usize,
+    pub(crate) busy_poll: Duration,
+    pub(crate) stalls: Option<(Duration, stall::Report)>,
 }
 
 thread_local! {
@@ -97,8 +111,7 @@ impl Drop for Entered {
 impl Runtime {
     pub(crate) fn new(
         driver: Host,
-        drop_policy: DropPolicy,
-        budget: usize,
+        conduct: Conduct,
         location: &'static Location<'static>,
     ) -> Box<Self> {
         // Never reused, unlike addresses.
@@ -116,8 +129,10 @@ impl Runtime {
             deferred: RefCell::new(Vec::new()),
             clock: Cell::new(0),
             stats: Counters::default(),
-            drop_policy,
-            budget,
+            drop_policy: conduct.drop_policy,
+            budget: conduct.budget,
+            spin: Spin::new(conduct.busy_poll),
+            stalls: conduct.stalls.map(|(threshold, report)| Watched::new(threshold, report)),
             closing: Cell::new(false),
             origin: Instant::now(),
             orphaned_files: Rc::default(),

@@ -97,6 +97,11 @@ impl<N: InboxNode> Remote<N> {
         Ok(())
     }
 
+    /// Owner: whether there is anything to take in.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.inbox.is_empty() || self.has_jobs.load(Ordering::Acquire) || self.is_stopped()
+    }
+
     /// Owner: takes all jobs.
     #[inline(always)]
     pub(crate) fn take_jobs(&self) -> Vec<Job> {

@@ -43,8 +43,15 @@ impl Runtime {
             let Some(task) = self.ready.pop() else { break };
             polls += 1;
             self.current_task.set(task);
+            if let Some(watched) = &self.stalls {
+                // SAFETY: queued tasks are alive.
+                watched.begin(unsafe { &*task }.scope.location);
+            }
             // SAFETY: just popped; this is the runtime's thread.
             unsafe { Header::run(task, self) };
+            if let Some(watched) = &self.stalls {
+                watched.end();
+            }
         }
         self.stats.polls.add(polls as u64);
     }
@@ -59,6 +66,7 @@ impl Runtime {
             _ if heed_stop && self.remote.is_stopped() => Wait::No,
             wait => self.shorten(wait),
         };
+        let wait = if wait != Wait::No && !self.spin.is_off() { self.look(wait)? } else { wait };
         // Announced before the wait, so that no wake is lost.
         let wait = if wait != Wait::No && !self.remote.fall_asleep() { Wait::No } else { wait };
         let reaped = self.reap(wait);
@@ -67,6 +75,34 @@ impl Runtime {
         }
         self.take_in();
         reaped
+    }
+
+    /// Looks for news for a while, without sleeping; gives how long to wait after that.
+    #[cold]
+    fn look(&self, wait: Wait) -> io::Result<Wait> {
+        let limit = match wait {
+            Wait::For(limit) => limit.min(self.spin.limit()),
+            _ => self.spin.limit(),
+        };
+        let (ended, began) = (self.stats.ended(), self.now());
+        loop {
+            self.reap(Wait::No)?;
+            if self.stats.ended() != ended || self.has_ready() || self.remote.has_news() {
+                self.spin.adapt(false);
+                return Ok(Wait::No);
+            }
+            let spent = Duration::from_nanos(self.now() - began);
+            if spent >= limit {
+                self.spin.adapt(true);
+                let left = match wait {
+                    Wait::For(limit) if limit <= spent => Wait::No,
+                    Wait::For(limit) => Wait::For(limit - spent),
+                    wait => wait,
+                };
+                return Ok(left);
+            }
+            std::hint::spin_loop();
+        }
     }
 
     /// The part of a turn that lies in the kernel: no task is polled and no foreign code runs.

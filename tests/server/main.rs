@@ -6,6 +6,7 @@ mod drivers;
 
 mod blocking;
 mod channels;
+mod health;
 mod local;
 mod names;
 mod remote;
