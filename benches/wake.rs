@@ -15,10 +15,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use corio::IoContext;
 use corio::sync::channel;
+use corio::{Builder, IoContext};
 use io_uring::{IoUring, opcode, squeue, types};
 use support::{Sample, effort, paired, pin, thread_cpu};
 
@@ -144,14 +144,14 @@ fn bare_round_trips(bell: Bell, count: u64) -> Sample {
     sample
 }
 
-fn corio_round_trips(count: u64) -> Sample {
+fn corio_round_trips(builder: Builder, count: u64) -> Sample {
     let (to, mut from_here) = channel::<u64>(1);
     let (back, mut from_there) = channel::<u64>(1);
     let barrier = Arc::new(Barrier::new(2));
-    let there = barrier.clone();
+    let (there, same) = (barrier.clone(), builder.clone());
     let other = thread::spawn(move || {
         pin(1);
-        let mut context = IoContext::new(8).unwrap();
+        let mut context = same.build().unwrap();
         there.wait();
         context.run_until_done(async {
             while let Some(value) = from_here.recv().await {
@@ -160,7 +160,7 @@ fn corio_round_trips(count: u64) -> Sample {
         });
     });
     pin(0);
-    let mut context = IoContext::new(8).unwrap();
+    let mut context = builder.build().unwrap();
     barrier.wait();
     let (wall, cpu) = (Instant::now(), thread_cpu());
     context.run_until_done(async move {
@@ -246,7 +246,17 @@ fn main() {
     println!("round trips; the second of each pair is woken by an eventfd");
     let bare = |bell| move || bare_round_trips(bell, trips);
     paired("MSG_RING, bare", rounds, bare(Bell::MsgRing), bare(Bell::EventFd));
-    paired("corio's channels", rounds, || corio_round_trips(trips), bare(Bell::EventFd));
+    let corio = |builder: Builder| move || corio_round_trips(builder.clone(), trips);
+    let plain = IoContext::builder();
+    paired("corio's channels", rounds, corio(plain.clone()), bare(Bell::EventFd));
+    println!(
+        "the same on contexts that look for news before they sleep, beside contexts that don't"
+    );
+    for limit in [Duration::from_micros(50), Duration::from_millis(1)] {
+        let busy = plain.clone().busy_poll(limit);
+        let name = format!("busy polling, at most {limit:?}");
+        paired(&name, rounds, corio(busy), corio(plain.clone()));
+    }
     println!("messages in one direction; the second is crossbeam-channel and an eventfd");
     paired("corio's channel", rounds, || corio_stream(messages), || crossbeam_stream(messages));
 }

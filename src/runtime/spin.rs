@@ -26,7 +26,8 @@ impl Spin {
     pub(super) fn adapt(&self, in_vain: bool) {
         // Never so short that a change of the load would go unnoticed.
         let (least, now) = (self.longest / 64, self.now.get());
-        let next = if in_vain { (now / 2).max(least) } else { now.saturating_mul(2).min(self.longest) };
+        let next =
+            if in_vain { (now / 2).max(least) } else { now.saturating_mul(2).min(self.longest) };
         self.now.set(next);
     }
 }
