@@ -494,3 +494,55 @@ impl<T> fmt::Debug for Sending<'_, T> {
         f.debug_struct("Sending").field("waits", &self.ticket.is_some()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use loom::future::block_on;
+    use loom::thread;
+
+    use super::*;
+
+    /// The slot that a sender waits for is counted without a lock: it must not be missed.
+    #[test]
+    fn a_sender_that_waits_gets_the_slot_that_becomes_free() {
+        loom::model(|| {
+            let (sender, mut receiver) = channel(1);
+            let sending = thread::spawn(move || {
+                block_on(sender.send(1)).unwrap();
+                block_on(sender.send(2)).unwrap();
+            });
+            assert_eq!(block_on(receiver.recv()), Some(1));
+            assert_eq!(block_on(receiver.recv()), Some(2));
+            assert_eq!(block_on(receiver.recv()), None);
+            sending.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn two_senders_share_one_slot() {
+        loom::model(|| {
+            let (sender, mut receiver) = channel(1);
+            let other = sender.clone();
+            let sending = thread::spawn(move || block_on(other.send(1)).unwrap());
+            sender.try_send(2).map_err(|_| ()).ok();
+            drop(sender);
+            let mut received = 0;
+            while block_on(receiver.recv()).is_some() {
+                received += 1;
+            }
+            assert!((1..=2).contains(&received));
+            sending.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_receiver_that_goes_turns_a_waiting_sender_away() {
+        loom::model(|| {
+            let (sender, receiver) = channel(1);
+            sender.try_send(1).unwrap();
+            let sending = thread::spawn(move || assert!(block_on(sender.send(2)).is_err()));
+            drop(receiver);
+            sending.join().unwrap();
+        });
+    }
+}
