@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use corio::net::{Stream, TcpListener, UnixStream};
-use corio::server::{Server, Workers};
+use corio::server::{Server, Spread, Workers};
 use corio::{DriverChoice, IoContext};
 use support::is_measurement;
 
@@ -159,6 +159,25 @@ fn cost_per_request(driver: DriverChoice, workers: usize, requests: usize) -> Du
     (process_cpu() - before) / (count * rounds * CONNECTIONS) as u32
 }
 
+/// How evenly connections are spread over two workers: the most that one has, to what it would have.
+fn spread(driver: DriverChoice, spread: Spread, count: usize) -> f64 {
+    let context = IoContext::builder().driver(driver);
+    let server = Server::builder()
+        .listen("127.0.0.1:0")
+        .workers(Workers::builder().count(2).context(context))
+        .spread(spread)
+        .start(|_| (), |stream, _| echo(stream))
+        .unwrap();
+    let to = server.addresses()[0].as_inet().unwrap();
+    let clients: Vec<_> = (0..count).map(|_| TcpStream::connect(to).unwrap()).collect();
+    while server.totals().started < count as u64 {
+        std::thread::yield_now();
+    }
+    let most = server.stats().iter().map(|worker| worker.started).max().unwrap_or(0);
+    drop(clients);
+    most as f64 / (count as f64 / 2.0)
+}
+
 async fn echo(stream: Stream) -> std::io::Result<()> {
     let mut buf = Vec::with_capacity(64);
     loop {
@@ -193,6 +212,12 @@ fn main() {
     }
     pending_operations(driver, operations);
     idle_connections(driver, connections);
+    println!(
+        "{driver:<9} 200 connections on two workers, the most to the mean: {:.2} spread by the kernel, \
+         {:.2} by load",
+        spread(driver, Spread::Kernel, 200),
+        spread(driver, Spread::LeastLoaded, 200)
+    );
     let mut ratios: Vec<f64> = (0..rounds)
         .map(|_| {
             let one = cost_per_request(driver, 1, requests).as_secs_f64();

@@ -3,6 +3,8 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use std::io::Read;
+
 use corio::OpCode;
 use corio::op::*;
 
@@ -19,6 +21,7 @@ fn every_operation_is_counted_once(case: Case) -> Outcome {
     context.run_until_done(async {
         let file = file_with(b"contents")?;
         let (a, b) = UnixStream::pair()?;
+        let pipe = std::io::pipe()?;
         for _ in 0..3 {
             AsyncNop::new().await?;
             AsyncRead::new(&file, [0; 1], 0).await.0?;
@@ -38,6 +41,12 @@ fn every_operation_is_counted_once(case: Case) -> Outcome {
             AsyncPoll::new(&a, Interest::WRITABLE).await?;
             AsyncSendfile::new(&a, &file, 0, 8).await?;
             AsyncRecv::new(&b, [0; 8]).await.0?;
+            #[cfg(target_os = "linux")]
+            {
+                AsyncSend::new(&a, "x").await.0?;
+                corio::op::AsyncSplice::into_pipe(&b, &pipe.1, 8).await?;
+                (&pipe.0).read_exact(&mut [0; 1])?;
+            }
         }
         Ok::<_, std::io::Error>(())
     })?;
@@ -46,6 +55,8 @@ fn every_operation_is_counted_once(case: Case) -> Outcome {
         let expected = match code {
             OpCode::Accept | OpCode::Connect | OpCode::Shutdown => 0,
             OpCode::Recv => 6,
+            OpCode::Send if cfg!(target_os = "linux") => 6,
+            OpCode::Splice if !cfg!(target_os = "linux") => 0,
             _ => 3,
         };
         let one = stats.of(code);

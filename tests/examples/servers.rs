@@ -154,8 +154,10 @@ fn a_proxy_tells_of_an_upstream_that_fails() {
         let to = upstream.local_addr().unwrap().to_string();
         let proxy = Server::start("tcp_proxy", driver, &["--to", &to]);
         let mut client = proxy.connect();
-        let (accepted, _) = upstream.accept().unwrap();
+        let (mut accepted, _) = upstream.accept().unwrap();
         client.write_all(b"hello").unwrap();
+        // Else the proxy might meet the reset while it sends, and an end where it receives.
+        accepted.read_exact(&mut [0; 5]).unwrap();
         socket2::SockRef::from(&accepted).set_linger(Some(Duration::ZERO)).unwrap();
         drop(accepted);
         assert!(client.read(&mut [0]).is_err(), "the client hears that this is no good end");

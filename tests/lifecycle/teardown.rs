@@ -147,6 +147,11 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         let (a, _b) = local_pair().unwrap();
         let _ = a.shutdown(std::net::Shutdown::Both).await;
     });
+    #[cfg(target_os = "linux")]
+    task!({
+        let ((a, _b), (_r, w)) = (local_pair().unwrap(), pipe());
+        let _ = corio::op::AsyncSplice::into_pipe(&a, &w, 100).await;
+    });
     task!({
         let (a, _b) = local_pair().unwrap();
         let big = file();
