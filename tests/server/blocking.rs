@@ -143,12 +143,13 @@ every_driver! {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
             let pool = Arc::new(BlockingPool::builder().threads(1).queue(2).build());
-            let gate = Gate::default();
+            let (gate, began) = (Gate::default(), Arc::new(AtomicBool::new(false)));
             let tasks: Vec<_> = (0..6)
                 .map(|n| {
-                    let (pool, gate) = (pool.clone(), gate.clone());
+                    let (pool, gate, began) = (pool.clone(), gate.clone(), began.clone());
                     spawn(async move {
                         pool.run(move || {
+                            began.store(true, Ordering::SeqCst);
                             gate.pass();
                             n
                         })
@@ -157,7 +158,7 @@ every_driver! {
                 })
                 .collect();
             yield_now().await;
-            eventually("the first runs", || pool.queued() == 2);
+            eventually("the first runs", || began.load(Ordering::SeqCst));
             let stops = pool.clone();
             let stopping = std::thread::spawn(move || stops.shutdown());
             eventually("the queue is given up", || pool.queued() == 0);
