@@ -21,95 +21,83 @@
 //! ```
 //!
 //! # How it works
-//! Senders push under a lock. The receiver takes everything there is under the lock, and hands it
-//! out one by one without: one lock for many messages. A slot is free again when its message is
-//! handed out, which the receiver counts in `freed`; whoever finds no slot adds that up. A sender
-//! that waits says so in `crowded` *before* it looks at `freed` for the last time, and the receiver
-//! looks at `crowded` *after* it has counted, so that one of them sees the other.
+//! Messages go through a queue without locks (`ring.rs`); what waits is under a lock. Whoever is about to wait
+//! says so (`asleep` for the receiver, `crowded` for senders) *before* it looks at the queue for the last time;
+//! the other side changes the queue *before* it looks whether somebody waits; and between the two each has a
+//! fence. So one of them sees the other.
+//!
+//! # Why this file has `unsafe`
+//! The queue relies on there being one receiver.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::ring::{Refused, Ring};
 use super::wait;
-use crate::runtime::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
+use crate::runtime::sync::{AtomicBool, Mutex, MutexGuard, Ordering, fence, lock};
 
 /// After so many messages without a wait, the receiver lets other tasks have their turn.
 const STREAK: u32 = 128;
 
-struct State<T> {
-    queue: VecDeque<T>,
-    /// Free slots that are known of; see `Shared::freed`.
-    room: usize,
+struct State {
     receiver: Option<Waker>,
     /// Senders that wait for a slot, in the order of their tickets.
     waiting: VecDeque<Waiting>,
     next_ticket: u64,
     senders: usize,
-    closed: bool,
 }
 
 struct Waiting {
     ticket: u64,
-    /// `None`: there is a slot for it.
+    /// `None`: it is its turn.
     waker: Option<Waker>,
 }
 
-pub(crate) struct Shared<T> {
-    state: Mutex<State<T>>,
-    /// Slots that the receiver has freed since somebody last looked.
-    freed: AtomicUsize,
-    /// Somebody waits for a slot.
+struct Shared<T> {
+    ring: Ring<T>,
+    /// The receiver waits.
+    asleep: AtomicBool,
+    /// Senders wait: those who come later have to wait, too.
     crowded: AtomicBool,
-    capacity: usize,
+    state: Mutex<State>,
 }
 
-impl<T> State<T> {
-    /// Whether somebody waits in vain. Slots are given in order, so the last one tells.
-    fn is_crowded(&self) -> bool {
-        self.waiting.back().is_some_and(|last| last.waker.is_some())
-    }
-
+impl State {
     fn find(&self, ticket: u64) -> Option<usize> {
         self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok()
     }
 }
 
 impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // No foreign code runs under the lock, but for a waker's clone, which changes nothing.
         lock(&self.state)
     }
 
-    /// Takes a free slot, if there is one that nobody waits for.
-    fn take_slot(&self, state: &mut State<T>) -> bool {
-        if state.room == 0 {
-            state.room = self.freed.swap(0, Ordering::SeqCst);
+    /// Puts a message into the queue, if there is room that nobody waits for.
+    fn push(&self, message: T) -> Result<(), Refused<T>> {
+        if self.crowded.load(Ordering::Relaxed) && !self.ring.is_closed() {
+            return Err(Refused::Full(message));
         }
-        let free = state.room > 0 && !state.is_crowded();
-        state.room -= usize::from(free);
-        free
+        self.ring.push(message)?;
+        self.tell_receiver();
+        Ok(())
     }
 
-    /// Gives free slots to those who wait, in order; returns whom to wake.
-    fn grant(&self, state: &mut State<T>) -> Vec<Waker> {
-        state.room += self.freed.swap(0, Ordering::SeqCst);
-        let mut wakers = Vec::new();
-        for waiting in state.waiting.iter_mut().filter(|waiting| waiting.waker.is_some()) {
-            if state.room == 0 {
-                return wakers;
-            }
-            state.room -= 1;
-            wakers.extend(waiting.waker.take());
+    /// After a change of the queue.
+    fn tell_receiver(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) {
+            self.wake_receiver();
         }
-        self.crowded.store(false, Ordering::SeqCst);
-        wakers
     }
 
-    /// Puts a message into a slot that the caller has; wakes the receiver if it waits.
-    fn push(&self, mut state: MutexGuard<'_, State<T>>, value: T) {
-        state.queue.push_back(value);
+    #[cold]
+    fn wake_receiver(&self) {
+        let mut state = self.lock();
+        self.asleep.store(false, Ordering::Relaxed);
         let receiver = state.receiver.take();
         drop(state);
         if let Some(receiver) = receiver {
@@ -117,23 +105,53 @@ impl<T> Shared<T> {
         }
     }
 
-    /// The receiver has handed a message out.
-    fn free_slot(&self) {
-        self.freed.fetch_add(1, Ordering::SeqCst);
-        if self.crowded.load(Ordering::SeqCst) {
+    /// Takes a message out of the queue.
+    ///
+    /// # Safety
+    /// Called by the one receiver.
+    unsafe fn pop(&self) -> Option<T> {
+        // SAFETY: what the caller promises.
+        let message = unsafe { self.ring.pop() }?;
+        fence(Ordering::SeqCst);
+        if self.crowded.load(Ordering::Relaxed) {
             self.let_in();
         }
+        Some(message)
     }
 
     #[cold]
     fn let_in(&self) {
-        let wakers = self.grant(&mut self.lock());
+        let wakers = self.give_turns(&mut self.lock());
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// Tells as many of those who wait as there are free slots, in order, that it is their turn; returns
+    /// whom to wake.
+    fn give_turns(&self, state: &mut State) -> Vec<Waker> {
+        let mut free = self.ring.capacity() - self.ring.len().min(self.ring.capacity());
+        let mut wakers = Vec::new();
+        for waiting in &mut state.waiting {
+            if free == 0 {
+                break;
+            }
+            free -= 1;
+            wakers.extend(waiting.waker.take());
+        }
+        wakers
+    }
+
+    /// Takes somebody off the list of those who wait.
+    fn remove(&self, state: &mut State, place: usize) -> Option<Waiting> {
+        let waiting = state.waiting.remove(place);
+        if state.waiting.is_empty() {
+            self.crowded.store(false, Ordering::Relaxed);
+        }
+        waiting
+    }
+
     fn close(&self) {
+        self.ring.close();
         let mut state = self.lock();
-        state.closed = true;
         let wakers: Vec<_> =
             state.waiting.iter_mut().filter_map(|waiting| waiting.waker.take()).collect();
         drop(state);
@@ -141,25 +159,20 @@ impl<T> Shared<T> {
     }
 }
 
-/// Makes a channel with room for `capacity` messages, at least one.
+/// Makes a channel with room for `capacity` messages, at least one. The memory for all of them is allocated at
+/// once.
+///
+/// # Panics
+/// If that is more than an address space can hold.
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let capacity = capacity.max(1);
-    let state = State {
-        queue: VecDeque::new(),
-        room: capacity,
-        receiver: None,
-        waiting: VecDeque::new(),
-        next_ticket: 0,
-        senders: 1,
-        closed: false,
-    };
+    let state = State { receiver: None, waiting: VecDeque::new(), next_ticket: 0, senders: 1 };
     let shared = Arc::new(Shared {
-        state: Mutex::new(state),
-        freed: AtomicUsize::new(0),
+        ring: Ring::new(capacity.max(1)),
+        asleep: AtomicBool::new(false),
         crowded: AtomicBool::new(false),
-        capacity,
+        state: Mutex::new(state),
     });
-    (Sender { shared: shared.clone() }, Receiver { shared, taken: VecDeque::new(), streak: 0 })
+    (Sender { shared: shared.clone() }, Receiver { shared, streak: 0 })
 }
 
 /// The end that sends; see [`channel`](channel()). Clones send to the same receiver.
@@ -222,16 +235,10 @@ impl<T> Sender<T> {
     /// # Errors
     /// The message, if there is none or the receiver is gone.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        let mut state = self.shared.lock();
-        if state.closed {
-            return Err(TrySendError::Closed(value));
-        }
-        if !self.shared.take_slot(&mut state) {
-            drop(state);
-            return Err(TrySendError::Full(value));
-        }
-        self.shared.push(state, value);
-        Ok(())
+        self.shared.push(value).map_err(|refused| match refused {
+            Refused::Full(value) => TrySendError::Full(value),
+            Refused::Closed(value) => TrySendError::Closed(value),
+        })
     }
 
     /// Sends a message from a plain thread, which is parked while the channel is full.
@@ -252,12 +259,12 @@ impl<T> Sender<T> {
 
     /// Whether the receiver is gone, or has closed the channel.
     pub fn is_closed(&self) -> bool {
-        self.shared.lock().closed
+        self.shared.ring.is_closed()
     }
 
     /// How many messages have room.
     pub fn capacity(&self) -> usize {
-        self.shared.capacity
+        self.shared.ring.capacity()
     }
 }
 
@@ -272,10 +279,10 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.senders -= 1;
-        let receiver = if state.senders == 0 { state.receiver.take() } else { None };
+        let last = state.senders == 0;
         drop(state);
-        if let Some(receiver) = receiver {
-            receiver.wake();
+        if last {
+            self.shared.wake_receiver();
         }
     }
 }
@@ -294,61 +301,74 @@ impl<T> Unpin for Sending<'_, T> {}
 impl<T> Future for Sending<'_, T> {
     type Output = Result<(), SendError<T>>;
 
+    #[inline]
     fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let shared = &*self.sender.shared;
-        let mut state = shared.lock();
-        let place = self.ticket.and_then(|ticket| state.find(ticket));
-        if state.closed {
-            if let Some(place) = place {
-                state.waiting.remove(place);
-            }
-            drop(state);
-            self.ticket = None;
-            return Poll::Ready(Err(SendError(self.take())));
+        if self.ticket.is_some() {
+            return self.wait(cx);
         }
-        if let Some(place) = place {
-            if let Some(waker) = &mut state.waiting[place].waker {
-                let old = std::mem::replace(waker, cx.waker().clone());
-                drop(state);
-                drop(old);
-                return Poll::Pending;
-            }
-            state.waiting.remove(place);
-        } else if !shared.take_slot(&mut state) {
-            return self.wait(state, cx);
-        }
-        self.ticket = None;
         let value = self.take();
-        shared.push(state, value);
-        Poll::Ready(Ok(()))
+        match self.sender.shared.push(value) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(Refused::Closed(value)) => Poll::Ready(Err(SendError(value))),
+            Err(Refused::Full(value)) => {
+                self.value = Some(value);
+                self.wait(cx)
+            }
+        }
     }
 }
 
 impl<T> Sending<'_, T> {
-    /// Gets into the queue for a slot, unless one has become free just now.
-    fn wait(
-        &mut self,
-        mut state: MutexGuard<'_, State<T>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), SendError<T>>> {
+    /// Stands in the queue for a slot; sends when it is its turn.
+    #[cold]
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
         let shared = &*self.sender.shared;
-        // Said before `freed` is looked at for the last time.
-        shared.crowded.store(true, Ordering::SeqCst);
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        state.waiting.push_back(Waiting { ticket, waker: Some(cx.waker().clone()) });
-        let wakers = shared.grant(&mut state);
-        if state.is_crowded() {
+        let mut state = shared.lock();
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            let ticket = state.next_ticket;
+            state.next_ticket += 1;
+            state.waiting.push_back(Waiting { ticket, waker: Some(cx.waker().clone()) });
+            ticket
+        });
+        let mut wakers = Vec::new();
+        let result = loop {
+            shared.crowded.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            wakers.extend(shared.give_turns(&mut state));
+            let place = state.find(ticket).expect("who waits is on the list");
+            if let Some(waker) = &mut state.waiting[place].waker
+                && !shared.ring.is_closed()
+            {
+                wakers.push(std::mem::replace(waker, cx.waker().clone()));
+                break None;
+            }
+            match shared.ring.push(self.take()) {
+                Ok(()) => break Some((place, Ok(()))),
+                Err(Refused::Closed(value)) => break Some((place, Err(SendError(value)))),
+                // Somebody who saw no crowd was faster. It stays its turn, before all others.
+                Err(Refused::Full(value)) => {
+                    self.value = Some(value);
+                    state.waiting[place].waker = Some(cx.waker().clone());
+                }
+            }
+        };
+        let Some((place, result)) = result else {
             drop(state);
-            self.ticket = Some(ticket);
+            // The last one is its own former waker, which is not to be woken.
+            drop(wakers.pop());
             wakers.into_iter().for_each(Waker::wake);
             return Poll::Pending;
+        };
+        let own = shared.remove(&mut state, place);
+        drop(state);
+        drop(own);
+        self.ticket = None;
+        if result.is_ok() {
+            shared.tell_receiver();
         }
-        state.waiting.pop_back();
-        shared.push(state, self.take());
-        // One of them is our own, to no harm.
+        // Its own may be among them, to no harm.
         wakers.into_iter().for_each(Waker::wake);
-        Poll::Ready(Ok(()))
+        Poll::Ready(result)
     }
 
     fn take(&mut self) -> T {
@@ -362,13 +382,9 @@ impl<T> Drop for Sending<'_, T> {
         let shared = &*self.sender.shared;
         let mut state = shared.lock();
         let Some(place) = state.find(ticket) else { return };
-        let waiting = state.waiting.remove(place);
-        // A slot that it was given goes to the next.
-        let mut wakers = Vec::new();
-        if waiting.as_ref().is_some_and(|waiting| waiting.waker.is_none()) {
-            state.room += 1;
-            wakers = shared.grant(&mut state);
-        }
+        let waiting = shared.remove(&mut state, place);
+        // If it was its turn, it is the next one's now.
+        let wakers = shared.give_turns(&mut state);
         drop(state);
         drop(waiting);
         wakers.into_iter().for_each(Waker::wake);
@@ -378,8 +394,6 @@ impl<T> Drop for Sending<'_, T> {
 /// The end that receives; see [`channel`](channel()).
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
-    /// Taken from the queue, not yet handed out.
-    taken: VecDeque<T>,
     streak: u32,
 }
 
@@ -444,35 +458,46 @@ impl<T> Receiver<T> {
     }
 
     /// With a context: it is woken when there is something new.
+    #[inline]
     fn next(&mut self, cx: Option<&mut Context<'_>>) -> Result<T, TryRecvError> {
-        if self.taken.is_empty() {
-            let mut state = self.shared.lock();
-            if state.queue.is_empty() {
-                if state.senders == 0 || state.closed {
-                    return Err(TryRecvError::Closed);
-                }
-                if let Some(cx) = cx {
-                    let old = state.receiver.replace(cx.waker().clone());
-                    drop(state);
-                    drop(old);
-                }
-                return Err(TryRecvError::Empty);
-            }
-            std::mem::swap(&mut state.queue, &mut self.taken);
+        // SAFETY: this is the one receiver, borrowed for writing.
+        match unsafe { self.shared.pop() } {
+            Some(message) => Ok(message),
+            None => self.wait(cx),
         }
-        let value = self.taken.pop_front().expect("there is one");
-        self.shared.free_slot();
-        Ok(value)
+    }
+
+    #[cold]
+    fn wait(&mut self, cx: Option<&mut Context<'_>>) -> Result<T, TryRecvError> {
+        let shared = &*self.shared;
+        let mut state = shared.lock();
+        let old = cx.and_then(|cx| {
+            let old = state.receiver.replace(cx.waker().clone());
+            shared.asleep.store(true, Ordering::Relaxed);
+            old
+        });
+        let last_word = state.senders == 0 || shared.ring.is_closed();
+        drop(state);
+        drop(old);
+        fence(Ordering::SeqCst);
+        // SAFETY: as in `next`.
+        match unsafe { shared.pop() } {
+            Some(message) => Ok(message),
+            // A sender that has claimed a slot, and not filled it yet, will do so.
+            None if last_word && shared.ring.len() == 0 => Err(TryRecvError::Closed),
+            None => Err(TryRecvError::Empty),
+        }
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.shared.close();
-        let mut state = self.shared.lock();
-        let left = (std::mem::take(&mut state.queue), state.receiver.take());
-        drop(state);
-        drop(left);
+        let waker = self.shared.lock().receiver.take();
+        drop(waker);
+        // What a sender is still putting in goes with the last sender.
+        // SAFETY: as in `next`.
+        while unsafe { self.shared.pop() }.is_some() {}
     }
 }
 
@@ -484,7 +509,7 @@ impl<T> fmt::Debug for Sender<T> {
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let capacity = self.shared.capacity;
+        let capacity = self.shared.ring.capacity();
         f.debug_struct("Receiver").field("capacity", &capacity).finish_non_exhaustive()
     }
 }
@@ -502,10 +527,17 @@ mod models {
 
     use super::*;
 
+    /// All schedules with at most three switches that nothing forces: all there are would be too many.
+    fn model(body: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(body);
+    }
+
     /// The slot that a sender waits for is counted without a lock: it must not be missed.
     #[test]
     fn a_sender_that_waits_gets_the_slot_that_becomes_free() {
-        loom::model(|| {
+        model(|| {
             let (sender, mut receiver) = channel(1);
             let sending = thread::spawn(move || {
                 block_on(sender.send(1)).unwrap();
@@ -520,7 +552,7 @@ mod models {
 
     #[test]
     fn two_senders_share_one_slot() {
-        loom::model(|| {
+        model(|| {
             let (sender, mut receiver) = channel(1);
             let other = sender.clone();
             let sending = thread::spawn(move || block_on(other.send(1)).unwrap());
@@ -537,7 +569,7 @@ mod models {
 
     #[test]
     fn a_receiver_that_goes_turns_a_waiting_sender_away() {
-        loom::model(|| {
+        model(|| {
             let (sender, receiver) = channel(1);
             sender.try_send(1).unwrap();
             let sending = thread::spawn(move || assert!(block_on(sender.send(2)).is_err()));

@@ -16,6 +16,7 @@ mod blocking;
 pub mod channel;
 pub mod local;
 pub mod oneshot;
+mod ring;
 pub mod watch;
 
 pub(crate) use blocking::{park_until, wait};

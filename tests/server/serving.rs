@@ -142,7 +142,7 @@ every_driver! {
             .max_connections(2)
             .start(|_| (), |stream, _| echo(stream))
             .unwrap();
-        let mut served: Vec<_> = (0..2)
+        let served: Vec<_> = (0..2)
             .map(|_| {
                 let mut stream = TcpStream::connect(address(&server)).unwrap();
                 ask(&mut stream, "in");
@@ -154,11 +154,9 @@ every_driver! {
         for stream in &mut waiting {
             stream.write_all(b"hello").unwrap();
         }
-        for stream in &mut waiting {
+        for _ in 0..50 {
             assert_eq!(server.totals().active(), 2);
-            served.pop();
-            // One of those that wait is served now; which one is the kernel's choice.
-            let _ = stream;
+            thread::sleep(Duration::from_micros(200));
         }
         drop(served);
         // All are served in the end, two at a time.
