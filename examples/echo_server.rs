@@ -1,6 +1,12 @@
 //! Sends back whatever comes in, to any number of clients at once, until Ctrl-C.
 //!
 //! Try it: `cargo run --example echo_server`, and in another terminal `nc 127.0.0.1 7000`.
+//!
+//! A socket that listens can be given to it (`LISTEN_FDS`, as systemd does): whoever keeps the socket can
+//! replace the server by another without refusing a connection.
+//!
+//! # Why this file has `unsafe`
+//! It takes the sockets over that it was started with.
 
 #[path = "common/serving.rs"]
 mod serving;
@@ -11,7 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use corio::net::Stream;
 use corio::op::is_cancelled;
-use corio::server::{Ctx, ServeError, Server};
+use corio::server::{Ctx, ServeError, Server, ServerBuilder, inherited_sockets};
 use corio::{Raced, race};
 use serving::{Serving, StopSignals};
 
@@ -37,10 +43,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    // First of all, so that no signal finds the process unprepared.
+    // SAFETY: this process has opened nothing so far, so they are those that it was started with.
+    let inherited = unsafe { inherited_sockets() }?;
+    // Before anything is served, so that no signal finds the process unprepared.
     let signals = StopSignals::new()?;
-    let server = Server::builder()
-        .listen(args.addr.as_str())
+    let server = match inherited.is_empty() {
+        true => Server::builder().listen(args.addr.as_str()),
+        false => inherited.into_iter().fold(Server::builder(), ServerBuilder::listen_on),
+    };
+    let server = server
         .workers(args.serving.workers().name("echo"))
         .grace_period(args.serving.grace_period())
         .on_accept_error(|error| {
@@ -67,15 +78,9 @@ async fn serve(stream: Stream, ctx: Ctx) -> io::Result<()> {
 
 /// One buffer, which goes to the kernel and comes back each time.
 async fn echo(stream: Stream, ctx: &Ctx) -> io::Result<()> {
-    let mut buf = Vec::with_capacity(16 * 1024);
+    // Who was let in is served once, also by a server that is about to stop.
+    let (mut result, mut buf) = stream.recv(Vec::with_capacity(16 * 1024)).await;
     loop {
-        let received = match race(stream.recv(buf), ctx.stopping()).await {
-            // What came at the last moment is sent back, too.
-            Raced::Left(received, _) | Raced::Right(Some(received), ()) => received,
-            Raced::Right(None, ()) => return Ok(()),
-        };
-        let result;
-        (result, buf) = received;
         match result {
             // The client has ended its side, and by now everything it sent has been sent back:
             // closing tells it so, and loses nothing.
@@ -87,8 +92,12 @@ async fn echo(stream: Stream, ctx: &Ctx) -> io::Result<()> {
         }
         // `recv` has set the length to what came; `send_exact` sends just that, in parts if need
         // be. A client that does not read holds up only itself: nothing more is received from it.
-        let result;
-        (result, buf) = stream.send_exact(buf).await;
-        result?;
+        let (sent, empty) = stream.send_exact(buf).await;
+        sent?;
+        (result, buf) = match race(stream.recv(empty), ctx.stopping()).await {
+            // What came at the last moment is sent back, too.
+            Raced::Left(received, _) | Raced::Right(Some(received), ()) => received,
+            Raced::Right(None, ()) => return Ok(()),
+        };
     }
 }

@@ -60,12 +60,12 @@ async fn exchanges(
     output: &mut Output<'_>,
 ) -> io::Result<()> {
     let mut path = UrlPath::new();
-    let mut header_deadline = None;
+    let (mut first, mut header_deadline) = (true, None);
     loop {
         let mut headers: Headers<'_> = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let status = match Request::parse(input.bytes(), &mut headers, server.head_limits()) {
             Ok(Some(request)) => {
-                header_deadline = None;
+                (first, header_deadline) = (false, None);
                 let after = match ctx.is_stopping() {
                     true => Persistence::Close,
                     false => persistence(&request),
@@ -83,7 +83,7 @@ async fn exchanges(
             }
             Ok(None) => {
                 output.flush().await?;
-                match more(ctx, stream, input, &mut header_deadline).await? {
+                match more(ctx, stream, input, first, &mut header_deadline).await? {
                     More::Came => continue,
                     More::Ended => break,
                     More::TooSlow => Status::REQUEST_TIMEOUT,
@@ -120,6 +120,7 @@ async fn more(
     ctx: &Ctx<Rc<Server>>,
     stream: &Stream,
     input: &mut Input,
+    first: bool,
     deadline: &mut Option<Instant>,
 ) -> io::Result<More> {
     let options = &ctx.state().options;
@@ -130,10 +131,10 @@ async fn more(
     } else {
         options.idle_timeout
     };
-    let filled = if begun {
+    let filled = if begun || first {
         input.fill(stream, limit).await
     } else {
-        // A connection without a request has nothing to finish.
+        // Between requests there is nothing to finish. (Who was let in is answered once.)
         match race(input.fill(stream, limit), ctx.stopping()).await {
             Raced::Left(filled, _) | Raced::Right(Some(filled @ Ok(_)), ()) => filled,
             Raced::Right(..) => return Ok(More::Ended),

@@ -1,4 +1,8 @@
-//! The proxy, the chat, the acceptor and the UDP echo: on each driver, with several workers.
+//! The proxy, the chat, the acceptor and the UDP echo: on each driver, with several workers. And how one
+//! server takes another's place.
+//!
+//! # Why this file has `unsafe`
+//! It gives a socket to a process that it starts.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -271,4 +275,82 @@ fn a_driver_that_is_none_is_refused() {
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
         assert!(refused.stderr.contains("auto, uring or readiness"), "{refused:?}");
     }
+}
+
+/// Starts an echo server with `listener` as its fd 3, as systemd would.
+#[cfg(unix)]
+fn with_socket(listener: &TcpListener, pid: &str) -> Running {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+    let fd = listener.as_raw_fd();
+    let mut command = std::process::Command::new("sh");
+    let script = format!("LISTEN_FDS=1 LISTEN_PID={pid} exec \"$0\" \"$@\"");
+    command.arg("-c").arg(script).arg(example("echo_server").get_program());
+    command.args(["--addr", "127.0.0.1:0", "--workers", "2", "--grace", "60"]);
+    // SAFETY: `dup2` is fine between fork and exec; it clears close-on-exec, unless the numbers are the same.
+    unsafe {
+        command.pre_exec(move || {
+            let result = match fd {
+                3 => libc::fcntl(3, libc::F_SETFD, 0),
+                fd => libc::dup2(fd, 3),
+            };
+            if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        });
+    }
+    Running::start(&mut command)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_is_replaced_without_refusing_anybody() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let first = with_socket(&listener, "$$");
+    assert_eq!(first.line(), format!("listening on {address}"));
+    let (enough, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let (enough, served) = (enough.clone(), served.clone());
+            thread::spawn(move || {
+                while !enough.load(Ordering::Relaxed) {
+                    let mut stream = TcpStream::connect(address).expect("somebody listens");
+                    stream.set_read_timeout(Some(GUARD)).unwrap();
+                    stream.write_all(b"hello").unwrap();
+                    stream.shutdown(Shutdown::Write).unwrap();
+                    let mut back = String::new();
+                    stream.read_to_string(&mut back).expect("it is served");
+                    assert_eq!(back, "hello");
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let wait_for = |count: u64| {
+        let target = served.load(Ordering::Relaxed) + count;
+        while served.load(Ordering::Relaxed) < target {
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_for(50);
+    let mut old = first;
+    for _ in 0..3 {
+        let new = with_socket(&listener, "$$");
+        assert_eq!(new.line(), format!("listening on {address}"));
+        wait_for(20);
+        old.signal("TERM");
+        assert_eq!(old.finish().status.code(), Some(0));
+        wait_for(20);
+        old = new;
+    }
+    enough.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().unwrap();
+    }
+    old.signal("TERM");
+    assert_eq!(old.finish().status.code(), Some(0));
+    // Sockets that are meant for somebody else are left alone.
+    let other = with_socket(&listener, "1");
+    assert_ne!(other.line(), format!("listening on {address}"));
 }
