@@ -64,7 +64,7 @@ impl Future for BarrierWait<'_> {
         let here = barrier.here.get() + 1;
         if here == barrier.count {
             barrier.here.set(0);
-            barrier.waiting.dismiss(true);
+            barrier.waiting.dismiss(Stands::Served);
             return Poll::Ready(true);
         }
         barrier.here.set(here);

@@ -19,6 +19,7 @@ pub use semaphore::{Acquire, Closed, Permit, Semaphore};
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem;
 use std::task::Waker;
 
 use crate::runtime::waker::LocalWaker;
@@ -32,10 +33,8 @@ struct WaitList<T> {
 struct Entry<T> {
     ticket: u64,
     wants: T,
-    /// There while it waits.
-    waker: Option<LocalWaker>,
-    /// It has got what it wants, if it waits no more; else there is nothing to be had any more.
-    served: bool,
+    waker: LocalWaker,
+    stands: Stands,
 }
 
 /// Where somebody on the list stands.
@@ -46,25 +45,15 @@ enum Stands {
     TurnedAway,
 }
 
-impl<T> Entry<T> {
-    fn stands(&self) -> Stands {
-        match (&self.waker, self.served) {
-            (Some(_), _) => Stands::Waiting,
-            (None, true) => Stands::Served,
-            (None, false) => Stands::TurnedAway,
-        }
-    }
-}
-
 impl<T: Copy> WaitList<T> {
     fn new() -> Self {
         WaitList { entries: RefCell::default(), next: Cell::new(0) }
     }
 
     fn add(&self, wants: T, waker: &Waker) -> u64 {
-        let waker = Some(LocalWaker::new(waker));
+        let (waker, stands) = (LocalWaker::new(waker), Stands::Waiting);
         let ticket = self.next.replace(self.next.get() + 1);
-        self.entries.borrow_mut().push_back(Entry { ticket, wants, waker, served: false });
+        self.entries.borrow_mut().push_back(Entry { ticket, wants, waker, stands });
         ticket
     }
 
@@ -73,10 +62,10 @@ impl<T: Copy> WaitList<T> {
         let fresh = LocalWaker::new(waker);
         let mut entries = self.entries.borrow_mut();
         let Some(place) = find(&entries, ticket) else { return Stands::TurnedAway };
-        let stands = entries[place].stands();
+        let stands = entries[place].stands;
         let old = match stands {
-            Stands::Waiting => entries[place].waker.replace(fresh),
-            _ => entries.remove(place).and_then(|entry| entry.waker),
+            Stands::Waiting => Some(mem::replace(&mut entries[place].waker, fresh)),
+            _ => entries.remove(place).map(|entry| entry.waker),
         };
         // Wakers are dropped when nothing is borrowed: that may run foreign code.
         drop(entries);
@@ -90,48 +79,56 @@ impl<T: Copy> WaitList<T> {
         let place = find(&entries, ticket)?;
         let entry = entries.remove(place)?;
         drop(entries);
-        Some(entry.stands())
+        Some(entry.stands)
     }
 
     /// Whether nobody waits.
     fn is_empty(&self) -> bool {
         // They are served in order.
-        self.entries.borrow().back().is_none_or(|last| last.waker.is_none())
+        self.entries.borrow().back().is_none_or(|last| last.stands != Stands::Waiting)
     }
 
     /// Serves the first who waits, if `serve` says so; `false` if nobody was.
     fn serve_first(&self, serve: impl FnOnce(T) -> bool) -> bool {
         let mut entries = self.entries.borrow_mut();
-        let Some(first) = entries.iter_mut().find(|entry| entry.waker.is_some()) else {
-            return false;
-        };
+        let place = first_waiting(&entries);
+        let Some(first) = entries.get_mut(place) else { return false };
         if !serve(first.wants) {
             return false;
         }
-        first.served = true;
-        let waker = first.waker.take();
+        first.stands = Stands::Served;
+        let waker = mem::replace(&mut first.waker, LocalWaker::None);
         drop(entries);
-        if let Some(waker) = waker {
-            waker.wake_now();
-        }
+        waker.wake_now();
         true
     }
 
-    /// Wakes all who wait now: they are served, or turned away.
-    fn dismiss(&self, served: bool) {
+    /// Wakes all who wait now: they are served, or turned away, all before the first is woken.
+    fn dismiss(&self, stands: Stands) {
+        let mut entries = self.entries.borrow_mut();
+        let start = first_waiting(&entries);
+        let Some(mut ticket) = entries.get(start).map(|entry| entry.ticket) else { return };
+        entries.range_mut(start..).for_each(|entry| entry.stands = stands);
+        drop(entries);
         let end = self.next.get();
+        // What is woken may change the list, so each is looked up by its ticket.
         loop {
             let mut entries = self.entries.borrow_mut();
-            let mut waiting = entries.iter_mut().filter(|entry| entry.ticket < end);
-            let Some(entry) = waiting.find(|entry| entry.waker.is_some()) else { return };
-            entry.served = served;
-            let waker = entry.waker.take();
+            let place = entries.partition_point(|entry| entry.ticket < ticket);
+            let Some(entry) = entries.get_mut(place).filter(|entry| entry.ticket < end) else {
+                return;
+            };
+            ticket = entry.ticket + 1;
+            let waker = mem::replace(&mut entry.waker, LocalWaker::None);
             drop(entries);
-            if let Some(waker) = waker {
-                waker.wake_now();
-            }
+            waker.wake_now();
         }
     }
+}
+
+/// Where those begin who still wait: behind all who do not.
+fn first_waiting<T>(entries: &VecDeque<Entry<T>>) -> usize {
+    entries.partition_point(|entry| entry.stands != Stands::Waiting)
 }
 
 fn find<T>(entries: &VecDeque<Entry<T>>, ticket: u64) -> Option<usize> {

@@ -71,14 +71,15 @@ impl<T> Sender<T> {
     /// drops the message, unsent.
     ///
     /// # Errors
-    /// The message, if the receiver is gone.
+    /// The message, if the receiver is gone or has closed the channel.
     pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
         match self.shared.room.acquire(1).await {
-            Ok(permit) => {
+            // There may have been room, and an end before this task noticed.
+            Ok(permit) if !self.is_closed() => {
                 self.shared.push(permit, value);
                 Ok(())
             }
-            Err(_) => Err(SendError(value)),
+            _ => Err(SendError(value)),
         }
     }
 

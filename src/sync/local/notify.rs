@@ -51,7 +51,7 @@ impl Notify {
 
     /// Wakes all who wait now. Nothing is kept for those who come later.
     pub fn notify_all(&self) {
-        self.waiting.dismiss(true);
+        self.waiting.dismiss(Stands::Served);
     }
 
     /// Waits to be notified, from its first poll on. Cancel-safe: a notification that a dropped future

@@ -24,12 +24,17 @@ pub use crate::sync::oneshot::RecvError;
 struct Shared<T> {
     value: RefCell<Option<T>>,
     receiver: Cell<LocalWaker>,
+    /// The sender is gone. It says so before it wakes: the waker may poll at once.
+    ended: Cell<bool>,
 }
 
 /// Makes a channel for one value. It is one allocation.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let shared =
-        Rc::new(Shared { value: RefCell::new(None), receiver: Cell::new(LocalWaker::None) });
+    let shared = Rc::new(Shared {
+        value: RefCell::new(None),
+        receiver: Cell::new(LocalWaker::None),
+        ended: Cell::new(false),
+    });
     (Sender { shared: shared.clone() }, Receiver { shared })
 }
 
@@ -66,6 +71,7 @@ impl<T> Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
+        self.shared.ended.set(true);
         self.shared.receiver.replace(LocalWaker::None).wake_now();
     }
 }
@@ -84,7 +90,7 @@ impl<T> Future for Receiver<T> {
         if let Some(value) = self.try_recv() {
             return Poll::Ready(Ok(value));
         }
-        if Rc::strong_count(&self.shared) == 1 {
+        if self.shared.ended.get() {
             return Poll::Ready(Err(RecvError));
         }
         LocalWaker::update(&self.shared.receiver, cx.waker());

@@ -78,7 +78,7 @@ impl Semaphore {
     /// Gives no more permits: who waits, or asks later, gets an error.
     pub fn close(&self) {
         self.closed.set(true);
-        self.waiting.dismiss(false);
+        self.waiting.dismiss(Stands::TurnedAway);
     }
 
     fn take(&self, count: usize) -> bool {
