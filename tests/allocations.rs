@@ -19,6 +19,7 @@ use std::time::Duration;
 use corio::fs::File;
 use corio::net::{TcpListener, TcpStream, UnixStream};
 use corio::op::AsyncNop;
+use corio::sync::local::{Mutex, Semaphore, mpsc};
 use drivers::Driver;
 
 use corio::{IoContext, join_all, race, sleep, spawn, timeout, yield_now};
@@ -220,6 +221,36 @@ fn a_cancel_allocates_nothing() {
         allocations(async || {
             let (result, _) = a.recv([0; 16]).with_timeout(Duration::ZERO).await;
             result.unwrap_err();
+        })
+        .await
+    });
+}
+
+#[test]
+fn waiting_for_a_lock_or_a_message_allocates_nothing() {
+    costs_nothing(async || {
+        let lock = Rc::new(Mutex::new(0_u64));
+        let turns = Rc::new(Semaphore::new(0));
+        let (sender, mut receiver) = mpsc::channel(1);
+        let (theirs, gives) = (lock.clone(), turns.clone());
+        drop(spawn(async move {
+            loop {
+                let value = {
+                    let mut value = theirs.lock().await;
+                    *value += 1;
+                    gives.add_permits(1);
+                    yield_now().await; // the other waits for the lock
+                    *value
+                };
+                if sender.send(value).await.is_err() {
+                    return; // nobody counts any more
+                }
+            }
+        }));
+        allocations(async || {
+            turns.acquire(1).await.unwrap().forget();
+            drop(lock.lock().await);
+            receiver.recv().await.unwrap();
         })
         .await
     });

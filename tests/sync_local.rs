@@ -5,8 +5,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use corio::sync::local::{Barrier, BarrierWait, Notify, Semaphore, mpsc, oneshot};
+use corio::sync::local::{Barrier, BarrierWait, Mutex, Notify, RwLock, Semaphore, mpsc, oneshot};
+use corio::{IoContext, race, sleep, spawn, timeout, yield_now};
 
 fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
@@ -171,4 +173,148 @@ fn very_many_wait_at_once() {
     // Each is dropped at once, and gives its permit back.
     assert!(acquiring.iter_mut().all(|future| poll(future.as_mut()).is_ready()));
     assert_eq!(semaphore.available(), COUNT);
+}
+
+/// A small generator of numbers (xorshift64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+}
+
+/// Who asked for a lock, in order; each a writer or not, and whether it has been let in.
+type Queue = Vec<(usize, bool, bool)>;
+
+/// Lets in whom a fair lock lets in: readers together, a writer alone, nobody past a waiting one.
+fn let_in(queue: &mut Queue) {
+    for place in 0..queue.len() {
+        let (earlier, later) = queue.split_at_mut(place);
+        let (_, writes, inside) = &mut later[0];
+        // The queue holds those inside, too; who is inside came first.
+        if !*inside {
+            let free = earlier.iter().all(|other| other.2 && !*writes && !other.1);
+            if !free {
+                return;
+            }
+            *inside = true;
+        }
+    }
+}
+
+/// A guard of either kind, only to be dropped.
+#[allow(dead_code)]
+enum Guard<'a> {
+    Reads(corio::sync::local::RwLockReadGuard<'a, ()>),
+    Writes(corio::sync::local::RwLockWriteGuard<'a, ()>),
+}
+
+async fn enter(lock: &RwLock<()>, writes: bool) -> Guard<'_> {
+    if writes { Guard::Writes(lock.write().await) } else { Guard::Reads(lock.read().await) }
+}
+
+/// Random steps, with futures dropped at every stage, beside a model.
+#[test]
+fn a_lock_does_as_its_model() {
+    for seed in 1..=200_u64 {
+        let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
+        let lock = RwLock::new(());
+        let mut model = Queue::new();
+        let mut waiting: Vec<(usize, Pin<Box<dyn Future<Output = Guard<'_>>>>)> = Vec::new();
+        let mut held = Vec::new();
+        for id in 0..300 {
+            match numbers.below(6) {
+                0 | 1 => {
+                    let writes = numbers.below(3) == 0;
+                    let mut future: Pin<Box<dyn Future<Output = Guard<'_>>>> =
+                        Box::pin(enter(&lock, writes));
+                    model.push((id, writes, false));
+                    let_in(&mut model);
+                    match poll(future.as_mut()) {
+                        Poll::Ready(guard) => held.push((id, guard)),
+                        Poll::Pending => waiting.push((id, future)),
+                    }
+                }
+                2 | 3 if !held.is_empty() => {
+                    let (gone, _guard) = held.remove(numbers.below(held.len()));
+                    model.retain(|(id, ..)| *id != gone);
+                    let_in(&mut model);
+                }
+                4 if !waiting.is_empty() => {
+                    let (gone, _future) = waiting.remove(numbers.below(waiting.len()));
+                    model.retain(|(id, ..)| *id != gone);
+                    let_in(&mut model);
+                }
+                _ => {}
+            }
+            // Whom the model lets in, and nobody else, has the lock.
+            let mut place = 0;
+            while place < waiting.len() {
+                let (id, future) = &mut waiting[place];
+                let inside = model.iter().any(|other| other.0 == *id && other.2);
+                // Some notice later, and may be dropped before they do.
+                if inside && numbers.below(2) == 0 {
+                    place += 1;
+                    continue;
+                }
+                match poll(future.as_mut()) {
+                    Poll::Ready(guard) => {
+                        assert!(inside, "seed {seed}: let in before its turn");
+                        held.push((*id, guard));
+                        drop(waiting.remove(place));
+                    }
+                    Poll::Pending => {
+                        assert!(!inside, "seed {seed}: not let in");
+                        place += 1;
+                    }
+                }
+            }
+            let free = |writes: bool| model.iter().all(|other| other.2 && !writes && !other.1);
+            assert_eq!(lock.try_read().is_some(), free(false), "seed {seed}");
+            assert_eq!(lock.try_write().is_some(), free(true), "seed {seed}");
+        }
+    }
+}
+
+/// However a waiter ends, before its turn or just after, the next has the lock, and nothing is lost.
+#[test]
+fn whoever_ends_passes_the_turn_on() {
+    const LONG: Duration = Duration::from_secs(60);
+    let mut context = IoContext::new(8).unwrap();
+    context.run_until_done(async {
+        for granted in [false, true] {
+            for way in 0..3 {
+                let lock = Rc::new(Mutex::new(()));
+                let guard = lock.lock().await;
+                let (theirs, alive) = (lock.clone(), Rc::new(()));
+                let kept = alive.clone();
+                let waiter = spawn(async move {
+                    let _kept = kept;
+                    match way {
+                        0 => drop(race(theirs.lock(), sleep(Duration::ZERO)).await),
+                        1 => drop(timeout(Duration::ZERO, theirs.lock()).await),
+                        _ => drop(theirs.lock().await),
+                    }
+                });
+                yield_now().await; // it waits now
+                let next = lock.clone();
+                let next = spawn(async move { drop(next.lock().await) });
+                yield_now().await;
+                let mut guard = Some(guard);
+                if granted {
+                    guard.take();
+                }
+                waiter.cancel();
+                drop(guard);
+                let _ = timeout(LONG, waiter).await.unwrap();
+                timeout(LONG, next).await.unwrap().unwrap();
+                assert!(lock.try_lock().is_some());
+                assert_eq!(Rc::strong_count(&alive), 1);
+            }
+        }
+    });
 }
