@@ -1,4 +1,4 @@
-//! Locks and channels of one thread, where wakers run foreign code and grants come at awkward times.
+//! Locks and channels of one thread, where wakers run foreign code and grants come late.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -158,7 +158,7 @@ fn nobody_is_served_while_a_semaphore_closes() {
     assert!(matches!(poll(second.as_mut()), Poll::Ready(Err(_))));
 }
 
-/// Serving all costs as much as there are waiters, not its square: a debug build would take minutes.
+/// Serving all costs as much as there are waiters, not its square, which would be minutes.
 #[test]
 fn very_many_wait_at_once() {
     const COUNT: usize = 100_000;
@@ -213,6 +213,8 @@ enum Guard<'a> {
     Writes(corio::sync::local::RwLockWriteGuard<'a, ()>),
 }
 
+type Entering<'a> = Pin<Box<dyn Future<Output = Guard<'a>> + 'a>>;
+
 async fn enter(lock: &RwLock<()>, writes: bool) -> Guard<'_> {
     if writes { Guard::Writes(lock.write().await) } else { Guard::Reads(lock.read().await) }
 }
@@ -224,14 +226,13 @@ fn a_lock_does_as_its_model() {
         let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let lock = RwLock::new(());
         let mut model = Queue::new();
-        let mut waiting: Vec<(usize, Pin<Box<dyn Future<Output = Guard<'_>>>>)> = Vec::new();
+        let mut waiting: Vec<(usize, Entering<'_>)> = Vec::new();
         let mut held = Vec::new();
         for id in 0..300 {
             match numbers.below(6) {
                 0 | 1 => {
                     let writes = numbers.below(3) == 0;
-                    let mut future: Pin<Box<dyn Future<Output = Guard<'_>>>> =
-                        Box::pin(enter(&lock, writes));
+                    let mut future: Entering<'_> = Box::pin(enter(&lock, writes));
                     model.push((id, writes, false));
                     let_in(&mut model);
                     match poll(future.as_mut()) {
@@ -280,7 +281,7 @@ fn a_lock_does_as_its_model() {
     }
 }
 
-/// However a waiter ends, before its turn or just after, the next has the lock, and nothing is lost.
+/// However a waiter ends, before its turn or just after, the next has the lock.
 #[test]
 fn whoever_ends_passes_the_turn_on() {
     const LONG: Duration = Duration::from_secs(60);
