@@ -155,7 +155,8 @@ impl<S> Ctx<S> {
         self.shared.phase.get() >= Phase::Stopping
     }
 
-    /// Waits until the server is stopping. [Race](crate::race()) it against waiting for the next request.
+    /// Waits until the server is stopping. [Race](crate::race()) it against waiting for the *next* request: who
+    /// was let in, and has not been answered yet, is owed an answer to the first.
     pub async fn stopping(&self) {
         self.shared.phase.reached(Phase::Stopping).await;
     }

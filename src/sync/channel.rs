@@ -21,10 +21,8 @@
 //! ```
 //!
 //! # How it works
-//! Messages go through a queue without locks (`ring.rs`); what waits is under a lock. Whoever is about to wait
-//! says so (`asleep` for the receiver, `crowded` for senders) *before* it looks at the queue for the last time;
-//! the other side changes the queue *before* it looks whether somebody waits; and between the two each has a
-//! fence. So one of them sees the other.
+//! Messages go through a queue without locks, which also tells each side whether the other one waits (`ring.rs`).
+//! Who waits, and in which order, is under a lock.
 //!
 //! # Why this file has `unsafe`
 //! The queue relies on there being one receiver.
@@ -34,9 +32,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::ring::{Refused, Ring};
+use super::ring::{Awaited, Refused, Ring};
 use super::wait;
-use crate::runtime::sync::{AtomicBool, Mutex, MutexGuard, Ordering, fence, lock};
+use crate::runtime::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock, yield_now};
 
 /// After so many messages without a wait, the receiver lets other tasks have their turn.
 const STREAK: u32 = 128;
@@ -57,9 +55,7 @@ struct Waiting {
 
 struct Shared<T> {
     ring: Ring<T>,
-    /// The receiver waits.
-    asleep: AtomicBool,
-    /// Senders wait: those who come later have to wait, too.
+    /// Senders wait: those who come later are to wait, too. (One that has not heard of it yet does no harm.)
     crowded: AtomicBool,
     state: Mutex<State>,
 }
@@ -81,25 +77,15 @@ impl<T> Shared<T> {
         if self.crowded.load(Ordering::Relaxed) && !self.ring.is_closed() {
             return Err(Refused::Full(message));
         }
-        self.ring.push(message)?;
-        self.tell_receiver();
-        Ok(())
-    }
-
-    /// After a change of the queue.
-    fn tell_receiver(&self) {
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) {
+        if self.ring.push(message)? == Awaited::Yes {
             self.wake_receiver();
         }
+        Ok(())
     }
 
     #[cold]
     fn wake_receiver(&self) {
-        let mut state = self.lock();
-        self.asleep.store(false, Ordering::Relaxed);
-        let receiver = state.receiver.take();
-        drop(state);
+        let receiver = self.lock().receiver.take();
         if let Some(receiver) = receiver {
             receiver.wake();
         }
@@ -111,9 +97,8 @@ impl<T> Shared<T> {
     /// Called by the one receiver.
     unsafe fn pop(&self) -> Option<T> {
         // SAFETY: what the caller promises.
-        let message = unsafe { self.ring.pop() }?;
-        fence(Ordering::SeqCst);
-        if self.crowded.load(Ordering::Relaxed) {
+        let (message, awaited) = unsafe { self.ring.pop() }?;
+        if awaited == Awaited::Yes {
             self.let_in();
         }
         Some(message)
@@ -128,7 +113,9 @@ impl<T> Shared<T> {
     /// Tells as many of those who wait as there are free slots, in order, that it is their turn; returns
     /// whom to wake.
     fn give_turns(&self, state: &mut State) -> Vec<Waker> {
-        let mut free = self.ring.capacity() - self.ring.len().min(self.ring.capacity());
+        let crowded = !state.waiting.is_empty();
+        self.crowded.store(crowded, Ordering::Relaxed);
+        let mut free = self.ring.await_room(crowded);
         let mut wakers = Vec::new();
         for waiting in &mut state.waiting {
             if free == 0 {
@@ -138,15 +125,6 @@ impl<T> Shared<T> {
             wakers.extend(waiting.waker.take());
         }
         wakers
-    }
-
-    /// Takes somebody off the list of those who wait.
-    fn remove(&self, state: &mut State, place: usize) -> Option<Waiting> {
-        let waiting = state.waiting.remove(place);
-        if state.waiting.is_empty() {
-            self.crowded.store(false, Ordering::Relaxed);
-        }
-        waiting
     }
 
     fn close(&self) {
@@ -168,7 +146,6 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let state = State { receiver: None, waiting: VecDeque::new(), next_ticket: 0, senders: 1 };
     let shared = Arc::new(Shared {
         ring: Ring::new(capacity.max(1)),
-        asleep: AtomicBool::new(false),
         crowded: AtomicBool::new(false),
         state: Mutex::new(state),
     });
@@ -332,8 +309,6 @@ impl<T> Sending<'_, T> {
         });
         let mut wakers = Vec::new();
         let result = loop {
-            shared.crowded.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
             wakers.extend(shared.give_turns(&mut state));
             let place = state.find(ticket).expect("who waits is on the list");
             if let Some(waker) = &mut state.waiting[place].waker
@@ -343,7 +318,7 @@ impl<T> Sending<'_, T> {
                 break None;
             }
             match shared.ring.push(self.take()) {
-                Ok(()) => break Some((place, Ok(()))),
+                Ok(awaited) => break Some((place, Ok(awaited))),
                 Err(Refused::Closed(value)) => break Some((place, Err(SendError(value)))),
                 // Somebody who saw no crowd was faster. It stays its turn, before all others.
                 Err(Refused::Full(value)) => {
@@ -359,16 +334,17 @@ impl<T> Sending<'_, T> {
             wakers.into_iter().for_each(Waker::wake);
             return Poll::Pending;
         };
-        let own = shared.remove(&mut state, place);
+        let own = state.waiting.remove(place);
+        wakers.extend(shared.give_turns(&mut state));
         drop(state);
         drop(own);
         self.ticket = None;
-        if result.is_ok() {
-            shared.tell_receiver();
+        if matches!(result, Ok(Awaited::Yes)) {
+            shared.wake_receiver();
         }
         // Its own may be among them, to no harm.
         wakers.into_iter().for_each(Waker::wake);
-        Poll::Ready(result)
+        Poll::Ready(result.map(drop))
     }
 
     fn take(&mut self) -> T {
@@ -382,7 +358,7 @@ impl<T> Drop for Sending<'_, T> {
         let shared = &*self.sender.shared;
         let mut state = shared.lock();
         let Some(place) = state.find(ticket) else { return };
-        let waiting = shared.remove(&mut state, place);
+        let waiting = state.waiting.remove(place);
         // If it was its turn, it is the next one's now.
         let wakers = shared.give_turns(&mut state);
         drop(state);
@@ -471,22 +447,25 @@ impl<T> Receiver<T> {
     fn wait(&mut self, cx: Option<&mut Context<'_>>) -> Result<T, TryRecvError> {
         let shared = &*self.shared;
         let mut state = shared.lock();
-        let old = cx.and_then(|cx| {
-            let old = state.receiver.replace(cx.waker().clone());
-            shared.asleep.store(true, Ordering::Relaxed);
-            old
-        });
+        let old = cx.as_ref().and_then(|cx| state.receiver.replace(cx.waker().clone()));
         let last_word = state.senders == 0 || shared.ring.is_closed();
         drop(state);
         drop(old);
-        fence(Ordering::SeqCst);
+        let empty = shared.ring.await_message();
         // SAFETY: as in `next`.
-        match unsafe { shared.pop() } {
-            Some(message) => Ok(message),
-            // A sender that has claimed a slot, and not filled it yet, will do so.
-            None if last_word && shared.ring.len() == 0 => Err(TryRecvError::Closed),
-            None => Err(TryRecvError::Empty),
+        if let Some(message) = unsafe { shared.pop() } {
+            return Ok(message);
         }
+        if empty && last_word {
+            return Err(TryRecvError::Closed);
+        }
+        if !empty && let Some(cx) = cx {
+            // A sender that saw nobody wait is putting a message in at this moment, if it is not kept
+            // from its processor.
+            yield_now();
+            cx.waker().wake_by_ref();
+        }
+        Err(TryRecvError::Empty)
     }
 }
 
