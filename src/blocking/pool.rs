@@ -315,8 +315,8 @@ impl Shared {
             };
             let wakers = self.grant(&mut state);
             drop(state);
-            wakers.into_iter().for_each(Waker::wake);
-            (job.work)();
+            wakers.into_iter().for_each(|waker| contain(|| waker.wake()));
+            contain(job.work);
             state = self.lock();
         }
         state.threads -= 1;
@@ -340,6 +340,14 @@ impl Shared {
         // Before the job is dropped, as what it owns may panic.
         wakers.into_iter().for_each(Waker::wake);
         drop((waiting, job));
+    }
+}
+
+/// Calls what may panic by a foreign waker or destructor, which must not end the thread.
+fn contain(call: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+        // It may panic in its turn when it is dropped.
+        std::mem::forget(panic);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use corio::blocking::{BlockingPool, OffloadError};
@@ -287,6 +288,26 @@ every_driver! {
                 timeout(LONG, running).await.unwrap().unwrap().unwrap();
             }
         });
+    }
+
+    fn a_waker_that_panics_ends_no_thread(_builder) {
+        struct Fuse;
+        impl Wake for Fuse {
+            fn wake(self: Arc<Self>) {
+                panic!("from a waker");
+            }
+        }
+        let pool = BlockingPool::builder().threads(1).build();
+        let gate = Gate::default();
+        let work = gate.clone();
+        let mut running = Box::pin(pool.run(move || work.pass()));
+        let fuse = Waker::from(Arc::new(Fuse));
+        assert!(running.as_mut().poll(&mut Context::from_waker(&fuse)).is_pending());
+        gate.open();
+        assert_eq!(pool.run(|| 7).join().unwrap(), 7);
+        assert!(running.as_mut().poll(&mut Context::from_waker(&fuse)).is_ready());
+        pool.shutdown();
+        assert_eq!(pool.threads(), 0);
     }
 
     fn ten_thousand_jobs_from_many_threads(_builder) {
