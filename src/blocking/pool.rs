@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -46,6 +46,8 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
+    /// Told when the last thread of a closed pool ends.
+    ended: Condvar,
     most_threads: usize,
     most_queued: usize,
     idle_time: Duration,
@@ -86,8 +88,12 @@ impl BlockingPoolBuilder {
     }
 
     /// What the threads are called, before a hyphen and their number; default `offload`.
+    ///
+    /// # Panics
+    /// If there is a zero byte in it, which no system takes.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        assert!(!self.name.contains('\0'), "a thread's name has no zero byte");
         self
     }
 
@@ -97,6 +103,7 @@ impl BlockingPoolBuilder {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 work: Condvar::new(),
+                ended: Condvar::new(),
                 most_threads: self.threads,
                 most_queued: self.queue,
                 idle_time: self.idle_time,
@@ -187,23 +194,40 @@ impl BlockingPool {
     }
 
     /// Refuses new work, gives up what no thread has begun with ([`OffloadError::Closed`]), and waits for
-    /// the rest. This blocks the thread. Called by the pool's own work, it does not wait.
+    /// the rest, as does every further call. This blocks the thread. Called by the pool's own work, it
+    /// does not wait.
     pub fn shutdown(&self) {
         let mut state = self.shared.lock();
         state.closed = true;
         let jobs = std::mem::take(&mut state.queue);
         let wakers: Vec<_> =
             state.waiting.iter_mut().filter_map(|waiting| waiting.waker.take()).collect();
-        let handles = std::mem::take(&mut state.handles);
         drop(state);
         self.shared.work.notify_all();
-        drop(jobs);
         wakers.into_iter().for_each(Waker::wake);
+        // What jobs own may panic as it is dropped; the threads are waited for all the same.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(jobs)));
+        self.wait_for_threads();
+        if let Err(panic) = dropped {
+            resume_unwind(panic);
+        }
+    }
+
+    fn wait_for_threads(&self) {
+        let mut state = self.shared.lock();
+        let own = thread::current().id();
+        if state.handles.iter().any(|handle| handle.thread().id() == own) {
+            return;
+        }
+        // Handles stay in place until then, so that whoever else shuts down waits, too.
+        while state.threads > 0 {
+            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let handles = std::mem::take(&mut state.handles);
+        drop(state);
         for handle in handles {
-            if handle.thread().id() != thread::current().id() {
-                // Panics of jobs are caught.
-                let _ = handle.join();
-            }
+            // Panics of jobs are caught.
+            let _ = handle.join();
         }
     }
 }
@@ -262,8 +286,8 @@ impl Shared {
                 let job = place.and_then(|place| state.queue.remove(place));
                 let wakers = self.grant(&mut state);
                 drop(state);
-                drop(job);
                 wakers.into_iter().for_each(Waker::wake);
+                drop(job);
                 Err(error)
             }
         }
@@ -291,11 +315,14 @@ impl Shared {
             };
             let wakers = self.grant(&mut state);
             drop(state);
-            wakers.into_iter().for_each(Waker::wake);
-            (job.work)();
+            wakers.into_iter().for_each(|waker| contain(|| waker.wake()));
+            contain(job.work);
             state = self.lock();
         }
         state.threads -= 1;
+        if state.threads == 0 {
+            self.ended.notify_all();
+        }
     }
 
     /// Somebody does not wait for room any longer, or takes a job back.
@@ -310,8 +337,17 @@ impl Shared {
         let job = place.and_then(|place| state.queue.remove(place));
         let wakers = self.grant(&mut state);
         drop(state);
-        drop((waiting, job));
+        // Before the job is dropped, as what it owns may panic.
         wakers.into_iter().for_each(Waker::wake);
+        drop((waiting, job));
+    }
+}
+
+/// Calls what may panic by a foreign waker or destructor, which must not end the thread.
+fn contain(call: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+        // It may panic in its turn when it is dropped.
+        std::mem::forget(panic);
     }
 }
 

@@ -1,7 +1,9 @@
 //! Offloaded work.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use corio::blocking::{BlockingPool, OffloadError};
@@ -174,6 +176,157 @@ every_driver! {
             assert_eq!(pool.threads(), 0);
             assert!(matches!(pool.run(|| ()).await, Err(OffloadError::Closed)));
         });
+    }
+
+    fn every_shutdown_waits_for_the_work(_builder) {
+        let pool = Arc::new(BlockingPool::builder().threads(1).build());
+        let (gate, over) = (Gate::default(), Arc::new(AtomicBool::new(false)));
+        let (began_sender, began) = std::sync::mpsc::channel();
+        let (work, ends) = (gate.clone(), over.clone());
+        let owner = pool.clone();
+        let job = std::thread::spawn(move || {
+            let result = owner.run(move || {
+                began_sender.send(()).unwrap();
+                work.pass();
+                ends.store(true, Ordering::SeqCst);
+            });
+            result.join()
+        });
+        began.recv_timeout(LONG).unwrap();
+        let (early_sender, early) = std::sync::mpsc::channel();
+        let stops: Vec<_> = (0..2)
+            .map(|_| {
+                let (pool, over, early) = (pool.clone(), over.clone(), early_sender.clone());
+                std::thread::spawn(move || {
+                    pool.shutdown();
+                    early.send(over.load(Ordering::SeqCst)).unwrap();
+                })
+            })
+            .collect();
+        // One that does not wait is back by then; one that does makes no difference to this.
+        let hasty = early.recv_timeout(Duration::from_millis(200));
+        gate.open();
+        assert!(hasty.is_err(), "a shutdown returned while the work ran");
+        for stop in stops {
+            stop.join().unwrap();
+            assert!(early.recv_timeout(LONG).unwrap());
+        }
+        job.join().unwrap().unwrap();
+    }
+
+    fn work_that_shuts_its_pool_down_is_waited_for_by_the_next(_builder) {
+        let pool = Arc::new(BlockingPool::builder().threads(1).build());
+        let (gate, over) = (Gate::default(), Arc::new(AtomicBool::new(false)));
+        let (stopped_sender, stopped) = std::sync::mpsc::channel();
+        let (work, ends, own) = (gate.clone(), over.clone(), Arc::downgrade(&pool));
+        let owner = pool.clone();
+        let job = std::thread::spawn(move || {
+            let result = owner.run(move || {
+                own.upgrade().unwrap().shutdown();
+                stopped_sender.send(()).unwrap();
+                work.pass();
+                ends.store(true, Ordering::SeqCst);
+            });
+            result.join()
+        });
+        stopped.recv_timeout(LONG).unwrap();
+        let (early_sender, early) = std::sync::mpsc::channel();
+        let (again, seen) = (pool.clone(), over.clone());
+        let stop = std::thread::spawn(move || {
+            again.shutdown();
+            early_sender.send(seen.load(Ordering::SeqCst)).unwrap();
+        });
+        let hasty = early.recv_timeout(Duration::from_millis(200));
+        gate.open();
+        assert!(hasty.is_err(), "a shutdown returned while the work ran");
+        assert!(early.recv_timeout(LONG).unwrap());
+        stop.join().unwrap();
+        job.join().unwrap().unwrap();
+    }
+
+    fn a_destructor_that_panics_keeps_nobody_waiting(builder) {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("from a destructor");
+            }
+        }
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            for shut_down in [false, true] {
+                let pool = Arc::new(BlockingPool::builder().threads(1).queue(1).build());
+                let gate = Gate::default();
+                let (work, owner) = (gate.clone(), pool.clone());
+                let running = spawn(async move { owner.run(move || work.pass()).await });
+                yield_now().await;
+                eventually("it runs", || pool.queued() == 0);
+                let bomb = Bomb;
+                let mut queued = Box::pin(pool.run(move || std::mem::forget(bomb)));
+                assert!(futures_util::poll!(queued.as_mut()).is_pending());
+                let owner = pool.clone();
+                let waiting = spawn(async move { owner.run(|| 7).await });
+                yield_now().await;
+                let panicked = if shut_down {
+                    let (opens, watched) = (gate.clone(), pool.clone());
+                    let opener = std::thread::spawn(move || {
+                        eventually("the queue is given up", || watched.queued() == 0);
+                        opens.open();
+                    });
+                    let panicked = catch_unwind(AssertUnwindSafe(|| pool.shutdown())).is_err();
+                    opener.join().unwrap();
+                    panicked
+                } else {
+                    let panicked = catch_unwind(AssertUnwindSafe(|| drop(queued))).is_err();
+                    gate.open();
+                    panicked
+                };
+                assert!(panicked, "the panic is the caller's");
+                match timeout(LONG, waiting).await.expect("nobody is forgotten").unwrap() {
+                    Ok(result) => assert_eq!(result, 7),
+                    Err(error) => assert!(shut_down && matches!(error, OffloadError::Closed)),
+                }
+                timeout(LONG, running).await.unwrap().unwrap().unwrap();
+            }
+        });
+    }
+
+    fn a_waker_that_panics_ends_no_thread(_builder) {
+        struct Fuse;
+        impl Wake for Fuse {
+            fn wake(self: Arc<Self>) {
+                panic!("from a waker");
+            }
+        }
+        let pool = BlockingPool::builder().threads(1).build();
+        let gate = Gate::default();
+        let work = gate.clone();
+        let mut running = Box::pin(pool.run(move || work.pass()));
+        let fuse = Waker::from(Arc::new(Fuse));
+        assert!(running.as_mut().poll(&mut Context::from_waker(&fuse)).is_pending());
+        gate.open();
+        assert_eq!(pool.run(|| 7).join().unwrap(), 7);
+        assert!(running.as_mut().poll(&mut Context::from_waker(&fuse)).is_ready());
+        pool.shutdown();
+        assert_eq!(pool.threads(), 0);
+    }
+
+    fn ten_thousand_jobs_from_many_threads(_builder) {
+        let pool = BlockingPool::builder().threads(3).queue(8).build();
+        let ran = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..10 {
+                scope.spawn(|| {
+                    for n in 0..1000_u32 {
+                        assert_eq!(pool.run(move || n).join().unwrap(), n);
+                        ran.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert_eq!(ran.load(Ordering::SeqCst), 10_000);
+        assert!(pool.threads() <= 3);
+        pool.shutdown();
+        assert_eq!((pool.threads(), pool.queued()), (0, 0));
     }
 
     fn a_timeout_does_not_wait_for_the_work(builder) {
