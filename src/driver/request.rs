@@ -127,7 +127,7 @@ pub(crate) enum Request {
         full: bool,
     },
     /// Moves what is there without waiting for more, at least one byte, between a socket and a pipe; 0
-    /// at the end of the stream. The socket is waited for, the pipe is not.
+    /// at the end of the stream. The socket is waited for; a pipe without room, or bytes, is `-EBUSY`.
     #[cfg(target_os = "linux")]
     Splice {
         socket: Target,

@@ -12,14 +12,17 @@ use crate::task::{Raced, race};
 /// How much is moved in one go; a pipe holds as much by default.
 const CHUNK: usize = 64 * 1024;
 
-/// Joins two connections: what comes from one is sent to the other, in both directions at once, until both
-/// have ended. Gives how many bytes went from `a` to `b`, and from `b` to `a`.
+/// Joins two connections: what comes from one is sent to the other, in both directions at once,
+/// until both have ended. Gives how many bytes went from `a` to `b`, and from `b` to `a`.
 ///
 /// When one side ends its sending, the other is told, after everything before that
-/// ([`shutdown(2)`](https://man7.org/linux/man-pages/man2/shutdown.2.html)), and the other direction goes on.
-/// On Linux the bytes move by [`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html), without a
-/// copy through user space; elsewhere, or when the process has no fds for pipes, through a buffer of 64 KiB per
-/// direction.
+/// ([`shutdown(2)`](https://man7.org/linux/man-pages/man2/shutdown.2.html)), and the other direction
+/// goes on. On Linux the bytes move by
+/// [`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html), without a copy through user
+/// space; elsewhere, or when that is refused or the process has no fds for pipes, through a buffer
+/// of 64 KiB per direction.
+///
+/// What is on its way when the relay ends early, by an error or because it is dropped, is lost.
 ///
 /// # Errors
 /// The first error of either side; the other direction is cancelled then.
@@ -81,8 +84,7 @@ async fn transfer(from: &Stream, to: &Stream) -> io::Result<u64> {
     let mut moved = 0;
     loop {
         let mut held = match AsyncSplice::into_pipe(from, &writer, CHUNK).await {
-            // Nothing to be spliced from, such as a socket that decrypts.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && moved == 0 => {
+            Err(error) if moved == 0 && is_refused(&error) => {
                 return through_buffer(from, to).await;
             }
             held => held?,
@@ -99,6 +101,12 @@ async fn transfer(from: &Stream, to: &Stream) -> io::Result<u64> {
             moved += sent as u64;
         }
     }
+}
+
+/// Nothing to be spliced from, such as a socket that decrypts; or a sandbox that knows no such call.
+#[cfg(target_os = "linux")]
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EPERM))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -10,9 +10,13 @@ use crate::driver::{OpCode, Request};
 /// Moves bytes between a socket and a pipe, without a copy through user space (Linux).
 /// [`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html).
 ///
-/// Gives the number of bytes moved, perhaps fewer than asked for; 0 at the end of the stream. It waits for
-/// the socket. The pipe must have room, or bytes: whoever fills a pipe empties it before filling it again
-/// ([`net::relay`](crate::net::relay) does); otherwise it waits for the socket in vain.
+/// Gives the number of bytes moved, perhaps fewer than asked for; 0 at the end of the stream. It
+/// waits for the socket, but not for the pipe: whoever fills a pipe empties it before filling it
+/// again ([`net::relay`](crate::net::relay) does).
+///
+/// # Errors
+/// What `splice(2)` reports; `ResourceBusy` if the pipe has no room, or no bytes. Nothing has been
+/// moved then.
 ///
 /// # Examples
 /// ```

@@ -50,4 +50,6 @@ mod splice;
 mod stats;
 mod timeouts;
 #[cfg(unix)]
+mod udp;
+#[cfg(unix)]
 mod unix;

@@ -8,14 +8,16 @@ use corio::op::AsyncSplice;
 use corio::{race, spawn};
 
 use crate::errno;
-use crate::harness::{Outcome, assert_errno};
+use crate::harness::{Case, Outcome, assert_errno};
 use crate::noise::noise;
+use crate::seccomp::{self, forbid};
 use crate::support::{corio_tcp_pair, fill, local_pair, settle, tcp_pair};
 
 conformance! {
     in_parts_and_to_the_end, waits_for_bytes, waits_for_room, a_cancelled_one_moves_nothing,
     a_peer_that_is_gone, what_can_not_be_spliced, a_relay_in_both_directions,
-    a_relay_that_is_cancelled,
+    a_relay_that_is_cancelled, a_pipe_that_is_not_ready, an_error_ends_both_directions;
+    cases: a_relay_without_splice,
 }
 
 async fn in_parts_and_to_the_end() -> Outcome {
@@ -83,6 +85,28 @@ async fn a_cancelled_one_moves_nothing() -> Outcome {
     assert_eq!(AsyncSplice::into_pipe(&b, &writer, 100).await?, 5);
     let mut held = [0; 5];
     reader.read_exact(&mut held)?;
+    assert_eq!(&held, b"later");
+    Ok(())
+}
+
+/// The pipe is not waited for, and what it lacks says nothing about the socket.
+async fn a_pipe_that_is_not_ready() -> Outcome {
+    let (a, b) = local_pair()?;
+    let (mut reader, writer) = std::io::pipe()?;
+    assert_errno(AsyncSplice::out_of_pipe(&reader, &a, 100).await, errno::EBUSY);
+    a.send_exact("one").await.0?;
+    assert_eq!(&b.recv_exact([0; 3]).await.1, b"one");
+
+    socket2::SockRef::from(&writer).set_nonblocking(true)?;
+    let filled = fill(&writer)?;
+    a.send_exact("hello world").await.0?;
+    assert_errno(AsyncSplice::into_pipe(&b, &writer, 100).await, errno::EBUSY);
+    assert_eq!(&b.recv_exact([0; 6]).await.1, b"hello ");
+    reader.read_exact(&mut vec![0; filled])?;
+    assert_eq!(AsyncSplice::into_pipe(&b, &writer, 100).await?, 5);
+    let mut held = [0; 5];
+    reader.read_exact(&mut held)?;
+    assert_eq!(&held, b"world");
     Ok(())
 }
 
@@ -149,5 +173,38 @@ async fn a_relay_that_is_cancelled() -> Outcome {
         corio::Raced::Left(result, _) => panic!("{result:?}"),
     }
     assert_eq!(corio::stats().in_flight, 0);
+    Ok(())
+}
+
+/// One side is reset while the other direction only waits.
+async fn an_error_ends_both_directions() -> Outcome {
+    let (client, a) = corio_tcp_pair()?;
+    let (b, server) = corio_tcp_pair()?;
+    let (a, b) = (Stream::from(a), Stream::from(b));
+    client.send_exact("hello").await.0?;
+    let joined = spawn(async move { relay(&a, &b).await });
+    server.recv_exact([0; 5]).await.0?;
+    socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO))?;
+    server.close().await?;
+    let error = joined.await.expect("no panic").expect_err("an error");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(client.recv([0; 1]).await.0?, 0, "the other end is closed with its task");
+    Ok(())
+}
+
+/// A filter that refuses the call, as sandboxes have them.
+fn a_relay_without_splice(case: Case) -> Outcome {
+    if !seccomp::is_here() {
+        return Ok(());
+    }
+    for errno in [errno::EPERM, errno::ENOSYS, errno::EINVAL] {
+        let call = libc::SYS_splice as u32;
+        let thread = std::thread::spawn(move || {
+            forbid(call..=call, errno).expect("a filter");
+            let relayed = case.context().run_until_done(a_relay_in_both_directions());
+            relayed.map_err(|error| format!("errno {errno}: {error}"))
+        });
+        thread.join().expect("no panic")?;
+    }
     Ok(())
 }
