@@ -32,13 +32,19 @@ enum Owner {
 struct Job {
     owner: Owner,
     request: Request,
-    /// What `request` points to, if the job may outlive its operation.
-    _path: Option<CString>,
+    /// What `request` needs, if the job may outlive its operation: it may be given up on.
+    own: Option<Own>,
 }
 
 // SAFETY: the pointers in a job are used by one thread at a time: the contract of `Driver::submit`
 // leaves the memory to the driver until delivery, and a job is with one thread until then.
 unsafe impl Send for Job {}
+
+/// What a job owns so as not to need its operation.
+struct Own {
+    _path: CString,
+    _dir: Option<OwnedFd>,
+}
 
 /// The end of a job.
 struct Done(Owner, i32);
@@ -50,6 +56,7 @@ unsafe impl Send for Done {}
 struct Running {
     worker: usize,
     owner: Owner,
+    may_be_abandoned: bool,
     abandoned: bool,
 }
 
@@ -123,14 +130,14 @@ impl Pool {
     /// As for [`Driver::submit`](super::Driver::submit); the end is told by [`take`](Self::take).
     pub(super) unsafe fn submit(&mut self, op: Token, request: Request) {
         // SAFETY: the path is there, and ends with a NUL.
-        let (request, path) = unsafe { own_path(request) };
-        self.push(Job { owner: Owner::Operation(op), request, _path: path });
+        let (request, own) = unsafe { own(request) };
+        self.push(Job { owner: Owner::Operation(op), request, own });
     }
 
     /// Closes `fd`, of which [`take`](Self::take) tells as well.
     pub(super) fn close(&mut self, fd: OwnedFd) {
         let request = Request::Close { fd: fd.into_raw_fd() };
-        self.push(Job { owner: Owner::Nobody, request, _path: None });
+        self.push(Job { owner: Owner::Nobody, request, own: None });
     }
 
     fn push(&mut self, job: Job) {
@@ -183,7 +190,8 @@ impl Pool {
     /// Asks for an early end. `true`: the job was taken back, or given up on, and `take` won't tell
     /// of it. Else it runs, and its end is near.
     pub(super) fn cancel(&mut self, op: Token) -> bool {
-        let mut state = self.shared.state();
+        let shared = self.shared.clone();
+        let mut state = shared.state();
         let owner = Owner::Operation(op);
         if let Some(index) = state.queue.iter().position(|job| job.owner == owner) {
             state.queue.remove(index);
@@ -191,11 +199,18 @@ impl Pool {
         }
         let State { running, threads, .. } = &mut *state;
         match running.iter_mut().find(|running| running.owner == owner) {
-            // SAFETY: the operation is in flight.
-            Some(running) if may_hang(unsafe { (op.as_ref().request)(op) }) => {
+            Some(running) if running.may_be_abandoned => {
                 running.abandoned = true;
                 running.owner = Owner::Nobody;
                 *threads -= 1;
+                // Somebody has to do what it can't do any more.
+                if !state.queue.is_empty() {
+                    state.threads += 1;
+                    state.workers += 1;
+                    let worker = state.workers;
+                    drop(state);
+                    self.start(worker);
+                }
                 true
             }
             _ => false,
@@ -251,7 +266,13 @@ fn work(shared: &Shared, worker: usize) {
             state.idle -= 1;
             continue;
         };
-        state.running.push(Running { worker, owner: job.owner, abandoned: false });
+        let may_be_abandoned = job.own.is_some();
+        state.running.push(Running {
+            worker,
+            owner: job.owner,
+            may_be_abandoned,
+            abandoned: false,
+        });
         drop(state);
         // SAFETY: the memory is in place until the job has been told of, or is the job's own.
         let result = unsafe { sys::block(job.request, shared.sigpipe) };
@@ -273,22 +294,17 @@ fn work(shared: &Shared, worker: usize) {
     }
 }
 
-/// Whether nobody can say that a call ends by itself.
-fn may_hang(request: Request) -> bool {
-    matches!(request, Request::Open { .. })
-}
-
-/// Has a request that may hang point to a path of its own.
+/// Gives a request that nobody can say ends by itself what it needs to outlive its operation. (If there is
+/// no fd for that, it can't be given up on.)
 ///
 /// # Safety
 /// What the request points to is there.
-unsafe fn own_path(request: Request) -> (Request, Option<CString>) {
-    match request {
-        Request::Open { dir, path, flags, mode } => {
-            // SAFETY: what the caller promises.
-            let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_owned();
-            (Request::Open { dir, path: path.as_ptr(), flags, mode }, Some(path))
-        }
-        request => (request, None),
-    }
+unsafe fn own(request: Request) -> (Request, Option<Own>) {
+    let Request::Open { dir, path, flags, mode } = request else { return (request, None) };
+    let Ok(own_dir) = sys::duplicate_dir(dir) else { return (request, None) };
+    // SAFETY: what the caller promises.
+    let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_owned();
+    let dir = own_dir.as_ref().map_or(dir, crate::os::AsRawFd::as_raw_fd);
+    let request = Request::Open { dir, path: path.as_ptr(), flags, mode };
+    (request, Some(Own { _path: path, _dir: own_dir }))
 }

@@ -70,10 +70,13 @@ impl<'a, B: IoBufMut> Op<Recv<'a, B>> {
     /// The same with flags: `MSG_PEEK`, `MSG_WAITALL`, `MSG_DONTWAIT`, `MSG_OOB`, `MSG_ERRQUEUE`.
     ///
     /// # Panics
-    /// For any other flag.
+    /// For any other flag, and for `MSG_PEEK` with `MSG_WAITALL`.
     #[track_caller]
     pub fn with_flags(source: impl Into<Source<'a>>, buf: B, flags: i32) -> Self {
         assert!(flags & !RECV_FLAGS == 0, "recv does not take the flags {flags:#x}");
+        // The kernel's rings would go on behind what was looked at, and see it again.
+        let both = os::MSG_PEEK | os::MSG_WAITALL;
+        assert!(flags & both != both, "recv can't look at all bytes (MSG_PEEK | MSG_WAITALL)");
         Op::of(Recv { source: source.into(), buf, flags })
     }
 }

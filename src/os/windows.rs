@@ -235,6 +235,7 @@ pub(crate) const SHUT_RD: i32 = 0;
 pub(crate) const SHUT_WR: i32 = 1;
 pub(crate) const SHUT_RDWR: i32 = 2;
 
+pub(crate) const EPERM: i32 = error::ERROR_ACCESS_DENIED as i32;
 /// Never an accept's error here.
 pub(crate) const EPROTO: i32 = libc::EPROTO;
 pub(crate) const O_ACCMODE: i32 = O_RDONLY | O_WRONLY | O_RDWR;

@@ -46,6 +46,10 @@ fn describe(op: Token) -> Request {
     unsafe { (record(op).request)(op) }
 }
 
+fn is_connect(request: &Request) -> bool {
+    matches!(request, Request::Connect { .. })
+}
+
 fn is_stream(request: &Request) -> bool {
     let (Request::Recv { fd, .. } | Request::Send { fd, .. }) = request else { return false };
     sys::is_stream(fd.fd)
@@ -96,13 +100,15 @@ impl Readiness {
             return self.hand_over(op, request);
         };
         let mut done = 0;
-        while done < len {
+        loop {
             self.syscalls += 1;
             let (ptr, offset) = (ptr.wrapping_add(done as usize), advance(offset, done));
             // SAFETY: as in `hand_over`; what is left of the memory.
             match unsafe { sys::read_cached(fd.fd, ptr, len - done, offset) } {
                 0 => return Some(done as i32),
                 moved @ 1.. => done += moved as u32,
+                // Not a call was made for nothing, if nothing was asked for.
+                AGAIN if done == len => return Some(done as i32),
                 AGAIN => {
                     // SAFETY: being submitted.
                     unsafe { record(op) }.result.set(done as i32);
@@ -110,8 +116,10 @@ impl Readiness {
                 }
                 error => return Some(if done > 0 { done as i32 } else { error }),
             }
+            if done == len {
+                return Some(done as i32);
+            }
         }
-        Some(done as i32)
     }
 
     #[inline(always)]
@@ -125,14 +133,18 @@ impl Readiness {
         if target.fd < 0 {
             return Some(-os::EBADF);
         }
-        if !self.table.entry(target).must_wait(side) || never_waits(&request) {
+        // Where a try costs nothing that others wait for, or the readiness of the file tells nothing.
+        // SAFETY: the caller of `submit` keeps what the request names in place.
+        let to_unix = unsafe { sys::is_to_unix_address(&request) };
+        let always = is_connect(&request) || to_unix;
+        if always || !self.table.entry(target).must_wait(side) || never_waits(&request) {
             let result = self.attempt(op, request);
             if !self.would_wait(&request, result) {
                 self.learn(target, &request, result);
                 return Some(result);
             }
-            if result == AGAIN && matches!(request, Request::Connect { .. }) {
-                // The queue of a Unix listener is full, and nobody tells when it no longer is.
+            if result == AGAIN && always {
+                // The queue of a Unix socket is full, and nobody tells when it no longer is.
                 self.pause(op);
                 return None;
             }
@@ -146,7 +158,7 @@ impl Readiness {
         match result {
             0.. => false,
             AGAIN => !never_waits(request),
-            _ => result == -os::EINPROGRESS && matches!(request, Request::Connect { .. }),
+            _ => result == -os::EINPROGRESS && is_connect(request),
         }
     }
 
@@ -197,6 +209,13 @@ impl Readiness {
         if !Selector::PERSISTENT {
             return;
         }
+        if let Request::Recv { flags, .. } = *request
+            && flags & os::MSG_OOB != 0
+            && result > 0
+        {
+            // Its event may come as one of plain data, now that it is taken.
+            self.table.entry(target).over = true;
+        }
         if let Request::Recv { len, flags: 0, .. } = *request {
             let entry = self.table.entry(target);
             let short = result > 0 && (result as u32) < len;
@@ -232,7 +251,15 @@ impl Readiness {
             unsafe { entry.queue(side).remove(op) };
         }
         self.waiting -= 1;
-        Some(error)
+        // Bytes that have been moved are not to be lost.
+        // SAFETY: being submitted.
+        let done = unsafe { record(op) }.result.get();
+        Some(match error {
+            _ if done > 0 => done,
+            // What is always ready, like a file on a disk, has no such events.
+            error if error == -os::EPERM && matches!(request, Request::Poll { .. }) => -os::EINVAL,
+            error => error,
+        })
     }
 
     /// Has the selector tell what the operations on `fd` wait for.
@@ -360,7 +387,9 @@ impl Readiness {
         for side in [Side::Read, Side::Write, Side::Other] {
             while let Some(op) = self.table.get(fd).and_then(|entry| entry.queue(side).pop()) {
                 self.waiting -= 1;
-                self.end(op, error);
+                // SAFETY: in flight. Bytes that have been moved are not to be lost.
+                let done = unsafe { record(op) }.result.get();
+                self.end(op, if done > 0 { done } else { error });
             }
         }
     }

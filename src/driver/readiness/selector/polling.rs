@@ -31,7 +31,7 @@ pub(in crate::driver::readiness) struct Selector {
 
 fn told(key: usize, interest: Interest) -> Told {
     let other = interest.other;
-    Told::new(key, interest.readable || other, interest.writable)
+    Told::new(key, interest.readable || other, interest.writable || other)
 }
 
 impl Selector {

@@ -160,7 +160,9 @@ pub(in crate::driver) fn connected(fd: RawFd) -> i32 {
     match unsafe { libc::getpeername(fd, storage.as_mut_ptr().cast(), &mut len) } {
         0 => 0,
         _ => match errno() {
-            libc::ENOTCONN => -libc::EAGAIN,
+            libc::ENOTCONN if poll(fd, libc::POLLOUT as u32) == -libc::EAGAIN => -libc::EAGAIN,
+            // It has failed, and somebody else has taken the reason.
+            libc::ENOTCONN => -libc::ECONNABORTED,
             error => -error,
         },
     }

@@ -10,7 +10,7 @@ mod sigpipe;
 #[cfg(target_os = "linux")]
 mod splice;
 
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_waiting};
 pub(in crate::driver) use block::block;
@@ -20,6 +20,7 @@ pub(in crate::driver) use sigpipe::SigPipe;
 pub(in crate::driver) use splice::splice;
 
 use super::Kind;
+use crate::driver::Request;
 
 /// The calling thread's last error number.
 fn errno() -> i32 {
@@ -52,6 +53,35 @@ pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK => Kind::Disk,
         libc::S_IFSOCK => socket_kind(fd),
         _ => Kind::Other,
+    }
+}
+
+/// Another fd for the directory that a path starts from; `None` for the current one, which needs none.
+pub(in crate::driver) fn duplicate_dir(dir: RawFd) -> std::io::Result<Option<OwnedFd>> {
+    if dir == libc::AT_FDCWD {
+        return Ok(None);
+    }
+    if dir < 0 {
+        return Err(std::io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: only for a call that fails if it is not open.
+    unsafe { BorrowedFd::borrow_raw(dir) }.try_clone_to_owned().map(Some)
+}
+
+/// Whether a message goes to the path of a Unix socket, whose queue may be full while other paths' are not:
+/// that the sender's own socket is writable tells nothing.
+///
+/// # Safety
+/// The memory that the request names is in place.
+#[inline(always)]
+pub(in crate::driver) unsafe fn is_to_unix_address(request: &Request) -> bool {
+    let Request::Sendmsg { msg, .. } = *request else { return false };
+    // SAFETY: what the caller promises; an address starts with its family.
+    unsafe {
+        let name = (*msg).msg_name.cast::<libc::sockaddr>();
+        !name.is_null()
+            && (*msg).msg_namelen as usize >= size_of::<libc::sa_family_t>()
+            && i32::from((*name).sa_family) == libc::AF_UNIX
     }
 }
 

@@ -16,6 +16,7 @@ pub(in crate::driver) use attempt::{attempt, connected};
 pub(in crate::driver) use block::block;
 
 use super::Kind;
+use crate::driver::Request;
 use crate::os::{self, IntoRawFd, OwnedFd, RawFd};
 
 /// Windows has no such signal.
@@ -60,6 +61,19 @@ fn fits(handle: u64) -> bool {
 /// What sort of file it is.
 pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
     if is_socket(fd) { Kind::Other } else { Kind::Disk }
+}
+
+/// Paths start from the current directory here.
+pub(in crate::driver) fn duplicate_dir(_: RawFd) -> io::Result<Option<OwnedFd>> {
+    Ok(None)
+}
+
+/// There are no messages to paths here.
+///
+/// # Safety
+/// None is asked for; elsewhere it is.
+pub(in crate::driver) unsafe fn is_to_unix_address(_: &Request) -> bool {
+    false
 }
 
 /// The same of a socket.
