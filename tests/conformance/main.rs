@@ -28,6 +28,8 @@ mod support;
 
 mod buffers;
 mod choice;
+#[cfg(unix)]
+mod contention;
 mod exact;
 mod files;
 #[cfg(unix)]
