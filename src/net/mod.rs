@@ -12,6 +12,8 @@ mod relay;
 mod socket;
 mod stream;
 mod tcp;
+#[cfg(feature = "rustls")]
+mod tls;
 mod udp;
 #[cfg(unix)]
 mod unix;
@@ -22,6 +24,8 @@ pub use relay::relay;
 pub use socket::Socket;
 pub use stream::Stream;
 pub use tcp::{TcpListener, TcpStream};
+#[cfg(feature = "rustls")]
+pub use tls::TlsStream;
 pub use udp::UdpSocket;
 #[cfg(unix)]
 pub use unix::{UnixListener, UnixStream};
