@@ -20,13 +20,13 @@ conformance! {
     opening_what_is_not_there, a_directory_can_be_opened_but_not_written,
     a_path_with_a_nul_byte_names_nothing, create_empties_what_was_there,
     append_ignores_the_offset, reads_and_writes_at_offsets, reads_at_the_end_are_short,
-    vectored_reads_and_writes, set_len_grows_and_shrinks, absurd_lengths_are_refused,
+    vectored_reads_and_writes, opening_relative_to_a_directory, set_len_grows_and_shrinks, absurd_lengths_are_refused,
 }
 
 #[cfg(unix)]
 conformance! {
     a_file_becomes_an_fd_again, open_options_agree_with_std, paths_of_any_length,
-    mode_and_custom_flags_reach_the_system, opening_relative_to_a_directory,
+    mode_and_custom_flags_reach_the_system,
     more_buffers_than_the_kernel_takes, the_files_own_position_moves,
     pipes_are_read_and_written_at_position, an_offset_beyond_all_files_is_refused,
     the_last_offset_is_not_the_current_position, syncing, allocate_grows_the_file,
@@ -181,7 +181,6 @@ async fn mode_and_custom_flags_reach_the_system() -> Outcome {
     Ok(())
 }
 
-#[cfg(unix)]
 async fn opening_relative_to_a_directory() -> Outcome {
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("file"), "contents")?;

@@ -13,6 +13,7 @@ pub(crate) use libc::{
 /// What Windows says instead.
 #[cfg(windows)]
 mod windows {
+    pub(crate) const ENOTDIR: i32 = 267; // ERROR_DIRECTORY
     pub(crate) const EBADF: i32 = 6; // ERROR_INVALID_HANDLE
     pub(crate) const EINVAL: i32 = 87; // ERROR_INVALID_PARAMETER
     pub(crate) const EPIPE: i32 = 109; // ERROR_BROKEN_PIPE

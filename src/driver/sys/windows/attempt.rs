@@ -233,7 +233,7 @@ unsafe fn sendmsg(fd: Target, msg: &os::msghdr, flags: i32) -> i32 {
     }
     // SAFETY: what the caller promises.
     let address = unsafe { address(msg.msg_name.cast(), msg.msg_namelen) };
-    outcome(socket.send_to_vectored_with_flags(slices, &address, known(flags)))
+    sent(socket.send_to_vectored_with_flags(slices, &address, known(flags)))
 }
 
 /// Through a buffer. What the socket does not take is read again.
@@ -242,7 +242,7 @@ unsafe fn sendfile(out: Target, file: Target, offset: u64, len: u32) -> i32 {
     let room = CHUNK.min(len as usize);
     // SAFETY: there is that much room.
     match unsafe { read_at(file.fd, buffer.as_mut_ptr(), room as u32, offset) } {
-        read @ 1.. => outcome(socket(out.fd).send(&buffer[..read as usize])),
+        read @ 1.. => sent(socket(out.fd).send(&buffer[..read as usize])),
         result => result,
     }
 }

@@ -3,16 +3,19 @@
 //! # Why this file has `unsafe`
 //! It uses memory that a request names, and files by their numbers.
 
-use std::ffi::{CStr, OsStr};
+use std::borrow::Cow;
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
+use std::os::windows::ffi::OsStringExt;
 use std::os::windows::fs::{FileExt, OpenOptionsExt};
-use std::os::windows::io::FromRawHandle;
-use std::path::Path;
+use std::os::windows::io::{AsRawHandle, FromRawHandle};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
+use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_DIRECTORY};
+use windows_sys::Win32::Storage::FileSystem::{GetFinalPathNameByHandleW, VOLUME_NAME_DOS};
 
 use super::{SigPipe, is_socket, made, outcome};
 use crate::driver::{CURRENT_POSITION, Request};
@@ -22,7 +25,7 @@ use crate::os::{self, RawFd, Stat};
 const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
 
 /// The file of that number, which somebody else keeps open and closes.
-fn file(fd: RawFd) -> ManuallyDrop<File> {
+pub(super) fn file(fd: RawFd) -> ManuallyDrop<File> {
     // SAFETY: the number is used only for calls, which refuse what is no file.
     ManuallyDrop::new(unsafe { File::from_raw_handle(os::raw_handle(fd)) })
 }
@@ -44,14 +47,12 @@ pub(in crate::driver) unsafe fn block(request: Request, _: SigPipe) -> i32 {
             Writev { fd, iov, count, offset } => {
                 each(iov, count, offset, |ptr, len, offset| write_at(fd.fd, ptr, len, offset))
             }
-            // Nothing starts from an open directory here; to start from another would be wrong.
-            Open { dir, path, .. } if dir != os::AT_FDCWD && path_of(path).is_relative() => {
-                -os::EOPNOTSUPP
+            Open { dir, path, flags, .. } => {
+                match start_from(dir, path_of(path)).and_then(|path| open(&path, flags)) {
+                    Ok(file) => made(file.into()),
+                    Err(error) => outcome(Err(error)),
+                }
             }
-            Open { path, flags, .. } => match open(path_of(path), flags) {
-                Ok(file) => made(file.into()),
-                Err(error) => outcome(Err(error)),
-            },
             Close { fd } => {
                 drop(if is_socket(fd) { os::owned_socket(fd) } else { os::owned_file(fd) });
                 0
@@ -89,6 +90,32 @@ unsafe fn path_of<'a>(path: *const os::c_char) -> &'a Path {
     let bytes = unsafe { CStr::from_ptr(path) }.to_bytes();
     // SAFETY: the bytes are those that `as_encoded_bytes` gave.
     Path::new(unsafe { OsStr::from_encoded_bytes_unchecked(bytes) })
+}
+
+/// A path that starts from an open directory: by the name that the directory has now, as no call of the
+/// system's takes both.
+fn start_from(dir: RawFd, path: &Path) -> io::Result<Cow<'_, Path>> {
+    if dir == os::AT_FDCWD || path.is_absolute() {
+        return Ok(path.into());
+    }
+    let dir = file(dir);
+    if !dir.metadata()?.is_dir() {
+        return Err(io::Error::from_raw_os_error(ERROR_DIRECTORY as i32));
+    }
+    let mut name = vec![0; 512];
+    loop {
+        let room = u32::try_from(name.len()).unwrap_or(u32::MAX);
+        // SAFETY: the handle is open, and the name has that much room.
+        let len = unsafe {
+            GetFinalPathNameByHandleW(dir.as_raw_handle(), name.as_mut_ptr(), room, VOLUME_NAME_DOS)
+        } as usize;
+        match len {
+            0 => return Err(io::Error::last_os_error()),
+            // What it needs, with the NUL.
+            len if len > name.len() => name.resize(len, 0),
+            len => return Ok(PathBuf::from(OsString::from_wide(&name[..len])).join(path).into()),
+        }
+    }
 }
 
 fn open(path: &Path, flags: i32) -> io::Result<File> {

@@ -63,9 +63,12 @@ pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
     if is_socket(fd) { Kind::Other } else { Kind::Disk }
 }
 
-/// Paths start from the current directory here.
-pub(in crate::driver) fn duplicate_dir(_: RawFd) -> io::Result<Option<OwnedFd>> {
-    Ok(None)
+/// Another handle for the directory that a path starts from; `None` for the current one, which needs none.
+pub(in crate::driver) fn duplicate_dir(dir: RawFd) -> io::Result<Option<OwnedFd>> {
+    if dir == os::AT_FDCWD {
+        return Ok(None);
+    }
+    block::file(dir).try_clone().map(|dir| Some(dir.into()))
 }
 
 /// There are no messages to paths here.
