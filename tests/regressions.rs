@@ -191,3 +191,14 @@ fn what_follows_urgent_data_is_received() {
     let received = context.run_until_done(async { receiving.await.unwrap() });
     assert_eq!(received, b"abcdef");
 }
+
+/// The rings would go on behind what was looked at, and see it again.
+#[test]
+fn looking_at_all_bytes_gave_some_of_them_twice() {
+    let flags = libc::MSG_PEEK | libc::MSG_WAITALL;
+    let (a, _b) = StdStream::pair().unwrap();
+    let refused = std::panic::catch_unwind(|| {
+        drop(corio::op::AsyncRecv::with_flags(&a, vec![0; 10], flags));
+    });
+    assert!(refused.is_err());
+}

@@ -26,7 +26,8 @@ conformance! {
 
 #[cfg(target_os = "linux")]
 conformance! {
-    urgent_data_that_is_taken_first, a_full_peer_of_datagrams_holds_up_nobody_else,
+    urgent_data_that_is_taken_first, a_full_peer_of_datagrams_holds_up_nobody_else;
+    cases: bytes_are_told_also_when_the_file_can_not_be_watched,
 }
 
 /// A listener that answers nobody: its queue is full. With the connection that fills it.
@@ -180,4 +181,30 @@ fn what_waits_behind_an_open_that_is_given_up_on(case: Case) -> Outcome {
         Ok(())
     });
     result
+}
+
+#[cfg(target_os = "linux")]
+fn bytes_are_told_also_when_the_file_can_not_be_watched(case: Case) -> Outcome {
+    use corio::op::{AsyncSendExact, Incomplete};
+    let (near, mut far) = UnixStream::pair()?;
+    if !crate::seccomp::is_here() {
+        return Ok(());
+    }
+    case.alone(|| {
+        let mut context = case.context();
+        // As when the limit of watched files is reached.
+        let call = libc::SYS_epoll_ctl as u32;
+        crate::seccomp::forbid(call..=call, libc::ENOSPC)?;
+        let limit = Duration::from_millis(50);
+        let send = AsyncSendExact::new(&near, vec![1; 4 << 20]).with_timeout(limit);
+        let error = context.run_until_done(send).0.unwrap_err();
+        let moved = Incomplete::of(&error).expect("it tells how far it came").moved;
+        far.set_nonblocking(true)?;
+        let (mut arrived, mut buf) = (0, vec![0; 1 << 16]);
+        while let Ok(len) = far.read(&mut buf) {
+            arrived += len as u64;
+        }
+        assert_eq!(moved, arrived);
+        Ok(())
+    })
 }
