@@ -58,6 +58,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # The same on all cores
+//! [`Server`](server::Server) runs a handler on a context per processor; [`server`] has the rest: limits, what each
+//! worker knows, how it stops. Contexts talk by [channels](sync), and start tasks on each other by
+//! [`Handle::spawn`].
+//! ```no_run
+//! # use corio::net::Stream;
+//! # async fn echo(_: Stream) -> std::io::Result<()> { Ok(()) }
+//! use corio::server::Server;
+//! let server = Server::builder()
+//!     .listen("127.0.0.1:7000")
+//!     .max_connections(10_000)
+//!     .start(|_worker| (), |stream, _ctx| echo(stream))?;
+//! println!("serving on {}", server.addresses()[0]);
+//! server.join(); // until something calls `stop`
+//! # Ok::<(), corio::server::ServeError>(())
+//! ```
+//!
 //! # Timeouts
 //! A time limit cancels, and *waits*: when the result is there, the kernel has let go, the buffer is
 //! back, and an operation that had succeeded in the last moment says so.
