@@ -107,8 +107,6 @@ impl Readiness {
             match unsafe { sys::read_cached(fd.fd, ptr, len - done, offset) } {
                 0 => return Some(done as i32),
                 moved @ 1.. => done += moved as u32,
-                // Not a call was made for nothing, if nothing was asked for.
-                AGAIN if done == len => return Some(done as i32),
                 AGAIN => {
                     // SAFETY: being submitted.
                     unsafe { record(op) }.result.set(done as i32);
