@@ -1,0 +1,109 @@
+//! Connections that live for one exchange.
+//!
+//! # Why this file has `unsafe`
+//! It queues entries that name memory.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use io_uring::{opcode, types};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{Outcome, histogram, record, ring};
+
+const CONNECT: u64 = 0;
+const SEND: u64 = 1;
+
+struct Slot {
+    socket: Socket,
+    buffer: [u8; 64],
+    since: Instant,
+}
+
+fn open() -> Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_tcp_nodelay(true)?;
+    // Closing resets, so that no port is kept waiting afterwards.
+    socket.set_linger(Some(Duration::ZERO))?;
+    Ok(socket)
+}
+
+/// Connects, sends, receives and closes, `at_once` at a time.
+pub(crate) fn churn(address: SocketAddr, at_once: usize, length: Duration) -> Result<Outcome> {
+    let now = Instant::now();
+    let mut slots = (0..at_once)
+        .map(|_| Ok(Slot { socket: open()?, buffer: [0; 64], since: now }))
+        .collect::<Result<Vec<_>>>()?;
+    let outcome = exchange(SockAddr::from(address), &mut slots, length);
+    if outcome.is_err() {
+        // Something may be in flight into the buffers.
+        std::mem::forget(slots);
+    }
+    outcome
+}
+
+static REQUEST: [u8; 64] = [7; 64];
+
+fn exchange(address: SockAddr, slots: &mut [Slot], length: Duration) -> Result<Outcome> {
+    let mut ring = ring(slots.len())?;
+    let mut latencies = histogram();
+    // In place for as long as a connect may be in flight.
+    let address: &'static SockAddr = Box::leak(Box::new(address));
+    let start = Instant::now();
+    let connect = |index: usize, slot: &Slot| {
+        let fd = types::Fd(slot.socket.as_raw_fd());
+        opcode::Connect::new(fd, address.as_ptr().cast(), address.len())
+            .build()
+            .user_data(index as u64 * 4 + CONNECT)
+    };
+    let mut next: Vec<_> = slots.iter().enumerate().map(|(index, slot)| connect(index, slot)).collect();
+    let (mut answers, mut in_flight) = (0, 0);
+    loop {
+        for entry in next.drain(..) {
+            // SAFETY: the address and the request stay for ever, the slots until nothing is in flight.
+            unsafe { ring.submission().push(&entry) }.expect("there is room for each slot");
+            in_flight += 1;
+        }
+        if in_flight == 0 {
+            return Ok(Outcome { answers, wall: start.elapsed(), latencies });
+        }
+        ring.submit_and_wait(1)?;
+        let now = Instant::now();
+        for completion in ring.completion() {
+            in_flight -= 1;
+            let (index, step) = (completion.user_data() as usize / 4, completion.user_data() % 4);
+            let slot = &mut slots[index];
+            let fd = types::Fd(slot.socket.as_raw_fd());
+            match step {
+                CONNECT => {
+                    ensure!(
+                        completion.result() == 0,
+                        "a connect failed: {}",
+                        std::io::Error::from_raw_os_error(-completion.result())
+                    );
+                    let send = opcode::Send::new(fd, REQUEST.as_ptr(), 64).build();
+                    next.push(send.user_data(index as u64 * 4 + SEND));
+                }
+                SEND => {
+                    ensure!(completion.result() == 64, "a request was sent in part");
+                    let receive = opcode::Recv::new(fd, slot.buffer.as_mut_ptr(), 64)
+                        .flags(libc::MSG_WAITALL)
+                        .build();
+                    next.push(receive.user_data(index as u64 * 4 + SEND + 1));
+                }
+                _ => {
+                    ensure!(completion.result() == 64, "an answer of {} bytes", completion.result());
+                    ensure!(slot.buffer == REQUEST, "a wrong answer");
+                    record(&mut latencies, now - slot.since);
+                    answers += 1;
+                    if now - start < length {
+                        *slot = Slot { socket: open()?, buffer: [0; 64], since: now };
+                        next.push(connect(index, slot));
+                    }
+                }
+            }
+        }
+    }
+}

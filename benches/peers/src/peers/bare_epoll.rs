@@ -1,0 +1,174 @@
+//! A loop on epoll, by hand: wait, then a receive and a send for each connection that is ready.
+//!
+//! # Why this file has `unsafe`
+//! It is made of system calls.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use super::Peer;
+use crate::http;
+
+pub(super) fn peers() -> Vec<Peer> {
+    vec![Peer {
+        name: "bare epoll",
+        settings: "level-triggered; sendfile(2) for files",
+        echo,
+        http: hello,
+        files: Some(files),
+        reads: None,
+        copy: None,
+        tasks: None,
+    }]
+}
+
+fn echo(listener: TcpListener, buffer: usize) {
+    serve(&listener, buffer, |input, output, _| {
+        std::mem::swap(input, output);
+        None
+    });
+}
+
+fn hello(listener: TcpListener) {
+    serve(&listener, 4096, |input, output, _| {
+        http::answer_hello(input, output);
+        None
+    });
+}
+
+fn files(listener: TcpListener, root: PathBuf) {
+    serve(&listener, 4096, move |input, output, held| {
+        held.append(input);
+        let file = File::open(http::take_file_request(held, &root as &Path)?).expect("the file opens");
+        let len = file.metadata().expect("the file has a size").len();
+        http::head(output, len);
+        Some(Body { file, at: 0, len })
+    });
+}
+
+struct Body {
+    file: File,
+    at: u64,
+    len: u64,
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// What has come of a request that is not whole.
+    held: Vec<u8>,
+    output: Vec<u8>,
+    sent: usize,
+    body: Option<Body>,
+    waits_to_send: bool,
+}
+
+fn control(epoll: RawFd, operation: i32, fd: RawFd, events: i32) {
+    let mut event = libc::epoll_event { events: events as u32, u64: fd as u64 };
+    // SAFETY: `event` outlives the call.
+    let result = unsafe { libc::epoll_ctl(epoll, operation, fd, &mut event) };
+    assert_eq!(result, 0, "epoll_ctl: {}", std::io::Error::last_os_error());
+}
+
+fn serve(
+    listener: &TcpListener,
+    buffer: usize,
+    answer: impl Fn(&mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>) -> Option<Body>,
+) {
+    // SAFETY: no memory is involved.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    assert!(epoll >= 0, "epoll_create1: {}", std::io::Error::last_os_error());
+    listener.set_nonblocking(true).expect("the listener can be switched");
+    control(epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN);
+    let mut connections: HashMap<RawFd, Connection> = HashMap::new();
+    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 1024];
+    let mut input = Vec::with_capacity(buffer);
+    loop {
+        // SAFETY: there is room for so many events.
+        let count = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, -1) };
+        for event in &events[..usize::try_from(count).unwrap_or(0)] {
+            let fd = event.u64 as RawFd;
+            if fd == listener.as_raw_fd() {
+                while let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(true).expect("a stream can be switched");
+                    let fd = stream.as_raw_fd();
+                    control(epoll, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN);
+                    let output = Vec::with_capacity(buffer);
+                    connections.insert(
+                        fd,
+                        Connection {
+                            stream,
+                            held: Vec::new(),
+                            output,
+                            sent: 0,
+                            body: None,
+                            waits_to_send: false,
+                        },
+                    );
+                }
+                continue;
+            }
+            let connection = connections.get_mut(&fd).expect("it is watched");
+            let goes_on = if connection.waits_to_send {
+                true
+            } else {
+                input.resize(buffer, 0);
+                match connection.stream.read(&mut input) {
+                    Ok(received @ 1..) => {
+                        input.truncate(received);
+                        connection.output.clear();
+                        connection.sent = 0;
+                        connection.body =
+                            answer(&mut input, &mut connection.output, &mut connection.held);
+                        true
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => true,
+                    _ => false,
+                }
+            };
+            match goes_on.then(|| connection.send()) {
+                Some(Ok(done)) => {
+                    if done == connection.waits_to_send {
+                        connection.waits_to_send = !done;
+                        let events = if done { libc::EPOLLIN } else { libc::EPOLLOUT };
+                        control(epoll, libc::EPOLL_CTL_MOD, fd, events);
+                    }
+                }
+                // Closing takes it off the list.
+                None | Some(Err(_)) => drop(connections.remove(&fd)),
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// `false`: the socket is full.
+    fn send(&mut self) -> std::io::Result<bool> {
+        while self.sent < self.output.len() {
+            match self.stream.write(&self.output[self.sent..]) {
+                Ok(sent) => self.sent += sent,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        while let Some(body) = self.body.as_mut().filter(|body| body.at < body.len) {
+            let mut at = body.at as libc::off_t;
+            let (to, from) = (self.stream.as_raw_fd(), body.file.as_raw_fd());
+            // SAFETY: `at` outlives the call.
+            let sent = unsafe { libc::sendfile(to, from, &mut at, (body.len - body.at) as usize) };
+            match sent {
+                1.. => body.at = at as u64,
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                _ => match std::io::Error::last_os_error() {
+                    error if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                    error => return Err(error),
+                },
+            }
+        }
+        self.body = None;
+        Ok(true)
+    }
+}
