@@ -4,6 +4,7 @@
 //! # Why this file has `unsafe`
 //! The current runtime is a thread-local pointer, and the driver sits in an `UnsafeCell`.
 
+pub(crate) mod cells;
 mod inbox;
 pub(crate) mod inflight;
 mod list;
@@ -33,6 +34,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::driver::{Driver, Host, Notify};
+use cells::Cells;
 use remote::Remote;
 use scope::{Kind, Scope};
 use spin::Spin;
@@ -65,6 +67,7 @@ pub(crate) struct Runtime {
     driver: UnsafeCell<Host>,
     ready: ReadyQueue,
     pub(crate) timers: Timers,
+    pub(crate) cells: Cells,
     pub(crate) root: Scope,
     pub(crate) current_scope: Cell<*const Scope>,
     current_task: Cell<*const Header>,
@@ -122,6 +125,7 @@ impl Runtime {
             driver: UnsafeCell::new(driver),
             ready: ReadyQueue::new(),
             timers: Timers::new(),
+            cells: Cells::new(),
             root: Scope::new(Kind::Context, location),
             current_scope: Cell::new(ptr::null()),
             current_task: Cell::new(ptr::null()),

@@ -60,7 +60,7 @@ pub(crate) struct Header {
     /// What a panic of the body left, until the body can be dropped.
     panic: Cell<Option<Box<dyn Any + Send>>>,
     // Any thread.
-    pub(super) runtime_id: u64,
+    pub(crate) runtime_id: u64,
     refs: AtomicCount,
     inbox: InboxLink<Header>,
     remote: Arc<Remote>,

@@ -7,11 +7,11 @@ use crate::os;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::task::Context;
 
 use super::join::{JoinError, JoinHandle};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, cells};
 use crate::runtime::scope::Step;
 use crate::runtime::task::{Header, TaskRef, VTable};
 
@@ -44,12 +44,16 @@ pub(crate) unsafe fn spawn_unchecked<F: Future>(
     future: F,
     location: &'static Location<'static>,
 ) -> JoinHandle<F::Output> {
-    let cell: *const TaskCell<F> = Box::into_raw(Box::new(TaskCell {
-        header: Header::new(runtime, TaskCell::<F>::VTABLE, location),
-        body: UnsafeCell::new(Body::Future(future)),
-    }));
+    let cell = runtime.cells.take::<TaskCell<F>>();
+    // SAFETY: memory for just this.
+    unsafe {
+        cell.write(TaskCell {
+            header: Header::new(runtime, TaskCell::<F>::VTABLE, location),
+            body: UnsafeCell::new(Body::Future(future)),
+        });
+    }
     // SAFETY: the header counts one local reference for its handle.
-    let task = unsafe { TaskRef::adopt(cell.cast()) };
+    let task = unsafe { TaskRef::adopt(cell.as_ptr().cast()) };
     // SAFETY: the scope is in the cell, which does not move, and leaves the tree in `finish`.
     unsafe { task.scope.attach(&runtime.root) };
     task.schedule();
@@ -173,11 +177,19 @@ unsafe fn take<F: Future>(header: *const Header, place: *mut ()) {
 
 /// The vtable's `free`.
 unsafe fn free<F: Future>(header: *const Header) {
-    // SAFETY: made by `Box` in `spawn_unchecked`, and this was the last reference. The body is
-    // gone, so nothing that belongs to another thread is dropped here.
+    // SAFETY: made in `spawn_unchecked`, and this was the last reference. The body is gone, so nothing
+    // that belongs to another thread is dropped here.
     unsafe {
-        let cell = header.cast::<TaskCell<F>>().cast_mut();
-        debug_assert!(matches!((*cell).body.get_mut(), Body::Gone));
-        drop(Box::from_raw(cell));
+        let cell = NonNull::new_unchecked(header.cast::<TaskCell<F>>().cast_mut());
+        debug_assert!(matches!((*cell.as_ptr()).body.get_mut(), Body::Gone));
+        let runtime_id = (*header).runtime_id;
+        cell.drop_in_place();
+        let kept = Runtime::try_with(|runtime| match runtime {
+            Some(runtime) if runtime.id == runtime_id => runtime.cells.give(cell),
+            _ => false,
+        });
+        if !kept {
+            cells::free(cell);
+        }
     }
 }

@@ -28,7 +28,11 @@ pub(crate) enum Under<'a> {
 fn command(under: Under) -> Result<Command> {
     let program = std::env::current_exe().context("where is this program?")?;
     let mut command = match under {
-        Under::Nothing => Command::new(&program),
+        Under::Nothing => {
+            let mut command = Command::new(&program);
+            command.stdin(Stdio::null());
+            return Ok(command);
+        }
         Under::Perf(out) => {
             let mut command = Command::new("perf");
             command.args(["stat", "-x,", "-e", "raw_syscalls:sys_enter", "-o"]).arg(out).arg("--");
@@ -42,7 +46,8 @@ fn command(under: Under) -> Result<Command> {
             command
         }
     };
-    command.stdin(Stdio::null());
+    // Which tells that it was ended, as it was.
+    command.stdin(Stdio::null()).stderr(Stdio::null());
     Ok(command)
 }
 
@@ -128,6 +133,8 @@ impl Server {
     fn end(&mut self) -> Result<()> {
         if self.child.try_wait()?.is_none() {
             system::terminate(self.pid);
+            // Under Valgrind a signal is seen when the system call that waits comes back.
+            let _ = TcpStream::connect(self.address);
             let start = Instant::now();
             while self.child.try_wait()?.is_none() {
                 if start.elapsed() > Duration::from_secs(10) {

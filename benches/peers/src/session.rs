@@ -15,7 +15,7 @@ use crate::{peers, server, system};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only cells whose group and name contain this.
+    /// Only cells whose group and name contain this; `counts` only counts.
     #[arg(long)]
     only: Option<String>,
     /// Only peers whose name contains one of these; corio is always there.
@@ -88,10 +88,11 @@ pub(crate) fn run(options: &Options, quick: bool) -> Result<()> {
         report::print_cell(&result);
         results.push(result);
     }
-    let counts = if options.no_counts || options.only.is_some() {
-        Vec::new()
-    } else {
+    let wanted = options.only.as_ref().is_none_or(|part| "counts".contains(part.as_str()));
+    let counts = if wanted && !options.no_counts {
         counts::count(&subjects, scratch.path(), quick)?
+    } else {
+        Vec::new()
     };
     let machine = Machine::look();
     let results = Results { machine, quick, rounds: effort.rounds, cells: results, counts };

@@ -216,8 +216,9 @@ fn wake<R: Runtime>(round_trips: u64) -> Done {
     let (back, from_other) = R::channel::<u64>(1);
     let other = other_thread(move || {
         R::block_on(async move {
-            let mut back = back.attach().await;
+            // Attaching may wait for the other end to do so: both sides begin with the same channel.
             let mut incoming = at_other.attach().await;
+            let mut back = back.attach().await;
             while let Some(message) = incoming.recv().await {
                 back.send(message).await;
             }
