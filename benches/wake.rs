@@ -2,9 +2,10 @@
 //!
 //! `cargo bench --bench wake` compares, in the same run and on two processors:
 //! - a round trip between two threads that sleep in their rings, woken by `IORING_OP_MSG_RING`, by an
-//!   `eventfd(2)` that the ring polls, or by corio's channels;
+//!   `eventfd(2)` that the ring polls, by corio's channels, or by corio's messages;
 //! - a stream of messages in one direction, by corio's channel and by a crossbeam channel whose sender
-//!   wakes the receiver's ring by an eventfd when it sleeps.
+//!   wakes the receiver's ring by an eventfd when it sleeps;
+//! - the same for corio's messages and for `IORING_OP_MSG_RING` where the completions are the messages.
 //!
 //! # Why this file has `unsafe`
 //! The bare loops fill their rings by hand, and write to event counters.
@@ -18,7 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corio::sync::channel;
-use corio::{Builder, IoContext};
+use corio::sync::messages::Message;
+use corio::{Builder, Handle, IoContext};
 use io_uring::{IoUring, opcode, squeue, types};
 use support::{Sample, effort, paired, pin, thread_cpu};
 
@@ -50,7 +52,10 @@ fn write(counter: RawFd) {
 /// How the threads of a bare round trip wake each other.
 #[derive(Clone, Copy, PartialEq)]
 enum Bell {
+    /// Submitted at once.
     MsgRing,
+    /// Submitted by the call that waits for the answer.
+    MsgRingWithWait,
     EventFd,
 }
 
@@ -73,6 +78,14 @@ fn await_bell(ring: &mut IoUring) {
     }
 }
 
+/// A completion for another ring.
+fn message(ring: RawFd, result: i32, user_data: u64) -> squeue::Entry {
+    opcode::MsgRingData::new(types::Fd(ring), result, user_data, None)
+        .build()
+        .user_data(MINE)
+        .flags(squeue::Flags::SKIP_SUCCESS)
+}
+
 fn bare_side(bell: Bell, cpu: usize, count: u64, meet: &Meet, first: bool) -> Sample {
     pin(cpu);
     let mut ring = ring();
@@ -91,19 +104,19 @@ fn bare_side(bell: Bell, cpu: usize, count: u64, meet: &Meet, first: bool) -> Sa
         }
         match bell {
             Bell::EventFd => write(other.counter),
-            Bell::MsgRing => {
-                let message = opcode::MsgRingData::new(types::Fd(other.ring), 0, RUNG, None)
-                    .build()
-                    .user_data(MINE)
-                    .flags(squeue::Flags::SKIP_SUCCESS);
+            Bell::MsgRing | Bell::MsgRingWithWait => {
                 // SAFETY: a message names no memory.
-                unsafe { ring.submission().push(&message).unwrap() };
-                ring.submit().unwrap();
+                unsafe { ring.submission().push(&message(other.ring, 0, RUNG)).unwrap() };
+                if bell == Bell::MsgRing {
+                    ring.submit().unwrap();
+                }
             }
         }
     }
     if first {
         await_bell(&mut ring);
+    } else {
+        ring.submit().unwrap();
     }
     let sample = Sample::new(count, wall.elapsed(), thread_cpu() - cpu);
     // The other side may still ring.
@@ -167,6 +180,39 @@ fn corio_round_trips(builder: Builder, count: u64) -> Sample {
         for turn in 0..count {
             to.send(turn).await.unwrap();
             assert_eq!(from_there.recv().await, Some(turn));
+        }
+    });
+    let sample = Sample::new(count, wall.elapsed(), thread_cpu() - cpu);
+    other.join().unwrap();
+    sample
+}
+
+/// The same by the messages that contexts can be sent without a channel.
+fn message_round_trips(count: u64) -> Sample {
+    async fn answer(to: Handle, count: u64) {
+        let mut messages = corio::messages();
+        for turn in 0..count {
+            assert_eq!(messages.next().await, Some(Message { tag: 1, value: turn }));
+            to.message(2, turn).await.unwrap();
+        }
+    }
+    pin(0);
+    let mut context = IoContext::new(8).unwrap();
+    let here = context.handle();
+    let (tell, told) = std::sync::mpsc::channel();
+    let other = thread::spawn(move || {
+        pin(1);
+        let mut context = IoContext::new(8).unwrap();
+        tell.send(context.handle()).unwrap();
+        context.run_until_done(answer(here, count));
+    });
+    let there = told.recv().unwrap();
+    let (wall, cpu) = (Instant::now(), thread_cpu());
+    context.run_until_done(async move {
+        let mut messages = corio::messages();
+        for value in 0..count {
+            there.message(1, value).await.unwrap();
+            assert_eq!(messages.next().await, Some(Message { tag: 2, value }));
         }
     });
     let sample = Sample::new(count, wall.elapsed(), thread_cpu() - cpu);
@@ -239,6 +285,92 @@ fn crossbeam_stream(count: u64) -> Sample {
     sample
 }
 
+/// Messages in one direction that are sent to a context by its handle.
+fn message_stream(count: u64) -> Sample {
+    pin(0);
+    let mut context = IoContext::new(8).unwrap();
+    let handle = context.handle();
+    let other = thread::spawn(move || {
+        pin(1);
+        let mut context = IoContext::new(8).unwrap();
+        context.run_until_done(async {
+            for value in 0..count {
+                handle.message(0, value).await.unwrap();
+            }
+        });
+    });
+    let (wall, cpu) = (Instant::now(), thread_cpu());
+    context.run_until_done(async move {
+        let mut messages = corio::messages();
+        for value in 0..count {
+            assert_eq!(messages.next().await, Some(Message { tag: 0, value }));
+        }
+    });
+    let sample = Sample::new(count, wall.elapsed(), thread_cpu() - cpu);
+    other.join().unwrap();
+    sample
+}
+
+/// The same where each message is a completion in the receiver's ring, by bare loops: up to `batch` are submitted
+/// by one call, and the receiver tells how far it is, so that no more than `ROOM` are under way.
+fn ring_stream(count: u64, batch: u64) -> Sample {
+    const ACKNOWLEDGED: u64 = ROOM as u64 / 4;
+    let ring = || -> IoUring {
+        IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_cqsize(2 * ROOM as u32)
+            .build(ROOM as u32)
+            .unwrap()
+    };
+    let meet = Meet::new();
+    let there = meet.clone();
+    let other = thread::spawn(move || {
+        pin(1);
+        let mut ring = ring();
+        let receiver = there.exchange(false, ring.as_raw_fd(), -1).ring;
+        let (mut next, mut received) = (0, 0);
+        while next < count {
+            let room = (received + ROOM as u64).min(count) - next;
+            for value in next..next + room.min(batch) {
+                // SAFETY: a message names no memory.
+                unsafe { ring.submission().push(&message(receiver, 0, value)).unwrap() };
+            }
+            next += room.min(batch);
+            ring.submit_and_wait(usize::from(room == 0)).unwrap();
+            for entry in ring.completion() {
+                assert_eq!(entry.user_data(), RUNG, "{}", entry.result());
+                received += ACKNOWLEDGED;
+            }
+        }
+        there.barrier.wait();
+    });
+    pin(0);
+    let mut ring = ring();
+    let sender = meet.exchange(true, ring.as_raw_fd(), -1).ring;
+    let (wall, cpu) = (Instant::now(), thread_cpu());
+    let mut next = 0;
+    while next < count {
+        ring.submit_and_wait(1).unwrap();
+        let mut acknowledged = 0;
+        for entry in ring.completion() {
+            assert_eq!(entry.user_data(), next, "{}", entry.result());
+            next += 1;
+            acknowledged += u64::from(next % ACKNOWLEDGED == 0);
+        }
+        for _ in 0..acknowledged {
+            // SAFETY: as above.
+            unsafe { ring.submission().push(&message(sender, 0, RUNG)).unwrap() };
+        }
+    }
+    ring.submit().unwrap();
+    let sample = Sample::new(count, wall.elapsed(), thread_cpu() - cpu);
+    meet.barrier.wait();
+    other.join().unwrap();
+    sample
+}
+
 fn main() {
     let (rounds, length) = effort();
     let trips = length.as_micros() as u64 / 20;
@@ -249,6 +381,10 @@ fn main() {
     let corio = |builder: Builder| move || corio_round_trips(builder.clone(), trips);
     let plain = IoContext::builder();
     paired("corio's channels", rounds, corio(plain.clone()), bare(Bell::EventFd));
+    println!("the same; the second is IORING_OP_MSG_RING, bare, submitted by the call that waits");
+    let with_wait = || bare_round_trips(Bell::MsgRingWithWait, trips);
+    paired("MSG_RING, bare, submitted at once", rounds, bare(Bell::MsgRing), with_wait);
+    paired("corio's messages", rounds, || message_round_trips(trips), with_wait);
     println!(
         "the same on contexts that look for news before they sleep, beside contexts that don't"
     );
@@ -259,4 +395,9 @@ fn main() {
     }
     println!("messages in one direction; the second is crossbeam-channel and an eventfd");
     paired("corio's channel", rounds, || corio_stream(messages), || crossbeam_stream(messages));
+    println!("messages in one direction; the second are completions, written by bare rings");
+    for batch in [1, 16, 256] {
+        let name = format!("corio's messages, completions by {batch}");
+        paired(&name, rounds, || message_stream(messages), || ring_stream(messages / 8, batch));
+    }
 }

@@ -60,8 +60,8 @@
 //!
 //! # The same on all cores
 //! [`Server`](server::Server) runs a handler on a context per processor; [`server`] has the rest: limits, what each
-//! worker knows, how it stops. Contexts talk by [channels](sync), and start tasks on each other by
-//! [`Handle::spawn`].
+//! worker knows, how it stops. Contexts talk by [channels](sync) or bare [messages](mod@sync::messages), and
+//! start tasks on each other by [`Handle::spawn`].
 //! ```no_run
 //! # use corio::net::Stream;
 //! # async fn echo(_: Stream) -> std::io::Result<()> { Ok(()) }
@@ -208,6 +208,7 @@ pub use runtime::DropPolicy;
 pub use runtime::report::Pending;
 pub use runtime::stall::Stall;
 pub use runtime::stats::{OperationStats, Stats};
+pub use sync::messages;
 pub use task::{
     JoinError, JoinHandle, Raced, RemoteTask, join_all, race, race_all, spawn, yield_now,
 };

@@ -5,6 +5,8 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::runtime::remote::Remote;
+use crate::sync::channel::{SendError, Sending, TrySendError};
+use crate::sync::messages::Message;
 use crate::task::{RemoteTask, spawn_remotely};
 
 /// Reaches a context from any thread; cheap to clone. It may outlive its context, and does
@@ -49,6 +51,53 @@ impl Handle {
         Fut::Output: Send + 'static,
     {
         spawn_remotely(&self.remote, start, Location::caller())
+    }
+
+    /// Sends the context two numbers, which it gets by [`messages`](crate::messages()). Waits for room if the
+    /// context [keeps as many as it can](crate::sync::messages::ROOM) already; dropping the future before it is
+    /// done leaves the message unsent. Messages that one task or thread sends come in that order.
+    ///
+    /// The numbers go through memory, and the context is woken if it sleeps; between rings by
+    /// `IORING_OP_MSG_RING` (Linux 6.10 or newer, `io_uring_enter(2)`).
+    ///
+    /// # Errors
+    /// The message, if the context is gone. One that goes later takes what it has not looked at along.
+    ///
+    /// # Examples
+    /// See [`sync::messages`](mod@crate::sync::messages).
+    pub fn message(&self, tag: u32, value: u64) -> Sending<'_, Message> {
+        self.remote.mailbox.sender().send(Message { tag, value })
+    }
+
+    /// The same if there is room, without waiting.
+    ///
+    /// # Errors
+    /// The message, if there is none or the context is gone.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::sync::channel::TrySendError;
+    /// let context = corio::IoContext::new(8)?;
+    /// let handle = context.handle();
+    /// assert_eq!(handle.try_message(1, 2), Ok(()));
+    /// drop(context);
+    /// assert!(matches!(handle.try_message(3, 4), Err(TrySendError::Closed(_))));
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    pub fn try_message(&self, tag: u32, value: u64) -> Result<(), TrySendError<Message>> {
+        self.remote.mailbox.sender().try_send(Message { tag, value })
+    }
+
+    /// The same from a plain thread, which is parked until there is room.
+    ///
+    /// # Errors
+    /// The message, if the context is gone.
+    ///
+    /// # Panics
+    /// Within a running context, which it would block, if there is no room.
+    #[track_caller]
+    pub fn message_blocking(&self, tag: u32, value: u64) -> Result<(), SendError<Message>> {
+        self.remote.mailbox.sender().send_blocking(Message { tag, value })
     }
 
     /// Whether the context is being run at this moment.

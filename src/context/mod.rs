@@ -420,6 +420,7 @@ impl Drop for IoContext {
         let deadline = Deadline::after(self.grace_period);
         let entered = self.runtime.enter();
         self.runtime.set_closing();
+        self.runtime.remote.mailbox.close();
         self.runtime.root.cancel(os::ECANCELED);
         if !self.drain(deadline) {
             drop(entered);

@@ -1,4 +1,4 @@
-//! What other threads can reach of a context: its inbox of woken tasks, its alarm, its stop flag.
+//! What other threads can reach of a context: its inbox of woken tasks, its mailbox, its alarm, its stop flag.
 //!
 //! Sleeping and waking meet in one atomic value, so that either the sleeper sees the news or the one
 //! who brings it sees the sleeper:
@@ -27,6 +27,7 @@ use super::Runtime;
 use super::inbox::{Inbox, InboxNode};
 use super::sync::{AtomicBool, AtomicU8, Mutex, Ordering, lock};
 use crate::driver::Notify;
+use crate::sync::messages::Mailbox;
 
 const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
@@ -46,6 +47,7 @@ pub(crate) struct Remote<N = super::task::Header> {
     /// `None`: the context is gone, or about to go.
     jobs: Mutex<Option<Vec<Job>>>,
     has_jobs: AtomicBool,
+    pub(crate) mailbox: Mailbox,
     notifier: Arc<dyn Notify>,
 }
 
@@ -69,6 +71,7 @@ impl<N: InboxNode> Remote<N> {
             inbox: Inbox::new(),
             jobs: Mutex::new(Some(Vec::new())),
             has_jobs: AtomicBool::new(false),
+            mailbox: Mailbox::new(),
             notifier,
         }
     }

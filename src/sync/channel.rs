@@ -243,6 +243,12 @@ impl<T> Sender<T> {
     pub fn capacity(&self) -> usize {
         self.shared.ring.capacity()
     }
+
+    /// Refuses further messages for the receiver, who gets what was sent, and then the end.
+    pub(crate) fn close(&self) {
+        self.shared.close();
+        self.shared.wake_receiver();
+    }
 }
 
 impl<T> Clone for Sender<T> {
@@ -431,6 +437,12 @@ impl<T> Receiver<T> {
     /// Refuses further messages; those that were sent can still be received.
     pub fn close(&mut self) {
         self.shared.close();
+    }
+
+    /// Nobody waits any more: whoever did is not to be woken, nor kept.
+    pub(crate) fn rest(&mut self) {
+        let waker = self.shared.lock().receiver.take();
+        drop(waker);
     }
 
     /// With a context: it is woken when there is something new.

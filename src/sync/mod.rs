@@ -6,6 +6,7 @@
 //! | | between threads | on one thread |
 //! |---|---|---|
 //! | many to one | [`channel`](channel()) | [`local::mpsc`] |
+//! | two numbers, to a context | [`messages`](messages()) | |
 //! | one value, once | [`oneshot`](oneshot()) | [`local::oneshot`] |
 //! | the latest value | [`watch`](watch()) | |
 //! | turns, permits, events | | [`local::Mutex`], [`local::RwLock`], [`local::Semaphore`], [`local::Notify`], [`local::Barrier`] |
@@ -15,11 +16,13 @@
 mod blocking;
 pub mod channel;
 pub mod local;
+pub mod messages;
 pub mod oneshot;
 mod ring;
 pub mod watch;
 
 pub(crate) use blocking::{park_until, wait};
 pub use channel::channel;
+pub use messages::messages;
 pub use oneshot::oneshot;
 pub use watch::watch;

@@ -8,6 +8,7 @@ mod blocking;
 mod channels;
 mod health;
 mod local;
+mod messages;
 mod names;
 mod remote;
 mod serving;
