@@ -44,6 +44,18 @@ fn process_cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// In which order operations are cancelled: as they were started, or in one that has nothing to do with that.
+fn orders(count: usize) -> [(&'static str, Vec<usize>); 3] {
+    let oldest = || 0..count;
+    // 7919 is a prime that divides no count used here.
+    let mixed = oldest().map(|number| number * 7919 % count).collect();
+    [
+        ("oldest first", oldest().collect()),
+        ("newest first", oldest().rev().collect()),
+        ("mixed", mixed),
+    ]
+}
+
 /// Receives that wait, one per task, many per socket; then all are cancelled.
 fn pending_operations(driver: DriverChoice, count: usize) {
     const PER_SOCKET: usize = 100;
@@ -52,32 +64,34 @@ fn pending_operations(driver: DriverChoice, count: usize) {
     context.run_until_done(async {
         let pairs: Vec<_> = (0..count / PER_SOCKET).map(|_| UnixStream::pair().unwrap()).collect();
         let streams: Vec<_> = pairs.iter().map(|(a, _)| std::rc::Rc::new(dup(a))).collect();
-        let before = (resident(), Instant::now());
-        let tasks: Vec<_> = (0..count)
-            .map(|number| {
-                let stream = streams[number % streams.len()].clone();
-                corio::spawn(
-                    async move { stream.recv([0; 64]).await.0.map_err(|error| error.kind()) },
-                )
-            })
-            .collect();
-        while corio::stats().in_flight < count as u64 {
-            corio::yield_now().await;
+        for (order, numbers) in orders(count) {
+            let before = (resident(), Instant::now());
+            let tasks: Vec<_> = (0..count)
+                .map(|number| {
+                    let stream = streams[number % streams.len()].clone();
+                    corio::spawn(async move {
+                        stream.recv([0; 64]).await.0.map_err(|error| error.kind())
+                    })
+                })
+                .collect();
+            while corio::stats().in_flight < count as u64 {
+                corio::yield_now().await;
+            }
+            let (memory, started) = (resident().saturating_sub(before.0), before.1.elapsed());
+            let cancelling = Instant::now();
+            for number in numbers {
+                tasks[number].cancel();
+            }
+            for task in tasks {
+                assert!(task.await.unwrap().is_err());
+            }
+            println!(
+                "{name:<9} {count} receives in flight: {} new bytes each (task, 64-byte buffer and \
+                 handle included); started in {started:.0?}, cancelled {order} in {:.0?}",
+                memory / count,
+                cancelling.elapsed()
+            );
         }
-        let (memory, started) = (resident() - before.0, before.1.elapsed());
-        let cancelling = Instant::now();
-        for task in &tasks {
-            task.cancel();
-        }
-        for task in tasks {
-            assert!(task.await.unwrap().is_err());
-        }
-        println!(
-            "{name:<9} {count} receives in flight: {} bytes each (task, 64-byte buffer and handle \
-             included); started in {started:.0?}, cancelled in {:.0?}",
-            memory / count,
-            cancelling.elapsed()
-        );
         drop(pairs);
     });
 }

@@ -18,7 +18,7 @@ pub(crate) struct Operation {
     /// Describes the operation afresh, for a driver that has to try again. Only legal while
     /// nothing else uses the operation's memory.
     pub(crate) request: unsafe fn(Token) -> Request,
-    /// The outcome, valid at delivery.
+    /// The outcome, valid at delivery; before, a driver may keep something else there.
     pub(crate) result: Cell<i32>,
     pub(crate) notes: Cell<Notes>,
     pub(crate) links: Links,

@@ -69,6 +69,60 @@ every_driver! {
         });
     }
 
+    /// Far more than the queues hold, and all that is the context's own goes on.
+    fn thousands_of_cancels_end_in_any_order(builder) {
+        const MANY: usize = 4000;
+        let mut context = builder.entries(8).completion_entries(16).build().unwrap();
+        let pairs: Vec<_> = (0..40).map(|_| local_pair().unwrap()).collect();
+        let streams: Vec<_> = pairs.into_iter().map(|(a, b)| (std::rc::Rc::new(a), b)).collect();
+        let start = |number: usize| {
+            let stream = streams[number % streams.len()].0.clone();
+            spawn(async move { stream.recv([0; 8]).await.0.map_err(|error| error.raw_os_error()) })
+        };
+        let all_in_flight = async || {
+            while corio::stats().in_flight < MANY as u64 {
+                yield_now().await;
+            }
+        };
+        type Order = fn(usize) -> usize;
+        let orders: [Order; 3] =
+            [|n| n, |n| MANY - 1 - n, |n| n * 1237 % MANY];
+        for order in orders {
+            context.run_until_done(async {
+                let tasks: Vec<_> = (0..MANY).map(start).collect();
+                all_in_flight().await;
+                (0..MANY).for_each(|n| tasks[order(n)].cancel());
+                for task in tasks {
+                    assert_eq!(task.await.unwrap(), Err(Some(errno::ECANCELED)));
+                }
+            });
+        }
+        // By the end of a run, which is heard of from another thread.
+        let handle = context.handle();
+        context.run_until_done(async {
+            drop((0..MANY).map(start).collect::<Vec<_>>());
+            all_in_flight().await;
+            let (sender, receiver) = corio::sync::oneshot();
+            let thread = std::thread::spawn(move || sender.send(()));
+            receiver.await.unwrap();
+            thread.join().unwrap().unwrap();
+        });
+        assert_eq!(context.stats().in_flight, 0);
+        let thread = std::thread::spawn(move || handle.stop());
+        context.run(|_| {}).unwrap();
+        thread.join().unwrap();
+        // By the end of the context.
+        for number in 0..MANY {
+            let stream = streams[number % streams.len()].0.clone();
+            context.spawn(async move { stream.recv([0; 8]).await.0 });
+        }
+        while context.stats().in_flight < MANY as u64 {
+            context.poll_once(Some(Duration::ZERO)).unwrap();
+        }
+        assert_eq!(context.cancel_all_pending(), MANY);
+        drop(context);
+    }
+
     /// Started and cancelled before the kernel has seen them.
     fn operations_cancelled_in_the_backlog_end(builder) {
         let mut context = tiny(builder).build().unwrap();

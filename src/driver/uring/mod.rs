@@ -8,11 +8,11 @@
 //! # Why this file has `unsafe`
 //! It shares memory with the kernel, and owns a ring that its own field borrows.
 
+mod cancel;
 mod files;
 mod lower;
 mod mark;
 mod news;
-
 mod queue;
 mod settle;
 mod setup;
@@ -50,6 +50,10 @@ pub(crate) struct Uring {
     notified: Vec<(Arc<dyn Notify>, Arc<OwnedFd>)>,
     /// Entries that found the submission queue full, oldest first.
     backlog: VecDeque<squeue::Entry>,
+    /// How many operations were started; wraps.
+    started: u32,
+    /// Cancels that the next turn is to send.
+    cancels: Vec<cancel::Cancel>,
     /// Completions taken early because the completion queue was full.
     early: Vec<cqueue::Entry>,
     /// Operations to try again after this batch of completions.
@@ -167,6 +171,8 @@ impl Driver for Uring {
             wake,
             notified: Vec::new(),
             backlog: VecDeque::new(),
+            started: 0,
+            cancels: Vec::new(),
             early: Vec::new(),
             again: Vec::new(),
             reaping: false,
@@ -184,6 +190,11 @@ impl Driver for Uring {
 
     #[inline(always)]
     unsafe fn submit(&mut self, op: Token, request: Request) -> Option<i32> {
+        // SAFETY: the caller keeps the record in place.
+        let record = unsafe { op.as_ref() };
+        // Nobody looks for a result before there is one.
+        record.result.set(self.started as i32);
+        self.started = self.started.wrapping_add(1);
         self.start(op, request)
     }
 
@@ -197,7 +208,7 @@ impl Driver for Uring {
                 self.ended.push(op);
             }
         } else if notes.cancels == 0 {
-            self.push_cancel(op, record);
+            self.cancel_later(op, record);
         }
     }
 
@@ -212,6 +223,9 @@ impl Driver for Uring {
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
         if !self.backlog.is_empty() {
             self.refill();
+        }
+        if !self.cancels.is_empty() {
+            self.send_cancels();
         }
         let something_there = !self.ended.is_empty()
             || !self.backlog.is_empty()

@@ -6,7 +6,7 @@
 use io_uring::types::Timespec;
 use io_uring::{cqueue, opcode};
 
-use super::mark::{CLOSE, MARKS, Mark, NEWS, NEWS_LOST, WAKE, address, mark, record};
+use super::mark::{CLOSE, MARKS, Mark, NEWS, NEWS_LOST, WAKE, mark, record};
 use super::{Uring, lower};
 use crate::driver::{Notes, Operation, Request, Sink, Token};
 
@@ -117,20 +117,11 @@ impl Uring {
             // ENOENT while the operation has not ended: it was between two lists. EALREADY: it is
             // running on a kernel worker and will end by itself. EINVAL can't be mended.
             if entry.result() == -libc::ENOENT && notes.cancels < CANCEL_TRIES {
-                self.push_cancel(token, op);
+                self.cancel_again(token, op);
             }
             return None;
         }
         Some(token)
-    }
-
-    pub(super) fn push_cancel(&mut self, token: Token, op: &Operation) {
-        let mut notes = op.notes.get();
-        notes.awaited += 1;
-        notes.cancels += 1;
-        op.notes.set(notes);
-        let target = address(token) | u64::from(notes.mark);
-        self.push(opcode::AsyncCancel::new(target).build().user_data(mark(token, Mark::Cancel)));
     }
 
     /// Delivers what was taken off a full completion queue before this turn.
