@@ -44,7 +44,8 @@ fn process_cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// In which order operations are cancelled: as they were started, or in one that has nothing to do with that.
+/// In which order operations are cancelled: as they were started, or in one that has nothing to do
+/// with that.
 fn orders(count: usize) -> [(&'static str, Vec<usize>); 3] {
     let oldest = || 0..count;
     // 7919 is a prime that divides no count used here.

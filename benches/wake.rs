@@ -5,7 +5,8 @@
 //!   `eventfd(2)` that the ring polls, by corio's channels, or by corio's messages;
 //! - a stream of messages in one direction, by corio's channel and by a crossbeam channel whose sender
 //!   wakes the receiver's ring by an eventfd when it sleeps;
-//! - the same for corio's messages and for `IORING_OP_MSG_RING` where the completions are the messages.
+//! - the same for corio's messages and for `IORING_OP_MSG_RING` where the completions are the
+//!   messages.
 //!
 //! # Why this file has `unsafe`
 //! The bare loops fill their rings by hand, and write to event counters.
@@ -311,8 +312,9 @@ fn message_stream(count: u64) -> Sample {
     sample
 }
 
-/// The same where each message is a completion in the receiver's ring, by bare loops: up to `batch` are submitted
-/// by one call, and the receiver tells how far it is, so that no more than `ROOM` are under way.
+/// The same where each message is a completion in the receiver's ring, by bare loops: up to `batch`
+/// are submitted by one call, and the receiver tells how far it is, so that no more than `ROOM` are
+/// under way.
 fn ring_stream(count: u64, batch: u64) -> Sample {
     const ACKNOWLEDGED: u64 = ROOM as u64 / 4;
     let ring = || -> IoUring {

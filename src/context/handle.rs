@@ -53,15 +53,17 @@ impl Handle {
         spawn_remotely(&self.remote, start, Location::caller())
     }
 
-    /// Sends the context two numbers, which it gets by [`messages`](crate::messages()). Waits for room if the
-    /// context [keeps as many as it can](crate::sync::messages::ROOM) already; dropping the future before it is
-    /// done leaves the message unsent. Messages that one task or thread sends come in that order.
+    /// Sends the context two numbers, which it gets by [`messages`](crate::messages()). Waits for
+    /// room if the context [keeps as many as it can](crate::sync::messages::ROOM) already; dropping
+    /// the future before it is done leaves the message unsent. Messages that one task or thread
+    /// sends come in that order.
     ///
     /// The numbers go through memory, and the context is woken if it sleeps; between rings by
     /// `IORING_OP_MSG_RING` (Linux 6.10 or newer, `io_uring_enter(2)`).
     ///
     /// # Errors
-    /// The message, if the context is gone. One that goes later takes what it has not looked at along.
+    /// The message, if the context is gone. One that goes later takes what it has not looked at
+    /// along.
     ///
     /// # Examples
     /// See [`sync::messages`](mod@crate::sync::messages).

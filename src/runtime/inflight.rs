@@ -181,7 +181,6 @@ impl Inflight {
         debug_assert_eq!(this.state(), State::Pending, "delivered twice, or never submitted");
         let flight = this.flight();
         unlink(this);
-        let waker = flight.waker.replace(LocalWaker::None);
         // SAFETY: a scope hands its operations on before it goes.
         let scope = unsafe { &*flight.scope.get() };
         this.state.set(State::Done);
@@ -190,7 +189,8 @@ impl Inflight {
             this.operation.result.set(scope.result(this.result()));
             scope.announce(runtime);
         }
-        waker.wake(runtime);
+        // SAFETY: initialised in flight, and taken out once, as the state is no longer `Pending`.
+        unsafe { flight.waker.as_ptr().read() }.wake(runtime);
     }
 
     #[inline(always)]

@@ -1,4 +1,5 @@
-//! What other threads can reach of a context: its inbox of woken tasks, its mailbox, its alarm, its stop flag.
+//! What other threads can reach of a context: its inbox of woken tasks, its mailbox, its alarm, its
+//! stop flag.
 //!
 //! Sleeping and waking meet in one atomic value, so that either the sleeper sees the news or the one
 //! who brings it sees the sleeper:
@@ -102,15 +103,17 @@ impl<N: InboxNode> Remote<N> {
 
     /// Owner: whether there is anything to take in.
     pub(crate) fn has_news(&self) -> bool {
-        !self.inbox.is_empty() || self.has_jobs.load(Ordering::Acquire) || self.is_stopped()
+        !self.inbox.is_empty() || self.has_jobs() || self.is_stopped()
+    }
+
+    /// Owner: whether jobs have been left.
+    #[inline(always)]
+    pub(crate) fn has_jobs(&self) -> bool {
+        self.has_jobs.load(Ordering::Acquire)
     }
 
     /// Owner: takes all jobs.
-    #[inline(always)]
     pub(crate) fn take_jobs(&self) -> Vec<Job> {
-        if !self.has_jobs.load(Ordering::Acquire) {
-            return Vec::new();
-        }
         self.has_jobs.store(false, Ordering::Relaxed);
         lock(&self.jobs).as_mut().map(std::mem::take).unwrap_or_default()
     }

@@ -140,11 +140,18 @@ impl Runtime {
                 Header::release(task);
             }
         });
-        for job in self.remote.take_jobs() {
-            job(self);
+        if self.remote.has_jobs() {
+            self.run_jobs();
         }
         if !self.deferred.borrow().is_empty() {
             self.wake_deferred();
+        }
+    }
+
+    #[cold]
+    fn run_jobs(&self) {
+        for job in self.remote.take_jobs() {
+            job(self);
         }
     }
 

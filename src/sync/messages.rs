@@ -1,13 +1,15 @@
 //! Raw messages from context to context: a number of 32 bits and one of 64, and nothing to set up.
 //!
-//! Every context can be sent messages by [its handle](crate::Handle::message), from tasks of any context and
-//! from plain threads. What comes before anybody [listens](messages()) is kept. A context keeps at most
-//! [`ROOM`] messages; then senders wait, first come, first served, so nothing is lost and no
-//! memory fills up. Messages of one sender come in the order in which they were sent.
+//! Every context can be sent messages by [its handle](crate::Handle::message), from tasks of any
+//! context and from plain threads. What comes before anybody [listens](messages()) is kept. A
+//! context keeps at most [`ROOM`] messages; then senders wait, first come, first served, so nothing
+//! is lost and no memory fills up. Messages of one sender come in the order in which they were
+//! sent.
 //!
 //! A [channel](super::channel()) carries values of any type, also handles like
-//! [`TcpStream`](crate::net::TcpStream), but its sender has to be brought to whoever is to send. Messages
-//! suit what many contexts tell each other: requests by number, keys, counts, addresses of a program's own.
+//! [`TcpStream`](crate::net::TcpStream), but its sender has to be brought to whoever is to send.
+//! Messages suit what many contexts tell each other: requests by number, keys, counts, addresses of
+//! a program's own.
 //!
 //! # Examples
 //! ```
@@ -24,14 +26,15 @@
 //! ```
 //!
 //! # How it works
-//! A message goes through memory, on every driver: each context has a channel for them, which is made with
-//! the first one. If the receiver's thread sleeps in the kernel, it is woken: between rings by a completion
-//! that the kernel writes into the sleeper's ring (`IORING_OP_MSG_RING`, Linux 6.10 or newer, see
-//! `io_uring_enter(2)`), otherwise by a write to an event counter or its equal.
+//! A message goes through memory, on every driver: each context has a channel for them, which is
+//! made with the first one. If the receiver's thread sleeps in the kernel, it is woken: between
+//! rings by a completion that the kernel writes into the sleeper's ring (`IORING_OP_MSG_RING`,
+//! Linux 6.10 or newer, see `io_uring_enter(2)`), otherwise by a write to an event counter or its
+//! equal.
 //!
-//! That completion could be the message, as it carries 32 and 64 bits. It is not: a round trip would be no
-//! faster, a stream several times slower, and nothing would bound what is under way. `docs/performance.md` has
-//! the figures.
+//! That completion could be the message, as it carries 32 and 64 bits. It is not: a round trip
+//! would be no faster, a stream several times slower, and nothing would bound what is under way.
+//! `docs/performance.md` has the figures.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

@@ -1,16 +1,18 @@
 //! Cancelling, also of very many operations at once.
 //!
 //! The kernel finds an operation that is to be cancelled in a hash table of at most 256 rows
-//! (`io_ring_ctx_alloc` in its `io_uring.c`), of which each is a list, newest first. One that is cancelled
-//! leaves its row when the kernel does the work that it has deferred for this thread. Since 6.13 a call does
-//! twenty pieces of that, or as many as completions are asked for (`IO_LOCAL_TW_DEFAULT_MAX`). So
-//! 100,000 cancels are 100,000 walks along lists of thousands, past many that are cancelled already.
+//! (`io_ring_ctx_alloc` in its `io_uring.c`), of which each is a list, newest first. One that is
+//! cancelled leaves its row when the kernel does the work that it has deferred for this thread.
+//! Since 6.13 a call does twenty pieces of that, or as many as completions are asked for
+//! (`IO_LOCAL_TW_DEFAULT_MAX`). So 100,000 cancels are 100,000 walks along lists of thousands, past
+//! many that are cancelled already.
 //!
-//! Cancels are therefore kept until the turn. If they are many, they are sent newest first, and the kernel is made to
-//! finish each batch: then whatever it looks for is near the front of its row. Either alone does not help.
+//! Cancels are therefore kept until the turn. If they are many, they are sent newest first, and the
+//! kernel is made to finish each batch: then whatever it looks for is near the front of its row.
+//! Either alone does not help.
 //!
-//! One cancel of everything (`IORING_ASYNC_CANCEL_ANY` with `_ALL`, 5.19) is slower still: it starts over for
-//! each operation, at the first row, and passes all that it has found before.
+//! One cancel of everything (`IORING_ASYNC_CANCEL_ANY` with `_ALL`, 5.19) is slower still: it
+//! starts over for each operation, at the first row, and passes all that it has found before.
 //!
 //! # Why this file has `unsafe`
 //! It looks at the records of operations in flight.

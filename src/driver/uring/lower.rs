@@ -79,7 +79,7 @@ pub(super) fn lower(request: Request) -> Entry {
         Shutdown { fd, how } => on(fd, |fd| opcode::Shutdown::new(fd, how).build()),
         Poll { fd, events } => poll(fd, events),
         Sendfile { .. } | Splice { .. } => {
-            unreachable!("`start_by_call` carries it out")
+            unreachable!("`start` carries it out by a call")
         }
     }
 }
@@ -126,9 +126,6 @@ pub(super) fn readiness(request: &Request) -> Option<(Target, u32)> {
             Some((fd, libc::POLLOUT as u32))
         }
         Connect { fd, .. } => Some((fd, libc::POLLOUT as u32)),
-        Sendfile { out, .. } => Some((out, libc::POLLOUT as u32)),
-        Splice { socket, into_pipe: true, .. } => Some((socket, libc::POLLIN as u32)),
-        Splice { socket, .. } => Some((socket, libc::POLLOUT as u32)),
         _ => None,
     }
 }

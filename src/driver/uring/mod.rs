@@ -28,7 +28,9 @@ use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
 
 use super::pool::Pool;
 use super::sys::{self, SigPipe};
-use super::{Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
+use super::{
+    Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Target, Token, Wait,
+};
 use mark::{CLOSE, Mark, WAKE, address, mark, prefetch};
 use setup::Features;
 
@@ -89,18 +91,24 @@ impl Uring {
     }
 
     /// Turns a request into an entry, or carries it out here where that is the better way.
+    ///
+    /// No call here takes the request itself, only its parts: one that did would keep it in memory,
+    /// where the compiler no longer sees which one it is, on the way of every operation.
     #[inline(always)]
     fn start(&mut self, op: Token, request: Request) -> Option<i32> {
         let entry = match request {
-            Request::Sendfile { .. } | Request::Splice { .. } => {
-                return self.start_by_call(op, request);
+            Request::Sendfile { out, file, offset, len, full } => {
+                return self.sendfile(op, out, file, offset, len, full);
+            }
+            Request::Splice { socket, pipe, len, into_pipe } => {
+                return self.splice(op, socket, pipe, len, into_pipe);
             }
             // Whoever wants all of it sent asks again for the rest.
             Request::Send { fd, ptr, len, flags } if !self.features.whole_sends => {
                 lower::lower(Request::Send { fd, ptr, len, flags: flags & !libc::MSG_WAITALL })
             }
-            Request::Ftruncate { .. } if !self.features.ftruncate => {
-                return self.hand_over(op, request);
+            Request::Ftruncate { fd, len } if !self.features.ftruncate => {
+                return self.ftruncate(op, fd, len);
             }
             request => lower::lower(request),
         };
@@ -110,7 +118,7 @@ impl Uring {
 
     /// What this kernel's rings can't do is done by a system call, on another thread.
     #[cold]
-    fn hand_over(&mut self, op: Token, request: Request) -> Option<i32> {
+    fn ftruncate(&mut self, op: Token, fd: Target, len: u64) -> Option<i32> {
         let pool = self.pool.get_or_insert_with(|| {
             Pool::new(self.blocking_threads, self.wake.clone(), self.sigpipe)
         });
@@ -118,36 +126,62 @@ impl Uring {
         unsafe {
             let record = op.as_ref();
             record.notes.set(Notes { mark: Mark::Thread as u8, ..record.notes.get() });
-            pool.submit(op, request);
+            pool.submit(op, Request::Ftruncate { fd, len });
         }
         None
     }
 
-    /// What the ring has not, or has only on threads of its own (`IORING_OP_SPLICE`), is done by a call
-    /// that does not wait, again whenever the socket is ready.
-    fn start_by_call(&mut self, op: Token, request: Request) -> Option<i32> {
-        let tried = match request {
-            // The last call has told that there is no room.
-            Request::Sendfile { full: true, .. } => None,
-            Request::Sendfile { out, file, offset, len, .. } => {
-                Some(sys::sendfile(self.sigpipe, out, file, offset, len))
-            }
-            Request::Splice { socket, pipe, len, into_pipe } => {
-                Some(sys::splice(self.sigpipe, socket, pipe, len, into_pipe))
-            }
-            _ => unreachable!("`start` looks at the request"),
-        };
-        if let Some((result, syscalls)) = tried {
-            self.syscalls += syscalls;
-            if result != -libc::EAGAIN {
+    /// What the ring has not is done by a call that does not wait, again whenever the socket is
+    /// ready.
+    #[inline(never)]
+    fn sendfile(
+        &mut self,
+        op: Token,
+        out: Target,
+        file: Target,
+        offset: u64,
+        len: u32,
+        full: bool,
+    ) -> Option<i32> {
+        // Else the last call has told that there is no room.
+        if !full {
+            let tried = sys::sendfile(self.sigpipe, out, file, offset, len);
+            if let Some(result) = self.count_call(tried) {
                 return Some(result);
             }
         }
-        let (target, events) = lower::readiness(&request)?;
+        self.await_readiness(op, out, libc::POLLOUT)
+    }
+
+    /// The same for what the ring has only on threads of its own (`IORING_OP_SPLICE`).
+    #[inline(never)]
+    fn splice(
+        &mut self,
+        op: Token,
+        socket: Target,
+        pipe: Target,
+        len: u32,
+        into_pipe: bool,
+    ) -> Option<i32> {
+        let tried = sys::splice(self.sigpipe, socket, pipe, len, into_pipe);
+        if let Some(result) = self.count_call(tried) {
+            return Some(result);
+        }
+        self.await_readiness(op, socket, if into_pipe { libc::POLLIN } else { libc::POLLOUT })
+    }
+
+    /// A call's result, unless the file was not ready.
+    fn count_call(&mut self, (result, syscalls): (i32, u64)) -> Option<i32> {
+        self.syscalls += syscalls;
+        (result != -libc::EAGAIN).then_some(result)
+    }
+
+    /// Tries the operation again when the file is ready.
+    fn await_readiness(&mut self, op: Token, target: Target, events: i16) -> Option<i32> {
         // SAFETY: the caller of `submit` keeps the record in place.
         let record = unsafe { op.as_ref() };
         record.notes.set(Notes { mark: Mark::Ready as u8, ..record.notes.get() });
-        self.push(lower::poll(target, events).user_data(mark(op, Mark::Ready)));
+        self.push(lower::poll(target, events as u32).user_data(mark(op, Mark::Ready)));
         None
     }
 }

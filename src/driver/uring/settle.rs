@@ -28,18 +28,19 @@ impl Uring {
         // SAFETY: the address came from `submit`, and by the contract the record stays in place
         // until its token is delivered, which has not happened: `awaited` was not zero.
         let (token, op) = unsafe { record(data) };
-        let notes = op.notes.get();
-        debug_assert!(notes.awaited > 0, "a completion for an operation that has ended");
+        debug_assert!(op.notes.get().awaited > 0, "a completion for an operation that has ended");
         let mut result = entry.result();
         if result < 0 {
             result = self.failure(token, op, result)?;
         }
         op.result.set(result);
+        let mut notes = op.notes.get();
         if notes.awaited == 1 {
             // Nobody looks at the notes any more.
             return Some(token);
         }
-        op.notes.set(Notes { awaited: notes.awaited - 1, ..notes });
+        notes.awaited -= 1;
+        op.notes.set(notes);
         None
     }
 
