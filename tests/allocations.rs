@@ -257,12 +257,16 @@ fn waiting_for_a_lock_or_a_message_allocates_nothing() {
 }
 
 #[test]
-fn a_task_is_one_allocation() {
+fn a_task_is_one_allocation_and_none_where_others_have_ended() {
     let counted = context().run_until_done(allocations(async || {
         spawn(async { [7_u8; 512] }).await.unwrap();
         drop(spawn(async {}));
     }));
-    assert_eq!(counted, 2 * ROUNDS);
+    assert_eq!(counted, 0);
+    let counted = context().run_until_done(allocations(async || {
+        spawn(async { [7_u8; 4096] }).await.unwrap();
+    }));
+    assert_eq!(counted, ROUNDS, "a large task's memory is not kept");
 }
 
 #[test]

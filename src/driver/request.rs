@@ -16,6 +16,10 @@ pub(crate) struct Target {
     pub(crate) id: u64,
     /// Known to be in non-blocking mode (`O_NONBLOCK`).
     pub(crate) nonblocking: bool,
+    /// Known to have its contents kept in memory by the kernel: a file not opened with `O_DIRECT`. It
+    /// may still be a pipe, or on a file system that keeps nothing.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(crate) buffered: bool,
 }
 
 /// What is wanted. Each variant is the system call of the same name; fds that come out of it are

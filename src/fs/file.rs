@@ -1,6 +1,6 @@
 //! An open file.
 
-use crate::os::{AsFd, BorrowedFd, OwnedFd};
+use crate::os::{self, AsFd, BorrowedFd, OwnedFd};
 #[cfg(unix)]
 use crate::os::{AsRawFd, RawFd};
 use std::io;
@@ -53,6 +53,11 @@ impl File {
     /// As for [`open`](Self::open).
     pub async fn create(path: impl AsRef<Path>) -> io::Result<File> {
         OpenOptions::new().write(true).create(true).truncate(true).open(path).await
+    }
+
+    /// With the flags it was opened with.
+    pub(super) fn opened(fd: OwnedFd, flags: i32) -> File {
+        File(Descriptor::file(fd, os::is_buffered(flags)))
     }
 
     /// Opening with options.
@@ -162,7 +167,8 @@ impl AsRawFd for File {
 
 impl From<OwnedFd> for File {
     fn from(fd: OwnedFd) -> Self {
-        File(Descriptor::new(fd))
+        let flags = os::open_flags(fd.as_fd());
+        File::opened(fd, flags)
     }
 }
 

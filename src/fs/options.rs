@@ -99,7 +99,8 @@ impl OpenOptions {
     /// make no sense, such as truncating without writing.
     pub async fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let flags = self.flags()?;
-        AsyncOpen::new(path, flags, self.mode).await.map(File::from)
+        let fd = AsyncOpen::new(path, flags, self.mode).await?;
+        Ok(File::opened(fd, flags))
     }
 
     fn flags(&self) -> io::Result<i32> {

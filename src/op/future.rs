@@ -83,9 +83,6 @@ pub struct Op<K: Kind> {
     _pinned: PhantomPinned,
 }
 
-/// How often an operation that ends at once may go on before other tasks have their turn.
-const GOES: u32 = 16;
-
 impl<K: Kind> Op<K> {
     #[inline(always)]
     #[track_caller]
@@ -138,15 +135,20 @@ impl<K: Kind> Op<K> {
             return Poll::Ready(-errno);
         }
         std::ptr::from_ref(self).expose_provenance();
-        for _ in 0..GOES {
+        while runtime.is_patient() {
             let request = kind.request();
             // SAFETY: idle and pinned; see the head of this file.
             match unsafe { self.inflight.submit(K::CODE, runtime, cx.waker(), request) } {
                 None => return Poll::Pending,
-                Some(result) if kind.goes_on(result) => {}
-                Some(result) => return Poll::Ready(result),
+                Some(result) => {
+                    runtime.lose_patience();
+                    if !kind.goes_on(result) {
+                        return Poll::Ready(result);
+                    }
+                }
             }
         }
+        // Not started, or not gone on with, so that other tasks have their turn.
         cx.waker().wake_by_ref();
         Poll::Pending
     }

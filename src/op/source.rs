@@ -29,6 +29,7 @@ pub(crate) struct Descriptor {
     id: u64,
     holds: Cell<u32>,
     nonblocking: bool,
+    buffered: bool,
 }
 
 /// A number that no other descriptor of this process has had.
@@ -40,6 +41,13 @@ fn fresh_id() -> u64 {
 impl Descriptor {
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self::with_mode(fd, false)
+    }
+
+    /// For an open file; `buffered` as in [`Target::buffered`].
+    pub(crate) fn file(fd: OwnedFd, buffered: bool) -> Self {
+        let mut descriptor = Self::with_mode(fd, false);
+        descriptor.buffered = buffered;
+        descriptor
     }
 
     /// For a socket, which is put into non-blocking mode.
@@ -56,12 +64,14 @@ impl Descriptor {
 
     #[inline(always)]
     fn with_mode(fd: OwnedFd, nonblocking: bool) -> Self {
-        Descriptor { fd: Some(fd), id: fresh_id(), holds: Cell::new(0), nonblocking }
+        let (id, holds) = (fresh_id(), Cell::new(0));
+        Descriptor { fd: Some(fd), id, holds, nonblocking, buffered: false }
     }
 
     #[inline(always)]
     fn target(&self, slot: i32) -> Target {
-        Target { fd: self.raw(), slot, id: self.id, nonblocking: self.nonblocking }
+        let &Descriptor { id, nonblocking, buffered, .. } = self;
+        Target { fd: self.raw(), slot, id, nonblocking, buffered }
     }
 
     #[inline(always)]

@@ -166,3 +166,22 @@ pub(crate) unsafe fn lend<'a>(fd: RawFd) -> std::os::fd::BorrowedFd<'a> {
     // SAFETY: what the caller promises.
     unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }
+
+/// Whether a file opened with these flags has its contents kept in memory by the kernel.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_buffered(flags: i32) -> bool {
+    flags & libc::O_DIRECT == 0
+}
+
+/// Elsewhere nobody asks.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_buffered(_: i32) -> bool {
+    false
+}
+
+/// The flags of an open file; all of them if it can't be told.
+pub(crate) fn open_flags(fd: std::os::fd::BorrowedFd<'_>) -> i32 {
+    use std::os::fd::AsRawFd;
+    // SAFETY: passes no memory.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) }
+}

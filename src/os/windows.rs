@@ -295,3 +295,13 @@ pub(crate) unsafe fn lend<'a>(fd: RawFd) -> BorrowedSocket<'a> {
     // SAFETY: what the caller promises.
     unsafe { BorrowedSocket::borrow_raw(raw_socket(fd)) }
 }
+
+/// As on Unix; nobody asks here.
+pub(crate) fn is_buffered(_: i32) -> bool {
+    false
+}
+
+/// As on Unix; nobody asks here.
+pub(crate) fn open_flags(_: BorrowedFd<'_>) -> i32 {
+    -1
+}

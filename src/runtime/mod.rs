@@ -71,6 +71,8 @@ pub(crate) struct Runtime {
     pub(crate) root: Scope,
     pub(crate) current_scope: Cell<*const Scope>,
     current_task: Cell<*const Header>,
+    /// How many more operations of the task that is polled may end at once.
+    patience: Cell<u32>,
     pub(crate) remote: Arc<Remote>,
     /// Foreign wakers to be woken after the current batch.
     deferred: RefCell<Vec<Waker>>,
@@ -88,6 +90,9 @@ pub(crate) struct Runtime {
     /// The table of registered files was dropped while nobody could tell the driver.
     pub(crate) orphaned_files: Rc<Cell<bool>>,
 }
+
+/// How many operations that end at once a task may have in one poll, before others have their turn.
+const PATIENCE: u32 = 64;
 
 /// How a runtime conducts itself, whatever its driver.
 pub(crate) struct Conduct {
@@ -129,6 +134,7 @@ impl Runtime {
             root: Scope::new(Kind::Context, location),
             current_scope: Cell::new(ptr::null()),
             current_task: Cell::new(ptr::null()),
+            patience: Cell::new(PATIENCE),
             remote,
             deferred: RefCell::new(Vec::new()),
             clock: Cell::new(0),
@@ -230,6 +236,18 @@ impl Runtime {
 
     pub(crate) fn set_closing(&self) {
         self.closing.set(true);
+    }
+
+    /// Whether the task that is polled may go on with operations that end at once.
+    #[inline(always)]
+    pub(crate) fn is_patient(&self) -> bool {
+        self.patience.get() > 0
+    }
+
+    /// An operation has ended at once.
+    #[inline(always)]
+    pub(crate) fn lose_patience(&self) {
+        self.patience.set(self.patience.get().saturating_sub(1));
     }
 
     fn defer(&self, waker: Waker) {

@@ -18,6 +18,11 @@ impl AtomicCount {
         }
     }
 
+    /// Whether there are others besides the caller's.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 1
+    }
+
     /// `true`: this was the last reference, and everything done with the others has happened.
     #[inline(always)]
     pub(crate) fn decrement(&self) -> bool {

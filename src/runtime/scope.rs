@@ -39,7 +39,7 @@ pub(crate) enum Kind {
 
 /// How many operations may fail in a cancelled scope before further ones just stay pending, so
 /// that a body that ignores errors in a loop comes to rest.
-const REFUSALS: u32 = 128;
+const REFUSALS: u8 = 128;
 
 /// One node of the tree. It must not move once attached. What each operation touches comes first.
 #[repr(C)]
@@ -47,13 +47,13 @@ pub(crate) struct Scope {
     operations: List<Inflight>,
     /// Zero: open. Else the error number with which operations end here.
     cancelled: Cell<i32>,
-    refused: Cell<u32>,
+    refused: Cell<u8>,
+    pub(crate) kind: Kind,
     link: Link<Scope>,
     parent: Cell<*const Scope>,
     children: List<Scope>,
     /// Told about each end of an operation once the scope is cancelled.
     waiter: Cell<LocalWaker>,
-    pub(crate) kind: Kind,
     pub(crate) location: &'static Location<'static>,
 }
 
@@ -80,7 +80,7 @@ impl Scope {
             operations: List::new(),
             cancelled: Cell::new(0),
             refused: Cell::new(0),
-            waiter: Cell::new(LocalWaker::None),
+            waiter: Cell::new(LocalWaker::NONE),
             kind,
             location,
         }
@@ -214,7 +214,7 @@ impl Scope {
     pub(super) fn announce(&self, runtime: &Runtime) {
         let mut scope = Some(self);
         while let Some(this) = scope {
-            this.waiter.replace(LocalWaker::None).wake(runtime);
+            this.waiter.replace(LocalWaker::NONE).wake(runtime);
             scope = this.parent();
         }
     }
@@ -223,7 +223,7 @@ impl Scope {
     /// in flight) goes to the parent, or to the root of its own context.
     pub(crate) fn release(&self) {
         // A task's own waiter refers to the task, which would keep itself alive.
-        self.waiter.set(LocalWaker::None);
+        self.waiter.set(LocalWaker::NONE);
         let parent = self.parent.replace(ptr::null());
         unlink(self);
         self.operations.for_each(|op| {

@@ -43,6 +43,8 @@ const STARTED: u8 = 4;
 const JOINABLE: u8 = 8;
 /// The body has panicked; see [`Header::panic`].
 const PANICKED: u8 = 16;
+/// The header holds a count of its `remote`.
+const KEEPS_REMOTE: u8 = 32;
 
 /// The part of a task's cell that does not depend on its body. What each wake and poll touches
 /// comes first, in one cache line.
@@ -57,13 +59,24 @@ pub(crate) struct Header {
     runtime: *const Runtime,
     pub(crate) scope: Scope,
     pub(crate) joiner: Cell<LocalWaker>,
-    /// What a panic of the body left, until the body can be dropped.
-    panic: Cell<Option<Box<dyn Any + Send>>>,
+    /// What a panic of the body left, until the body can be dropped. Boxed again, to be small.
+    panic: Cell<Option<Box<Box<dyn Any + Send>>>>,
     // Any thread.
     pub(crate) runtime_id: u64,
     refs: AtomicCount,
     inbox: InboxLink<Header>,
-    remote: Arc<Remote>,
+    /// Kept alive by the runtime, which outlives its tasks that are not done; after that by a count of
+    /// this header's own, if wakers are left that may ask for it ([`KEEPS_REMOTE`]).
+    remote: *const Remote,
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        if self.has(KEEPS_REMOTE) {
+            // SAFETY: `finish` has counted this.
+            unsafe { Arc::decrement_strong_count(self.remote) };
+        }
+    }
 }
 
 impl InboxNode for Header {
@@ -83,14 +96,14 @@ impl Header {
             // One for the task being alive, one for its join handle.
             local: Cell::new(2),
             next: Cell::new(ptr::null()),
-            joiner: Cell::new(LocalWaker::None),
+            joiner: Cell::new(LocalWaker::NONE),
             panic: Cell::new(None),
             scope: Scope::new(Kind::Task, location),
             runtime,
             runtime_id: runtime.id,
             refs: AtomicCount::one(),
             inbox: InboxLink::new(),
-            remote: runtime.remote.clone(),
+            remote: Arc::as_ptr(&runtime.remote),
             vtable,
         }
     }
@@ -165,12 +178,12 @@ impl Header {
     /// Keeps what a panic of the body left.
     pub(crate) fn set_panic(&self, panic: Box<dyn Any + Send>) {
         self.add(PANICKED);
-        self.panic.set(Some(panic));
+        self.panic.set(Some(Box::new(panic)));
     }
 
     /// What a panic of the body left, once.
     pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
-        self.panic.take()
+        self.panic.take().map(|panic| *panic)
     }
 
     /// The body is gone; whoever joins is woken. Gives up the reference for being alive, so the
@@ -184,7 +197,13 @@ impl Header {
         unsafe {
             (*this).scope.release();
             (*this).add(DONE);
-            (*this).joiner.replace(LocalWaker::None).wake_now();
+            if (*this).refs.is_shared() {
+                // Wakers are left, and the runtime may go before they do. New ones can't come: they
+                // are made from others, or from the one that is lent to a poll.
+                Arc::increment_strong_count((*this).remote);
+                (*this).add(KEEPS_REMOTE);
+            }
+            (*this).joiner.replace(LocalWaker::NONE).wake_now();
             if !(*this).has(QUEUED) {
                 Header::release_local(this);
             }
@@ -233,11 +252,13 @@ impl Header {
     #[cold]
     pub(super) unsafe fn wake_remotely(this: *const Header) {
         // SAFETY: the header is alive now, so a reference for the inbox can be counted; whoever
-        // empties the inbox gives it up. The remote is kept apart, as the header may go at once.
+        // empties the inbox gives it up. The remote is there while a waker is, see the field; it is
+        // counted apart, as the header may go at once.
         unsafe {
             if (*this).inbox.enter() {
                 Header::acquire(this);
-                let remote = (*this).remote.clone();
+                Arc::increment_strong_count((*this).remote);
+                let remote = Arc::from_raw((*this).remote);
                 if !remote.post(this) {
                     Header::release(this);
                 }

@@ -48,7 +48,7 @@ impl Timer {
             next: Cell::new(ptr::null()),
             prev: Cell::new(ptr::null()),
             runtime: Cell::new(ptr::null()),
-            waker: Cell::new(LocalWaker::None),
+            waker: Cell::new(LocalWaker::NONE),
             state: Cell::new(TimerState::Idle),
             _pinned: PhantomPinned,
         }
@@ -84,7 +84,7 @@ impl Timer {
             // SAFETY: armed means in that heap.
             unsafe { runtime.timers.remove(self) };
             self.state.set(TimerState::Idle);
-            self.waker.set(LocalWaker::None);
+            self.waker.set(LocalWaker::NONE);
         }
     }
 }
@@ -163,7 +163,7 @@ impl Timers {
             // SAFETY: it is the root of this heap.
             unsafe { self.remove(timer) };
             timer.state.set(TimerState::Fired);
-            timer.waker.replace(LocalWaker::None).wake(runtime);
+            timer.waker.replace(LocalWaker::NONE).wake(runtime);
             fired += 1;
         }
         fired

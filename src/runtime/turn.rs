@@ -9,11 +9,11 @@ use std::io;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::Runtime;
 use super::inflight::Inflight;
 use super::scope::Kind;
 use super::stats::Stats;
 use super::task::Header;
+use super::{PATIENCE, Runtime};
 use crate::driver::{Driver, Sink, Token, Wait};
 
 /// Where a runtime's driver delivers.
@@ -43,6 +43,7 @@ impl Runtime {
             let Some(task) = self.ready.pop() else { break };
             polls += 1;
             self.current_task.set(task);
+            self.patience.set(PATIENCE);
             if let Some(watched) = &self.stalls {
                 // SAFETY: queued tasks are alive.
                 watched.begin(unsafe { &*task }.scope.location);

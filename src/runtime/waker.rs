@@ -60,13 +60,17 @@ pub(super) unsafe fn lend(header: *const Header) -> ManuallyDrop<Waker> {
 }
 
 /// A waker that stays on its thread: for this crate's own tasks it is a plain reference count.
+///
+/// Two words: nobody is the task that is not there, as a third variant would take a third word.
 pub(crate) enum LocalWaker {
-    None,
-    Task(TaskRef),
+    Task(Option<TaskRef>),
     Foreign(Waker),
 }
 
 impl LocalWaker {
+    /// Wakes nobody.
+    pub(crate) const NONE: Self = LocalWaker::Task(None);
+
     /// For a waker that may belong to any task of any executor.
     pub(crate) fn new(waker: &Waker) -> Self {
         Runtime::try_with(|runtime| match runtime {
@@ -81,7 +85,7 @@ impl LocalWaker {
         let current = runtime.current_task.get();
         if ptr::eq(waker.data(), current.cast()) && ptr::eq(waker.vtable(), &VTABLE) {
             // SAFETY: the current task is alive and belongs to this thread.
-            LocalWaker::Task(unsafe { TaskRef::new(current) })
+            LocalWaker::Task(Some(unsafe { TaskRef::new(current) }))
         } else {
             LocalWaker::Foreign(waker.clone())
         }
@@ -90,10 +94,10 @@ impl LocalWaker {
     /// Makes the waker in `slot` one that wakes what `waker` wakes.
     #[inline(always)]
     pub(crate) fn update(slot: &Cell<LocalWaker>, waker: &Waker) {
-        let old = slot.replace(LocalWaker::None);
+        let old = slot.replace(LocalWaker::NONE);
         let same = match &old {
-            LocalWaker::None => false,
-            LocalWaker::Task(task) => {
+            LocalWaker::Task(None) => false,
+            LocalWaker::Task(Some(task)) => {
                 ptr::eq(waker.data(), task.as_ptr().cast()) && ptr::eq(waker.vtable(), &VTABLE)
             }
             LocalWaker::Foreign(foreign) => foreign.will_wake(waker),
@@ -105,8 +109,8 @@ impl LocalWaker {
     #[inline(always)]
     pub(crate) fn wake(self, runtime: &Runtime) {
         match self {
-            LocalWaker::None => {}
-            LocalWaker::Task(task) => task.schedule(),
+            LocalWaker::Task(None) => {}
+            LocalWaker::Task(Some(task)) => task.schedule(),
             LocalWaker::Foreign(waker) => runtime.defer(waker),
         }
     }
@@ -114,8 +118,8 @@ impl LocalWaker {
     /// Wakes at once, from a place where foreign code may run.
     pub(crate) fn wake_now(self) {
         match self {
-            LocalWaker::None => {}
-            LocalWaker::Task(task) => task.schedule(),
+            LocalWaker::Task(None) => {}
+            LocalWaker::Task(Some(task)) => task.schedule(),
             LocalWaker::Foreign(waker) => waker.wake(),
         }
     }

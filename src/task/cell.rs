@@ -11,9 +11,9 @@ use std::ptr::{self, NonNull};
 use std::task::Context;
 
 use super::join::{JoinError, JoinHandle};
-use crate::runtime::{Runtime, cells};
 use crate::runtime::scope::Step;
 use crate::runtime::task::{Header, TaskRef, VTable};
+use crate::runtime::{Runtime, cells};
 
 #[repr(C)]
 struct TaskCell<F: Future> {

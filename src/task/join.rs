@@ -112,7 +112,7 @@ impl<T> Drop for JoinHandle<T> {
         } else {
             self.task.detach();
             // Whoever polled this handle has no more interest, and need not be kept alive by it.
-            self.task.joiner.set(LocalWaker::None);
+            self.task.joiner.set(LocalWaker::NONE);
         }
     }
 }

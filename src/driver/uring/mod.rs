@@ -10,6 +10,7 @@
 
 mod cancel;
 mod files;
+mod hits;
 mod lower;
 mod mark;
 mod news;
@@ -29,8 +30,10 @@ use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
 use super::pool::Pool;
 use super::sys::{self, SigPipe};
 use super::{
-    Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Target, Token, Wait,
+    CURRENT_POSITION, Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Target,
+    Token, Wait,
 };
+use hits::Hits;
 use mark::{CLOSE, Mark, WAKE, address, mark, prefetch};
 use setup::Features;
 
@@ -67,6 +70,7 @@ pub(crate) struct Uring {
     /// For what this kernel's rings can't do; made when it is needed.
     pool: Option<Pool>,
     blocking_threads: usize,
+    hits: Hits,
     /// Operations that were taken back from the pool.
     ended: Vec<Token>,
     syscalls: u64,
@@ -107,6 +111,20 @@ impl Uring {
             Request::Send { fd, ptr, len, flags } if !self.features.whole_sends => {
                 lower::lower(Request::Send { fd, ptr, len, flags: flags & !libc::MSG_WAITALL })
             }
+            Request::Read { fd, ptr, len, offset } if fd.buffered && self.hits.are_likely() => {
+                if let Some(read) = self.read_cached(fd.fd, ptr, len, offset) {
+                    return Some(read);
+                }
+                lower::lower(Request::Read { fd, ptr, len, offset })
+            }
+            Request::Statx { dir, path, flags, out } if flags & libc::AT_EMPTY_PATH != 0 => {
+                self.syscalls += 1;
+                // SAFETY: the caller of `submit` keeps path and place.
+                if unsafe { sys::stat_at_once(dir, path, flags, out) } {
+                    return Some(0);
+                }
+                lower::lower(Request::Statx { dir, path, flags, out })
+            }
             Request::Ftruncate { fd, len } if !self.features.ftruncate => {
                 return self.ftruncate(op, fd, len);
             }
@@ -114,6 +132,32 @@ impl Uring {
         };
         self.push(entry.user_data(address(op)));
         None
+    }
+
+    /// What is in memory already is read faster by a call. `None`: not all is, or it can't be told;
+    /// the ring knows.
+    fn read_cached(&mut self, fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> Option<i32> {
+        // Such a read moves the file's position, and must not be made twice.
+        if offset == CURRENT_POSITION {
+            return None;
+        }
+        let mut done = 0;
+        let result = loop {
+            self.syscalls += 1;
+            let (ptr, offset) = (ptr.wrapping_add(done as usize), offset + u64::from(done));
+            // SAFETY: the caller of `submit` keeps the memory; this is what is left of it.
+            match unsafe { sys::read_cached(fd, ptr, len - done, offset) } {
+                // The end of the file.
+                0 => break Some(done as i32),
+                read @ 1.. => done += read as u32,
+                _ => break None,
+            }
+            if done == len {
+                break Some(done as i32);
+            }
+        };
+        self.hits.note(result.is_some());
+        result
     }
 
     /// What this kernel's rings can't do is done by a system call, on another thread.
@@ -214,6 +258,7 @@ impl Driver for Uring {
             closing: 0,
             pool: None,
             blocking_threads: settings.blocking_threads,
+            hits: Hits::default(),
             ended: Vec::new(),
             syscalls: 0,
         };

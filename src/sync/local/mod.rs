@@ -97,7 +97,7 @@ impl<T: Copy> WaitList<T> {
             return false;
         }
         first.stands = Stands::Served;
-        let waker = mem::replace(&mut first.waker, LocalWaker::None);
+        let waker = mem::replace(&mut first.waker, LocalWaker::NONE);
         drop(entries);
         waker.wake_now();
         true
@@ -119,7 +119,7 @@ impl<T: Copy> WaitList<T> {
                 return;
             };
             ticket = entry.ticket + 1;
-            let waker = mem::replace(&mut entry.waker, LocalWaker::None);
+            let waker = mem::replace(&mut entry.waker, LocalWaker::NONE);
             drop(entries);
             waker.wake_now();
         }

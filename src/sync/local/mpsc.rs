@@ -45,7 +45,7 @@ impl<T> Shared<T> {
     fn push(&self, permit: Permit<'_>, value: T) {
         permit.forget();
         self.queue.borrow_mut().push_back(value);
-        self.receiver.replace(LocalWaker::None).wake_now();
+        self.receiver.replace(LocalWaker::NONE).wake_now();
     }
 }
 
@@ -54,7 +54,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Rc::new(Shared {
         room: Semaphore::new(capacity.max(1)),
         queue: RefCell::default(),
-        receiver: Cell::new(LocalWaker::None),
+        receiver: Cell::new(LocalWaker::NONE),
         senders: Cell::new(1),
         closed: Cell::new(false),
     });
@@ -116,7 +116,7 @@ impl<T> Drop for Sender<T> {
         let left = self.shared.senders.get() - 1;
         self.shared.senders.set(left);
         if left == 0 {
-            self.shared.receiver.replace(LocalWaker::None).wake_now();
+            self.shared.receiver.replace(LocalWaker::NONE).wake_now();
         }
     }
 }

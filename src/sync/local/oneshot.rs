@@ -32,7 +32,7 @@ struct Shared<T> {
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let shared = Rc::new(Shared {
         value: RefCell::new(None),
-        receiver: Cell::new(LocalWaker::None),
+        receiver: Cell::new(LocalWaker::NONE),
         ended: Cell::new(false),
     });
     (Sender { shared: shared.clone() }, Receiver { shared })
@@ -72,7 +72,7 @@ impl<T> Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         self.shared.ended.set(true);
-        self.shared.receiver.replace(LocalWaker::None).wake_now();
+        self.shared.receiver.replace(LocalWaker::NONE).wake_now();
     }
 }
 

@@ -185,6 +185,31 @@ pub(in crate::driver) unsafe fn read_cached(fd: RawFd, ptr: *mut u8, len: u32, o
     }
 }
 
+/// The metadata of an open file, if that takes no waiting: what the kernel has in memory is the truth
+/// where the file system lies on a block device, and may not be where others can change files. `false`:
+/// not told.
+///
+/// # Safety
+/// As for [`attempt`].
+#[cfg(target_os = "linux")]
+pub(in crate::driver) unsafe fn stat_at_once(
+    dir: RawFd,
+    path: *const libc::c_char,
+    flags: i32,
+    out: *mut libc::statx,
+) -> bool {
+    let flags = flags | libc::AT_STATX_DONT_SYNC;
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    // SAFETY: what the caller promises.
+    unsafe {
+        // A path that is not empty would be looked up, which may wait.
+        flags & libc::AT_EMPTY_PATH != 0
+            && *path == 0
+            && libc::statx(dir, path, flags, mask, out) == 0
+            && (*out).stx_dev_major != 0
+    }
+}
+
 #[cfg(not(target_os = "linux"))]
 pub(in crate::driver) unsafe fn read_cached(_: RawFd, _: *mut u8, _: u32, _: u64) -> i32 {
     -libc::EAGAIN

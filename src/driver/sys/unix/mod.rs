@@ -12,6 +12,8 @@ mod splice;
 
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
+#[cfg(target_os = "linux")]
+pub(in crate::driver) use attempt::stat_at_once;
 pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_waiting};
 pub(in crate::driver) use block::block;
 pub(in crate::driver) use sendfile::sendfile;
