@@ -11,6 +11,7 @@ mod local;
 mod names;
 mod remote;
 mod serving;
+mod sharing;
 mod stopping;
 mod support;
 mod workers;
