@@ -47,12 +47,14 @@ pub(crate) struct Scope {
     operations: List<Inflight>,
     /// Zero: open. Else the error number with which operations end here.
     cancelled: Cell<i32>,
-    refused: Cell<u32>,
+    /// Operations that have ended well here, and in scopes below that are gone.
+    ended: Cell<u32>,
     link: Link<Scope>,
     parent: Cell<*const Scope>,
     children: List<Scope>,
     /// Told about each end of an operation once the scope is cancelled.
     waiter: Cell<LocalWaker>,
+    refused: Cell<u32>,
     pub(crate) kind: Kind,
     pub(crate) location: &'static Location<'static>,
 }
@@ -79,8 +81,9 @@ impl Scope {
             children: List::new(),
             operations: List::new(),
             cancelled: Cell::new(0),
-            refused: Cell::new(0),
+            ended: Cell::new(0),
             waiter: Cell::new(LocalWaker::None),
+            refused: Cell::new(0),
             kind,
             location,
         }
@@ -157,6 +160,20 @@ impl Scope {
         self.cancelled.get() != 0
     }
 
+    /// Counts an operation that has ended well.
+    #[inline(always)]
+    pub(super) fn count_end(&self) {
+        self.ended.set(self.ended.get().wrapping_add(1));
+    }
+
+    /// How many operations have ended well here and below, as far as their scopes are still there:
+    /// good for telling whether anything has happened.
+    pub(crate) fn ended(&self) -> u32 {
+        let mut ended = self.ended.get();
+        self.children.for_each(|child| ended = ended.wrapping_add(child.ended()));
+        ended
+    }
+
     /// In a cancelled scope: the error number with which the next operation fails, or `None` if it
     /// is to stay pending.
     ///
@@ -226,6 +243,10 @@ impl Scope {
         self.waiter.set(LocalWaker::None);
         let parent = self.parent.replace(ptr::null());
         unlink(self);
+        // SAFETY: the parent was alive as long as we were attached to it.
+        if let Some(parent) = unsafe { parent.as_ref() } {
+            parent.ended.set(parent.ended.get().wrapping_add(self.ended.get()));
+        }
         self.operations.for_each(|op| {
             unlink(op);
             // SAFETY: the parent was alive as long as we were attached to it.

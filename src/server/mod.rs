@@ -7,6 +7,7 @@
 mod connection;
 mod cpus;
 mod jobs;
+mod limited;
 mod limits;
 mod listen;
 mod serve;
