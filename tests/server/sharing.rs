@@ -479,6 +479,20 @@ every_driver! {
         }
     }
 
+    fn a_worker_does_not_wait_for_jobs_of_its_own_tasks(builder) {
+        let workers = Workers::builder().count(1).context(builder).share_jobs(4);
+        let workers = workers.start(|worker| async move {
+            let (tell, told) = oneshot();
+            let job = move || async move {
+                tell.send(()).unwrap();
+                sleep(LONG).await;
+            };
+            drop(spawn(worker.jobs().run(job)));
+            told.await.unwrap();
+        });
+        workers.unwrap().join().remove(0).unwrap();
+    }
+
     fn a_forced_stop_does_not_wait_for_jobs(builder) {
         let (tell, told) = mpsc::channel();
         let workers = two(&builder).share_jobs(4).start(move |worker| {

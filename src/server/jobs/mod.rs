@@ -20,7 +20,7 @@ use crate::time::sleep;
 use queue::{Queue, Refused};
 
 /// Starts a job's task on the context that has taken it.
-type Begin = Box<dyn FnOnce(&Runtime, Begun) + Send>;
+type Begin = Box<dyn FnOnce(&Runtime, &Rc<Running>) + Send>;
 
 /// Holds a place among those who serve.
 pub(super) type Attendance = queue::Attendance<Begin>;
@@ -35,8 +35,10 @@ pub(super) type Attendance = queue::Attendance<Begin>;
 /// What has begun on a thread stays there, so a job's future need not be `Send`: only the function
 /// that makes it, and its output.
 ///
-/// It pays for jobs that take much longer than a wake, which is some 10 to 40 µs. What blocks
-/// belongs to [`offload`](crate::offload()), whose threads serve nothing else.
+/// A job that computes holds up whoever is on its context while it does, as any task there would;
+/// so make pieces of what takes long. It pays for jobs that take much longer than a wake, which is
+/// some 10 to 40 µs. What blocks belongs to [`offload`](crate::offload()), whose threads serve
+/// nothing else.
 ///
 /// # Examples
 /// [`WorkersBuilder::share_jobs`](super::WorkersBuilder::share_jobs) has every worker serve:
@@ -142,6 +144,11 @@ impl Jobs {
             let closed = |_: Refused| JobError::Closed;
             queue.room().await.map_err(closed)?;
             let (begin, task) = unstarted(start, location);
+            let from = Runtime::try_with(|runtime| runtime.map(|runtime| runtime.id));
+            let begin = move |runtime: &Runtime, running: &Rc<Running>| {
+                let is_own = from == Some(runtime.id);
+                begin(runtime, (!is_own).then(|| Begun::new(running)));
+            };
             let number = queue.push(Box::new(begin)).map_err(closed)?;
             let mut job = Submitted { queue, number, task };
             match (&mut job.task).await {
@@ -179,7 +186,7 @@ impl Jobs {
                 }),
             });
             let Some(begin) = next.await else { break };
-            Runtime::with(|runtime| begin(runtime, Begun::new(&running)));
+            Runtime::with(|runtime| begin(runtime, &running));
             // Until the next turn: whoever else has something to do comes first.
             sleep(Duration::ZERO).await;
         }
@@ -235,15 +242,15 @@ impl<T> Drop for Submitted<T> {
     }
 }
 
-/// The jobs that one context has begun with.
+/// The jobs that one context has begun with for others. Its own end with those who await them.
 #[derive(Default)]
-struct Running {
+pub(super) struct Running {
     count: Cell<usize>,
     none: Notify,
 }
 
 /// One of them.
-pub(super) struct Begun(Rc<Running>);
+struct Begun(Rc<Running>);
 
 impl Begun {
     fn new(running: &Rc<Running>) -> Self {
