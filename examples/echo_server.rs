@@ -13,6 +13,7 @@ mod serving;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use corio::net::Stream;
@@ -27,6 +28,10 @@ struct Args {
     /// The address to listen on; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:7000")]
     addr: String,
+
+    /// How long a connection may be silent, before it is ended; default: for ever
+    #[arg(long, value_name = "SECONDS", value_parser = serving::duration)]
+    idle: Option<Duration>,
 
     #[command(flatten)]
     serving: Serving,
@@ -50,6 +55,10 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let server = match inherited.is_empty() {
         true => Server::builder().listen(args.addr.as_str()),
         false => inherited.into_iter().fold(Server::builder(), ServerBuilder::listen_on),
+    };
+    let server = match args.idle {
+        Some(limit) => server.idle_timeout(limit),
+        None => server,
     };
     let server = server
         .workers(args.serving.workers().name("echo"))

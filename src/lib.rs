@@ -61,7 +61,8 @@
 //! # The same on all cores
 //! [`Server`](server::Server) runs a handler on a context per processor; [`server`] has the rest: limits, what each
 //! worker knows, how it stops. Contexts talk by [channels](sync) or bare
-//! [messages](mod@sync::messages), and start tasks on each other by [`Handle::spawn`].
+//! [messages](mod@sync::messages), start tasks on each other by [`Handle::spawn`], and share work out
+//! by [`Jobs`](server::Jobs).
 //! ```no_run
 //! # use corio::net::Stream;
 //! # async fn echo(_: Stream) -> std::io::Result<()> { Ok(()) }

@@ -53,6 +53,7 @@ fn wrong_usage_is_status_2_with_a_message() {
         ("fetch_many", &["localhost", "--timeout", "-1"]),
         ("tcp_proxy", &[]),
         ("echo_server", &["--workers", "0"]),
+        ("echo_server", &["--idle", "0"]),
     ] {
         let refused = finish(example(name).args(arguments));
         assert_eq!(refused.status.code(), Some(2), "{name} {arguments:?}: {refused:?}");

@@ -32,7 +32,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn spread(mut values: Vec<f64>) -> String {
+pub(crate) fn spread(mut values: Vec<f64>) -> String {
     let middle = median(&mut values);
     format!("{middle:.3} ({:.3} to {:.3})", values[0], values[values.len() - 1])
 }

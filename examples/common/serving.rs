@@ -34,6 +34,14 @@ fn not_negative(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A time that is more than none.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match text.parse().map(Duration::try_from_secs_f64) {
+        Ok(Ok(duration)) if !duration.is_zero() => Ok(duration),
+        _ => Err("must be a number of seconds, more than zero".into()),
+    }
+}
+
 impl Serving {
     pub(crate) fn workers(&self) -> WorkersBuilder {
         let mut context = IoContext::builder();

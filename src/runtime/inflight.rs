@@ -146,11 +146,12 @@ impl Inflight {
         self.operation.notes.set(Notes::NEW);
         // SAFETY: the caller keeps the record and its memory in place until delivery.
         let ended = runtime.driver(|driver| unsafe { driver.submit(self.token(), request) });
+        let scope = runtime.current_scope.get();
         if let Some(result) = ended {
-            self.count_end(runtime, result);
+            // SAFETY: the current scope is alive while it is current.
+            self.count_end(runtime, unsafe { &*scope }, result);
             return Some(result);
         }
-        let scope = runtime.current_scope.get();
         let flight = Flight {
             link: Link::new(),
             scope: Cell::new(scope),
@@ -184,7 +185,7 @@ impl Inflight {
         // SAFETY: a scope hands its operations on before it goes.
         let scope = unsafe { &*flight.scope.get() };
         this.state.set(State::Done);
-        this.count_end(runtime, this.result());
+        this.count_end(runtime, scope, this.result());
         if scope.is_cancelled() {
             this.operation.result.set(scope.result(this.result()));
             scope.announce(runtime);
@@ -194,10 +195,12 @@ impl Inflight {
     }
 
     #[inline(always)]
-    fn count_end(&self, runtime: &Runtime, result: i32) {
+    fn count_end(&self, runtime: &Runtime, scope: &Scope, result: i32) {
         runtime.stats.completed[self.code as usize].add(1);
         if result < 0 {
             runtime.stats.failed[self.code as usize].add(1);
+        } else {
+            scope.count_end();
         }
     }
 

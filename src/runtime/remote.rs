@@ -151,6 +151,17 @@ impl<N: InboxNode> Remote<N> {
         self.running.load(Ordering::Acquire)
     }
 
+    /// Any thread: whether the context sleeps, as far as can be seen from here. One that nobody has woken
+    /// for a while may be taken for asleep; see [`expect_news`](Self::expect_news).
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.sleep.load(Ordering::Relaxed) == ASLEEP
+    }
+
+    /// Owner: news is to be reckoned with, so others are told the truth for some more sleeps.
+    pub(crate) fn expect_news(&self) {
+        self.lively.set(QUIET_AFTER);
+    }
+
     /// Owner: about to wait in the kernel. `false`: there is news, don't.
     #[inline(always)]
     pub(crate) fn fall_asleep(&self) -> bool {

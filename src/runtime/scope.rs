@@ -46,9 +46,11 @@ const REFUSALS: u8 = 128;
 pub(crate) struct Scope {
     operations: List<Inflight>,
     /// Zero: open. Else the error number with which operations end here.
-    cancelled: Cell<i32>,
+    cancelled: Cell<u16>,
     refused: Cell<u8>,
     pub(crate) kind: Kind,
+    /// Operations that have ended well here, and in scopes below that are gone.
+    ended: Cell<u32>,
     link: Link<Scope>,
     parent: Cell<*const Scope>,
     children: List<Scope>,
@@ -81,6 +83,7 @@ impl Scope {
             cancelled: Cell::new(0),
             refused: Cell::new(0),
             waiter: Cell::new(LocalWaker::NONE),
+            ended: Cell::new(0),
             kind,
             location,
         }
@@ -131,7 +134,7 @@ impl Scope {
             old.announce(runtime);
         }
         if parent.is_cancelled() {
-            self.cancel(parent.cancelled.get());
+            self.cancel(parent.errno());
         }
         // SAFETY: what the caller promises, and it has just left the tree.
         unsafe { self.attach(parent) };
@@ -152,9 +155,28 @@ impl Scope {
         unsafe { self.operations.push(op) };
     }
 
+    /// The error with which operations end here; 0 while it is open.
+    fn errno(&self) -> i32 {
+        self.cancelled.get().into()
+    }
+
     #[inline(always)]
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.get() != 0
+    }
+
+    /// Counts an operation that has ended well.
+    #[inline(always)]
+    pub(super) fn count_end(&self) {
+        self.ended.set(self.ended.get().wrapping_add(1));
+    }
+
+    /// How many operations have ended well here and below, as far as their scopes are still there:
+    /// good for telling whether anything has happened.
+    pub(crate) fn ended(&self) -> u32 {
+        let mut ended = self.ended.get();
+        self.children.for_each(|child| ended = ended.wrapping_add(child.ended()));
+        ended
     }
 
     /// In a cancelled scope: the error number with which the next operation fails, or `None` if it
@@ -169,14 +191,15 @@ impl Scope {
         }
         let refused = outermost.refused.get();
         outermost.refused.set(refused.saturating_add(1));
-        (refused < REFUSALS).then_some(self.cancelled.get())
+        (refused < REFUSALS).then_some(self.errno())
     }
 
     /// Refuses new operations here and below, and asks those in flight to end, with the error
     /// `errno` if they can be stopped. Where something is cancelled already, its error stays.
     pub(crate) fn cancel(&self, errno: i32) {
         if !self.is_cancelled() {
-            self.cancelled.set(errno);
+            // Error numbers are small and positive on every host.
+            self.cancelled.set(errno as u16);
         }
         self.operations.for_each(Inflight::cancel);
         self.children.for_each(|child| child.cancel(errno));
@@ -185,7 +208,7 @@ impl Scope {
     /// The result of an operation in this cancelled scope, given the driver's.
     #[cold]
     pub(super) fn result(&self, result: i32) -> i32 {
-        if result == -os::ECANCELED { -self.cancelled.get() } else { result }
+        if result == -os::ECANCELED { -self.errno() } else { result }
     }
 
     /// Whether nothing is in flight here or below.
@@ -226,6 +249,10 @@ impl Scope {
         self.waiter.set(LocalWaker::NONE);
         let parent = self.parent.replace(ptr::null());
         unlink(self);
+        // SAFETY: the parent was alive as long as we were attached to it.
+        if let Some(parent) = unsafe { parent.as_ref() } {
+            parent.ended.set(parent.ended.get().wrapping_add(self.ended.get()));
+        }
         self.operations.for_each(|op| {
             unlink(op);
             // SAFETY: the parent was alive as long as we were attached to it.

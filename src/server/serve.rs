@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::connection::{Ctx, End, Open, Shared};
+use super::limited::{TimeLimits, limited};
 use super::limits::{Limits, Pace, Slot};
 use super::listen::{ListenError, Place};
 use super::stats::{Counters, WorkerStats};
@@ -46,7 +47,7 @@ pub struct ServerBuilder {
     max_connections: usize,
     max_per_peer: usize,
     accepts_per_second: Option<f64>,
-    total_timeout: Option<Duration>,
+    time_limits: TimeLimits,
     grace_period: Duration,
     on_accept_error: OnAcceptError,
 }
@@ -117,7 +118,39 @@ impl ServerBuilder {
     /// then, with `ETIMEDOUT`, and its handler dropped. (A limit for a single operation is
     /// [`with_timeout`](crate::op::Op::with_timeout).)
     pub fn total_timeout(mut self, limit: Duration) -> Self {
-        self.total_timeout = Some(limit);
+        self.time_limits.total = Some(limit);
+        self
+    }
+
+    /// How long a connection may be idle; default: for ever. It is idle while no operation of its
+    /// handler ends well: no bytes move either way, nor anything else. It is cancelled then as by
+    /// [`total_timeout`](Self::total_timeout), and [counted](WorkerStats::timed_out) likewise.
+    ///
+    /// It is looked at four times within the limit, so its end may come a quarter of that late.
+    /// Operations that end with an error don't count, nor do those of tasks that the handler has
+    /// spawned. A handler that only sleeps or computes, or waits for a peer that takes nothing, or for
+    /// something other than an operation, is idle, too.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::Read;
+    /// use std::time::Duration;
+    /// use corio::server::Server;
+    /// let server = Server::builder()
+    ///     .listen("127.0.0.1:0")
+    ///     .idle_timeout(Duration::from_millis(20))
+    ///     .start(|_| (), |stream, _| async move {
+    ///         let (result, _buf) = stream.recv([0; 64]).await;
+    ///         result.map(drop)
+    ///     })?;
+    /// let mut client = std::net::TcpStream::connect(server.addresses()[0].as_inet().unwrap())?;
+    /// assert_eq!(client.read(&mut [0; 64])?, 0); // it said nothing
+    /// server.stop();
+    /// assert_eq!(server.join().timed_out, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.time_limits.idle = Some(limit);
         self
     }
 
@@ -181,7 +214,7 @@ impl ServerBuilder {
             limits: Limits::new(self.max_connections, self.max_per_peer),
             counters: counters.clone(),
             each_per_second: self.accepts_per_second.map(|all| all / acceptors as f64),
-            total_timeout: self.total_timeout,
+            time_limits: self.time_limits,
             grace_period: self.grace_period,
             on_accept_error: self.on_accept_error,
         };
@@ -266,7 +299,7 @@ struct Common {
     limits: Arc<Limits>,
     counters: Arc<[Counters]>,
     each_per_second: Option<f64>,
-    total_timeout: Option<Duration>,
+    time_limits: TimeLimits,
     grace_period: Duration,
     on_accept_error: OnAcceptError,
 }
@@ -434,19 +467,21 @@ where
     F: Future<Output = io::Result<()>> + 'static,
 {
     let Accepted { fd, peer, listener, slot, _load } = accepted;
-    let (handler, limit) = (handler.clone(), common.total_timeout);
+    let (handler, limits) = (handler.clone(), common.time_limits);
     shared.start(slot, move |open: Open<S>| async move {
         let _load = _load;
         let ctx = Ctx { shared: open.shared.clone(), peer, listener };
         let handled = handler(Stream::accepted(fd), ctx);
-        let result = match limit {
-            None => handled.await,
-            Some(limit) => match timeout(limit, handled).await {
-                Ok(result) => result,
-                Err(_) => return open.end(End::TimedOut),
-            },
-        };
-        open.end(if result.is_ok() { End::Finished } else { End::Failed });
+        if !limits.are_set() {
+            return open.end(if handled.await.is_ok() { End::Finished } else { End::Failed });
+        }
+        let ended = limited(limits, handled).await;
+        open.end(match ended.output {
+            Some(Ok(())) => End::Finished,
+            Some(Err(_)) if !ended.expired => End::Failed,
+            // The error is what the limit has made of its operations.
+            _ => End::TimedOut,
+        });
     });
 }
 
@@ -513,7 +548,7 @@ impl Server {
             max_connections: usize::MAX,
             max_per_peer: usize::MAX,
             accepts_per_second: None,
-            total_timeout: None,
+            time_limits: TimeLimits::default(),
             grace_period: Duration::from_secs(10),
             on_accept_error: Arc::new(|_| {}),
         }

@@ -48,7 +48,7 @@ counters! {
     failed,
     /// Connections whose handler panicked.
     panicked,
-    /// Connections that took longer than they may.
+    /// Connections that took longer than they may, or were silent for longer.
     timed_out,
     /// Connections that were cancelled when the server stopped.
     cancelled,

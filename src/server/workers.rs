@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use super::cpus;
+use super::jobs::{Attendance, Jobs};
 use crate::context::{Builder, Handle, IoContext};
 use crate::driver::SetupError;
-use crate::sync::{oneshot, park_until, watch};
-use crate::task::{JoinError, spawn};
+use crate::sync::{local, oneshot, park_until, watch};
+use crate::task::{JoinError, JoinHandle, race, spawn};
 
 /// How far a stop has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +51,7 @@ pub struct WorkersBuilder {
     pin: bool,
     context: Builder,
     on_panic: OnPanic,
+    jobs_limit: Option<usize>,
 }
 
 impl WorkersBuilder {
@@ -89,6 +91,17 @@ impl WorkersBuilder {
         self
     }
 
+    /// Has all workers share [`Jobs`], of which `limit` are queued at most: [`Worker::jobs`]. Each
+    /// worker serves until its program has ended, then finishes what it has begun with, unless it is
+    /// [forced](Workers::force) to stop. Default: nothing is shared.
+    ///
+    /// # Examples
+    /// See [`Jobs`].
+    pub fn share_jobs(mut self, limit: usize) -> Self {
+        self.jobs_limit = Some(limit);
+        self
+    }
+
     pub(super) fn how_many(&self) -> usize {
         self.count.unwrap_or_else(cpus::parallelism)
     }
@@ -108,8 +121,12 @@ impl WorkersBuilder {
         let places = cpus::cpus();
         let pinned = self.pin && count <= places.len();
         let (phase, _) = watch(Phase::Running);
-        let crew =
-            Arc::new(Crew { phase, handles: OnceLock::new(), left: AtomicUsize::new(count) });
+        let crew = Arc::new(Crew {
+            phase,
+            handles: OnceLock::new(),
+            left: AtomicUsize::new(count),
+            jobs: self.jobs_limit.map(Jobs::new),
+        });
         let mut workers = Workers { crew: crew.clone(), threads: Vec::new() };
         let mut ready = Vec::new();
         let mut go = Vec::new();
@@ -122,6 +139,7 @@ impl WorkersBuilder {
                 crew: crew.clone(),
                 context: self.context.clone(),
                 on_panic: self.on_panic,
+                attendance: crew.jobs.as_ref().map(Jobs::attend),
                 tell,
                 started,
             };
@@ -190,6 +208,7 @@ struct Crew {
     handles: OnceLock<Vec<Handle>>,
     /// Workers whose program has not ended.
     left: AtomicUsize,
+    jobs: Option<Jobs>,
 }
 
 impl Crew {
@@ -206,6 +225,8 @@ struct Seat {
     crew: Arc<Crew>,
     context: Builder,
     on_panic: OnPanic,
+    /// There from the start, so that no job is refused because its worker is the first.
+    attendance: Option<Attendance>,
     tell: oneshot::Sender<Result<Handle, SetupError>>,
     started: oneshot::Receiver<()>,
 }
@@ -230,7 +251,7 @@ impl Seat {
         let _ = self.tell.send(Ok(context.handle()));
         park_until(self.started).ok()?;
         let worker = Worker { index: self.index, cpu, crew: self.crew };
-        let result = worker.run(&mut context, &program, self.on_panic);
+        let result = worker.run(&mut context, &program, self.on_panic, self.attendance);
         worker.crew.left.fetch_sub(1, Ordering::Relaxed);
         Some(result)
     }
@@ -268,6 +289,15 @@ impl Worker {
         self.crew.handles.get().map_or(&[], Vec::as_slice)
     }
 
+    /// What all workers share, and do when they have nothing else to do.
+    ///
+    /// # Panics
+    /// When that was not asked for, by [`share_jobs`](WorkersBuilder::share_jobs).
+    #[track_caller]
+    pub fn jobs(&self) -> &Jobs {
+        self.crew.jobs.as_ref().expect("these workers share no jobs: call `share_jobs`")
+    }
+
     /// Waits until somebody asks for a stop.
     pub async fn stopping(&self) {
         let stopping = |phase: &Phase| *phase >= Phase::Stopping;
@@ -290,6 +320,7 @@ impl Worker {
         context: &mut IoContext,
         program: &P,
         on_panic: OnPanic,
+        mut attendance: Option<Attendance>,
     ) -> Result<F::Output, JoinError>
     where
         P: Fn(Worker) -> F,
@@ -301,28 +332,68 @@ impl Worker {
             _ => 0,
         };
         loop {
-            // In a task of its own, which takes a panic as any other task does; and within it, so that
-            // a panic of `program` itself is one of the task.
-            let result = context.run_until_done(async {
-                let worker = self.clone();
-                match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| program(worker))) {
-                    Ok(future) => spawn(future).await,
-                    Err(panic) => Err(JoinError::panicked(panic)),
-                }
-            });
-            let Err(error) = result else { return result };
-            if error.is_panic() {
+            let (result, again) = context.run_until_done(async {
+                let service = self.crew.jobs.as_ref().map(Service::start);
+                let result = self.run_program(program).await;
+                let panicked = result.as_ref().is_err_and(JoinError::is_panic);
                 let running = self.crew.phase.subscribe().get() == Phase::Running;
-                if restarts > 0 && running {
-                    restarts -= 1;
-                    continue;
+                let again = panicked && running && restarts > 0;
+                if !again {
+                    if panicked && on_panic != OnPanic::Ignore {
+                        self.stop_all();
+                    }
+                    drop(attendance.take());
+                    if let Some(service) = service {
+                        race(service.finish(), self.forced()).await;
+                    }
                 }
-                if on_panic != OnPanic::Ignore {
-                    self.stop_all();
-                }
+                (result, again)
+            });
+            if !again {
+                return result;
             }
-            return Err(error);
+            restarts -= 1;
         }
+    }
+
+    /// In a task of its own, which takes a panic as any other task does; a panic of `program` itself
+    /// counts as one of the task.
+    async fn run_program<P, F>(&self, program: &P) -> Result<F::Output, JoinError>
+    where
+        P: Fn(Worker) -> F,
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let worker = self.clone();
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| program(worker))) {
+            Ok(future) => spawn(future).await,
+            Err(panic) => Err(JoinError::panicked(panic)),
+        }
+    }
+
+    async fn forced(&self) {
+        // The sender is ours as well, so it is not gone.
+        let _ = self.phase().wait_for(|&phase| phase == Phase::Forced).await;
+    }
+}
+
+/// A worker's part in what all share.
+struct Service {
+    task: JoinHandle<()>,
+    enough: local::oneshot::Sender<()>,
+}
+
+impl Service {
+    fn start(jobs: &Jobs) -> Self {
+        let (enough, told) = local::oneshot::channel();
+        let jobs = jobs.clone();
+        Service { task: spawn(async move { jobs.serve_until(told).await }), enough }
+    }
+
+    /// Takes no more, and waits for what was begun: somebody awaits it.
+    async fn finish(self) {
+        drop(self.enough);
+        let _ = self.task.await;
     }
 }
 
@@ -370,6 +441,7 @@ impl Workers<()> {
             pin: true,
             context: IoContext::builder(),
             on_panic: OnPanic::default(),
+            jobs_limit: None,
         }
     }
 }

@@ -19,7 +19,7 @@ pub use combine::{JoinAll, Race, RaceAll, Raced, YieldNow, join_all, race, race_
 pub use join::{JoinError, JoinHandle};
 pub use local::{LocalKey, TaskLocalFuture};
 pub use remote::RemoteTask;
-pub(crate) use remote::spawn_remotely;
+pub(crate) use remote::{spawn_remotely, unstarted};
 pub(crate) use scoped::{Scoped, outcome};
 
 use std::panic::Location;

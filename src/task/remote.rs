@@ -17,6 +17,7 @@ use crate::sync::wait;
 
 struct State<T> {
     result: Option<Result<T, JoinError>>,
+    begun: bool,
     ended: bool,
     /// The handle is gone: nobody wants the result.
     detached: bool,
@@ -74,6 +75,11 @@ impl<T> RemoteTask<T> {
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
         lock(&self.state).ended
+    }
+
+    /// Whether the task has run at all.
+    pub(crate) fn has_begun(&self) -> bool {
+        lock(&self.state).begun
     }
 
     /// Waits for the output on a plain thread.
@@ -147,11 +153,12 @@ impl<T> Completion<T> {
         }
     }
 
-    /// Whether the task is to end; else it is woken when it is.
+    /// Whether the task is to end; else it runs now, and is woken when it is to end.
     fn is_cancelled(&self, waker: &Waker) -> bool {
         let mut state = lock(&self.0);
-        if !state.cancelled && state.task.is_none() {
-            state.task = Some(waker.clone());
+        if !state.cancelled {
+            state.begun = true;
+            state.task.get_or_insert_with(|| waker.clone());
         }
         state.cancelled
     }
@@ -202,6 +209,38 @@ impl<T, F: Future<Output = T>> Future for Reporting<T, F> {
     }
 }
 
+/// A task for some context, and its handle. Calling the first starts it on the context that is given;
+/// what is given besides stays with the task until it has ended. Dropping it instead cancels the task.
+pub(crate) fn unstarted<F, Fut, K>(
+    start: F,
+    location: &'static Location<'static>,
+) -> (impl FnOnce(&Runtime, K) + Send + 'static + use<F, Fut, K>, RemoteTask<Fut::Output>)
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future + 'static,
+    Fut::Output: Send + 'static,
+    K: 'static,
+{
+    let state = Arc::new(Mutex::new(State {
+        result: None,
+        begun: false,
+        ended: false,
+        detached: false,
+        cancelled: false,
+        joiner: None,
+        task: None,
+    }));
+    let completion = Completion(state.clone());
+    let begin = move |runtime: &Runtime, kept: K| {
+        let future = async move {
+            let _kept = kept;
+            start().await
+        };
+        drop(spawn_on(runtime, Reporting { future, started: false, completion }, location));
+    };
+    (begin, RemoteTask { state })
+}
+
 /// Starts `start`'s future on `remote`'s context.
 pub(crate) fn spawn_remotely<F, Fut>(
     remote: &Remote,
@@ -213,20 +252,8 @@ where
     Fut: Future + 'static,
     Fut::Output: Send + 'static,
 {
-    let state = Arc::new(Mutex::new(State {
-        result: None,
-        ended: false,
-        detached: false,
-        cancelled: false,
-        joiner: None,
-        task: None,
-    }));
-    let completion = Completion(state.clone());
-    let job = Box::new(move |runtime: &Runtime| {
-        let future = async move { start().await };
-        drop(spawn_on(runtime, Reporting { future, started: false, completion }, location));
-    });
+    let (begin, task) = unstarted(start, location);
     // If the context is gone, so is the job, and with it the completion.
-    drop(remote.post_job(job));
-    RemoteTask { state }
+    drop(remote.post_job(Box::new(move |runtime: &Runtime| begin(runtime, ()))));
+    task
 }

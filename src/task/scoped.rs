@@ -41,6 +41,11 @@ impl<F: Future> Scoped<F> {
         self.scope.is_cancelled()
     }
 
+    /// How many operations have ended well inside; see [`Scope::ended`].
+    pub(crate) fn ended(&self) -> u32 {
+        self.scope.ended()
+    }
+
     /// Asks everything in flight inside to end, with the given error, then polls once: the body sees the news, or is
     /// over because nothing is in flight.
     pub(crate) fn cancel_and_poll(

@@ -40,4 +40,22 @@ impl Alarm {
             }
         }
     }
+
+    /// The same for what comes again and again: once ready, it counts from anew.
+    pub(crate) fn poll_again(
+        self: Pin<&mut Self>,
+        runtime: &Runtime,
+        cx: &mut Context<'_>,
+        deadline: impl FnOnce(u64) -> u64,
+    ) -> Poll<()> {
+        let timer = &self.into_ref().get_ref().0;
+        let state = timer.state();
+        if state == TimerState::Armed {
+            timer.set_waker(cx.waker());
+            return Poll::Pending;
+        }
+        // SAFETY: as in `poll`.
+        unsafe { timer.arm(runtime, deadline(runtime.now()), cx.waker()) };
+        if state == TimerState::Fired { Poll::Ready(()) } else { Poll::Pending }
+    }
 }

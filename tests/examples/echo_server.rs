@@ -73,6 +73,13 @@ fn clients_are_served_side_by_side() {
 }
 
 #[test]
+fn a_client_that_says_nothing_is_sent_away() {
+    let server = Server::start(example("echo_server").args(["--idle", "0.02"]));
+    let mut client = server.connect();
+    assert!(matches!(client.read(&mut [0; 1]), Ok(0)));
+}
+
+#[test]
 fn a_megabyte_comes_back_also_after_the_client_has_ended_its_side() {
     let server = Server::start(&mut example("echo_server"));
     thread::scope(|scope| {

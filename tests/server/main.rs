@@ -12,6 +12,7 @@ mod messages;
 mod names;
 mod remote;
 mod serving;
+mod sharing;
 mod stopping;
 mod support;
 mod workers;
