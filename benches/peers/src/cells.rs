@@ -31,12 +31,25 @@ pub(crate) struct Cell {
 
 pub(crate) enum Work {
     /// A closed loop.
-    Serve { service: Service, connections: usize, ask: Ask },
+    Serve {
+        service: Service,
+        connections: usize,
+        ask: Ask,
+    },
     /// An open loop, at so much of what the bare ring loop can do with the same.
-    Paced { service: Service, connections: usize, ask: Ask, share: f64 },
-    Churn { at_once: usize },
+    Paced {
+        service: Service,
+        connections: usize,
+        ask: Ask,
+        share: f64,
+    },
+    Churn {
+        at_once: usize,
+    },
     /// Memory of connections that wait.
-    Idle { connections: usize },
+    Idle {
+        connections: usize,
+    },
     Job(Job),
 }
 
@@ -153,11 +166,19 @@ pub(crate) fn cells(effort: &Effort, files: &Files) -> Result<Vec<Cell>> {
     add("disk", "4 KiB at random, cached, 64".into(), reads(64, false, 64_000 * scale));
     add("disk", "4 KiB at random, O_DIRECT, 64".into(), reads(64, true, 12_800 * scale));
     let to = files.root.join("copy");
-    add("disk", "copy, 64 KiB pieces".into(), Work::Job(Job::Copy { from: files.reads.clone(), to }));
+    add(
+        "disk",
+        "copy, 64 KiB pieces".into(),
+        Work::Job(Job::Copy { from: files.reads.clone(), to }),
+    );
 
     let job = |job| Work::Job(job);
     add("tasks", "spawn and join".into(), job(Job::Spawn { tasks: 500_000 * scale, at_once: 1 }));
-    add("tasks", "spawn and join 10,000".into(), job(Job::Spawn { tasks: 500_000 * scale, at_once: 10_000 }));
+    add(
+        "tasks",
+        "spawn and join 10,000".into(),
+        job(Job::Spawn { tasks: 500_000 * scale, at_once: 10_000 }),
+    );
     add("tasks", "yield, 1 task".into(), job(Job::Yield { tasks: 1, times: 1_000_000 * scale }));
     add("tasks", "yield, 1000 tasks".into(), job(Job::Yield { tasks: 1000, times: 1000 * scale }));
     add("tasks", "100,000 timers".into(), job(Job::Timers { tasks: 100_000 }));
@@ -167,6 +188,10 @@ pub(crate) fn cells(effort: &Effort, files: &Files) -> Result<Vec<Cell>> {
     add("threads", "there and back".into(), job(Job::Wake { round_trips: 10_000 * scale }));
 
     // Client and server have so many descriptors each.
-    add("idle", "10,000".into(), Work::Idle { connections: if effort.quick { 1000 } else { 10_000 } });
+    add(
+        "idle",
+        "10,000".into(),
+        Work::Idle { connections: if effort.quick { 1000 } else { 10_000 } },
+    );
     Ok(cells)
 }

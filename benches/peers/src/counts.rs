@@ -39,27 +39,28 @@ pub(crate) fn count(subjects: &[Subject], scratch: &Path, quick: bool) -> Result
     for (what, service, connections, ask) in rows {
         for subject in subjects {
             let Subject::Peer(peer) = subject else { continue };
-            let each = |program: &str, under: Under, requests: u64, read: fn(&str) -> Option<u64>| {
-                if !is_installed(program) {
-                    return None;
-                }
-                let total = |requests| {
-                    run(peer.name, &service, connections, &ask, under, requests)?;
-                    let text = std::fs::read_to_string(&file)?;
-                    read(&text).with_context(|| format!("what {program} told: {text}"))
+            let each =
+                |program: &str, under: Under, requests: u64, read: fn(&str) -> Option<u64>| {
+                    if !is_installed(program) {
+                        return None;
+                    }
+                    let total = |requests| {
+                        run(peer.name, &service, connections, &ask, under, requests)?;
+                        let text = std::fs::read_to_string(&file)?;
+                        read(&text).with_context(|| format!("what {program} told: {text}"))
+                    };
+                    let difference = || -> Result<f64> {
+                        let (once, twice) = (total(requests)?, total(2 * requests)?);
+                        ensure!(twice > once, "{once}, then {twice}");
+                        Ok((twice - once) as f64 / requests as f64)
+                    };
+                    let result = difference();
+                    if let Err(error) = &result {
+                        eprintln!("{}, {what}, {program}: {error:#}", peer.name);
+                    }
+                    result.ok()
                 };
-                let difference = || -> Result<f64> {
-                    let (once, twice) = (total(requests)?, total(2 * requests)?);
-                    ensure!(twice > once, "{once}, then {twice}");
-                    Ok((twice - once) as f64 / requests as f64)
-                };
-                let result = difference();
-                if let Err(error) = &result {
-                    eprintln!("{}, {what}, {program}: {error:#}", peer.name);
-                }
-                result.ok()
-            };
-            let scale = if quick { 1 } else { 5 };
+            let scale = if quick { 1 } else { 3 };
             let result = Counted {
                 what: what.to_owned(),
                 peer: peer.name.to_owned(),

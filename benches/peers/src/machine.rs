@@ -31,7 +31,9 @@ impl Machine {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = cpuinfo
             .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name))
+            .find_map(|line| {
+                line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name)
+            })
             .unwrap_or("unknown");
         let mut versions = locked_versions(include_str!("../Cargo.lock"));
         let nginx = first_line("nginx", &["-v"]);

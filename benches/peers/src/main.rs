@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release -- all` measures everything (some 40 minutes), `quick` a part of it (less than
 //! five). Either writes its figures to `results.json`, and the tables and plots to `docs/`.
+//!
+//! # Why this file has `unsafe`
+//! It takes over a socket by its number.
 
 mod block;
 mod cells;
@@ -19,6 +22,7 @@ mod session;
 mod system;
 
 use std::net::TcpListener;
+use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -49,9 +53,9 @@ enum Action {
     },
     /// Who can be measured, and how they are set up.
     Peers,
-    /// A measured server; prints where it is.
+    /// A measured server, on a socket that it inherits; tells when it is there.
     #[command(hide = true)]
-    Serve { peer: String, service: String },
+    Serve { peer: String, service: String, listener: RawFd },
     /// A program that measures itself; prints what it did.
     #[command(hide = true)]
     Job { peer: String, job: String },
@@ -74,12 +78,13 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
-        Action::Serve { peer, service } => {
+        Action::Serve { peer, service, listener } => {
             system::pin(server::SERVER_CPU)?;
             let peer = named(&peer)?;
             let service: Service = serde_json::from_str(&service)?;
-            let listener = listen()?;
-            println!("{}", serde_json::to_string(&Ready::of(&listener))?);
+            // SAFETY: whoever starts this has made the socket for it alone.
+            let listener = unsafe { TcpListener::from_raw_fd(listener) };
+            println!("{}", serde_json::to_string(&Ready::now())?);
             peer.serve(listener, service);
             Ok(())
         }
@@ -99,13 +104,4 @@ fn main() -> Result<()> {
 
 fn named(name: &str) -> Result<Peer> {
     Peer::named(name).with_context(|| format!("there is no peer {name}; see `peers`"))
-}
-
-/// With a queue that is long enough for all connections at once. Accepted ones inherit `TCP_NODELAY`.
-fn listen() -> Result<TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-    socket.listen(4096)?;
-    Ok(socket.into())
 }

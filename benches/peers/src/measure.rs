@@ -81,7 +81,9 @@ impl Subject {
             (Subject::Peer(peer), Work::Serve { service, .. }) => peer.offers(service),
             (Subject::Peer(_), Work::Paced { .. } | Work::Churn { .. } | Work::Idle { .. }) => true,
             (Subject::Peer(peer), Work::Job(job)) => peer.can(job),
-            (Subject::Nginx, Work::Serve { service, .. }) => matches!(service, Service::Files { .. }),
+            (Subject::Nginx, Work::Serve { service, .. }) => {
+                matches!(service, Service::Files { .. })
+            }
             (Subject::Nginx, _) => false,
             (Subject::Fio, work) => matches!(work, Work::Job(Job::Reads(_))),
         }
@@ -96,7 +98,13 @@ impl Subject {
     }
 
     /// One round of one cell.
-    pub(crate) fn measure(&self, work: &Work, effort: &Effort, pace: f64, scratch: &Path) -> Result<Sample> {
+    pub(crate) fn measure(
+        &self,
+        work: &Work,
+        effort: &Effort,
+        pace: f64,
+        scratch: &Path,
+    ) -> Result<Sample> {
         match work {
             Work::Serve { service, connections, ask } => {
                 let server = self.serve(service, scratch)?;
@@ -122,10 +130,16 @@ impl Subject {
                 let server = self.serve(&Service::Echo { buffer: 4096 }, scratch)?;
                 let ask = Ask { request: vec![7; 64], expected: Expected::Echo };
                 // Whatever the first connections need only once.
-                let mut first = Generator::connect(server.address, 8, ask.request.clone(), ask.expected.clone())?;
+                let mut first = Generator::connect(
+                    server.address,
+                    8,
+                    ask.request.clone(),
+                    ask.expected.clone(),
+                )?;
                 first.closed_loop(Until::Answers(1000))?;
                 let before = server.memory()?;
-                let mut all = Generator::connect(server.address, *connections, ask.request, ask.expected)?;
+                let mut all =
+                    Generator::connect(server.address, *connections, ask.request, ask.expected)?;
                 all.closed_loop(Until::Answers(*connections as u64))?;
                 let after = server.memory()?;
                 let memory = Some(after.saturating_sub(before) as f64 / *connections as f64);
@@ -153,8 +167,8 @@ fn load(
     run: impl FnOnce(&mut Generator) -> Result<Outcome>,
 ) -> Result<Sample> {
     let (request, expected) = (ask.request.clone(), ask.expected.clone());
-    let mut generator = Generator::connect(server.address, connections, request, expected)
-        .context("connecting")?;
+    let mut generator =
+        Generator::connect(server.address, connections, request, expected).context("connecting")?;
     // All are accepted, and everything has been used once, before the clock starts.
     generator.closed_loop(Until::Answers(connections as u64))?;
     generator.closed_loop(Until::Elapsed(length / 8))?;

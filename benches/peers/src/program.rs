@@ -1,7 +1,6 @@
 //! What a measured program is to its measurer: what it is asked for, what it tells.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,18 +25,36 @@ pub(crate) enum Service {
 pub(crate) enum Job {
     Reads(Reads),
     /// Copies a file.
-    Copy { from: PathBuf, to: PathBuf },
+    Copy {
+        from: PathBuf,
+        to: PathBuf,
+    },
     /// Spawns and joins: `at_once` tasks, then the next so many.
-    Spawn { tasks: u64, at_once: u64 },
-    Yield { tasks: u64, times: u64 },
+    Spawn {
+        tasks: u64,
+        at_once: u64,
+    },
+    Yield {
+        tasks: u64,
+        times: u64,
+    },
     /// One sleep after the other.
-    Sleep { nanoseconds: u64, times: u64 },
+    Sleep {
+        nanoseconds: u64,
+        times: u64,
+    },
     /// As many tasks, each with one sleep of up to 100 ms.
-    Timers { tasks: u64 },
+    Timers {
+        tasks: u64,
+    },
     /// Messages from one thread to another.
-    Channel { messages: u64 },
+    Channel {
+        messages: u64,
+    },
     /// Messages there and back, one at a time.
-    Wake { round_trips: u64 },
+    Wake {
+        round_trips: u64,
+    },
 }
 
 /// Reads of 4 KiB at scattered places of a file.
@@ -99,18 +116,13 @@ pub(crate) fn write_blocks(path: &Path, blocks: u64) -> std::io::Result<()> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ready {
     pub(crate) pid: u32,
-    pub(crate) port: u16,
     /// Where in the memory of the process its allocations are counted.
     pub(crate) allocations_at: u64,
 }
 
 impl Ready {
-    pub(crate) fn of(listener: &TcpListener) -> Self {
-        Ready {
-            pid: std::process::id(),
-            port: listener.local_addr().expect("a bound socket has an address").port(),
-            allocations_at: counting::address(),
-        }
+    pub(crate) fn now() -> Self {
+        Ready { pid: std::process::id(), allocations_at: counting::address() }
     }
 }
 

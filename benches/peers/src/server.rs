@@ -1,12 +1,14 @@
 //! The measured servers, each in a process of its own.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use socket2::{Domain, Socket, Type};
 
 use crate::program::{Done, Job, Ready, Service};
 use crate::system;
@@ -25,6 +27,17 @@ pub(crate) enum Under<'a> {
     Valgrind(&'a Path),
 }
 
+/// With a queue that is long enough for all connections at once. Accepted ones inherit `TCP_NODELAY`;
+/// programs that are started inherit the socket.
+fn listen() -> Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.listen(4096)?;
+    socket.set_cloexec(false)?;
+    Ok(socket)
+}
+
 fn command(under: Under) -> Result<Command> {
     let program = std::env::current_exe().context("where is this program?")?;
     let mut command = match under {
@@ -41,7 +54,11 @@ fn command(under: Under) -> Result<Command> {
         }
         Under::Valgrind(out) => {
             let mut command = Command::new("valgrind");
-            command.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
+            command.args([
+                "--tool=cachegrind",
+                "--cache-sim=no",
+                "--cachegrind-out-file=/dev/null",
+            ]);
             command.arg(format!("--log-file={}", out.display())).arg(&program);
             command
         }
@@ -54,6 +71,8 @@ fn command(under: Under) -> Result<Command> {
 /// A server that accepts.
 pub(crate) struct Server {
     child: Child,
+    /// The socket it accepts from, if it has that from here.
+    listener: Option<Socket>,
     pid: u32,
     pub(crate) address: SocketAddr,
     allocations_at: Option<u64>,
@@ -61,8 +80,10 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(peer: &str, service: &Service, under: Under) -> Result<Self> {
+        let listener = listen()?;
         let mut child = command(under)?
             .args(["serve", peer, &serde_json::to_string(service)?])
+            .arg(listener.as_raw_fd().to_string())
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {peer} {under:?}"))?;
@@ -72,8 +93,14 @@ impl Server {
             let _ = child.kill();
             bail!("{peer} ended at once: {:?}", child.wait()?);
         };
-        let address = SocketAddr::from(([127, 0, 0, 1], ready.port));
-        Ok(Server { child, pid: ready.pid, address, allocations_at: Some(ready.allocations_at) })
+        let address = listener.local_addr()?.as_socket().context("an address of the Internet")?;
+        Ok(Server {
+            child,
+            listener: Some(listener),
+            pid: ready.pid,
+            address,
+            allocations_at: Some(ready.allocations_at),
+        })
     }
 
     /// nginx with one process, for files.
@@ -109,7 +136,7 @@ impl Server {
             ensure!(start.elapsed() < Duration::from_secs(10), "nginx does not accept");
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(Server { pid: child.id(), child, address, allocations_at: None })
+        Ok(Server { pid: child.id(), child, listener: None, address, allocations_at: None })
     }
 
     pub(crate) fn cpu(&self) -> Result<Duration> {
@@ -131,17 +158,19 @@ impl Server {
     }
 
     fn end(&mut self) -> Result<()> {
-        if self.child.try_wait()?.is_none() {
-            system::terminate(self.pid);
-            // Under Valgrind a signal is seen when the system call that waits comes back.
-            let _ = TcpStream::connect(self.address);
-            let start = Instant::now();
-            while self.child.try_wait()?.is_none() {
-                if start.elapsed() > Duration::from_secs(10) {
-                    self.child.kill()?;
-                }
-                std::thread::sleep(Duration::from_millis(2));
+        // Its accept fails then, and its program comes to its end.
+        match &self.listener {
+            Some(listener) => listener.shutdown(Shutdown::Both)?,
+            None => system::terminate(self.pid),
+        }
+        let start = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            match start.elapsed().as_secs() {
+                0..3 => {}
+                3..6 => system::terminate(self.pid),
+                _ => self.child.kill()?,
             }
+            std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())
     }
@@ -177,7 +206,8 @@ pub(crate) fn fio(file: &Path, direct: bool, depth: u64, length: Duration) -> Re
         .output()
         .context("starting fio")?;
     ensure!(output.status.success(), "fio: {}", String::from_utf8_lossy(&output.stderr));
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).context("what fio told")?;
+    let told: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("what fio told")?;
     let job = &told["jobs"][0];
     let number = |value: &serde_json::Value| value.as_f64().context("a number from fio");
     let wall_ns = number(&job["read"]["runtime"])? * 1e6;

@@ -69,7 +69,11 @@ const REFERENCE: &str = "bare io_uring";
 pub(crate) fn run(options: &Options, quick: bool) -> Result<()> {
     let effort = Effort {
         rounds: options.rounds.unwrap_or(if quick { 3 } else { 7 }),
-        length: Duration::from_millis(options.milliseconds.unwrap_or(if quick { 200 } else { 400 })),
+        length: Duration::from_millis(options.milliseconds.unwrap_or(if quick {
+            200
+        } else {
+            400
+        })),
         quick,
     };
     system::pin(server::GENERATOR_CPU).context("a second processor is needed")?;

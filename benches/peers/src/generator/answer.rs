@@ -82,7 +82,8 @@ impl Progress {
         };
         let mut fields = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut fields);
-        let httparse::Status::Complete(len) = response.parse(whole).context("no HTTP response")? else {
+        let httparse::Status::Complete(len) = response.parse(whole).context("no HTTP response")?
+        else {
             if before == 0 {
                 self.head.extend_from_slice(bytes);
             }

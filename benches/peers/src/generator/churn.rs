@@ -58,7 +58,8 @@ fn exchange(address: SockAddr, slots: &mut [Slot], length: Duration) -> Result<O
             .build()
             .user_data(index as u64 * 4 + CONNECT)
     };
-    let mut next: Vec<_> = slots.iter().enumerate().map(|(index, slot)| connect(index, slot)).collect();
+    let mut next: Vec<_> =
+        slots.iter().enumerate().map(|(index, slot)| connect(index, slot)).collect();
     let (mut answers, mut in_flight) = (0, 0);
     loop {
         for entry in next.drain(..) {
@@ -94,7 +95,11 @@ fn exchange(address: SockAddr, slots: &mut [Slot], length: Duration) -> Result<O
                     next.push(receive.user_data(index as u64 * 4 + SEND + 1));
                 }
                 _ => {
-                    ensure!(completion.result() == 64, "an answer of {} bytes", completion.result());
+                    ensure!(
+                        completion.result() == 64,
+                        "an answer of {} bytes",
+                        completion.result()
+                    );
                     ensure!(slot.buffer == REQUEST, "a wrong answer");
                     record(&mut latencies, now - slot.since);
                     answers += 1;

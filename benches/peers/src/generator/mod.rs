@@ -16,8 +16,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
+use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, types};
 
 pub(crate) use answer::Expected;
@@ -134,6 +135,16 @@ impl Generator {
         self.in_flight += 1;
     }
 
+    /// Waits for something to come, but not for ever.
+    fn wait(&self) -> Result<()> {
+        const LIMIT: Timespec = Timespec::new().sec(10);
+        let arguments = SubmitArgs::new().timespec(&LIMIT);
+        match self.ring.submitter().submit_with_args(1, &arguments) {
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => bail!("no answer for 10 s"),
+            result => result.map(drop).context("waiting for answers"),
+        }
+    }
+
     fn reap(&mut self, completions: &mut Vec<(u64, i32)>) {
         completions.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result())));
         self.in_flight -= completions.len();
@@ -178,7 +189,7 @@ impl Generator {
             }
         }
         while self.in_flight > 0 {
-            self.ring.submit_and_wait(1)?;
+            self.wait()?;
             let now = Instant::now();
             self.reap(&mut completions);
             for (id, result) in completions.drain(..) {
@@ -209,7 +220,10 @@ impl Generator {
         let mut completions = Vec::new();
         while answers < total {
             let now = Instant::now();
-            ensure!(now - start < 4 * length, "the server answers fewer than {per_second:.0} per second");
+            ensure!(
+                now - start < 4 * length,
+                "the server answers fewer than {per_second:.0} per second"
+            );
             while asked < total && due(asked) <= now {
                 let Some(index) = free.pop() else { break };
                 self.send(index, due(asked));

@@ -3,7 +3,6 @@
 //! # Why this file has `unsafe`
 //! It is made of system calls.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -28,22 +27,24 @@ pub(super) fn peers() -> Vec<Peer> {
 
 fn echo(listener: TcpListener, buffer: usize) {
     serve(&listener, buffer, |input, output, _| {
-        std::mem::swap(input, output);
+        output.extend_from_slice(input);
         None
     });
 }
 
 fn hello(listener: TcpListener) {
-    serve(&listener, 4096, |input, output, _| {
-        http::answer_hello(input, output);
+    serve(&listener, 4096, |input, output, held| {
+        held.extend_from_slice(input);
+        http::answer_hello(held, output);
         None
     });
 }
 
 fn files(listener: TcpListener, root: PathBuf) {
     serve(&listener, 4096, move |input, output, held| {
-        held.append(input);
-        let file = File::open(http::take_file_request(held, &root as &Path)?).expect("the file opens");
+        held.extend_from_slice(input);
+        let file =
+            File::open(http::take_file_request(held, &root as &Path)?).expect("the file opens");
         let len = file.metadata().expect("the file has a size").len();
         http::head(output, len);
         Some(Body { file, at: 0, len })
@@ -76,53 +77,59 @@ fn control(epoll: RawFd, operation: i32, fd: RawFd, events: i32) {
 fn serve(
     listener: &TcpListener,
     buffer: usize,
-    answer: impl Fn(&mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>) -> Option<Body>,
+    answer: impl Fn(&[u8], &mut Vec<u8>, &mut Vec<u8>) -> Option<Body>,
 ) {
     // SAFETY: no memory is involved.
     let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     assert!(epoll >= 0, "epoll_create1: {}", std::io::Error::last_os_error());
     listener.set_nonblocking(true).expect("the listener can be switched");
     control(epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN);
-    let mut connections: HashMap<RawFd, Connection> = HashMap::new();
+    // By fd.
+    let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 1024];
-    let mut input = Vec::with_capacity(buffer);
+    let mut input = vec![0; buffer];
     loop {
         // SAFETY: there is room for so many events.
-        let count = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, -1) };
+        let count =
+            unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, -1) };
         for event in &events[..usize::try_from(count).unwrap_or(0)] {
             let fd = event.u64 as RawFd;
             if fd == listener.as_raw_fd() {
-                while let Ok((stream, _)) = listener.accept() {
+                loop {
+                    let stream = match listener.accept() {
+                        Ok((stream, _)) => stream,
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                        Err(_) => return,
+                    };
                     stream.set_nonblocking(true).expect("a stream can be switched");
                     let fd = stream.as_raw_fd();
                     control(epoll, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN);
-                    let output = Vec::with_capacity(buffer);
-                    connections.insert(
-                        fd,
-                        Connection {
-                            stream,
-                            held: Vec::new(),
-                            output,
-                            sent: 0,
-                            body: None,
-                            waits_to_send: false,
-                        },
-                    );
+                    if connections.len() <= fd as usize {
+                        connections.resize_with(fd as usize + 1, || None);
+                    }
+                    connections[fd as usize] = Some(Connection {
+                        stream,
+                        held: Vec::new(),
+                        output: Vec::with_capacity(buffer),
+                        sent: 0,
+                        body: None,
+                        waits_to_send: false,
+                    });
                 }
                 continue;
             }
-            let connection = connections.get_mut(&fd).expect("it is watched");
+            let slot = &mut connections[fd as usize];
+            let connection = slot.as_mut().expect("it is watched");
             let goes_on = if connection.waits_to_send {
                 true
             } else {
-                input.resize(buffer, 0);
                 match connection.stream.read(&mut input) {
                     Ok(received @ 1..) => {
-                        input.truncate(received);
-                        connection.output.clear();
+                        let Connection { output, held, .. } = &mut *connection;
+                        output.clear();
+                        let body = answer(&input[..received], output, held);
                         connection.sent = 0;
-                        connection.body =
-                            answer(&mut input, &mut connection.output, &mut connection.held);
+                        connection.body = body;
                         true
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => true,
@@ -138,7 +145,7 @@ fn serve(
                     }
                 }
                 // Closing takes it off the list.
-                None | Some(Err(_)) => drop(connections.remove(&fd)),
+                None | Some(Err(_)) => *slot = None,
             }
         }
     }

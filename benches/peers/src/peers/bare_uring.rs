@@ -78,9 +78,13 @@ fn serve(listener: &TcpListener, buffer: usize, answer: fn(&mut Vec<u8>, &mut Ve
         for completion in ring.completion() {
             let (id, result) = (completion.user_data(), completion.result());
             if id == ACCEPT {
+                if result < 0 {
+                    return;
+                }
                 // SAFETY: the kernel has just made this fd for us.
                 let socket = unsafe { OwnedFd::from_raw_fd(result) };
-                let slot = connections.iter().position(Option::is_none).unwrap_or(connections.len());
+                let slot =
+                    connections.iter().position(Option::is_none).unwrap_or(connections.len());
                 if slot == connections.len() {
                     connections.push(None);
                 }
@@ -130,7 +134,9 @@ impl Connection {
     fn send(&self, slot: usize) -> Entry {
         let fd = types::Fd(self.socket.as_raw_fd());
         let rest = &self.output[self.sent..];
-        opcode::Send::new(fd, rest.as_ptr(), rest.len() as u32).build().user_data(slot as u64 * 2 + 1)
+        opcode::Send::new(fd, rest.as_ptr(), rest.len() as u32)
+            .build()
+            .user_data(slot as u64 * 2 + 1)
     }
 }
 

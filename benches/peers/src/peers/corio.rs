@@ -10,8 +10,8 @@ use corio::net::{TcpListener, TcpStream};
 use corio::sync::channel::{Receiver, Sender, channel};
 use corio::{DriverChoice, IoContext};
 
-use super::tasks::{self, Receives, ReceivesHere, Runtime, Sends, SendsHere};
 use super::Peer;
+use super::tasks::{self, Receives, ReceivesHere, Runtime, Sends, SendsHere};
 use crate::block::Block;
 use crate::http;
 use crate::program::{BLOCK, Done, Reads, Stopwatch, check_block};

@@ -21,7 +21,7 @@ struct Tuned;
 struct Epoll;
 
 pub(super) fn peers() -> Vec<Peer> {
-    fn peer<R: Runtime>(name: &'static str, settings: &'static str) -> Peer {
+    fn peer<R: Driver>(name: &'static str, settings: &'static str) -> Peer {
         Peer {
             name,
             settings,
@@ -43,18 +43,30 @@ pub(super) fn peers() -> Vec<Peer> {
     ]
 }
 
-async fn accept<F: Future<Output = ()> + 'static>(
+/// What its listeners have to be like.
+trait Driver: Runtime {
+    const NONBLOCKING: bool = false;
+}
+
+impl Driver for Default {}
+impl Driver for Tuned {}
+impl Driver for Epoll {
+    const NONBLOCKING: bool = true;
+}
+
+async fn accept<R: Driver, F: Future<Output = ()> + 'static>(
     listener: StdListener,
     serve: impl Fn(TcpStream) -> F,
 ) {
+    listener.set_nonblocking(R::NONBLOCKING).expect("the listener can be switched");
     let listener = TcpListener::from_std(listener).expect("the listener is taken");
     while let Ok((stream, _)) = listener.accept().await {
         monoio::spawn(serve(stream));
     }
 }
 
-fn echo<R: Runtime>(listener: StdListener, buffer: usize) {
-    R::block_on(accept(listener, move |mut stream| async move {
+fn echo<R: Driver>(listener: StdListener, buffer: usize) {
+    R::block_on(accept::<R, _>(listener, move |mut stream| async move {
         let mut buf = Vec::with_capacity(buffer);
         loop {
             let (result, received) = stream.read(buf).await;
@@ -70,8 +82,8 @@ fn echo<R: Runtime>(listener: StdListener, buffer: usize) {
     }));
 }
 
-fn hello<R: Runtime>(listener: StdListener) {
-    R::block_on(accept(listener, |mut stream| async move {
+fn hello<R: Driver>(listener: StdListener) {
+    R::block_on(accept::<R, _>(listener, |mut stream| async move {
         let (mut chunk, mut input) = (Vec::with_capacity(4096), Vec::new());
         let mut output = Vec::with_capacity(4096);
         loop {
@@ -92,9 +104,9 @@ fn hello<R: Runtime>(listener: StdListener) {
     }));
 }
 
-fn files<R: Runtime>(listener: StdListener, root: PathBuf) {
+fn files<R: Driver>(listener: StdListener, root: PathBuf) {
     let root = Rc::new(root);
-    R::block_on(accept(listener, move |mut stream| {
+    R::block_on(accept::<R, _>(listener, move |mut stream| {
         let root = root.clone();
         async move {
             let (mut chunk, mut input) = (Vec::with_capacity(4096), Vec::new());
@@ -210,10 +222,13 @@ macro_rules! runtime {
 }
 
 runtime!(Default, RuntimeBuilder::<IoUringDriver>::new());
-runtime!(Tuned, RuntimeBuilder::<IoUringDriver>::new().uring_builder({
-    // The version that monoio uses, which tokio-uring's door leads to as well.
-    let mut flags = tokio_uring::uring_builder();
-    flags.setup_single_issuer().setup_defer_taskrun();
-    flags
-}));
+runtime!(
+    Tuned,
+    RuntimeBuilder::<IoUringDriver>::new().uring_builder({
+        // The version that monoio uses, which tokio-uring's door leads to as well.
+        let mut flags = tokio_uring::uring_builder();
+        flags.setup_single_issuer().setup_defer_taskrun();
+        flags
+    })
+);
 runtime!(Epoll, RuntimeBuilder::<LegacyDriver>::new());

@@ -160,7 +160,10 @@ fn sleep<R: Runtime>(duration: Duration, times: u64) -> Done {
             R::sleep(duration).await;
         }
         let done = watch.stop(times);
-        assert!(u128::from(done.wall_ns) >= duration.as_nanos() * u128::from(times), "woken too early");
+        assert!(
+            u128::from(done.wall_ns) >= duration.as_nanos() * u128::from(times),
+            "woken too early"
+        );
         done
     })
 }

@@ -34,7 +34,10 @@ pub(super) fn peers() -> Vec<Peer> {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be made")
 }
 
 /// Runs `serve` for each connection; its error ends the connection alone.

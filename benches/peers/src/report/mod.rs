@@ -138,7 +138,9 @@ pub(crate) fn write(paths: &Paths) -> Result<()> {
             writeln!(text)?;
             table::write(&mut text, measure, &cells)?;
         }
-        if let Some(svg) = plot::bars(group.title, group.measures[0], &cells, &paths.plots.join(group.id))? {
+        if let Some(svg) =
+            plot::bars(group.title, group.measures[0], &cells, &paths.plots.join(group.id))?
+        {
             writeln!(text, "\n![{}](plots/{svg})", group.title)?;
         }
         writeln!(text)?;
@@ -146,7 +148,8 @@ pub(crate) fn write(paths: &Paths) -> Result<()> {
     table::counts(&mut text, &results)?;
     let page = std::fs::read_to_string(&paths.page)
         .with_context(|| format!("reading {}", paths.page.display()))?;
-    let (before, rest) = page.split_once(BEGIN).with_context(|| format!("no `{BEGIN}` in the page"))?;
+    let (before, rest) =
+        page.split_once(BEGIN).with_context(|| format!("no `{BEGIN}` in the page"))?;
     let (_, after) = rest.split_once(END).with_context(|| format!("no `{END}` in the page"))?;
     std::fs::write(&paths.page, format!("{before}{BEGIN}\n{text}{END}{after}"))?;
     println!("{} and {} written", paths.page.display(), paths.plots.display());
@@ -174,7 +177,9 @@ fn intro(out: &mut String, results: &Results) -> Result<()> {
 
 /// What a cell gave, for whoever watches.
 pub(crate) fn print_cell(cell: &CellResult) {
-    for &measure in GROUPS.iter().find(|group| group.id == cell.group).map_or(&[][..], |group| group.measures) {
+    for &measure in
+        GROUPS.iter().find(|group| group.id == cell.group).map_or(&[][..], |group| group.measures)
+    {
         let shown: Vec<String> = table::entries(measure, cell)
             .into_iter()
             .map(|(peer, entry)| format!("{peer} {entry}"))

@@ -87,12 +87,18 @@ fn draw(
         let color = color(row, names.len(), name);
         let bars = drawn.iter().filter(|(_, of, _)| *of == row).map(|(column, _, spread)| {
             let left = *column as f64 * width + 1.0 + row as f64;
-            Rectangle::new([(left + 0.06, 0.0), (left + 0.94, spread.median.min(top))], color.filled())
+            Rectangle::new(
+                [(left + 0.06, 0.0), (left + 0.94, spread.median.min(top))],
+                color.filled(),
+            )
         });
         chart.draw_series(bars)?;
         let whiskers = drawn.iter().filter(|(_, of, _)| *of == row).map(|(column, _, spread)| {
             let x = *column as f64 * width + 1.5 + row as f64;
-            PathElement::new(vec![(x, spread.least.min(top)), (x, spread.most.min(top))], BLACK.mix(0.6))
+            PathElement::new(
+                vec![(x, spread.least.min(top)), (x, spread.most.min(top))],
+                BLACK.mix(0.6),
+            )
         });
         chart.draw_series(whiskers)?;
         let beyond = drawn.iter().filter(|(_, of, spread)| *of == row && spread.median > top);
@@ -122,7 +128,11 @@ fn color(row: usize, rows: usize, name: &str) -> RGBColor {
     match name {
         "corio" => RGBColor(200, 30, 45),
         "corio-epoll" => RGBColor(240, 140, 120),
-        _ if name.starts_with("bare") => RGBColor(130 + 30 * (row % 3) as u8, 130 + 30 * (row % 3) as u8, 135 + 30 * (row % 3) as u8),
+        _ if name.starts_with("bare") => RGBColor(
+            130 + 30 * (row % 3) as u8,
+            130 + 30 * (row % 3) as u8,
+            135 + 30 * (row % 3) as u8,
+        ),
         _ => {
             let (r, g, b) = HSLColor(0.12 + 0.72 * row as f64 / rows as f64, 0.55, 0.5).rgb();
             RGBColor(r, g, b)

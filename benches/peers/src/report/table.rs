@@ -129,8 +129,10 @@ pub(super) fn counts(out: &mut String, results: &Results) -> Result<()> {
         for name in &names {
             write!(out, "| {name} |")?;
             for row in &rows {
-                let counted =
-                    results.counts.iter().find(|counted| counted.peer == *name && counted.what == *row);
+                let counted = results
+                    .counts
+                    .iter()
+                    .find(|counted| counted.peer == *name && counted.what == *row);
                 let value = counted.and_then(|counted| match pick {
                     0 => counted.system_calls,
                     _ => counted.instructions,
@@ -166,7 +168,11 @@ fn allocations(out: &mut String, results: &Results) -> Result<()> {
             let peer = cell.peers.iter().find(|peer| peer.peer == name);
             let values = peer.into_iter().flat_map(|peer| peer.rounds.iter().flatten());
             let spread = Spread::of(values.filter_map(|sample| sample.allocations).collect());
-            write!(out, " {} |", spread.map_or("".into(), |spread| format!("{:.2}", spread.median)))?;
+            write!(
+                out,
+                " {} |",
+                spread.map_or("".into(), |spread| format!("{:.2}", spread.median))
+            )?;
         }
         writeln!(out)?;
     }
