@@ -40,6 +40,8 @@ pub(crate) struct Notes {
     pub(crate) mark: u8,
     /// How often a cancel was tried.
     pub(crate) cancels: u8,
+    /// At delivery of a receive: there is more in the socket, as far as the driver knows.
+    pub(crate) more: bool,
 }
 
 impl Links {
@@ -49,7 +51,7 @@ impl Links {
 }
 
 impl Notes {
-    pub(crate) const NEW: Notes = Notes { awaited: 1, mark: 0, cancels: 0 };
+    pub(crate) const NEW: Notes = Notes { awaited: 1, mark: 0, cancels: 0, more: false };
 }
 
 impl Operation {

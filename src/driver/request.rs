@@ -20,6 +20,9 @@ pub(crate) struct Target {
     /// may still be a pipe, or on a file system that keeps nothing.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) buffered: bool,
+    /// The last receive left more in the socket, so the next is not likely to wait.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(crate) eager: bool,
 }
 
 /// What is wanted. Each variant is the system call of the same name; fds that come out of it are

@@ -48,6 +48,11 @@ pub trait Kind: Sized {
         false
     }
 
+    /// Takes note of whether there is more to receive, as far as the driver knows.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn left_more(&self, _more: bool) {}
+
     /// Makes the output of the last result: a count, or a negated error number.
     #[doc(hidden)]
     fn finish(self, result: i32) -> Self::Output;
@@ -189,6 +194,7 @@ impl<K: Kind> Op<K> {
         // SAFETY: the value is there and, by the state just set, not used again. The driver has
         // let go of it, so moving it is fine.
         let kind = unsafe { ManuallyDrop::take(&mut *this.kind.get()) };
+        kind.left_more(this.inflight.left_more());
         kind.finish(result)
     }
 

@@ -48,6 +48,12 @@ impl<B: IoBufMut> Kind for Recv<'_, B> {
         Request::Recv { fd: self.source.target(), ptr, len, flags: self.flags }
     }
     #[inline(always)]
+    fn left_more(&self, more: bool) {
+        if self.flags == 0 {
+            self.source.set_eager(more);
+        }
+    }
+    #[inline(always)]
     fn finish(mut self, result: i32) -> Self::Output {
         filled(&mut self.buf, result);
         (io_result(result), self.buf)

@@ -30,6 +30,8 @@ pub(crate) struct Descriptor {
     holds: Cell<u32>,
     nonblocking: bool,
     buffered: bool,
+    /// As in [`Target::eager`].
+    eager: Cell<bool>,
 }
 
 /// A number that no other descriptor of this process has had.
@@ -65,13 +67,14 @@ impl Descriptor {
     #[inline(always)]
     fn with_mode(fd: OwnedFd, nonblocking: bool) -> Self {
         let (id, holds) = (fresh_id(), Cell::new(0));
-        Descriptor { fd: Some(fd), id, holds, nonblocking, buffered: false }
+        let eager = Cell::new(false);
+        Descriptor { fd: Some(fd), id, holds, nonblocking, buffered: false, eager }
     }
 
     #[inline(always)]
     fn target(&self, slot: i32) -> Target {
         let &Descriptor { id, nonblocking, buffered, .. } = self;
-        Target { fd: self.raw(), slot, id, nonblocking, buffered }
+        Target { fd: self.raw(), slot, id, nonblocking, buffered, eager: self.eager.get() }
     }
 
     #[inline(always)]
@@ -249,6 +252,16 @@ impl Source<'_> {
             Inner::Handle(_) | Inner::Borrowed(_) | Inner::Fixed(_) => {
                 unreachable!("an operation holds its file before it describes itself")
             }
+        }
+    }
+}
+
+impl Source<'_> {
+    /// Takes note of whether a receive, whose future is there, has left more in the socket.
+    #[inline(always)]
+    pub(super) fn set_eager(&self, more: bool) {
+        if let Inner::Held(descriptor, _) = self.0 {
+            descriptor.eager.set(more);
         }
     }
 }

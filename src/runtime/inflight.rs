@@ -116,6 +116,12 @@ impl Inflight {
         self.operation.result.get()
     }
 
+    /// Whether a receive that has ended left more in the socket, as far as the driver knows.
+    #[inline(always)]
+    pub(crate) fn left_more(&self) -> bool {
+        self.operation.notes.get().more
+    }
+
     /// Whether somebody has asked for an early end.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.get()

@@ -111,6 +111,20 @@ impl Uring {
             Request::Send { fd, ptr, len, flags } if !self.features.whole_sends => {
                 lower::lower(Request::Send { fd, ptr, len, flags: flags & !libc::MSG_WAITALL })
             }
+            Request::Recv { fd, ptr, len, flags: 0 } if fd.eager => {
+                if let Some(received) = self.recv_at_once(op, fd.fd, ptr, len) {
+                    return Some(received);
+                }
+                lower::lower(Request::Recv { fd, ptr, len, flags: 0 })
+            }
+            // Where more waits to be received, the answer to what has come goes first: then all of it is
+            // handled while it is in the cache.
+            Request::Send { fd, ptr, len, flags } if fd.eager => {
+                if let Some(sent) = self.send_at_once(fd.fd, ptr, len, flags) {
+                    return Some(sent);
+                }
+                lower::lower(Request::Send { fd, ptr, len, flags })
+            }
             Request::Read { fd, ptr, len, offset } if fd.buffered && self.hits.are_likely() => {
                 if let Some(read) = self.read_cached(fd.fd, ptr, len, offset) {
                     return Some(read);
@@ -132,6 +146,30 @@ impl Uring {
         };
         self.push(entry.user_data(address(op)));
         None
+    }
+
+    /// Receives what is there; `None`: nothing is, which the ring waits for.
+    #[cold]
+    fn recv_at_once(&mut self, op: Token, fd: RawFd, ptr: *mut u8, len: u32) -> Option<i32> {
+        self.syscalls += 1;
+        // SAFETY: the caller of `submit` keeps the memory.
+        let received = unsafe { sys::recv_at_once(fd, ptr, len, 0) };
+        if received == -libc::EAGAIN {
+            return None;
+        }
+        // SAFETY: the caller of `submit` keeps the record in place.
+        let notes = unsafe { &op.as_ref().notes };
+        notes.set(Notes { more: received == len as i32, ..notes.get() });
+        Some(received)
+    }
+
+    /// Sends what there is room for; `None`: there is none, which the ring waits for.
+    #[cold]
+    fn send_at_once(&mut self, fd: RawFd, ptr: *const u8, len: u32, flags: i32) -> Option<i32> {
+        self.syscalls += 1;
+        // SAFETY: the caller of `submit` keeps the memory.
+        let sent = unsafe { sys::send_at_once(fd, ptr, len, flags) };
+        (sent != -libc::EAGAIN).then_some(sent)
     }
 
     /// What is in memory already is read faster by a call. `None`: not all is, or it can't be told;

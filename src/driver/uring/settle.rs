@@ -36,7 +36,7 @@ impl Uring {
         op.result.set(result);
         let mut notes = op.notes.get();
         if notes.awaited == 1 {
-            // Nobody looks at the notes any more.
+            op.notes.set(Notes { more: cqueue::sock_nonempty(entry.flags()), ..notes });
             return Some(token);
         }
         notes.awaited -= 1;

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use corio::buf::IoBuf;
 use corio::fs::File;
 use corio::net::{TcpListener, TcpStream};
+use corio::op::AsyncSend;
 use corio::sync::channel::{Receiver, Sender, channel};
 use corio::{DriverChoice, IoContext};
 
@@ -103,9 +105,28 @@ fn files<R: Runtime>(listener: StdListener, root: PathBuf) {
                     let len = file.metadata().await.expect("the file has a size").len();
                     head.clear();
                     http::head(&mut head, len);
+                    // As the file server among the examples does: a small file goes along with its head.
+                    let small = len <= 16 * 1024;
+                    if small {
+                        let end = head.len();
+                        head.reserve(len as usize);
+                        let (read, filled) =
+                            file.read_exact_at(head.slice(end..end + len as usize), 0).await;
+                        read.expect("a read works");
+                        head = filled.into_inner();
+                    }
+                    if small {
+                        let sent;
+                        (sent, head) = stream.send_exact(head).await;
+                        if sent.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
+                    // The head waits for the body's first bytes.
                     let sent;
-                    (sent, head) = stream.send_exact(head).await;
-                    if sent.is_err() {
+                    (sent, head) = AsyncSend::with_flags(&stream, head, libc::MSG_MORE).await;
+                    if sent.ok() != Some(head.len()) {
                         return;
                     }
                     if stream.send_file(&file, 0, len).await.is_err() {

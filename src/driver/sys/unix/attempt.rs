@@ -43,19 +43,40 @@ pub(in crate::driver) fn without_waiting(on: Target, call: impl FnOnce() -> i32)
 pub(in crate::driver) unsafe fn attempt(request: Request, sigpipe: SigPipe) -> (i32, u64) {
     use Request::*;
     match request {
-        Recv { fd, ptr, len, flags } => {
-            let flags = flags | libc::MSG_DONTWAIT;
-            // SAFETY: what the caller promises.
-            (retry(|| unsafe { libc::recv(fd.fd, ptr.cast(), len as usize, flags) }), 1)
-        }
-        Send { fd, ptr, len, flags } => {
-            let flags = flags | libc::MSG_DONTWAIT;
-            // SAFETY: what the caller promises.
-            (retry(|| unsafe { libc::send(fd.fd, ptr.cast(), len as usize, flags) }), 1)
-        }
+        // SAFETY: what the caller promises.
+        Recv { fd, ptr, len, flags } => (unsafe { recv_at_once(fd.fd, ptr, len, flags) }, 1),
+        // SAFETY: what the caller promises.
+        Send { fd, ptr, len, flags } => (unsafe { send_at_once(fd.fd, ptr, len, flags) }, 1),
         // SAFETY: what the caller promises.
         request => unsafe { attempt_other(request, sigpipe) },
     }
+}
+
+/// Receives what is there, or says `-EAGAIN`.
+///
+/// # Safety
+/// As for [`attempt`].
+#[inline(always)]
+pub(in crate::driver) unsafe fn recv_at_once(fd: RawFd, ptr: *mut u8, len: u32, flags: i32) -> i32 {
+    let flags = flags | libc::MSG_DONTWAIT;
+    // SAFETY: what the caller promises.
+    retry(|| unsafe { libc::recv(fd, ptr.cast(), len as usize, flags) })
+}
+
+/// Sends what there is room for, or says `-EAGAIN`.
+///
+/// # Safety
+/// As for [`attempt`].
+#[inline(always)]
+pub(in crate::driver) unsafe fn send_at_once(
+    fd: RawFd,
+    ptr: *const u8,
+    len: u32,
+    flags: i32,
+) -> i32 {
+    let flags = flags | libc::MSG_DONTWAIT;
+    // SAFETY: what the caller promises.
+    retry(|| unsafe { libc::send(fd, ptr.cast(), len as usize, flags) })
 }
 
 unsafe fn attempt_other(request: Request, sigpipe: SigPipe) -> (i32, u64) {

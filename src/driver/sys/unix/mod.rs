@@ -12,9 +12,9 @@ mod splice;
 
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-#[cfg(target_os = "linux")]
-pub(in crate::driver) use attempt::stat_at_once;
 pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_waiting};
+#[cfg(target_os = "linux")]
+pub(in crate::driver) use attempt::{recv_at_once, send_at_once, stat_at_once};
 pub(in crate::driver) use block::block;
 pub(in crate::driver) use sendfile::sendfile;
 pub(in crate::driver) use sigpipe::SigPipe;
