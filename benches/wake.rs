@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench wake` compares, in the same run and on two processors:
 //! - a round trip between two threads that sleep in their rings, woken by `IORING_OP_MSG_RING`, by an
-//!   `eventfd(2)` that the ring polls, by corio's channels, or by corio's messages;
+//!   `eventfd(2)` that the ring polls, by a `futex(2)` that it waits for, by corio's channels, or by corio's messages;
 //! - a stream of messages in one direction, by corio's channel and by a crossbeam channel whose sender
 //!   wakes the receiver's ring by an eventfd when it sleeps;
 //! - the same for corio's messages and for `IORING_OP_MSG_RING` where the completions are the
@@ -14,7 +14,7 @@
 mod support;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -58,6 +58,8 @@ enum Bell {
     /// Submitted by the call that waits for the answer.
     MsgRingWithWait,
     EventFd,
+    /// The sleeper's ring waits for a word of memory (`IORING_OP_FUTEX_WAIT`, Linux 6.7).
+    Futex,
 }
 
 const MINE: u64 = 1;
@@ -68,7 +70,9 @@ fn await_bell(ring: &mut IoUring) {
     loop {
         let mut rung = 0;
         for entry in ring.completion() {
-            assert!(entry.result() >= 0, "{}", entry.result());
+            // A futex may have changed before the ring looked at it.
+            let result = entry.result();
+            assert!(result >= 0 || result == -libc::EAGAIN, "{result}");
             rung += u32::from(entry.user_data() == RUNG);
         }
         if rung > 0 {
@@ -77,6 +81,26 @@ fn await_bell(ring: &mut IoUring) {
         }
         ring.submit_and_wait(1).unwrap();
     }
+}
+
+/// Has the ring wait until `word` is no longer `seen`.
+fn await_change(ring: &mut IoUring, word: &AtomicU32, seen: u32) {
+    const SIZE_U32: u32 = 2; // FUTEX2_SIZE_U32
+    const PRIVATE: u32 = 128; // FUTEX2_PRIVATE
+    let any = u32::MAX.into(); // FUTEX_BITSET_MATCH_ANY
+    let wait = opcode::FutexWait::new(word.as_ptr(), seen.into(), any, SIZE_U32 | PRIVATE);
+    // SAFETY: the word is both sides' until they have ended.
+    unsafe { ring.submission().push(&wait.build().user_data(RUNG)).unwrap() };
+}
+
+fn change(word: &AtomicU32) {
+    word.fetch_add(1, Ordering::Release);
+    // SAFETY: names a word that is there.
+    let woken = unsafe {
+        let wake = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+        libc::syscall(libc::SYS_futex, word.as_ptr(), wake, 1)
+    };
+    assert!(woken >= 0);
 }
 
 /// A completion for another ring.
@@ -99,11 +123,21 @@ fn bare_side(bell: Bell, cpu: usize, count: u64, meet: &Meet, first: bool) -> Sa
     }
     let other = meet.exchange(first, ring.as_raw_fd(), counter.as_raw_fd());
     let (wall, cpu) = (Instant::now(), thread_cpu());
+    let (mine, others) = (&meet.words[usize::from(first)], &meet.words[usize::from(!first)]);
+    let mut seen = 0;
+    let mut await_ring = |ring: &mut IoUring| {
+        if bell == Bell::Futex {
+            await_change(ring, mine, seen);
+            seen += 1;
+        }
+        await_bell(ring);
+    };
     for turn in 0..count {
         if !first || turn > 0 {
-            await_bell(&mut ring);
+            await_ring(&mut ring);
         }
         match bell {
+            Bell::Futex => change(others),
             Bell::EventFd => write(other.counter),
             Bell::MsgRing | Bell::MsgRingWithWait => {
                 // SAFETY: a message names no memory.
@@ -115,7 +149,7 @@ fn bare_side(bell: Bell, cpu: usize, count: u64, meet: &Meet, first: bool) -> Sa
         }
     }
     if first {
-        await_bell(&mut ring);
+        await_ring(&mut ring);
     } else {
         ring.submit().unwrap();
     }
@@ -129,6 +163,7 @@ fn bare_side(bell: Bell, cpu: usize, count: u64, meet: &Meet, first: bool) -> Sa
 struct Meet {
     barrier: Barrier,
     fds: [std::sync::Mutex<(RawFd, RawFd)>; 2],
+    words: [AtomicU32; 2],
 }
 
 struct Other {
@@ -138,7 +173,11 @@ struct Other {
 
 impl Meet {
     fn new() -> Arc<Self> {
-        Arc::new(Meet { barrier: Barrier::new(2), fds: Default::default() })
+        Arc::new(Meet {
+            barrier: Barrier::new(2),
+            fds: Default::default(),
+            words: Default::default(),
+        })
     }
 
     fn exchange(&self, first: bool, ring: RawFd, counter: RawFd) -> Other {
@@ -380,6 +419,7 @@ fn main() {
     println!("round trips; the second of each pair is woken by an eventfd");
     let bare = |bell| move || bare_round_trips(bell, trips);
     paired("MSG_RING, bare", rounds, bare(Bell::MsgRing), bare(Bell::EventFd));
+    paired("futex, bare", rounds, bare(Bell::Futex), bare(Bell::EventFd));
     let corio = |builder: Builder| move || corio_round_trips(builder.clone(), trips);
     let plain = IoContext::builder();
     paired("corio's channels", rounds, corio(plain.clone()), bare(Bell::EventFd));

@@ -26,6 +26,7 @@ mod pairs;
 mod seccomp;
 mod support;
 
+mod at_once;
 mod buffers;
 mod choice;
 #[cfg(unix)]

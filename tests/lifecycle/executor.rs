@@ -305,6 +305,63 @@ every_driver! {
         });
     }
 
+    fn a_task_whose_reads_never_wait_leaves_others_their_turn(builder) {
+        let mut context = builder.build().unwrap();
+        let file = corio::fs::File::from(std::fs::File::open("Cargo.toml").unwrap());
+        context.run_until_done(async {
+            let rounds = Rc::new(Cell::new(0));
+            let seen = rounds.clone();
+            let busy = spawn(async move {
+                let mut buf = vec![0; 16];
+                for _ in 0..100_000 {
+                    let result;
+                    (result, buf) = file.read_at(buf, 0).await;
+                    assert_eq!(result.unwrap(), 16);
+                    if seen.get() == 3 {
+                        return true;
+                    }
+                }
+                false
+            });
+            for _ in 0..3 {
+                yield_now().await;
+                rounds.set(rounds.get() + 1);
+            }
+            assert!(busy.await.unwrap(), "it has read all the time");
+        });
+    }
+
+    fn a_connection_with_much_waiting_leaves_others_their_turn(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let a = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let a = corio::net::TcpStream::from(a);
+            let b = corio::net::TcpStream::from(listener.accept().unwrap().0);
+            // Into the sockets' buffers, before anything is received.
+            a.send_exact(vec![7; 32 << 10]).await.0.unwrap();
+            let rounds = Rc::new(Cell::new(0));
+            let seen = rounds.clone();
+            let busy = spawn(async move {
+                let mut buf = vec![0; 4];
+                for _ in 0..(32 << 10) / 4 {
+                    let result;
+                    (result, buf) = b.recv(buf).await;
+                    assert!(result.unwrap() > 0);
+                    if seen.get() == 3 {
+                        return true;
+                    }
+                }
+                false
+            });
+            for _ in 0..3 {
+                yield_now().await;
+                rounds.set(rounds.get() + 1);
+            }
+            assert!(busy.await.unwrap(), "it has received all the time");
+        });
+    }
+
     fn the_task_budget_bounds_a_turn(builder) {
         let mut context = builder.task_budget(4).build().unwrap();
         for _ in 0..100 {

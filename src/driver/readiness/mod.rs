@@ -32,10 +32,6 @@ use queue::Queue;
 use selector::Selector;
 use table::Table;
 
-/// How many operations may end at once between two turns. Those that follow end with the next turn,
-/// so that a task whose files are always ready lets the others run.
-const AT_ONCE: u32 = 64;
-
 /// The readiness driver.
 pub(crate) struct Readiness {
     selector: Selector,
@@ -51,7 +47,6 @@ pub(crate) struct Readiness {
     /// Operations that are with the threads.
     away: usize,
     closing: usize,
-    at_once: u32,
     /// How many registered files there are.
     slots: Option<u32>,
     sigpipe: SigPipe,
@@ -88,13 +83,7 @@ impl Driver for Readiness {
 
     #[inline(always)]
     unsafe fn submit(&mut self, op: Token, request: Request) -> Option<i32> {
-        let result = self.start(op, request)?;
-        if self.at_once == 0 {
-            self.end(op, result);
-            return None;
-        }
-        self.at_once -= 1;
-        Some(result)
+        self.start(op, request)
     }
 
     unsafe fn cancel(&mut self, op: Token) {
@@ -127,7 +116,6 @@ impl Driver for Readiness {
     }
 
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
-        self.at_once = AT_ONCE;
         let wait = if self.ended.is_empty() && !self.pool.has_news() { wait } else { Wait::No };
         let waited = if wait != Wait::No || self.may_have_events() {
             self.wait(wait)

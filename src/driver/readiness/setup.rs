@@ -3,10 +3,10 @@
 use crate::os;
 use std::io;
 
+use super::Readiness;
 use super::queue::Queue;
 use super::selector::Selector;
 use super::table::Table;
-use super::{AT_ONCE, Readiness};
 use crate::driver::pool::Pool;
 use crate::driver::sys::SigPipe;
 use crate::driver::{Settings, SetupError};
@@ -29,7 +29,6 @@ pub(super) fn build(settings: &Settings) -> Result<Readiness, SetupError> {
         waiting: 0,
         away: 0,
         closing: 0,
-        at_once: AT_ONCE,
         slots: None,
         syscalls: 0,
     })
