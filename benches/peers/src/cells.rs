@@ -115,24 +115,17 @@ pub(crate) fn cells(effort: &Effort, files: &Files) -> Result<Vec<Cell>> {
 
     let counts: &[usize] = if effort.quick { &[few, 50] } else { &[few, 50, 200, many] };
     let messages: &[(&str, usize, usize)] = if effort.quick {
-        &[("64 B", 64, 4096), ("16 KiB", 16 * 1024, 4096)]
+        &[("echo-64", 64, 4096), ("echo-16k", 16 * 1024, 4096)]
     } else {
         &[
-            ("64 B", 64, 4096),
-            ("1 KiB", 1024, 4096),
-            ("16 KiB", 16 * 1024, 4096),
-            ("16 KiB, buffers of 16 KiB", 16 * 1024, 16 * 1024),
+            ("echo-64", 64, 4096),
+            ("echo-1k", 1024, 4096),
+            ("echo-16k", 16 * 1024, 4096),
+            ("echo-16k-large", 16 * 1024, 16 * 1024),
         ]
     };
-    for &(size, bytes, buffer) in messages {
+    for &(group, bytes, buffer) in messages {
         for &connections in counts {
-            let group = match (bytes, buffer) {
-                (64, _) => "echo-64",
-                (1024, _) => "echo-1k",
-                (_, 4096) => "echo-16k",
-                _ => "echo-16k-large",
-            };
-            let _ = size;
             let (service, ask) = (Service::Echo { buffer }, Ask::echo(bytes));
             add(group, format!("{connections}"), Work::Serve { service, connections, ask });
         }
@@ -172,20 +165,39 @@ pub(crate) fn cells(effort: &Effort, files: &Files) -> Result<Vec<Cell>> {
         Work::Job(Job::Copy { from: files.reads.clone(), to }),
     );
 
-    let job = |job| Work::Job(job);
-    add("tasks", "spawn and join".into(), job(Job::Spawn { tasks: 500_000 * scale, at_once: 1 }));
+    add(
+        "tasks",
+        "spawn and join".into(),
+        Work::Job(Job::Spawn { tasks: 500_000 * scale, at_once: 1 }),
+    );
     add(
         "tasks",
         "spawn and join 10,000".into(),
-        job(Job::Spawn { tasks: 500_000 * scale, at_once: 10_000 }),
+        Work::Job(Job::Spawn { tasks: 500_000 * scale, at_once: 10_000 }),
     );
-    add("tasks", "yield, 1 task".into(), job(Job::Yield { tasks: 1, times: 1_000_000 * scale }));
-    add("tasks", "yield, 1000 tasks".into(), job(Job::Yield { tasks: 1000, times: 1000 * scale }));
-    add("tasks", "100,000 timers".into(), job(Job::Timers { tasks: 100_000 }));
-    add("sleep", "1 ms".into(), job(Job::Sleep { nanoseconds: 1_000_000, times: 100 * scale }));
-    add("sleep", "100 µs".into(), job(Job::Sleep { nanoseconds: 100_000, times: 500 * scale }));
-    add("threads", "messages".into(), job(Job::Channel { messages: 500_000 * scale }));
-    add("threads", "there and back".into(), job(Job::Wake { round_trips: 10_000 * scale }));
+    add(
+        "tasks",
+        "yield, 1 task".into(),
+        Work::Job(Job::Yield { tasks: 1, times: 1_000_000 * scale }),
+    );
+    add(
+        "tasks",
+        "yield, 1000 tasks".into(),
+        Work::Job(Job::Yield { tasks: 1000, times: 1000 * scale }),
+    );
+    add("tasks", "100,000 timers".into(), Work::Job(Job::Timers { tasks: 100_000 }));
+    add(
+        "sleep",
+        "1 ms".into(),
+        Work::Job(Job::Sleep { nanoseconds: 1_000_000, times: 100 * scale }),
+    );
+    add(
+        "sleep",
+        "100 µs".into(),
+        Work::Job(Job::Sleep { nanoseconds: 100_000, times: 500 * scale }),
+    );
+    add("threads", "messages".into(), Work::Job(Job::Channel { messages: 500_000 * scale }));
+    add("threads", "there and back".into(), Work::Job(Job::Wake { round_trips: 10_000 * scale }));
 
     // Client and server have so many descriptors each.
     add(

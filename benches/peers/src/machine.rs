@@ -42,7 +42,8 @@ impl Machine {
         versions.insert("fio".into(), word(&first_line("fio", &["--version"]), '-'));
         Machine {
             processor: processor.to_owned(),
-            processors: std::thread::available_parallelism().map_or(0, usize::from),
+            // Not only those that this thread, which is kept on one, may use.
+            processors: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             kernel: first_line("uname", &["-r"]),
             compiler: first_line("rustc", &["--version"]),
             date: first_line("date", &["-u", "+%Y-%m-%d"]),

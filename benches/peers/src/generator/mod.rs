@@ -158,7 +158,7 @@ impl Generator {
             "connection {index} ended: {}",
             std::io::Error::from_raw_os_error(-result)
         );
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             ensure!(result as usize == self.request.len(), "a request was sent in part");
             self.receive(index);
             return Ok(false);

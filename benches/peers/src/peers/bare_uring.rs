@@ -49,7 +49,7 @@ const ACCEPT: u64 = u64::MAX;
 
 fn echo(listener: TcpListener, buffer: usize) {
     // What came is what goes: the buffers are swapped.
-    serve(&listener, buffer, |input, output| std::mem::swap(input, output));
+    serve(&listener, buffer, std::mem::swap);
 }
 
 fn hello(listener: TcpListener) {

@@ -198,14 +198,12 @@ impl Runtime for Default {
         glommio::spawn_local(future)
     }
 
-    fn sleep(duration: Duration) -> impl Future<Output = ()> {
-        async move {
-            glommio::timer::sleep(duration).await;
-        }
+    async fn sleep(duration: Duration) {
+        glommio::timer::sleep(duration).await;
     }
 
-    fn yield_now() -> impl Future<Output = ()> {
-        async { glommio::executor().yield_now().await }
+    async fn yield_now() {
+        glommio::executor().yield_now().await;
     }
 
     fn channel<T: Send + 'static>(capacity: usize) -> (impl Sends<T>, impl Receives<T>) {

@@ -18,7 +18,7 @@ pub(super) enum Measure {
 impl Measure {
     pub(super) fn title(self) -> &'static str {
         match self {
-            Measure::Throughput => "requests/s",
+            Measure::Throughput => "per second",
             Measure::Cpu => "CPU for each",
             Measure::Latency => "p50, p99, p99.9 in µs",
             Measure::Nanoseconds => "ns for each",

@@ -167,7 +167,7 @@ fn intro(out: &mut String, results: &Results) -> Result<()> {
          (a virtual machine), Linux {kernel}, {compiler}, {date}. {}.\n\n\
          The measured process has one processor, the load the other. {} rounds; in each, every program is measured once, in turn, in a \
          process of its own. Unless a unit is told, a figure is the peer's divided by corio's **of the same round**: the median, and the least \
-         and the most of all rounds. So corio is 1; in *requests/s* a figure below 1 is slower than corio, in *CPU* one above 1 costs more. \
+         and the most of all rounds. So corio is 1; in *per second* a figure below 1 is slower than corio, in *CPU* one above 1 costs more. \
          Every answer was compared, byte by byte.\n",
         versions.join(", "),
         results.rounds,

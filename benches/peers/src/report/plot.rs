@@ -59,10 +59,6 @@ fn draw(
         .y_label_area_size(64)
         .right_y_label_area_size(150)
         .build_cartesian_2d(0.0..width * cells.len() as f64, 0.0..top)?;
-    let label = |x: &f64| {
-        let column = (x / width).floor() as usize;
-        cells.get(column).map_or(String::new(), |cell| cell.name.clone())
-    };
     let relative = if measure.is_relative() { ", peer : corio" } else { "" };
     chart
         .configure_mesh()
@@ -80,8 +76,7 @@ fn draw(
             plotters::style::text_anchor::HPos::Center,
             plotters::style::text_anchor::VPos::Top,
         ));
-        let _ = (&label, cell);
-        root.draw_text(&label(&x), &centred, (place.0, place.1 + 6))?;
+        root.draw_text(&cell.name, &centred, (place.0, place.1 + 6))?;
     }
     for (row, name) in names.iter().enumerate() {
         let color = color(row, names.len(), name);
