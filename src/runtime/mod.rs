@@ -71,8 +71,9 @@ pub(crate) struct Runtime {
     pub(crate) root: Scope,
     pub(crate) current_scope: Cell<*const Scope>,
     current_task: Cell<*const Header>,
-    /// How many more operations of the task that is polled may end at once.
-    patience: Cell<u32>,
+    /// How many more operations of the task that is polled may end at once. Below zero: how many were
+    /// not started for that.
+    patience: Cell<i32>,
     pub(crate) remote: Arc<Remote>,
     /// Foreign wakers to be woken after the current batch.
     deferred: RefCell<Vec<Waker>>,
@@ -92,7 +93,7 @@ pub(crate) struct Runtime {
 }
 
 /// How many operations that end at once a task may have in one poll, before others have their turn.
-const PATIENCE: u32 = 64;
+const PATIENCE: i32 = 64;
 
 /// How a runtime conducts itself, whatever its driver.
 pub(crate) struct Conduct {
@@ -241,13 +242,21 @@ impl Runtime {
     /// Whether the task that is polled may go on with operations that end at once.
     #[inline(always)]
     pub(crate) fn is_patient(&self) -> bool {
-        self.patience.get() > 0
+        self.patience.get() > 0 || self.is_pressed()
+    }
+
+    /// An executor within the task may go on polling, instead of giving way: it gets somewhere.
+    #[cold]
+    fn is_pressed(&self) -> bool {
+        let pressed = self.patience.get() <= -PATIENCE;
+        self.patience.set(if pressed { PATIENCE } else { self.patience.get() - 1 });
+        pressed
     }
 
     /// An operation has ended at once.
     #[inline(always)]
     pub(crate) fn lose_patience(&self) {
-        self.patience.set(self.patience.get().saturating_sub(1));
+        self.patience.set(self.patience.get() - 1);
     }
 
     fn defer(&self, waker: Waker) {

@@ -331,6 +331,30 @@ every_driver! {
         });
     }
 
+    /// An executor within a task polls for as long as it is woken, and never gives way.
+    fn polling_on_and_on_within_a_task_gets_somewhere(builder) {
+        let mut context = builder.build().unwrap();
+        let file = corio::fs::File::from(std::fs::File::open("Cargo.toml").unwrap());
+        context.run_until_done(async {
+            let reads = async {
+                for _ in 0..1000 {
+                    assert_eq!(file.read_at(vec![0; 16], 0).await.0.unwrap(), 16);
+                }
+            };
+            let mut reads = pin!(reads);
+            std::future::poll_fn(|cx| {
+                for _ in 0..100_000 {
+                    if reads.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                }
+                // Where reads go to another thread, this has to wait after all.
+                Poll::Pending
+            })
+            .await;
+        });
+    }
+
     fn a_connection_with_much_waiting_leaves_others_their_turn(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {

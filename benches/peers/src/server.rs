@@ -198,6 +198,8 @@ pub(crate) fn fio(file: &Path, direct: bool, depth: u64, length: Duration) -> Re
     let program = std::env::current_exe()?;
     let output = Command::new(program)
         .args(["pinned", "fio", "--name=reads", "--ioengine=io_uring", "--rw=randread", "--bs=4k"])
+        // It would drop what others are about to find in memory.
+        .arg("--invalidate=0")
         .args(["--output-format=json", "--time_based", "--readonly", "--norandommap"])
         .arg(format!("--filename={}", file.display()))
         .arg(format!("--direct={}", u8::from(direct)))

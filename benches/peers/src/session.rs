@@ -15,7 +15,7 @@ use crate::{peers, server, system};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only cells whose group and name contain this; `counts` only counts.
+    /// Only cells whose group and name contain this; `counts` only counts. Other figures stay as they are.
     #[arg(long)]
     only: Option<String>,
     /// Only peers whose name contains one of these; corio is always there.
@@ -98,16 +98,33 @@ pub(crate) fn run(options: &Options, quick: bool) -> Result<()> {
     } else {
         Vec::new()
     };
-    let machine = Machine::look();
-    let results = Results { machine, quick, rounds: effort.rounds, cells: results, counts };
-    if options.dry || options.only.is_some() {
+    if options.dry {
         return Ok(());
     }
-    results.save(&options.paths.results)?;
+    let machine = Machine::look();
+    let mut all = Results { machine, quick, rounds: effort.rounds, cells: results, counts };
+    if options.only.is_some() {
+        all.join(Results::load(&options.paths.results)?);
+    }
+    all.save(&options.paths.results)?;
     report::write(&options.paths)
 }
 
 impl Results {
+    /// Adds what an earlier run has of other things, in its order.
+    fn join(&mut self, earlier: Results) {
+        let mut again = std::mem::take(&mut self.cells);
+        for old in earlier.cells {
+            let same = |new: &CellResult| (&new.group, &new.name) == (&old.group, &old.name);
+            let new = again.iter().position(same).map(|index| again.swap_remove(index));
+            self.cells.push(new.unwrap_or(old));
+        }
+        self.cells.append(&mut again);
+        if self.counts.is_empty() {
+            self.counts = earlier.counts;
+        }
+    }
+
     pub(crate) fn save(&self, path: &PathBuf) -> Result<()> {
         let text = serde_json::to_string(self)?;
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))

@@ -57,7 +57,7 @@ fn draw(
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(64)
-        .right_y_label_area_size(150)
+        .margin_right(160)
         .build_cartesian_2d(0.0..width * cells.len() as f64, 0.0..top)?;
     let relative = if measure.is_relative() { ", peer : corio" } else { "" };
     chart
