@@ -156,6 +156,11 @@ macro_rules! whole_transfer {
             fn goes_on(&mut self, result: i32) -> bool {
                 self.progress.advance(result)
             }
+            fn left_more(&self, more: bool) {
+                if Self::CODE == OpCode::Recv {
+                    self.source.set_eager(more);
+                }
+            }
             #[allow(unused_mut)]
             fn finish(mut self, result: i32) -> Self::Output {
                 whole_transfer!(@filled $output_len, self);

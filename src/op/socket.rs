@@ -125,7 +125,10 @@ impl<B: IoBuf> Kind for Send<'_, B> {
     #[allow(private_interfaces)]
     fn request(&mut self) -> Request {
         let (ptr, len) = (self.buf.buf_ptr(), clamp(self.buf.buf_len()));
-        Request::Send { fd: self.source.target(), ptr, len, flags: self.flags }
+        let mut fd = self.source.target();
+        // Whoever wants all of it sent is not to be told of a part.
+        fd.eager &= self.flags & os::MSG_WAITALL == 0;
+        Request::Send { fd, ptr, len, flags: self.flags }
     }
     #[inline(always)]
     fn finish(self, result: i32) -> Self::Output {

@@ -74,7 +74,9 @@ impl Descriptor {
     #[inline(always)]
     fn target(&self, slot: i32) -> Target {
         let &Descriptor { id, nonblocking, buffered, .. } = self;
-        Target { fd: self.raw(), slot, id, nonblocking, buffered, eager: self.eager.get() }
+        // What another operation has queued must not be overtaken.
+        let eager = self.eager.get() && self.holds.get() == 1;
+        Target { fd: self.raw(), slot, id, nonblocking, buffered, eager }
     }
 
     #[inline(always)]

@@ -248,6 +248,10 @@ impl Runtime {
     /// An executor within the task may go on polling, instead of giving way: it gets somewhere.
     #[cold]
     fn is_pressed(&self) -> bool {
+        // Nothing sets anew what is polled outside of tasks, nor wakes it for sure.
+        if self.current_task.get().is_null() {
+            return true;
+        }
         let pressed = self.patience.get() <= -PATIENCE;
         self.patience.set(if pressed { PATIENCE } else { self.patience.get() - 1 });
         pressed

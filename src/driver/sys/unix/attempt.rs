@@ -195,6 +195,9 @@ pub(in crate::driver) fn connected(fd: RawFd) -> i32 {
 /// As for [`attempt`].
 #[cfg(target_os = "linux")]
 pub(in crate::driver) unsafe fn read_cached(fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> i32 {
+    if !super::host::tells_what_is_cached() {
+        return -libc::EAGAIN;
+    }
     let iov = libc::iovec { iov_base: ptr.cast(), iov_len: len as usize };
     // Too large an offset is CURRENT_POSITION for the kernel, too.
     let offset = offset as i64;
@@ -207,8 +210,7 @@ pub(in crate::driver) unsafe fn read_cached(fd: RawFd, ptr: *mut u8, len: u32, o
 }
 
 /// The metadata of an open file, if that takes no waiting: what the kernel has in memory is the truth
-/// where the file system lies on a block device, and may not be where others can change files. `false`:
-/// not told.
+/// where it alone changes files, as on the usual file systems of block devices. `false`: not told.
 ///
 /// # Safety
 /// As for [`attempt`].
@@ -227,7 +229,7 @@ pub(in crate::driver) unsafe fn stat_at_once(
         flags & libc::AT_EMPTY_PATH != 0
             && *path == 0
             && libc::statx(dir, path, flags, mask, out) == 0
-            && (*out).stx_dev_major != 0
+            && super::host::is_local((*out).stx_dev_major, (*out).stx_dev_minor)
     }
 }
 

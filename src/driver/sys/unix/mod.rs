@@ -5,6 +5,8 @@
 
 mod attempt;
 mod block;
+#[cfg(target_os = "linux")]
+mod host;
 mod sendfile;
 mod sigpipe;
 #[cfg(target_os = "linux")]
