@@ -21,6 +21,9 @@ conformance! {
     answers_to_a_peer_that_does_not_read_wait,
 }
 
+#[cfg(unix)]
+conformance! { nothing_overtakes_what_was_sent_before, }
+
 /// Drops what the system keeps of a file, as far as it lets us.
 #[cfg(target_os = "linux")]
 fn forget(file: &std::fs::File) -> std::io::Result<()> {
@@ -120,6 +123,23 @@ async fn after_much_has_come_the_next_receive_waits() -> Outcome {
         let ((result, buf), sent) = futures_util::join!(waiting, late);
         sent?;
         assert_eq!(&buf[..result?], b"late");
+    }
+    Ok(())
+}
+
+/// What is sent at once, because more waits to be received, comes after what is queued.
+#[cfg(unix)]
+async fn nothing_overtakes_what_was_sent_before() -> Outcome {
+    let (a, b) = corio_tcp_pair()?;
+    b.send_exact(noise(8192)).await.0?;
+    for _ in 0..4 {
+        assert_eq!(a.recv(vec![0; 1000]).await.0?, 1000);
+        let head = a.send_msg(vec![b"he".to_vec(), b"ad".to_vec()]);
+        let ((head, _), (body, _)) = futures_util::join!(head, a.send("body"));
+        assert_eq!((head?, body?), (4, 4));
+        let (result, received) = b.recv_exact([0; 8]).await;
+        result?;
+        assert_eq!(&received, b"headbody");
     }
     Ok(())
 }
