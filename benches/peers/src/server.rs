@@ -27,11 +27,12 @@ pub(crate) enum Under<'a> {
     Valgrind(&'a Path),
 }
 
-/// With a queue that is long enough for all connections at once. Accepted ones inherit `TCP_NODELAY`;
+/// With a queue that is long enough for all connections at once. Accepted ones inherit what is set here;
 /// programs that are started inherit the socket.
 fn listen() -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
+    system::control_congestion(&socket)?;
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
     socket.listen(4096)?;
     socket.set_cloexec(false)?;
@@ -135,6 +136,12 @@ impl Server {
             }
             ensure!(start.elapsed() < Duration::from_secs(10), "nginx does not accept");
             std::thread::sleep(Duration::from_millis(5));
+        }
+        // It has no setting for that.
+        for socket in system::sockets_of(child.id())? {
+            if socket.is_listener()? {
+                system::control_congestion(&socket)?;
+            }
         }
         Ok(Server { pid: child.id(), child, listener: None, address, allocations_at: None })
     }

@@ -1,10 +1,13 @@
 //! What has to be asked of the system: processors, CPU time, memory.
 //!
 //! # Why this file has `unsafe`
-//! Pinning and CPU clocks are bare C calls.
+//! Pinning, CPU clocks and another process's sockets are bare C calls.
 
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+use socket2::{SockRef, Socket};
 
 /// Keeps this thread, and those it starts, on one processor.
 pub(crate) fn pin(cpu: usize) -> io::Result<()> {
@@ -15,6 +18,14 @@ pub(crate) fn pin(cpu: usize) -> io::Result<()> {
         libc::sched_setaffinity(0, size_of_val(&set), &set)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the kernel's default way to control congestion, whatever this machine is set to. Under `bbr` a
+/// sender is held to the rate that it has estimated, by timers: over loopback that measures the estimate.
+pub(crate) fn control_congestion<'a>(socket: impl Into<SockRef<'a>>) -> io::Result<()> {
+    let socket = socket.into();
+    // A program without privileges may be allowed only the plain one.
+    socket.set_tcp_congestion(b"cubic").or_else(|_| socket.set_tcp_congestion(b"reno"))
 }
 
 /// The CPU time that all threads of a process have used, the kernel's workers for it among them.
@@ -52,6 +63,31 @@ pub(crate) fn peek(pid: u32, address: u64) -> io::Result<u64> {
     let mut bytes = [0; 8];
     std::fs::File::open(format!("/proc/{pid}/mem"))?.read_exact_at(&mut bytes, address)?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Another process's sockets; shared with it, as if by `dup(2)`. Linux 5.6.
+pub(crate) fn sockets_of(pid: u32) -> io::Result<Vec<Socket>> {
+    let owned = |result: libc::c_long| match RawFd::try_from(result) {
+        // SAFETY: the kernel has just made this fd for us.
+        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: no memory is involved.
+    let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let mut sockets = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        let number = entry.file_name().to_string_lossy().parse::<RawFd>().ok();
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        let Some(number) = number.filter(|_| target.to_string_lossy().starts_with("socket:"))
+        else {
+            continue;
+        };
+        let (process, call) = (process.as_raw_fd(), libc::SYS_pidfd_getfd);
+        // SAFETY: no memory is involved.
+        sockets.push(Socket::from(owned(unsafe { libc::syscall(call, process, number, 0) })?));
+    }
+    Ok(sockets)
 }
 
 /// Asks a process to end.

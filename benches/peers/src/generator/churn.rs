@@ -11,6 +11,8 @@ use anyhow::{Result, ensure};
 use io_uring::{opcode, types};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::system;
+
 use super::{Outcome, histogram, record, ring};
 
 const CONNECT: u64 = 0;
@@ -25,6 +27,7 @@ struct Slot {
 fn open() -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
+    system::control_congestion(&socket)?;
     // Closing resets, so that no port is kept waiting afterwards.
     socket.set_linger(Some(Duration::ZERO))?;
     Ok(socket)

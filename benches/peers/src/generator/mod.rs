@@ -21,6 +21,8 @@ use hdrhistogram::Histogram;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, types};
 
+use crate::system;
+
 pub(crate) use answer::Expected;
 use answer::Progress;
 pub(crate) use churn::churn;
@@ -91,6 +93,7 @@ impl Generator {
                 let stream = TcpStream::connect(address)
                     .with_context(|| format!("connection {index} to {address}"))?;
                 stream.set_nodelay(true)?;
+                system::control_congestion(&stream)?;
                 let buffer = vec![0; room];
                 let progress = Progress::default();
                 Ok(Connection { stream, buffer, progress, since: Instant::now() })
