@@ -31,8 +31,9 @@ fn measure(
     server: impl FnOnce(StdListener) + Send + 'static,
 ) -> Sample {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
-    // Accepted connections inherit it.
+    // Accepted connections inherit both.
     socket2::SockRef::from(&listener).set_tcp_nodelay(true).unwrap();
+    support::control_congestion(&listener);
     let address = listener.local_addr().unwrap();
     let (cpu_out, cpu_in) = mpsc::channel();
     let serving = thread::spawn(move || {
@@ -54,6 +55,7 @@ fn client(address: SocketAddr, connections: usize, length: Duration) -> (u64, Du
         (0..connections).map(|_| StdStream::connect(address).unwrap()).collect();
     for stream in &mut streams {
         stream.set_nodelay(true).unwrap();
+        support::control_congestion(&*stream);
         // One round trip each, so that all are accepted before the clock starts.
         stream.write_all(&[7; MESSAGE]).unwrap();
         stream.read_exact(&mut [0; MESSAGE]).unwrap();

@@ -30,8 +30,9 @@ fn measure(
     server: impl FnOnce(StdListener, Arc<File>, u64) + Send + 'static,
 ) -> Sample {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
-    // Accepted connections inherit it.
+    // Accepted connections inherit both.
     socket2::SockRef::from(&listener).set_tcp_nodelay(true).unwrap();
+    support::control_congestion(&listener);
     let address = listener.local_addr().unwrap();
     let (cpu_out, cpu_in) = mpsc::channel();
     let file = file.clone();
@@ -57,6 +58,7 @@ fn client(address: SocketAddr, size: u64, connections: usize, length: Duration) 
         .iter()
         .map(|stream| {
             stream.set_nodelay(true).unwrap();
+            support::control_congestion(stream);
             libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLIN, revents: 0 }
         })
         .collect();

@@ -92,6 +92,14 @@ pub(crate) fn pin(cpu: usize) {
     }
 }
 
+/// Has the kernel's default way to control congestion, whatever this machine is set to. Under `bbr` a
+/// sender is held to the rate that it has estimated: over loopback that measures the estimate.
+pub(crate) fn control_congestion<'a>(socket: impl Into<socket2::SockRef<'a>>) {
+    let socket = socket.into();
+    // A program without privileges may be allowed only the plain one.
+    socket.set_tcp_congestion(b"cubic").or_else(|_| socket.set_tcp_congestion(b"reno")).unwrap();
+}
+
 /// Whether this is to be a measurement: `cargo bench` says so, `cargo test` does not.
 pub(crate) fn is_measurement() -> bool {
     std::env::args().any(|arg| arg == "--bench")

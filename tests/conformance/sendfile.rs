@@ -19,6 +19,9 @@ conformance! {
     past_the_end_of_the_file, absurd_offsets, a_file_that_is_cut_short_midway,
 }
 
+#[cfg(target_os = "linux")]
+conformance! { a_cork_stays_as_its_owner_wants_it }
+
 #[cfg(unix)]
 conformance! {
     offsets_and_lengths, a_slow_reader, two_at_once_over_each_kind_of_socket,
@@ -41,6 +44,33 @@ fn moved(result: std::io::Result<()>, kind: ErrorKind) -> u64 {
     let error = result.expect_err("an error");
     assert_eq!(error.kind(), kind, "{error}");
     Incomplete::of(&error).expect("it tells how far it came").moved
+}
+
+/// While a long part is sent, the socket is corked: afterwards it is as it was, and nothing waits.
+#[cfg(target_os = "linux")]
+async fn a_cork_stays_as_its_owner_wants_it() -> Outcome {
+    const LEN: usize = (1 << 20) + 777;
+    let contents = noise(LEN);
+    let file = file_with(&contents)?;
+    for on in [false, true] {
+        let (near, mut far) = tcp_pair()?;
+        let near = TcpStream::from(near);
+        let socket = socket2::SockRef::from(&near);
+        socket.set_tcp_cork(on)?;
+        let reader = std::thread::spawn(move || {
+            let mut all = vec![0; LEN];
+            far.read_exact(&mut all).map(|()| (all, far))
+        });
+        AsyncSendfile::new(&near, &file, 0, LEN as u64).await?;
+        assert_eq!(socket.tcp_cork()?, on);
+        if on {
+            // What is left goes at last, or after 200 ms.
+            socket.set_tcp_cork(false)?;
+        }
+        let (all, _far) = reader.join().expect("it does not panic")?;
+        assert!(all == contents);
+    }
+    Ok(())
 }
 
 #[cfg(unix)]

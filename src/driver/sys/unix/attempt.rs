@@ -171,7 +171,7 @@ fn poll(fd: RawFd, events: u32) -> i32 {
 /// How the connect of a socket that was reported ready has gone: 0, a negated error number, or
 /// `-EAGAIN` if it is still under way.
 pub(in crate::driver) fn connected(fd: RawFd) -> i32 {
-    match option(fd, libc::SO_ERROR) {
+    match option(fd, libc::SOL_SOCKET, libc::SO_ERROR) {
         Ok(0) => {}
         Ok(error) | Err(error) => return -error,
     }

@@ -93,7 +93,7 @@ pub(in crate::driver) unsafe fn is_to_unix_address(request: &Request) -> bool {
 pub(in crate::driver) fn socket_kind(fd: RawFd) -> Kind {
     // Only where it is of use.
     #[cfg(target_os = "linux")]
-    if option(fd, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP) {
+    if option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP) {
         return Kind::Tcp;
     }
     #[cfg(not(target_os = "linux"))]
@@ -103,16 +103,16 @@ pub(in crate::driver) fn socket_kind(fd: RawFd) -> Kind {
 
 /// Whether a socket carries a stream of bytes, and no messages.
 pub(in crate::driver) fn is_stream(fd: RawFd) -> bool {
-    option(fd, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)
+    option(fd, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)
 }
 
 /// An integer option of a socket, or an error number.
-fn option(fd: RawFd, name: i32) -> Result<i32, i32> {
+fn option(fd: RawFd, level: i32, name: i32) -> Result<i32, i32> {
     let mut value = 0i32;
     let mut len = size_of::<i32>() as libc::socklen_t;
     let place = (&raw mut value).cast();
     // SAFETY: `value` is as long as `len` says.
-    match unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, place, &mut len) } {
+    match unsafe { libc::getsockopt(fd, level, name, place, &mut len) } {
         0 => Ok(value),
         _ => Err(errno()),
     }

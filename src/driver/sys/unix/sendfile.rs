@@ -24,7 +24,65 @@ pub(in crate::driver) fn sendfile(
     len: u32,
 ) -> (i32, u64) {
     let Ok(offset) = libc::off_t::try_from(offset) else { return (-libc::EOVERFLOW, 0) };
-    without_waiting(out, || sigpipe.without(|| send(out.fd, file.fd, offset, len)))
+    let mut corking = 0;
+    let call = || {
+        let cork = Cork::put_on(out.fd, len);
+        corking = cork.syscalls;
+        sigpipe.without(|| send(out.fd, file.fd, offset, len))
+    };
+    let (result, syscalls) = without_waiting(out, call);
+    (result, syscalls + corking)
+}
+
+/// Keeps a TCP socket from sending segments that are not full, for the time of a call.
+///
+/// The kernel takes a file 16 pages at a time. An acknowledgement that comes in between would push out
+/// what is there, as `TCP_NODELAY` wants it, and what follows begins a segment of its own: a tenth
+/// of the time for 1 MiB over loopback. nginx does the same by `tcp_nopush`.
+/// [`tcp(7)`](https://man7.org/linux/man-pages/man7/tcp.7.html).
+struct Cork {
+    on: Option<RawFd>,
+    syscalls: u64,
+}
+
+impl Cork {
+    #[cfg(target_os = "linux")]
+    const ROUND: u32 = 16 * 4096;
+
+    #[cfg(target_os = "linux")]
+    fn put_on(fd: RawFd, len: u32) -> Self {
+        if len <= Self::ROUND {
+            return Cork { on: None, syscalls: 0 };
+        }
+        match super::option(fd, libc::IPPROTO_TCP, libc::TCP_CORK) {
+            Ok(0) => {}
+            // No TCP; or its owner has put one on, and takes it off.
+            _ => return Cork { on: None, syscalls: 1 },
+        }
+        set_cork(fd, 1);
+        Cork { on: Some(fd), syscalls: 3 }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn put_on(_fd: RawFd, _len: u32) -> Self {
+        Cork { on: None, syscalls: 0 }
+    }
+}
+
+impl Drop for Cork {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        if let Some(fd) = self.on {
+            set_cork(fd, 0);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn set_cork(fd: RawFd, on: i32) {
+    let (place, len) = ((&raw const on).cast(), size_of::<i32>() as libc::socklen_t);
+    // SAFETY: `on` is as long as `len` says.
+    unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_CORK, place, len) };
 }
 
 #[cfg(target_os = "linux")]
