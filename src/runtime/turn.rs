@@ -239,7 +239,7 @@ impl Runtime {
     pub(crate) fn is_deserted(&self) -> bool {
         !self.has_tasks()
             && !self.has_ready()
-            && self.timers.next_deadline().is_none()
+            && self.timers.is_empty()
             && self.deferred.borrow().is_empty()
     }
 }

@@ -47,7 +47,8 @@ enum Until {
 
 /// Waits for `duration`, counted from the first poll.
 ///
-/// Good to the kernel's timer slack, some 50 µs. A zero duration still lets other tasks run once.
+/// Good to the kernel's timer slack, some 50 µs; where more than 32 timers of a context are due within
+/// 66 µs, they end together when that time is over. A zero duration still lets other tasks run once.
 ///
 /// # Examples
 /// ```

@@ -1,0 +1,125 @@
+use super::*;
+
+const TICK: u64 = 1 << 16;
+
+fn timer(deadline: u64) -> Box<Timer> {
+    let timer = Box::new(Timer::new());
+    timer.deadline.set(deadline);
+    timer
+}
+
+fn random(seed: &mut u64, n: u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed % n
+}
+
+/// Takes out what is due, in order.
+fn fire(timers: &Timers, now: u64) -> Vec<u64> {
+    // SAFETY: as in `Timers::fire`.
+    timers.wheel.advance(now, |timer| unsafe { timers.place(timer) });
+    timers.next.set(STALE);
+    let mut fired = Vec::new();
+    while let Some(timer) = timers.heap.first().filter(|first| first.deadline.get() <= now) {
+        // SAFETY: it is the heap's root.
+        unsafe { timers.heap.remove(timer) };
+        fired.push(timer.deadline.get());
+    }
+    fired
+}
+
+/// Against the obvious implementation: a sorted list. Time goes on in steps of all sizes, and so far as
+/// the deadlines are away.
+#[test]
+fn timers_agree_with_a_sorted_list() {
+    for spread in [500, 1 << 18, 1 << 24, 1 << 34, 1 << 50, 1 << 62] {
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let boxes: Vec<Box<Timer>> = (0..500).map(|_| timer(0)).collect();
+        let timers = Timers::new();
+        let (mut inside, mut now) = (Vec::<usize>::new(), 0_u64);
+        for step in 0..20_000 {
+            let pick = random(&mut seed, boxes.len() as u64) as usize;
+            if let Some(at) = inside.iter().position(|&i| i == pick) {
+                inside.swap_remove(at);
+                // SAFETY: it was inserted and not removed since.
+                unsafe { timers.remove(&*boxes[pick]) };
+            } else {
+                inside.push(pick);
+                boxes[pick].deadline.set(now.saturating_add(random(&mut seed, spread)));
+                // SAFETY: boxed, and outlives its use.
+                unsafe { timers.insert(&*boxes[pick]) };
+            }
+            if random(&mut seed, 4) == 0 {
+                now = now.saturating_add(random(&mut seed, spread / 64));
+                let mut due: Vec<u64> =
+                    inside.iter().map(|&i| boxes[i].deadline.get()).filter(|&d| d <= now).collect();
+                due.sort_unstable();
+                inside.retain(|&i| boxes[i].deadline.get() > now);
+                assert_eq!(fire(&timers, now), due, "at step {step} of spread {spread}");
+            }
+            // The end of time never comes, and its beginning has passed.
+            let deadlines = inside.iter().map(|&i| boxes[i].deadline.get().max(1));
+            let earliest = deadlines.min().filter(|&earliest| earliest != NEVER);
+            let next = timers.next_deadline().unwrap_or(NEVER);
+            assert_eq!(timers.is_empty(), inside.is_empty());
+            let earliest = earliest.unwrap_or(NEVER);
+            assert!(next <= earliest || inside.len() > CROWD, "at step {step} of spread {spread}");
+            assert!(next <= earliest.saturating_add(TICK), "at step {step} of spread {spread}");
+            if next != earliest {
+                // It may be that of a timer that was disarmed, or for a crowd.
+                timers.next.set(STALE);
+                let next = timers.next_deadline().unwrap_or(NEVER);
+                assert!(next == earliest || inside.len() > CROWD);
+            }
+        }
+        now = u64::MAX;
+        assert_eq!(fire(&timers, now).len(), inside.len());
+        assert!(timers.is_empty());
+    }
+}
+
+#[test]
+fn equal_deadlines_fire_in_the_order_of_arming() {
+    let boxes: Vec<Box<Timer>> = (0..100).map(|_| timer(70_000_000)).collect();
+    let timers = Timers::new();
+    for timer in &boxes {
+        // SAFETY: boxed, and outlives its use.
+        unsafe { timers.insert(&**timer) };
+    }
+    // SAFETY: as in `Timers::fire`.
+    timers.wheel.advance(70_000_000, |timer| unsafe { timers.place(timer) });
+    for timer in &boxes {
+        assert!(ptr::eq(timers.heap.first().expect("it is due"), &**timer));
+        // SAFETY: it is the heap's root.
+        unsafe { timers.heap.remove(&**timer) };
+    }
+}
+
+/// A crowd fires at the end of its tick, and is on no level searched for its earliest.
+#[test]
+fn a_crowd_fires_together() {
+    for begin in [5_000_000, 500_000_000_000] {
+        let boxes: Vec<Box<Timer>> = (0..1000).map(|i| timer(begin + i)).collect();
+        let timers = Timers::new();
+        for timer in &boxes {
+            // SAFETY: boxed, and outlives its use.
+            unsafe { timers.insert(&**timer) };
+        }
+        assert_eq!(timers.next_deadline(), Some(begin), "each is compared as it is armed");
+        // SAFETY: it is in there.
+        unsafe { timers.remove(&*boxes[0]) };
+        let mut looks = 0;
+        let fired = loop {
+            let next = timers.next_deadline().expect("there are more");
+            assert!(next < begin + TICK);
+            let fired = fire(&timers, next);
+            if !fired.is_empty() {
+                break fired;
+            }
+            looks += 1;
+        };
+        assert_eq!(fired.len(), 999);
+        assert!(looks <= 4, "{looks} looks in vain");
+    }
+}
