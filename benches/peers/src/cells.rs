@@ -35,6 +35,7 @@ pub(crate) enum Work {
         service: Service,
         connections: usize,
         ask: Ask,
+        client: Client,
     },
     /// An open loop, at so much of what the bare ring loop can do with the same.
     Paced {
@@ -53,6 +54,13 @@ pub(crate) enum Work {
     Job(Job),
 }
 
+/// Who asks in a closed loop.
+#[derive(Clone, Copy)]
+pub(crate) enum Client {
+    Ring,
+    Epoll,
+}
+
 /// What is asked, and has to be answered.
 #[derive(Clone)]
 pub(crate) struct Ask {
@@ -61,12 +69,12 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    fn echo(size: usize) -> Self {
+    pub(crate) fn echo(size: usize) -> Self {
         let request = (0..size).map(|byte| (byte * 31 + 7) as u8).collect();
         Ask { request, expected: Expected::Echo }
     }
 
-    fn get(path: &str, body: Rc<dyn AsRef<[u8]>>) -> Self {
+    pub(crate) fn get(path: &str, body: Rc<dyn AsRef<[u8]>>) -> Self {
         let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n");
         Ask { request: request.into_bytes(), expected: Expected::Body(body) }
     }
@@ -90,7 +98,15 @@ impl Files {
         Ok(Files { root, reads })
     }
 
-    fn get(&self, name: &str) -> Result<Ask> {
+    pub(crate) fn service(&self) -> Service {
+        Service::Files { root: self.root.clone() }
+    }
+
+    pub(crate) fn reads(&self, depth: u64, direct: bool, reads: u64) -> Job {
+        Job::Reads(Reads { file: self.reads.clone(), direct, depth, reads })
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Result<Ask> {
         let file = std::fs::File::open(self.root.join(name)).context("a file to serve")?;
         // SAFETY: the file is ours, in a directory of our own, and is not written to any more.
         let body = unsafe { Mmap::map(&file) }?;
@@ -127,23 +143,32 @@ pub(crate) fn cells(effort: &Effort, files: &Files) -> Result<Vec<Cell>> {
     for &(group, bytes, buffer) in messages {
         for &connections in counts {
             let (service, ask) = (Service::Echo { buffer }, Ask::echo(bytes));
-            add(group, format!("{connections}"), Work::Serve { service, connections, ask });
+            let client = Client::Ring;
+            add(group, format!("{connections}"), Work::Serve { service, connections, ask, client });
         }
+    }
+    for &connections in if effort.quick { &[50][..] } else { counts } {
+        let (service, ask, client) = (small.clone(), Ask::echo(64), Client::Epoll);
+        let work = Work::Serve { service, connections, ask, client };
+        add("echo-64-epoll", format!("{connections}"), work);
     }
     let hello = Ask::get("", Rc::new(http::HELLO));
     for &connections in if effort.quick { &[50][..] } else { &[1, 50, 1000][..] } {
-        let (service, ask) = (Service::Http, hello.clone());
-        add("http", format!("{connections}"), Work::Serve { service, connections, ask });
+        let (service, ask, client) = (Service::Http, hello.clone(), Client::Ring);
+        add("http", format!("{connections}"), Work::Serve { service, connections, ask, client });
     }
+    let (service, ask, client) = (Service::Http, hello, Client::Epoll);
+    add("http", "50, by epoll".into(), Work::Serve { service, connections: 50, ask, client });
     for (name, blocks) in sizes(effort) {
-        let service = Service::Files { root: files.root.clone() };
+        let service = files.service();
         let connections = match blocks {
             1 => 50,
             16 | 256 => 10,
             _ => 1,
         };
-        let ask = files.get(name)?;
-        add("files", name.to_uppercase() + "iB", Work::Serve { service, connections, ask });
+        let (ask, client) = (files.get(name)?, Client::Ring);
+        let work = Work::Serve { service, connections, ask, client };
+        add("files", name.to_uppercase() + "iB", work);
     }
     for share in [0.5, 0.8] {
         let (service, ask) = (small.clone(), Ask::echo(64));
@@ -151,9 +176,7 @@ pub(crate) fn cells(effort: &Effort, files: &Files) -> Result<Vec<Cell>> {
     }
     add("churn", "50 at a time".into(), Work::Churn { at_once: 50 });
 
-    let reads = |depth, direct, reads| {
-        Work::Job(Job::Reads(Reads { file: files.reads.clone(), direct, depth, reads }))
-    };
+    let reads = |depth, direct, reads| Work::Job(files.reads(depth, direct, reads));
     let scale = if effort.quick { 1 } else { 4 };
     add("disk", "4 KiB at random, cached, 1".into(), reads(1, false, 50_000 * scale));
     add("disk", "4 KiB at random, cached, 64".into(), reads(64, false, 64_000 * scale));

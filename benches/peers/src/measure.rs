@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::cells::{Ask, Effort, Work};
-use crate::generator::{Expected, Generator, Outcome, Until, churn};
+use crate::cells::{Ask, Client, Effort, Work};
+use crate::generator::{ClosedLoop, EpollGenerator, Expected, Generator, Outcome, Until, churn};
 use crate::peers::Peer;
 use crate::program::{Done, Job, Reads, Service};
 use crate::server::{self, Server, Under};
@@ -106,23 +106,33 @@ impl Subject {
         scratch: &Path,
     ) -> Result<Sample> {
         match work {
-            Work::Serve { service, connections, ask } => {
+            Work::Serve { service, connections, ask, client } => {
                 let server = self.serve(service, scratch)?;
-                load(&server, *connections, ask, effort.length, |generator| {
-                    generator.closed_loop(Until::Elapsed(effort.length))
-                })
+                let Ask { request, expected } = ask.clone();
+                let (address, until) = (server.address, Until::Elapsed(effort.length));
+                match client {
+                    Client::Ring => {
+                        let asks = Generator::connect(address, *connections, request, expected)?;
+                        load(&server, asks, effort, |asks| asks.closed_loop(until))
+                    }
+                    Client::Epoll => {
+                        let asks =
+                            EpollGenerator::connect(address, *connections, request, expected)?;
+                        load(&server, asks, effort, |asks| asks.closed_loop(until))
+                    }
+                }
             }
             Work::Paced { service, connections, ask, share } => {
                 let server = self.serve(service, scratch)?;
-                load(&server, *connections, ask, effort.length, |generator| {
-                    generator.open_loop(pace * share, effort.length)
-                })
+                let Ask { request, expected } = ask.clone();
+                let asks = Generator::connect(server.address, *connections, request, expected)?;
+                load(&server, asks, effort, |asks| asks.open_loop(pace * share, effort.length))
             }
             Work::Churn { at_once } => {
                 let server = self.serve(&Service::Echo { buffer: 4096 }, scratch)?;
-                churn(server.address, *at_once, effort.length / 4)?;
+                churn(server.address, *at_once, Until::Elapsed(effort.length / 4))?;
                 let (cpu, allocations) = (server.cpu()?, server.allocations()?);
-                let outcome = churn(server.address, *at_once, effort.length)?;
+                let outcome = churn(server.address, *at_once, Until::Elapsed(effort.length))?;
                 let allocations = allocated_since(&server, allocations)?;
                 Ok(Sample::of_load(&outcome, server.cpu()? - cpu, allocations))
             }
@@ -149,7 +159,10 @@ impl Subject {
                 (Subject::Fio, Job::Reads(Reads { file, direct, depth, .. })) => {
                     Ok(Sample::of_job(None, server::fio(file, *direct, *depth, effort.length)?))
                 }
-                _ => Ok(Sample::of_job(Some(job), server::run_job(self.name(), job)?)),
+                _ => Ok(Sample::of_job(
+                    Some(job),
+                    server::run_job(self.name(), job, Under::Nothing)?,
+                )),
             },
         }
     }
@@ -159,19 +172,14 @@ fn allocated_since(server: &Server, before: Option<u64>) -> Result<Option<u64>> 
     Ok(server.allocations()?.zip(before).map(|(after, before)| after - before))
 }
 
-fn load(
+fn load<G: ClosedLoop>(
     server: &Server,
-    connections: usize,
-    ask: &Ask,
-    length: Duration,
-    run: impl FnOnce(&mut Generator) -> Result<Outcome>,
+    mut generator: G,
+    effort: &Effort,
+    run: impl FnOnce(&mut G) -> Result<Outcome>,
 ) -> Result<Sample> {
-    let (request, expected) = (ask.request.clone(), ask.expected.clone());
-    let mut generator =
-        Generator::connect(server.address, connections, request, expected).context("connecting")?;
-    // All are accepted, and everything has been used once, before the clock starts.
-    generator.closed_loop(Until::Answers(connections as u64))?;
-    generator.closed_loop(Until::Elapsed(length / 8))?;
+    // All are accepted, and everything has been used, before the clock starts.
+    generator.closed_loop(Until::Elapsed(effort.length / 8))?;
     let (cpu, allocations) = (server.cpu()?, server.allocations()?);
     let outcome = run(&mut generator)?;
     let cpu = server.cpu()? - cpu;

@@ -190,8 +190,8 @@ impl Drop for Server {
 }
 
 /// Lets a program measure itself.
-pub(crate) fn run_job(peer: &str, job: &Job) -> Result<Done> {
-    let output = command(Under::Nothing)?
+pub(crate) fn run_job(peer: &str, job: &Job, under: Under) -> Result<Done> {
+    let output = command(under)?
         .args(["job", peer, &serde_json::to_string(job)?])
         .stderr(Stdio::inherit())
         .output()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::cells::{Cell, Effort, Files, Work, cells};
+use crate::cells::{Cell, Client, Effort, Files, Work, cells};
 use crate::counts::{self, Counted};
 use crate::machine::Machine;
 use crate::measure::{Sample, Subject};
@@ -94,7 +94,7 @@ pub(crate) fn run(options: &Options, quick: bool) -> Result<()> {
     }
     let wanted = options.only.as_ref().is_none_or(|part| "counts".contains(part.as_str()));
     let counts = if wanted && !options.no_counts {
-        counts::count(&subjects, scratch.path(), quick)?
+        counts::count(&subjects, &files, scratch.path(), quick)?
     } else {
         Vec::new()
     };
@@ -192,6 +192,7 @@ fn pace(work: &Work, effort: &Effort, scratch: &std::path::Path) -> Result<Optio
     let Work::Paced { service, connections, ask, .. } = work else { return Ok(None) };
     let bare = Subject::Peer(peers::Peer::named(REFERENCE).expect("there is one"));
     let (service, ask) = (service.clone(), ask.clone());
-    let closed = Work::Serve { service, connections: *connections, ask };
+    let client = Client::Ring;
+    let closed = Work::Serve { service, connections: *connections, ask, client };
     Ok(Some(bare.measure(&closed, effort, 0.0, scratch)?.per_second))
 }

@@ -13,7 +13,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::system;
 
-use super::{Outcome, histogram, record, ring};
+use super::{Outcome, Tally, Until, ring, wait};
 
 const CONNECT: u64 = 0;
 const SEND: u64 = 1;
@@ -34,12 +34,12 @@ fn open() -> Result<Socket> {
 }
 
 /// Connects, sends, receives and closes, `at_once` at a time.
-pub(crate) fn churn(address: SocketAddr, at_once: usize, length: Duration) -> Result<Outcome> {
+pub(crate) fn churn(address: SocketAddr, at_once: usize, until: Until) -> Result<Outcome> {
     let now = Instant::now();
     let mut slots = (0..at_once)
         .map(|_| Ok(Slot { socket: open()?, buffer: [0; 64], since: now }))
         .collect::<Result<Vec<_>>>()?;
-    let outcome = exchange(SockAddr::from(address), &mut slots, length);
+    let outcome = exchange(SockAddr::from(address), &mut slots, until);
     if outcome.is_err() {
         // Something may be in flight into the buffers.
         std::mem::forget(slots);
@@ -49,21 +49,24 @@ pub(crate) fn churn(address: SocketAddr, at_once: usize, length: Duration) -> Re
 
 static REQUEST: [u8; 64] = [7; 64];
 
-fn exchange(address: SockAddr, slots: &mut [Slot], length: Duration) -> Result<Outcome> {
+fn exchange(address: SockAddr, slots: &mut [Slot], until: Until) -> Result<Outcome> {
     let mut ring = ring(slots.len())?;
-    let mut latencies = histogram();
     // In place for as long as a connect may be in flight.
     let address: &'static SockAddr = Box::leak(Box::new(address));
-    let start = Instant::now();
+    let mut tally = Tally::start();
     let connect = |index: usize, slot: &Slot| {
         let fd = types::Fd(slot.socket.as_raw_fd());
         opcode::Connect::new(fd, address.as_ptr().cast(), address.len())
             .build()
             .user_data(index as u64 * 4 + CONNECT)
     };
-    let mut next: Vec<_> =
-        slots.iter().enumerate().map(|(index, slot)| connect(index, slot)).collect();
-    let (mut answers, mut in_flight) = (0, 0);
+    let mut next = Vec::new();
+    for (index, slot) in slots.iter().enumerate() {
+        if tally.asks(until, tally.start) {
+            next.push(connect(index, slot));
+        }
+    }
+    let mut in_flight = 0;
     loop {
         for entry in next.drain(..) {
             // SAFETY: the address and the request stay for ever, the slots until nothing is in flight.
@@ -71,9 +74,9 @@ fn exchange(address: SockAddr, slots: &mut [Slot], length: Duration) -> Result<O
             in_flight += 1;
         }
         if in_flight == 0 {
-            return Ok(Outcome { answers, wall: start.elapsed(), latencies });
+            return Ok(tally.outcome());
         }
-        ring.submit_and_wait(1)?;
+        wait(&ring)?;
         let now = Instant::now();
         for completion in ring.completion() {
             in_flight -= 1;
@@ -104,9 +107,8 @@ fn exchange(address: SockAddr, slots: &mut [Slot], length: Duration) -> Result<O
                         completion.result()
                     );
                     ensure!(slot.buffer == REQUEST, "a wrong answer");
-                    record(&mut latencies, now - slot.since);
-                    answers += 1;
-                    if now - start < length {
+                    tally.answered(now - slot.since);
+                    if tally.asks(until, now) {
                         *slot = Slot { socket: open()?, buffer: [0; 64], since: now };
                         next.push(connect(index, slot));
                     }

@@ -1,4 +1,5 @@
-//! The load: many connections on one ring, each request's answer compared byte by byte.
+//! The load: many connections on one ring, each request's answer compared byte by byte. The closed loop
+//! is there on epoll as well (`epoll.rs`).
 //!
 //! In a **closed loop** every connection has one request under way at all times: that measures
 //! throughput. In an **open loop** requests are due at fixed times, whether the server has kept up or
@@ -11,13 +12,14 @@
 
 mod answer;
 mod churn;
+mod epoll;
+mod tally;
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use hdrhistogram::Histogram;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, types};
 
@@ -26,29 +28,16 @@ use crate::system;
 pub(crate) use answer::Expected;
 use answer::Progress;
 pub(crate) use churn::churn;
+pub(crate) use epoll::EpollGenerator;
+use tally::Tally;
+pub(crate) use tally::{Outcome, Until};
 
-/// When to stop asking.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Until {
-    Elapsed(Duration),
-    Answers(u64),
-}
+/// For how long nothing may come.
+const LIMIT: Duration = Duration::from_secs(10);
 
-/// What came of it.
-pub(crate) struct Outcome {
-    pub(crate) answers: u64,
-    pub(crate) wall: Duration,
-    /// In nanoseconds.
-    pub(crate) latencies: Histogram<u64>,
-}
-
-/// For latencies of up to 100 s, to 0.1 %.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("the bounds are valid")
-}
-
-fn record(histogram: &mut Histogram<u64>, latency: Duration) {
-    histogram.saturating_record(latency.as_nanos() as u64);
+/// Asks on all connections, each as soon as its last answer is there.
+pub(crate) trait ClosedLoop {
+    fn closed_loop(&mut self, until: Until) -> Result<Outcome>;
 }
 
 fn ring(entries: usize) -> Result<IoUring> {
@@ -62,12 +51,40 @@ fn ring(entries: usize) -> Result<IoUring> {
         .context("the generator needs io_uring, of Linux 6.1 or newer")
 }
 
+/// Waits for a completion, but not for ever.
+fn wait(ring: &IoUring) -> Result<()> {
+    let limit = Timespec::from(LIMIT);
+    let arguments = SubmitArgs::new().timespec(&limit);
+    match ring.submitter().submit_with_args(1, &arguments) {
+        Err(error) if error.raw_os_error() == Some(libc::ETIME) => {
+            bail!("no answer for {LIMIT:?}")
+        }
+        result => result.map(drop).context("waiting for answers"),
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
     progress: Progress,
     /// When its request was sent, or due.
     since: Instant,
+}
+
+impl Connection {
+    fn open(address: SocketAddr, connections: usize, room: usize) -> Result<Vec<Self>> {
+        (0..connections)
+            .map(|index| {
+                let stream = TcpStream::connect(address)
+                    .with_context(|| format!("connection {index} to {address}"))?;
+                stream.set_nodelay(true)?;
+                system::control_congestion(&stream)?;
+                let buffer = vec![0; room];
+                let progress = Progress::default();
+                Ok(Connection { stream, buffer, progress, since: Instant::now() })
+            })
+            .collect()
+    }
 }
 
 /// Connections to one server.
@@ -87,18 +104,7 @@ impl Generator {
         request: Vec<u8>,
         expected: Expected,
     ) -> Result<Self> {
-        let room = expected.buffer(&request);
-        let connections = (0..connections)
-            .map(|index| {
-                let stream = TcpStream::connect(address)
-                    .with_context(|| format!("connection {index} to {address}"))?;
-                stream.set_nodelay(true)?;
-                system::control_congestion(&stream)?;
-                let buffer = vec![0; room];
-                let progress = Progress::default();
-                Ok(Connection { stream, buffer, progress, since: Instant::now() })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let connections = Connection::open(address, connections, expected.buffer(&request))?;
         Ok(Generator {
             ring: ring(connections.len())?,
             request,
@@ -138,16 +144,6 @@ impl Generator {
         self.in_flight += 1;
     }
 
-    /// Waits for something to come, but not for ever.
-    fn wait(&self) -> Result<()> {
-        const LIMIT: Timespec = Timespec::new().sec(10);
-        let arguments = SubmitArgs::new().timespec(&LIMIT);
-        match self.ring.submitter().submit_with_args(1, &arguments) {
-            Err(error) if error.raw_os_error() == Some(libc::ETIME) => bail!("no answer for 10 s"),
-            result => result.map(drop).context("waiting for answers"),
-        }
-    }
-
     fn reap(&mut self, completions: &mut Vec<(u64, i32)>) {
         completions.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result())));
         self.in_flight -= completions.len();
@@ -175,62 +171,25 @@ impl Generator {
         Ok(complete)
     }
 
-    /// Asks on all connections, each as soon as its last answer is there.
-    pub(crate) fn closed_loop(&mut self, until: Until) -> Result<Outcome> {
-        let mut latencies = histogram();
-        let (mut asked, mut answers) = (0, 0);
-        let start = Instant::now();
-        let mut completions = Vec::new();
-        let over = |now: Instant, asked: u64| match until {
-            Until::Elapsed(length) => now - start >= length,
-            Until::Answers(most) => asked >= most,
-        };
-        for index in 0..self.connections.len() {
-            if !over(start, asked) {
-                self.send(index, start);
-                asked += 1;
-            }
-        }
-        while self.in_flight > 0 {
-            self.wait()?;
-            let now = Instant::now();
-            self.reap(&mut completions);
-            for (id, result) in completions.drain(..) {
-                if !self.settle(id, result)? {
-                    continue;
-                }
-                let index = id as usize / 2;
-                record(&mut latencies, now - self.connections[index].since);
-                answers += 1;
-                if !over(now, asked) {
-                    asked += 1;
-                    self.send(index, now);
-                }
-            }
-        }
-        Ok(Outcome { answers, wall: start.elapsed(), latencies })
-    }
-
     /// Asks `per_second` times a second, on whichever connections are free. The generator does not sleep.
     pub(crate) fn open_loop(&mut self, per_second: f64, length: Duration) -> Result<Outcome> {
         const GETEVENTS: u32 = 1; // IORING_ENTER_GETEVENTS
-        let mut latencies = histogram();
+        let mut tally = Tally::start();
+        let start = tally.start;
         let total = (per_second * length.as_secs_f64()) as u64;
         let mut free: Vec<usize> = (0..self.connections.len()).collect();
-        let (mut asked, mut answers) = (0u64, 0u64);
-        let start = Instant::now();
         let due = |request: u64| start + Duration::from_secs_f64(request as f64 / per_second);
         let mut completions = Vec::new();
-        while answers < total {
+        while tally.answers < total {
             let now = Instant::now();
             ensure!(
                 now - start < 4 * length,
                 "the server answers fewer than {per_second:.0} per second"
             );
-            while asked < total && due(asked) <= now {
+            while tally.asked < total && due(tally.asked) <= now {
                 let Some(index) = free.pop() else { break };
-                self.send(index, due(asked));
-                asked += 1;
+                self.send(index, due(tally.asked));
+                tally.asked += 1;
             }
             let queued = self.ring.submission().len() as u32;
             // SAFETY: no argument is passed.
@@ -240,13 +199,40 @@ impl Generator {
             for (id, result) in completions.drain(..) {
                 if self.settle(id, result)? {
                     let index = id as usize / 2;
-                    record(&mut latencies, now - self.connections[index].since);
-                    answers += 1;
+                    tally.answered(now - self.connections[index].since);
                     free.push(index);
                 }
             }
         }
-        Ok(Outcome { answers, wall: start.elapsed(), latencies })
+        Ok(tally.outcome())
+    }
+}
+
+impl ClosedLoop for Generator {
+    fn closed_loop(&mut self, until: Until) -> Result<Outcome> {
+        let mut tally = Tally::start();
+        let mut completions = Vec::new();
+        for index in 0..self.connections.len() {
+            if tally.asks(until, tally.start) {
+                self.send(index, tally.start);
+            }
+        }
+        while self.in_flight > 0 {
+            wait(&self.ring)?;
+            let now = Instant::now();
+            self.reap(&mut completions);
+            for (id, result) in completions.drain(..) {
+                if !self.settle(id, result)? {
+                    continue;
+                }
+                let index = id as usize / 2;
+                tally.answered(now - self.connections[index].since);
+                if tally.asks(until, now) {
+                    self.send(index, now);
+                }
+            }
+        }
+        Ok(tally.outcome())
     }
 }
 

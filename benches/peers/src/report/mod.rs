@@ -43,6 +43,13 @@ const GROUPS: &[Group] = &[
         measures: &[Measure::Throughput, Measure::Cpu],
     },
     Group {
+        id: "echo-64-epoll",
+        title: "Echo, messages of 64 bytes, asked by an epoll loop",
+        text: "The same, but the load is not on a ring, which sends all that is due together: it reads, and at once sends the next, on \
+               one connection after the other, as `epoll_wait` tells them. Who is ahead depends on who asks.",
+        measures: &[Measure::Throughput, Measure::Cpu],
+    },
+    Group {
         id: "echo-1k",
         title: "Echo, messages of 1 KiB",
         text: "By the number of connections. Buffers of 4 KiB.",
@@ -63,7 +70,7 @@ const GROUPS: &[Group] = &[
     Group {
         id: "http",
         title: "HTTP, a few bytes",
-        text: "By the number of connections. All parse with `httparse` and answer with the same bytes.",
+        text: "By the number of connections; once asked by an epoll loop. All parse with `httparse` and answer with the same bytes.",
         measures: &[Measure::Throughput, Measure::Cpu],
     },
     Group {
@@ -165,7 +172,7 @@ fn intro(out: &mut String, results: &Results) -> Result<()> {
         out,
         "Written by `cargo run --release --manifest-path benches/peers/Cargo.toml -- {command}`. {processors} processors of {processor} \
          (a virtual machine), Linux {kernel}, {compiler}, {date}. {}.\n\n\
-         The measured process has one processor, the load the other. {} rounds; in each, every program is measured once, in turn, in a \
+         The measured process has one processor, the load the other; the load is on a ring where nothing else is said. {} rounds; in each, every program is measured once, in turn, in a \
          process of its own. Unless a unit is told, a figure is the peer's divided by corio's **of the same round**: the median, and the least \
          and the most of all rounds. So corio is 1; in *per second* a figure below 1 is slower than corio, in *CPU* one above 1 costs more. \
          Every answer was compared, byte by byte.\n",

@@ -102,15 +102,15 @@ pub(super) fn grouped(value: f64) -> String {
     if value < 0.0 { format!("-{out}") } else { out }
 }
 
-/// Counts per request: the table that noise does not reach.
+/// Counts per operation: the table that noise does not reach.
 pub(super) fn counts(out: &mut String, results: &Results) -> Result<()> {
     if results.counts.is_empty() {
         return Ok(());
     }
     writeln!(
         out,
-        "### Counts per request\n\nSystem calls (`perf stat`), instructions in user space (cachegrind), heap allocations. \
-         Each is the difference of a run and one with twice as many requests, divided by how many more they were. Under cachegrind a server is some \
+        "### Counts per operation\n\nSystem calls (`perf stat`), instructions in user space (cachegrind), heap allocations. \
+         Each is the difference of a run and one with twice as many operations (requests, connections, reads, tasks), divided by how many more they were. Under cachegrind a server is some \
          50 times slower, so that more connections are ready at once.\n"
     )?;
     let mut rows: Vec<&str> = Vec::new();
@@ -137,7 +137,13 @@ pub(super) fn counts(out: &mut String, results: &Results) -> Result<()> {
                     0 => counted.system_calls,
                     _ => counted.instructions,
                 });
-                write!(out, " {} |", value.map_or("not counted".into(), grouped))?;
+                let entry = match (counted, value) {
+                    (_, Some(value)) => grouped(value),
+                    (Some(_), None) => "not counted".into(),
+                    // It has no such program.
+                    (None, None) => String::new(),
+                };
+                write!(out, " {entry} |")?;
             }
             writeln!(out)?;
         }
@@ -151,7 +157,7 @@ fn allocations(out: &mut String, results: &Results) -> Result<()> {
         .cells
         .iter()
         .filter(|cell| ["echo-64", "http", "churn", "tasks", "disk"].contains(&cell.group.as_str()))
-        .filter(|cell| !cell.name.contains("copy"))
+        .filter(|cell| !cell.name.contains("copy") && !cell.name.contains("epoll"))
         .collect();
     let title = |cell: &CellResult| match cell.group.as_str() {
         "echo-64" => format!("echo, {}", cell.name),
