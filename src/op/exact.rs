@@ -95,6 +95,7 @@ impl Progress {
     }
 
     /// Takes note of one result; `true`: there is more to do.
+    #[inline(always)]
     pub(super) fn advance(&mut self, result: i32) -> bool {
         match result {
             1.. => {
@@ -106,14 +107,17 @@ impl Progress {
     }
 
     /// The outcome, given the last result.
+    #[inline(always)]
     pub(super) fn outcome(&self, result: i32) -> io::Result<()> {
+        if self.moved >= self.wanted { Ok(()) } else { Err(self.incomplete(result)) }
+    }
+
+    #[cold]
+    fn incomplete(&self, result: i32) -> io::Error {
         let &Progress { moved, wanted } = self;
-        if moved >= wanted {
-            return Ok(());
-        }
         let cause = (result < 0).then(|| io::Error::from_raw_os_error(-result));
         let kind = cause.as_ref().map_or(io::ErrorKind::UnexpectedEof, io::Error::kind);
-        Err(io::Error::new(kind, Incomplete { moved, wanted, cause }))
+        io::Error::new(kind, Incomplete { moved, wanted, cause })
     }
 }
 
@@ -140,10 +144,12 @@ macro_rules! whole_transfer {
             type Output = (io::Result<()>, B);
             const CODE: OpCode = OpCode::$code;
 
+            #[inline(always)]
             fn prepare(&mut self) -> Result<(), i32> {
                 // Nothing to move is done at once; a receive of no bytes would wait for some.
                 if self.progress.wanted == 0 { Err(0) } else { self.source.hold() }
             }
+            #[inline(always)]
             #[allow(private_interfaces)]
             fn request(&mut self) -> Request {
                 let moved = self.progress.moved as usize;
@@ -153,14 +159,17 @@ macro_rules! whole_transfer {
                 let $this = self;
                 $request
             }
+            #[inline(always)]
             fn goes_on(&mut self, result: i32) -> bool {
                 self.progress.advance(result)
             }
+            #[inline(always)]
             fn left_more(&self, more: bool) {
                 if Self::CODE == OpCode::Recv {
                     self.source.set_eager(more);
                 }
             }
+            #[inline(always)]
             #[allow(unused_mut)]
             fn finish(mut self, result: i32) -> Self::Output {
                 whole_transfer!(@filled $output_len, self);
@@ -170,6 +179,7 @@ macro_rules! whole_transfer {
 
         impl<'a, B: $bound> Op<$name<'a, B>> {
             /// Moves the whole of `buf`.
+            #[inline(always)]
             #[track_caller]
             pub fn new(source: impl Into<Source<'a>>, buf: B $(, $field: $field_ty)*) -> Self {
                 let progress = Progress::new(buf.$len() as u64);

@@ -123,7 +123,8 @@ impl<K: Kind> Op<K> {
         unsafe { &mut *self.kind.get() }
     }
 
-    #[inline(always)]
+    // Unoptimised, each `.await` of a function would have room for all of this in its stack frame.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn start(&self, runtime: &Runtime, cx: &mut Context<'_>) -> Poll<i32> {
         // SAFETY: the current scope is alive while it is current.
         let scope: &Scope = unsafe { &*runtime.current_scope.get() };
@@ -173,7 +174,8 @@ impl<K: Kind> Op<K> {
         } else if state != State::Idle {
             return this.poll_again(state, cx);
         }
-        Runtime::with(|runtime| this.start(runtime, cx))
+        // SAFETY: the borrow ends with this poll.
+        this.start(unsafe { Runtime::current() }, cx)
     }
 
     /// Polled although nothing has happened, or once too often.

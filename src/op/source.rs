@@ -8,10 +8,14 @@
 //!   operation outstanding leaves its fd open for ever;
 //! - a [registered file](super::FixedFile) is kept open by the operation;
 //! - a borrowed fd of any other type is duplicated for the time of the operation.
+//!
+//! # Why this file has `unsafe`
+//! What a source holds is dropped by hand, as nearly all of them hold a plain reference.
 
 use crate::os;
 use crate::os::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -188,7 +192,14 @@ impl Drop for Descriptor {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Source<'a>(Inner<'a>);
+pub struct Source<'a>(ManuallyDrop<Inner<'a>>);
+
+impl<'a> Source<'a> {
+    #[inline(always)]
+    const fn of(inner: Inner<'a>) -> Self {
+        Source(ManuallyDrop::new(inner))
+    }
+}
 
 #[derive(Debug)]
 enum Inner<'a> {
@@ -210,10 +221,10 @@ impl Source<'_> {
     /// Takes hold of the file for the time of an operation; an error number if that fails.
     #[inline(always)]
     pub(crate) fn hold(&mut self) -> Result<(), i32> {
-        match self.0 {
+        match *self.0 {
             Inner::Handle(descriptor) => {
                 descriptor.holds.set(descriptor.holds.get() + 1);
-                self.0 = Inner::Held(descriptor, descriptor.target(-1));
+                *self = Source::of(Inner::Held(descriptor, descriptor.target(-1)));
                 Ok(())
             }
             Inner::Held(..) => Ok(()),
@@ -223,16 +234,16 @@ impl Source<'_> {
 
     #[cold]
     fn hold_slow(&mut self) -> Result<(), i32> {
-        match &self.0 {
+        match &*self.0 {
             Inner::Borrowed(fd) => {
                 let fd = fd
                     .try_clone_to_owned()
                     .map_err(|error| error.raw_os_error().unwrap_or(os::EBADF))?;
-                self.0 = Inner::Duplicate(Descriptor::new(fd));
+                *self = Source::of(Inner::Duplicate(Descriptor::new(fd)));
             }
             Inner::Fixed(file) => {
                 let fd = file.lookup()?;
-                self.0 = Inner::Registered(fd, (*file).clone());
+                *self = Source::of(Inner::Registered(fd, (*file).clone()));
             }
             _ => {}
         }
@@ -243,7 +254,7 @@ impl Source<'_> {
     /// was leaked in flight, whose borrows have ended: nothing borrowed is looked at here.
     #[inline(always)]
     pub(crate) fn target(&self) -> Target {
-        match &self.0 {
+        match &*self.0 {
             &Inner::Held(_, target) => target,
             Inner::Duplicate(descriptor) => descriptor.target(-1),
             // A later step of an operation may find another file in the slot: it goes on with its
@@ -262,7 +273,7 @@ impl Source<'_> {
     /// Takes note of whether a receive, whose future is there, has left more in the socket.
     #[inline(always)]
     pub(super) fn set_eager(&self, more: bool) {
-        if let Inner::Held(descriptor, _) = self.0 {
+        if let Inner::Held(descriptor, _) = *self.0 {
             descriptor.eager.set(more);
         }
     }
@@ -271,31 +282,42 @@ impl Source<'_> {
 impl Drop for Source<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        match &mut self.0 {
+        match *self.0 {
             Inner::Held(descriptor, _) => descriptor.holds.set(descriptor.holds.get() - 1),
-            // At once: its owner may wait for the last fd of the file to go.
-            Inner::Duplicate(descriptor) => drop(descriptor.fd.take().inspect(forget)),
-            _ => {}
+            Inner::Handle(_) | Inner::Borrowed(_) | Inner::Fixed(_) => {}
+            Inner::Duplicate(_) | Inner::Registered(..) => self.drop_slow(),
         }
+    }
+}
+
+impl Source<'_> {
+    #[cold]
+    fn drop_slow(&mut self) {
+        if let Inner::Duplicate(descriptor) = &mut *self.0 {
+            // At once: its owner may wait for the last fd of the file to go.
+            drop(descriptor.fd.take().inspect(forget));
+        }
+        // SAFETY: called by `drop` alone, so it is not used again.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
     }
 }
 
 impl<'a> From<&'a Descriptor> for Source<'a> {
     #[inline(always)]
     fn from(descriptor: &'a Descriptor) -> Self {
-        Source(Inner::Handle(descriptor))
+        Source::of(Inner::Handle(descriptor))
     }
 }
 
 impl<'a> From<&'a FixedFile> for Source<'a> {
     fn from(file: &'a FixedFile) -> Self {
-        Source(Inner::Fixed(file))
+        Source::of(Inner::Fixed(file))
     }
 }
 
 impl<'a> From<BorrowedFd<'a>> for Source<'a> {
     fn from(fd: BorrowedFd<'a>) -> Self {
-        Source(Inner::Borrowed(fd))
+        Source::of(Inner::Borrowed(fd))
     }
 }
 
@@ -303,7 +325,7 @@ macro_rules! from_std {
     ($($ty:ty),+ $(,)?) => {$(
         impl<'a> From<&'a $ty> for Source<'a> {
             fn from(file: &'a $ty) -> Self {
-                Source(Inner::Borrowed(file.as_fd()))
+                Source::of(Inner::Borrowed(file.as_fd()))
             }
         }
     )+};

@@ -150,8 +150,9 @@ impl Inflight {
         let waker = LocalWaker::with_current(runtime, waker);
         runtime.stats.submitted[code as usize].add(1);
         self.operation.notes.set(Notes::NEW);
-        // SAFETY: the caller keeps the record and its memory in place until delivery.
-        let ended = runtime.driver(|driver| unsafe { driver.submit(self.token(), request) });
+        // SAFETY: the driver runs no foreign code; the caller keeps the record and its memory in place
+        // until delivery.
+        let ended = unsafe { runtime.driver_mut().submit(self.token(), request) };
         let scope = runtime.current_scope.get();
         if let Some(result) = ended {
             // SAFETY: the current scope is alive while it is current.

@@ -182,8 +182,19 @@ impl Runtime {
     #[track_caller]
     pub(crate) fn with<R>(f: impl FnOnce(&Runtime) -> R) -> R {
         // SAFETY: as in `try_with`.
+        f(unsafe { Self::current() })
+    }
+
+    /// The runtime that is running on this thread, without a closure that might not be inlined.
+    ///
+    /// # Safety
+    /// The borrow ends before the caller returns to whoever runs the context.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) unsafe fn current<'a>() -> &'a Runtime {
+        // SAFETY: an `Entered`, which ends before its runtime does, has set it.
         match unsafe { CURRENT.get().as_ref() } {
-            Some(runtime) => f(runtime),
+            Some(runtime) => runtime,
             None => no_context(),
         }
     }
@@ -216,7 +227,19 @@ impl Runtime {
         // SAFETY: the runtime belongs to one thread, and a driver never runs foreign code, so
         // there is no way back here while `f` runs. No caller's `f` calls the runtime, except for
         // `reap`'s delivery, which does not touch the driver.
-        f(unsafe { &mut *self.driver.get() })
+        f(unsafe { self.driver_mut() })
+    }
+
+    /// The driver itself: a closure would not be inlined for sure, and then an operation's request goes
+    /// through memory.
+    ///
+    /// # Safety
+    /// The driver is not asked for again while this borrow lasts.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)] // The caller promises that there is but one.
+    unsafe fn driver_mut(&self) -> &mut Host {
+        // SAFETY: what the caller promises; the runtime belongs to one thread.
+        unsafe { &mut *self.driver.get() }
     }
 
     /// Ends the wait of another thread's driver, by the way that this thread's offers.

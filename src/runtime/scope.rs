@@ -244,28 +244,34 @@ impl Scope {
 
     /// Leaves the tree. What is still below (a future that was moved out of the scope's body while
     /// in flight) goes to the parent, or to the root of its own context.
+    #[inline(always)]
     pub(crate) fn release(&self) {
         // A task's own waiter refers to the task, which would keep itself alive.
         self.waiter.set(LocalWaker::NONE);
         let parent = self.parent.replace(ptr::null());
         unlink(self);
         // SAFETY: the parent was alive as long as we were attached to it.
-        if let Some(parent) = unsafe { parent.as_ref() } {
+        let parent = unsafe { parent.as_ref() };
+        if let Some(parent) = parent {
             parent.ended.set(parent.ended.get().wrapping_add(self.ended.get()));
         }
+        if !self.operations.is_empty() || !self.children.is_empty() {
+            self.hand_on(parent);
+        }
+    }
+
+    #[cold]
+    fn hand_on(&self, heir: Option<&Scope>) {
         self.operations.for_each(|op| {
             unlink(op);
-            // SAFETY: the parent was alive as long as we were attached to it.
-            let heir = unsafe { parent.as_ref() };
             op.rehome(heir);
         });
         self.children.for_each(|child| {
             unlink(child);
             child.parent.set(ptr::null());
-            // SAFETY: as above; the child is pinned, since it was attached.
-            if let Some(parent) = unsafe { parent.as_ref() } {
-                // SAFETY: the child has just left our list.
-                unsafe { child.attach(parent) };
+            if let Some(heir) = heir {
+                // SAFETY: the child has just left our list, and is pinned, since it was attached.
+                unsafe { child.attach(heir) };
             }
         });
     }

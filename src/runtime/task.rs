@@ -131,6 +131,15 @@ impl Header {
         self.flags.set(self.flags.get() & !flag);
     }
 
+    /// Whether the header of a task that has [finished](Self::finish), and that nobody refers to, has
+    /// anything left to drop.
+    #[inline(always)]
+    pub(crate) fn holds_anything(&self) -> bool {
+        debug_assert!(self.is_done() && !self.scope.is_attached());
+        // `finish` has let go of the joiner and of what the scope had; a handle that is gone waits no more.
+        self.flags.get() & (PANICKED | KEEPS_REMOTE) != 0
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.has(DONE)
     }

@@ -94,15 +94,17 @@ impl LocalWaker {
     /// Makes the waker in `slot` one that wakes what `waker` wakes.
     #[inline(always)]
     pub(crate) fn update(slot: &Cell<LocalWaker>, waker: &Waker) {
-        let old = slot.replace(LocalWaker::NONE);
-        let same = match &old {
+        // SAFETY: no foreign code runs while the borrow lasts, and the slot is changed after it.
+        let same = match unsafe { &*slot.as_ptr() } {
             LocalWaker::Task(None) => false,
             LocalWaker::Task(Some(task)) => {
                 ptr::eq(waker.data(), task.as_ptr().cast()) && ptr::eq(waker.vtable(), &VTABLE)
             }
             LocalWaker::Foreign(foreign) => foreign.will_wake(waker),
         };
-        slot.set(if same { old } else { LocalWaker::new(waker) });
+        if !same {
+            slot.set(LocalWaker::new(waker));
+        }
     }
 
     /// Wakes. Runs no foreign code: a foreign waker is woken by the loop, after its batch.

@@ -183,7 +183,9 @@ unsafe fn free<F: Future>(header: *const Header) {
         let cell = NonNull::new_unchecked(header.cast::<TaskCell<F>>().cast_mut());
         debug_assert!(matches!((*cell.as_ptr()).body.get_mut(), Body::Gone));
         let runtime_id = (*header).runtime_id;
-        cell.drop_in_place();
+        if (*header).holds_anything() {
+            cell.drop_in_place();
+        }
         let kept = Runtime::try_with(|runtime| match runtime {
             Some(runtime) if runtime.id == runtime_id => runtime.cells.give(cell),
             _ => false,

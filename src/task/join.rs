@@ -72,6 +72,7 @@ impl<T> JoinHandle<T> {
     }
 
     /// The output, if the task has ended and nobody took it.
+    #[inline(always)]
     pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
         if self.taken || !self.task.is_done() {
             return None;
@@ -90,6 +91,7 @@ impl<T> JoinHandle<T> {
 impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.taken, "a JoinHandle was polled after it gave its output");
         match self.take() {
@@ -103,6 +105,7 @@ impl<T> Future for JoinHandle<T> {
 }
 
 impl<T> Drop for JoinHandle<T> {
+    #[inline]
     fn drop(&mut self) {
         if self.task.is_done() {
             if !self.taken {
