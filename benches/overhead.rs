@@ -1,7 +1,7 @@
 //! What an operation costs above the bare ring: NOPs on corio beside a bare loop, in the same run.
 //!
 //! - `cargo bench --bench overhead` prints ratios and the difference in nanoseconds per operation.
-//! - `ONLY=corio COUNT=128000 DEPTH=64` (or `ONLY=bare`, `ONLY=yield`, `ONLY=spawn`) runs one
+//! - `ONLY=corio COUNT=128000 DEPTH=64` (or `ONLY=bare`, `echo`, `yield`, `spawn`) runs one
 //!   program and nothing else, for counting instructions: take the difference of two counts, so
 //!   that start-up drops out.
 //!
@@ -17,6 +17,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use corio::IoContext;
+use corio::net::UnixStream;
 use corio::op::AsyncNop;
 use io_uring::{IoUring, opcode};
 use support::{Sample, effort, paired, thread_cpu};
@@ -36,6 +37,35 @@ fn yields(count: u64, depth: u64) {
         for _ in 0..count / depth {
             corio::yield_now().await;
         }
+    });
+}
+
+/// `count` messages of 64 bytes there and back, through `depth` socket pairs.
+fn echoes(count: u64, depth: u64) {
+    in_tasks(depth, move || async move {
+        let (client, server) = UnixStream::pair().unwrap();
+        let serving = corio::spawn(async move {
+            let mut buf = Vec::with_capacity(4096);
+            loop {
+                let (received, filled) = server.recv(buf).await;
+                if received.unwrap() == 0 {
+                    return;
+                }
+                let (sent, emptied) = server.send_exact(filled).await;
+                sent.unwrap();
+                buf = emptied;
+            }
+        });
+        let mut buf = vec![7; 64];
+        for _ in 0..count / depth {
+            let (sent, emptied) = client.send_exact(buf).await;
+            sent.unwrap();
+            let (received, filled) = client.recv(emptied).await;
+            assert_eq!(received.unwrap(), 64);
+            buf = filled;
+        }
+        drop(client);
+        serving.await.unwrap();
     });
 }
 
@@ -100,8 +130,13 @@ fn bare_nops(count: u64, depth: u64) {
 type Program = fn(u64, u64);
 
 fn main() {
-    let programs: [(&str, Program); 4] =
-        [("corio", corio_nops), ("bare", bare_nops), ("yield", yields), ("spawn", spawns)];
+    let programs: [(&str, Program); 5] = [
+        ("corio", corio_nops),
+        ("bare", bare_nops),
+        ("echo", echoes),
+        ("yield", yields),
+        ("spawn", spawns),
+    ];
     let number = |name, default| {
         std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
     };
