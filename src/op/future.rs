@@ -147,7 +147,7 @@ impl<K: Kind> Op<K> {
             match unsafe { self.inflight.submit(K::CODE, runtime, cx.waker(), request) } {
                 None => return Poll::Pending,
                 Some(result) => {
-                    runtime.lose_patience();
+                    runtime.lose_patience(result);
                     if !kind.goes_on(result) {
                         return Poll::Ready(result);
                     }

@@ -92,7 +92,8 @@ pub(crate) struct Runtime {
     pub(crate) orphaned_files: Rc<Cell<bool>>,
 }
 
-/// How many operations that end at once a task may have in one poll, before others have their turn.
+/// How many operations that end at once a task may have in one poll, before others have their turn. Large
+/// ones count for several.
 const PATIENCE: i32 = 64;
 
 /// How a runtime conducts itself, whatever its driver.
@@ -280,10 +281,10 @@ impl Runtime {
         pressed
     }
 
-    /// An operation has ended at once.
+    /// An operation has ended at once; a large one counts for one more per 64 KiB.
     #[inline(always)]
-    pub(crate) fn lose_patience(&self) {
-        self.patience.set(self.patience.get() - 1);
+    pub(crate) fn lose_patience(&self, result: i32) {
+        self.patience.set(self.patience.get() - 1 - (result.max(0) >> 16));
     }
 
     fn defer(&self, waker: Waker) {

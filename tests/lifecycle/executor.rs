@@ -23,6 +23,36 @@ every_driver! {
         assert_eq!(context.stats().tasks_spawned, 3);
     }
 
+    /// What is in memory is read at once, but not very much of it in one go.
+    fn large_reads_that_end_at_once_let_others_run(builder) {
+        const LEN: usize = 1 << 20;
+        let mut context = builder.build().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![7; LEN]).unwrap();
+        context.run_until_done(async {
+            let file = corio::fs::File::open(file.path()).await.unwrap();
+            let turns = Rc::new(Cell::new(0));
+            let others = turns.clone();
+            let other = spawn(async move {
+                loop {
+                    others.set(others.get() + 1);
+                    yield_now().await;
+                }
+            });
+            let (mut buf, mut in_a_row, mut most) = (Vec::with_capacity(LEN), 0, 0);
+            for _ in 0..64 {
+                buf.clear();
+                let result;
+                (result, buf) = file.read_at(buf, 0).await;
+                assert_eq!(result.unwrap(), LEN);
+                in_a_row = if turns.replace(0) == 0 { in_a_row + 1 } else { 1 };
+                most = most.max(in_a_row);
+            }
+            assert!(most <= 5, "{most} reads in a row");
+            other.cancel();
+        });
+    }
+
     fn a_panic_reaches_the_awaiter_and_nothing_else(builder) {
         let mut context = builder.build().unwrap();
         context.run_until_done(async {
