@@ -139,8 +139,8 @@ impl Driver for Host {
         pass!(self, driver => unsafe { driver.cancel(op) })
     }
 
-    fn close(&mut self, fd: OwnedFd) {
-        pass!(self, driver => driver.close(fd))
+    fn close(&mut self, fd: OwnedFd, socket: bool) {
+        pass!(self, driver => driver.close(fd, socket))
     }
 
     fn forget(&mut self, fd: RawFd) {

@@ -96,8 +96,8 @@ pub(crate) trait Driver: Sized {
     /// `op` was submitted and its token has not been delivered yet.
     unsafe fn cancel(&mut self, op: Token);
 
-    /// Closes `fd` after everything that was submitted before.
-    fn close(&mut self, fd: OwnedFd);
+    /// Closes `fd`, which no operation uses. `socket`: there is nothing to flush, so it may be done here.
+    fn close(&mut self, fd: OwnedFd, socket: bool);
 
     /// `fd`, which no operation in flight uses, goes out of this driver's sight.
     fn forget(&mut self, fd: RawFd);

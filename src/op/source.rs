@@ -157,10 +157,12 @@ impl Drop for Descriptor {
             let _ = fd.into_raw_fd();
             return;
         }
-        // With a context running the close goes along with its next submission; else it is a
-        // system call of its own.
+        // No operation names the fd any more. What is in non-blocking mode is a socket.
+        let socket = self.nonblocking;
         Runtime::try_with(|runtime| match runtime {
-            Some(runtime) if !runtime.is_closing() => runtime.driver(|driver| driver.close(fd)),
+            Some(runtime) if !runtime.is_closing() => {
+                runtime.driver(|driver| driver.close(fd, socket));
+            }
             _ => drop(fd),
         });
     }

@@ -90,7 +90,7 @@ impl Driver for Readiness {
         self.stop(op);
     }
 
-    fn close(&mut self, fd: OwnedFd) {
+    fn close(&mut self, fd: OwnedFd, _socket: bool) {
         let entry = self.table.remove(fd.as_raw_fd());
         if let Some(entry) = &entry
             && entry.registered
