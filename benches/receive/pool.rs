@@ -1,0 +1,118 @@
+//! Buffers that the kernel chooses from as it receives: `io_uring_register_buf_ring(3)`.
+//!
+//! # Why this file has `unsafe`
+//! The queue of free buffers is memory shared with the kernel.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::IoUring;
+use io_uring::types::BufRingEntry;
+
+use crate::pages::Pages;
+
+/// The one group of buffers.
+pub(crate) const GROUP: u16 = 0;
+
+/// There are as many places in the queue as buffers. So a place is not written to again before the
+/// buffer that was taken from it has come back.
+pub(crate) struct Pool {
+    queue: Pages,
+    buffers: Pages,
+    size: usize,
+    count: u16,
+    /// Where the next free buffer goes, counted from the start on; the kernel sees it by `publish`.
+    tail: u16,
+    /// The place that each buffer was last put at.
+    places: Box<[u16]>,
+    free: usize,
+}
+
+impl Pool {
+    /// `count` must be a power of two, of at most 32,768.
+    ///
+    /// # Safety
+    /// The pool must outlive the ring.
+    pub(crate) unsafe fn new(ring: &IoUring, count: u16, size: usize, huge_pages: bool) -> Self {
+        assert!(count.is_power_of_two());
+        let mut pool = Pool {
+            queue: Pages::new(usize::from(count) * size_of::<BufRingEntry>(), false),
+            buffers: Pages::new(usize::from(count) * size, huge_pages),
+            size,
+            count,
+            tail: 0,
+            places: vec![0; usize::from(count)].into(),
+            free: 0,
+        };
+        let address = pool.place(0).as_ptr() as u64;
+        // SAFETY: that many entries are at that address, which lie at the start of a page and stay
+        // until the ring is gone, as the caller promises.
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, 0) }.unwrap();
+        for id in 0..count {
+            pool.give_back(id);
+        }
+        pool.publish();
+        pool
+    }
+
+    fn place(&self, position: u16) -> NonNull<BufRingEntry> {
+        let index = usize::from(position & (self.count - 1));
+        self.queue.part(index * size_of::<BufRingEntry>(), size_of::<BufRingEntry>()).cast()
+    }
+
+    /// How many buffers the kernel has or will have by `publish`.
+    pub(crate) fn free(&self) -> usize {
+        self.free
+    }
+
+    pub(crate) fn bytes(&self, id: u16, start: usize, len: usize) -> NonNull<u8> {
+        self.buffers.part(usize::from(id) * self.size + start, len)
+    }
+
+    /// Says that a buffer is free. It must have been taken.
+    pub(crate) fn give_back(&mut self, id: u16) {
+        let address = self.bytes(id, 0, self.size).as_ptr() as u64;
+        let mut place = self.place(self.tail);
+        // SAFETY: an entry of the queue. The kernel looks only at places before the tail that it has
+        // been told, and this one is not among them. All bit patterns are valid.
+        let entry = unsafe { place.as_mut() };
+        entry.set_addr(address);
+        entry.set_len(self.size as u32);
+        entry.set_bid(id);
+        self.places[usize::from(id)] = self.tail & (self.count - 1);
+        self.tail = self.tail.wrapping_add(1);
+        self.free += 1;
+    }
+
+    /// Tells the kernel of the buffers given back.
+    pub(crate) fn publish(&mut self) {
+        // SAFETY: the address is that of the first entry, which is initialised: it is zeroes at least.
+        let tail = unsafe { BufRingEntry::tail(self.place(0).as_ptr()) };
+        // SAFETY: valid and aligned as a part of that entry; this thread makes no other access to it
+        // meanwhile, and the kernel reads it atomically.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        // The kernel that sees the new tail must also see the entries.
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    /// Takes the buffers that a receive of `count` bytes has filled, from `first` on: each with the
+    /// number of its bytes.
+    ///
+    /// A bundle fills them in the order in which they were given back. Where the kernel expected less
+    /// than a buffer's length it shortens the buffer's entry, so what counts is the length there.
+    pub(crate) fn take(&mut self, first: u16, count: usize, mut each: impl FnMut(u16, usize)) {
+        let mut left = count;
+        let mut position = self.places[usize::from(first)];
+        while left > 0 {
+            // SAFETY: an entry of the queue, which the kernel is done with, as it has completed the
+            // receive; and it is not overwritten yet, as its buffer has not come back.
+            let entry = unsafe { self.place(position).as_ref() };
+            let len = left.min(entry.len() as usize);
+            assert!(len > 0, "a buffer of no length");
+            each(entry.bid(), len);
+            left -= len;
+            self.free -= 1;
+            position = position.wrapping_add(1);
+        }
+    }
+}
