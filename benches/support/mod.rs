@@ -64,7 +64,7 @@ pub(crate) fn paired(
         median(&mut pairs.iter().map(pick).collect::<Vec<_>>())
     };
     println!(
-        "{name:<36} throughput {:<26} cpu {:<26} [corio {:.0}/s {:.0} ns, bare {:.0}/s {:.0} ns]",
+        "{name:<36} throughput {:<26} cpu {:<26} [ours {:.0}/s {:.0} ns, bare {:.0}/s {:.0} ns]",
         spread(throughput),
         spread(cpu),
         rate(|pair| pair.0.per_second),
