@@ -4,6 +4,7 @@
 //! The ring's entries name memory.
 
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,9 @@ fn message(index: usize, size: usize) -> Vec<u8> {
 
 fn run_on_ring(streams: Vec<TcpStream>, messages: &[Vec<u8>], length: Duration) -> (u64, Duration) {
     let size = messages[0].len();
-    let mut answers: Vec<Vec<u8>> = messages.iter().map(|_| vec![0; size]).collect();
+    let answers: Vec<Vec<u8>> = messages.iter().map(|_| vec![0; size]).collect();
+    // Not dropped by a panic, at which receives may be in flight.
+    let mut answers = ManuallyDrop::new(answers);
     let mut ring = ring();
     let sockets = Sockets::new(&ring, streams, false);
     let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
@@ -86,8 +89,9 @@ fn run_on_ring(streams: Vec<TcpStream>, messages: &[Vec<u8>], length: Duration) 
     let args = types::SubmitArgs::new().timespec(&limit);
     let (submitter, mut sq, mut cq) = ring.split();
     for index in 0..sockets.len() {
-        // SAFETY: here and below, messages and answers outlive the loop, which ends with nothing in
-        // flight; an answer is looked at only between its receives.
+        // SAFETY: here and below, messages are only read, and live until all sends have ended;
+        // answers stay for good, unless the loop ends, which it does with nothing in flight. One is
+        // looked at only between its receives.
         unsafe { push(&mut sq, &send(index)) };
     }
     let (mut count, mut in_flight) = (0, sockets.len());
@@ -122,7 +126,9 @@ fn run_on_ring(streams: Vec<TcpStream>, messages: &[Vec<u8>], length: Duration) 
             unsafe { push(&mut sq, &next) };
         }
     }
-    (count, start.elapsed())
+    let wall = start.elapsed();
+    drop(ManuallyDrop::into_inner(answers));
+    (count, wall)
 }
 
 fn run_on_epoll(

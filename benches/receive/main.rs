@@ -1,15 +1,15 @@
 //! Which way should a loop on a bare ring receive and answer, small messages and large ones?
 //!
-//! `cargo bench --bench receive [FILTER]`. An echo server, each way beside the plain loop: one receive
-//! at a time into the connection's own buffer of 4 KiB, answered by a send on the ring. The server has
-//! processor 0, the client processor 1. There are two clients, since the answer depends on when the
-//! messages come: one on a ring, whose completions arrive in batches, and one on epoll.
+//! `cargo bench --bench receive [FILTER]`. An echo server, each way beside the plain loop: one
+//! receive at a time into the connection's own buffer of 4 KiB, answered by a send on the ring. The
+//! server has processor 0, the client processor 1. There are two clients, since the answer depends
+//! on when the messages come: one on a ring, whose completions arrive in batches, and one on epoll.
 //!
-//! Rings in huge pages (`IORING_SETUP_NO_MMAP`) are not among the ways: the io-uring crate (0.7.15) maps
-//! its rings itself. Buffers in huge pages are.
+//! Rings in huge pages (`IORING_SETUP_NO_MMAP`) are not among the ways: the io-uring crate (0.7.15)
+//! maps its rings itself. Buffers in huge pages are.
 //!
-//! The parts: [`client`], the servers [`single`], [`multishot`] and [`epoll`], and what they are built
-//! from, [`ring`], [`pool`] and [`pages`]. Those have `unsafe`, this one has none.
+//! The parts: [`client`], the servers [`single`], [`multishot`] and [`epoll`], and what they are
+//! built from, [`ring`], [`pool`] and [`pages`]. Those have `unsafe`, this one has none.
 
 mod client;
 mod epoll;
@@ -138,8 +138,8 @@ fn ways_for_large(connections: usize) -> Vec<(&'static str, Way)> {
     ]
 }
 
-/// With twice the buffers that whole messages of 16 KiB from all connections take. More would only be
-/// more memory to fetch into the cache, as they are used in turn.
+/// With twice the buffers that whole messages of 16 KiB from all connections take. More would only
+/// be more memory to fetch into the cache, as they are used in turn.
 fn multishot(connections: usize, buffer: usize) -> multishot::Options {
     let count = (connections * (16 * KIB).div_ceil(buffer) * 2).next_power_of_two();
     multishot::Options {

@@ -96,7 +96,8 @@ impl Server for Multishot {
         let (mut submitter, mut sq, mut cq) = self.ring.split();
         submitter.register_ring_fd().unwrap();
         for index in 0..state.sockets.len() {
-            // SAFETY: here and below, a receive names no memory but the pool, which the kernel knows.
+            // SAFETY: here and below, a receive names no memory but the pool, which the kernel
+            // knows.
             unsafe { push(&mut sq, &state.receive(index)) };
         }
         while state.open > 0 || state.sends > 0 {
@@ -113,8 +114,8 @@ impl Server for Multishot {
             while let Some(index) = state.touched.pop() {
                 if let Some(send) = state.send(index) {
                     // SAFETY: the bytes are in buffers that are given back only when this send has
-                    // completed, the heads in the connection's place, which stays where it is and is
-                    // written to again only for its next send.
+                    // completed, the heads in the connection's place, which stays where it is and
+                    // is written to again only for its next send.
                     unsafe { push(&mut sq, &send) };
                 }
             }

@@ -18,8 +18,8 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// With `huge`, reserved huge pages if the machine has enough of them, else whichever the kernel
-    /// puts together when it is asked to.
+    /// With `huge`, reserved huge pages if the machine has enough of them, else whichever the
+    /// kernel puts together when it is asked to.
     pub(crate) fn new(len: usize, huge: bool) -> Self {
         let len = len.next_multiple_of(HUGE_PAGE);
         let pages = if huge && let Ok(start) = map(len, libc::MAP_HUGETLB) {

@@ -73,8 +73,8 @@ impl Pool {
     pub(crate) fn give_back(&mut self, id: u16) {
         let address = self.bytes(id, 0, self.size).as_ptr() as u64;
         let mut place = self.place(self.tail);
-        // SAFETY: an entry of the queue. The kernel looks only at places before the tail that it has
-        // been told, and this one is not among them. All bit patterns are valid.
+        // SAFETY: an entry of the queue. The kernel looks only at places before the tail that it
+        // has been told, and this one is not among them. All bit patterns are valid.
         let entry = unsafe { place.as_mut() };
         entry.set_addr(address);
         entry.set_len(self.size as u32);
@@ -86,10 +86,11 @@ impl Pool {
 
     /// Tells the kernel of the buffers given back.
     pub(crate) fn publish(&mut self) {
-        // SAFETY: the address is that of the first entry, which is initialised: it is zeroes at least.
+        // SAFETY: the address is that of the first entry, which is initialised: it is zeroes at
+        // least.
         let tail = unsafe { BufRingEntry::tail(self.place(0).as_ptr()) };
-        // SAFETY: valid and aligned as a part of that entry; this thread makes no other access to it
-        // meanwhile, and the kernel reads it atomically.
+        // SAFETY: valid and aligned as a part of that entry; this thread makes no other access to
+        // it meanwhile, and the kernel reads it atomically.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         // The kernel that sees the new tail must also see the entries.
         tail.store(self.tail, Ordering::Release);
@@ -98,8 +99,9 @@ impl Pool {
     /// Takes the buffers that a receive of `count` bytes has filled, from `first` on: each with the
     /// number of its bytes.
     ///
-    /// A bundle fills them in the order in which they were given back. Where the kernel expected less
-    /// than a buffer's length it shortens the buffer's entry, so what counts is the length there.
+    /// A bundle fills them in the order in which they were given back. Where the kernel expected
+    /// less than a buffer's length it shortens the buffer's entry, so what counts is the length
+    /// there.
     pub(crate) fn take(&mut self, first: u16, count: usize, mut each: impl FnMut(u16, usize)) {
         let mut left = count;
         let mut position = self.places[usize::from(first)];
