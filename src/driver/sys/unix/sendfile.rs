@@ -71,7 +71,6 @@ impl Cork {
 
 impl Drop for Cork {
     fn drop(&mut self) {
-        #[cfg(target_os = "linux")]
         if let Some(fd) = self.on {
             set_cork(fd, 0);
         }
@@ -84,6 +83,9 @@ fn set_cork(fd: RawFd, on: i32) {
     // SAFETY: `on` is as long as `len` says.
     unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_CORK, place, len) };
 }
+
+#[cfg(not(target_os = "linux"))]
+fn set_cork(_fd: RawFd, _on: i32) {}
 
 #[cfg(target_os = "linux")]
 fn send(out: RawFd, file: RawFd, mut offset: libc::off_t, len: u32) -> i32 {
