@@ -214,7 +214,16 @@ impl Inflight {
     /// Has `waker` woken at the end, instead of whoever it was before.
     #[inline(always)]
     pub(crate) fn set_waker(&self, waker: &Waker) {
-        LocalWaker::update(&self.flight().waker, waker);
+        if LocalWaker::holds(&self.flight().waker, waker) {
+            return;
+        }
+        let new = LocalWaker::new(waker);
+        // A foreign waker's `clone` may have dropped an operation, whose cancelling takes in others.
+        if self.state() == State::Pending {
+            self.flight().waker.set(new);
+        } else {
+            new.wake_now();
+        }
     }
 
     /// Moves the operation, which is in flight, into the scope that polls it now: whoever cancels

@@ -94,16 +94,21 @@ impl LocalWaker {
     /// Makes the waker in `slot` one that wakes what `waker` wakes.
     #[inline(always)]
     pub(crate) fn update(slot: &Cell<LocalWaker>, waker: &Waker) {
-        // SAFETY: no foreign code runs while the borrow lasts, and the slot is changed after it.
-        let same = match unsafe { &*slot.as_ptr() } {
+        if !Self::holds(slot, waker) {
+            slot.set(LocalWaker::new(waker));
+        }
+    }
+
+    /// Whether the waker in `slot` wakes what `waker` wakes.
+    #[inline(always)]
+    pub(crate) fn holds(slot: &Cell<LocalWaker>, waker: &Waker) -> bool {
+        // SAFETY: no foreign code runs while the borrow lasts.
+        match unsafe { &*slot.as_ptr() } {
             LocalWaker::Task(None) => false,
             LocalWaker::Task(Some(task)) => {
                 ptr::eq(waker.data(), task.as_ptr().cast()) && ptr::eq(waker.vtable(), &VTABLE)
             }
             LocalWaker::Foreign(foreign) => foreign.will_wake(waker),
-        };
-        if !same {
-            slot.set(LocalWaker::new(waker));
         }
     }
 

@@ -98,9 +98,18 @@ impl<T> Future for JoinHandle<T> {
             Some(output) => Poll::Ready(output),
             None => {
                 LocalWaker::update(&self.task.joiner, cx.waker());
-                Poll::Pending
+                if self.task.is_done() { self.poll_ended() } else { Poll::Pending }
             }
         }
+    }
+}
+
+impl<T> JoinHandle<T> {
+    /// A foreign waker's `clone` has run the task, or dropped its context.
+    #[cold]
+    fn poll_ended(&mut self) -> Poll<Result<T, JoinError>> {
+        self.task.joiner.set(LocalWaker::NONE);
+        self.take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
