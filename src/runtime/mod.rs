@@ -281,10 +281,11 @@ impl Runtime {
         pressed
     }
 
-    /// An operation has ended at once; a large one counts for one more per 64 KiB.
+    /// An operation has ended at once; a large one counts for one more per 64 KiB. Not below zero, where
+    /// it would pass for many that were not started.
     #[inline(always)]
     pub(crate) fn lose_patience(&self, result: i32) {
-        self.patience.set(self.patience.get() - 1 - (result.max(0) >> 16));
+        self.patience.set((self.patience.get() - 1 - (result.max(0) >> 16)).max(0));
     }
 
     fn defer(&self, waker: Waker) {
