@@ -123,3 +123,52 @@ fn a_crowd_fires_together() {
         assert!(looks <= 4, "{looks} looks in vain");
     }
 }
+
+/// As the loop does it: time goes on to the next look, or a bit further. No timer is later than a tick, all
+/// fire in order, and none is looked for again at once.
+#[test]
+fn a_loop_that_follows_the_looks_misses_nothing() {
+    for spread in [3_000, 100_000, 1 << 19, 1 << 23, 1 << 30, 1 << 40] {
+        for (len, oversleeps) in [(5, 1), (40, 1), (300, 1), (40, 1 << 20), (300, 1 << 33)] {
+            let mut seed = 0x9e37_79b9_7f4a_7c15 ^ (spread * 31 + oversleeps);
+            let boxes: Vec<Box<Timer>> = (0..len).map(|_| timer(0)).collect();
+            let timers = Timers::new();
+            let mut inside = vec![false; len as usize];
+            let mut now = random(&mut seed, 1 << 45);
+            for _ in 0..2000 {
+                for _ in 0..random(&mut seed, 4) {
+                    let pick = random(&mut seed, len) as usize;
+                    inside[pick] = !inside[pick];
+                    if !inside[pick] {
+                        // SAFETY: it was inserted and not removed since.
+                        unsafe { timers.remove(&*boxes[pick]) };
+                        continue;
+                    }
+                    boxes[pick].deadline.set(match random(&mut seed, 30) {
+                        0 => 0,
+                        1 => u64::MAX,
+                        2 => now - random(&mut seed, spread).min(now),
+                        _ => now + random(&mut seed, spread),
+                    });
+                    // SAFETY: boxed, and outlives its use.
+                    unsafe { timers.insert(&*boxes[pick]) };
+                }
+                let armed = (0..boxes.len()).filter(|&i| inside[i]);
+                let earliest = armed.map(|i| boxes[i].deadline.get()).min().unwrap_or(NEVER);
+                let Some(next) = timers.next_deadline() else {
+                    assert_eq!(earliest, NEVER);
+                    continue;
+                };
+                assert!(next <= earliest.max(now).saturating_add(TICK));
+                now = now.max(next) + random(&mut seed, oversleeps);
+                let due = |i: &usize| inside[*i] && boxes[*i].deadline.get() <= now;
+                let mut due: Vec<usize> = (0..boxes.len()).filter(due).collect();
+                due.iter().for_each(|&i| inside[i] = false);
+                due.sort_unstable_by_key(|&i| (boxes[i].deadline.get(), boxes[i].order.get()));
+                let due: Vec<u64> = due.iter().map(|&i| boxes[i].deadline.get()).collect();
+                assert_eq!(fire(&timers, now), due);
+                assert!(timers.next_deadline().is_none_or(|next| next > now));
+            }
+        }
+    }
+}
