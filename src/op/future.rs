@@ -123,8 +123,8 @@ impl<K: Kind> Op<K> {
         unsafe { &mut *self.kind.get() }
     }
 
-    // Unoptimised, each `.await` of a function would have room for all of this in its stack frame.
-    #[cfg_attr(not(debug_assertions), inline(always))]
+    // Not `always`: each `.await` would have all of this, and, unoptimised, room for it in its stack frame.
+    #[inline]
     fn start(&self, runtime: &Runtime, cx: &mut Context<'_>) -> Poll<i32> {
         // SAFETY: the current scope is alive while it is current.
         let scope: &Scope = unsafe { &*runtime.current_scope.get() };
