@@ -116,7 +116,7 @@ impl Results {
         let mut again = std::mem::take(&mut self.cells);
         for old in earlier.cells {
             let same = |new: &CellResult| (&new.group, &new.name) == (&old.group, &old.name);
-            let new = again.iter().position(same).map(|index| again.swap_remove(index));
+            let new = again.iter().position(same).map(|index| again.remove(index));
             self.cells.push(new.unwrap_or(old));
         }
         self.cells.append(&mut again);
