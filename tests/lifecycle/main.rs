@@ -15,6 +15,7 @@ mod pairs;
 mod support;
 
 mod cancelling;
+mod cloning;
 mod combining;
 mod dropping;
 mod everywhere;

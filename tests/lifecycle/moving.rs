@@ -2,10 +2,9 @@
 //! scopes, other contexts.
 //!
 //! # Why this file has `unsafe`
-//! It makes a file in memory, and wakers whose `clone` is not an ordinary one.
+//! It makes a file in memory, and a waker that panics.
 
 use std::cell::{Cell, RefCell};
-use std::io::Write as _;
 #[cfg(unix)]
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::pin::Pin;
@@ -23,7 +22,7 @@ use futures_util::stream::FuturesUnordered;
 use crate::errno;
 use crate::every::every_driver;
 use crate::support::{
-    LONG, LocalStream, SHORT, alone, fds, local_pair, poll_now, poll_outside_of_tasks, std_pair,
+    LONG, LocalStream, SHORT, alone, fds, local_pair, poll_now, poll_outside_of_tasks,
 };
 
 type Received = Pin<Box<dyn Future<Output = std::io::Result<usize>>>>;
@@ -83,41 +82,6 @@ impl Drop for Foreign {
 
 fn foreign(gone: Option<fn()>) -> Arc<Foreign> {
     Arc::new(Foreign { wakes: AtomicUsize::new(0), gone })
-}
-
-thread_local! {
-    /// What the next clone of a [`hooked`] waker does.
-    static CLONING: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
-    static HOOKED_CLONES: Cell<usize> = const { Cell::new(0) };
-    static HOOKED_WAKES: Cell<usize> = const { Cell::new(0) };
-}
-
-/// A waker of this thread that does something when it is cloned, and counts.
-fn hooked(hook: impl FnOnce() + 'static) -> Waker {
-    use std::task::{RawWaker, RawWakerVTable};
-    fn clone(data: *const ()) -> RawWaker {
-        HOOKED_CLONES.set(HOOKED_CLONES.get() + 1);
-        if let Some(hook) = CLONING.take() {
-            hook();
-        }
-        RawWaker::new(data, &HOOKED)
-    }
-    fn wake(data: *const ()) {
-        wake_by_ref(data);
-        drop(data);
-    }
-    fn wake_by_ref(_: *const ()) {
-        HOOKED_WAKES.set(HOOKED_WAKES.get() + 1);
-    }
-    fn drop(_: *const ()) {
-        HOOKED_CLONES.set(HOOKED_CLONES.get() - 1);
-    }
-    static HOOKED: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop);
-    CLONING.set(Some(Box::new(hook)));
-    HOOKED_CLONES.set(1);
-    HOOKED_WAKES.set(0);
-    // SAFETY: the functions touch no data, and what they count is each thread's own.
-    unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &HOOKED)) }
 }
 
 #[cfg(unix)]
@@ -597,63 +561,6 @@ every_driver! {
             drop(future);
             drop(other);
         });
-    }
-
-    /// The operation ended within: it dropped its former waker twice, and woke the new one never.
-    fn a_waker_whose_clone_takes_in_completions_is_woken(builder) {
-        let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
-        context.run_until_done(async {
-            let former = foreign(None);
-            // Dropped twice, it would still be there to be counted.
-            let _spare = [former.clone(), former.clone()];
-            let (near, mut far) = std_pair().unwrap();
-            let near = LocalStream::from(near);
-            let mut future = Box::pin(near.recv(vec![0; 64]));
-            let waker = Waker::from(former.clone());
-            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-            drop(waker);
-            let (mut other, _end) = receive();
-            assert!(poll_now(&mut other).await.is_pending());
-            AsyncNop::new().await.unwrap();
-            far.write_all(b"hello").unwrap();
-            let waker = hooked(|| drop(other));
-            let mut cx = Context::from_waker(&waker);
-            assert!(future.as_mut().poll(&mut cx).is_pending());
-            let mut turns = 0;
-            while HOOKED_WAKES.get() == 0 {
-                turns += 1;
-                assert!(turns < 1000, "nobody is woken");
-                AsyncNop::new().await.unwrap();
-            }
-            let Poll::Ready((result, _)) = future.as_mut().poll(&mut cx) else {
-                panic!("woken, it has not ended");
-            };
-            assert_eq!(result.unwrap(), 5);
-            yield_now().await;
-            AsyncNop::new().await.unwrap();
-            assert_eq!(Arc::strong_count(&former), 3);
-            drop(waker);
-            assert_eq!(HOOKED_CLONES.get(), 0);
-        });
-    }
-
-    /// The task ended within: the waker stayed in its cell, was never woken, and leaked with it.
-    fn a_handle_polled_with_a_waker_whose_clone_runs_the_task(builder) {
-        let context = Rc::new(RefCell::new(builder.build().unwrap()));
-        let mut task = context.borrow().spawn(async { 5 });
-        let inner = context.clone();
-        let waker = hooked(move || {
-            inner.borrow_mut().poll_once(Some(Duration::ZERO)).unwrap();
-        });
-        let polled = Pin::new(&mut task).poll(&mut Context::from_waker(&waker));
-        assert!(task.is_finished());
-        match polled {
-            Poll::Ready(output) => assert_eq!(output.unwrap(), 5),
-            Poll::Pending => assert_ne!(HOOKED_WAKES.get(), 0, "nobody is woken"),
-        }
-        drop(task);
-        drop(waker);
-        assert_eq!(HOOKED_CLONES.get(), 0);
     }
 
     fn a_poll_after_the_result_panics(builder) {
