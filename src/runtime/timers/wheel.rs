@@ -53,6 +53,11 @@ pub(super) struct Place {
     digit: u8,
 }
 
+/// The last nanosecond of a tick.
+fn end_of(tick: u64) -> u64 {
+    tick << TICK_BITS | ((1 << TICK_BITS) - 1)
+}
+
 impl Wheel {
     pub(super) const fn new() -> Self {
         Wheel { tick: Cell::new(0), levels: [const { Level::new() }; LEVELS] }
@@ -130,25 +135,21 @@ impl Wheel {
 
     /// The last nanosecond of the current tick.
     pub(super) fn end_of_tick(&self) -> u64 {
-        self.tick.get() << TICK_BITS | ((1 << TICK_BITS) - 1)
+        end_of(self.tick.get())
     }
 
     /// The earliest deadline; for a crowd the end of its tick, or, further up, the beginning of its list.
     pub(super) fn next(&self) -> Option<u64> {
         let place = self.first()?;
         let (mut earliest, mut next) = (u64::MAX, self.list(place).get());
-        for _ in 0..CROWD {
+        for _ in 0..=CROWD {
             // SAFETY: what is in a list is alive.
             let Some(timer) = (unsafe { next.as_ref() }) else { return Some(earliest) };
             earliest = earliest.min(timer.deadline.get());
             next = timer.next.get();
         }
-        let begin = self.begin(place) << TICK_BITS;
-        Some(match place.level {
-            _ if next.is_null() => earliest,
-            0 => begin | ((1 << TICK_BITS) - 1),
-            _ => begin,
-        })
+        let begin = self.begin(place);
+        Some(if place.level == 0 { end_of(begin) } else { begin << TICK_BITS })
     }
 
     /// Makes `now` the current time. What is due in its tick, and before, comes out; that and what moves
