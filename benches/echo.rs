@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use corio::net::{TcpListener, TcpStream};
 use corio::{DriverChoice, IoContext};
-use io_uring::{IoUring, opcode, types};
-use support::{Sample, effort, paired, pin, thread_cpu};
+use io_uring::{opcode, types};
+use support::{Sample, effort, paired, pin, ring, thread_cpu};
 
 const MESSAGE: usize = 64;
 const BUFFER: usize = 4096;
@@ -60,7 +60,7 @@ fn client(address: SocketAddr, connections: usize, length: Duration) -> (u64, Du
         stream.write_all(&[7; MESSAGE]).unwrap();
         stream.read_exact(&mut [0; MESSAGE]).unwrap();
     }
-    let mut ring: IoUring = ring();
+    let mut ring = ring();
     let out = [7u8; MESSAGE];
     let mut buffers = vec![[0u8; MESSAGE]; connections];
     let send = |index: usize| {
@@ -106,18 +106,6 @@ fn client(address: SocketAddr, connections: usize, length: Duration) -> (u64, Du
     (count, start.elapsed())
 }
 
-fn ring() -> IoUring {
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_no_sqarray()
-        .setup_cqsize(4096)
-        .build(2048)
-        .unwrap()
-}
-
 /// As a user would write it.
 fn corio_server(listener: StdListener, driver: DriverChoice) {
     let mut context = IoContext::builder().driver(driver).build().unwrap();
@@ -152,7 +140,7 @@ async fn echo(stream: TcpStream) {
 /// The same by hand: one entry per operation, nothing else.
 fn bare_server(listener: StdListener) {
     const ACCEPT: u64 = u64::MAX;
-    let mut ring: IoUring = ring();
+    let mut ring = ring();
     let mut connections: Vec<(i32, Box<[u8; BUFFER]>)> = Vec::new();
     let accept = opcode::Accept::new(
         types::Fd(listener.as_raw_fd()),

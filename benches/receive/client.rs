@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use io_uring::{opcode, squeue, types};
 
 use crate::epoll::Epoll;
-use crate::ring::{Sockets, Token, check_sent, push, received, ring};
+use crate::ring::{Sockets, Token, check_sent, push, received};
 use crate::support;
 
 /// Whoever waits longer than this for an answer, waits for one that does not come. The servers have
@@ -70,7 +70,7 @@ fn run_on_ring(streams: Vec<TcpStream>, messages: &[Vec<u8>], length: Duration) 
     let answers: Vec<Vec<u8>> = messages.iter().map(|_| vec![0; size]).collect();
     // Not dropped by a panic, at which receives may be in flight.
     let mut answers = ManuallyDrop::new(answers);
-    let mut ring = ring();
+    let mut ring = support::ring();
     let sockets = Sockets::new(&ring, streams, false);
     let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
     let send = |index: usize| {

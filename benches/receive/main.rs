@@ -57,7 +57,7 @@ impl Way {
     }
 
     fn is_supported(self) -> bool {
-        let ring = ring::ring();
+        let ring = support::ring();
         let features = ring.params();
         match self {
             Way::Single(options) => options.gather.is_none() || features.is_feature_min_timeout(),

@@ -10,8 +10,9 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::Server;
 use crate::pool::{GROUP, Pool};
-use crate::ring::{self, Sockets, Token, check_sent, push, received, submit_and_wait};
+use crate::ring::{Sockets, Token, check_sent, push, received, submit_and_wait};
 use crate::single::send_now;
+use crate::support;
 
 /// The most parts of one send.
 const PARTS: usize = 16;
@@ -70,7 +71,7 @@ struct Part {
 
 impl Multishot {
     pub(crate) fn new(streams: Vec<TcpStream>, options: Options) -> Self {
-        let ring = ring::ring();
+        let ring = support::ring();
         // SAFETY: both go into the same struct, where the ring comes first and so is dropped first.
         let pool = unsafe { Pool::new(&ring, options.count, options.buffer, options.huge_pages) };
         let connections = streams.iter().map(|_| Connection::new()).collect();

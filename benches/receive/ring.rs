@@ -9,19 +9,6 @@ use std::time::Duration;
 
 use io_uring::{IoUring, Submitter, cqueue, squeue, types};
 
-/// The same for all: that of the other benches' bare loops.
-pub(crate) fn ring() -> IoUring {
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_no_sqarray()
-        .setup_cqsize(4096)
-        .build(2048)
-        .unwrap()
-}
-
 /// The connections, by their numbers.
 pub(crate) struct Sockets {
     pub(crate) streams: Vec<TcpStream>,

@@ -12,7 +12,8 @@ use socket2::SockRef;
 
 use crate::Server;
 use crate::pages::Pages;
-use crate::ring::{self, Sockets, Token, check_sent, push, received, submit_and_wait};
+use crate::ring::{Sockets, Token, check_sent, push, received, submit_and_wait};
+use crate::support;
 
 /// `IORING_RECVSEND_POLL_FIRST` of `linux/io_uring.h`, which the io-uring crate does not export.
 const POLL_FIRST: u16 = 1;
@@ -56,7 +57,7 @@ struct Connections {
 
 impl Single {
     pub(crate) fn new(streams: Vec<TcpStream>, options: Options) -> Self {
-        let ring = ring::ring();
+        let ring = support::ring();
         let buffers = Pages::new(streams.len() * options.buffer, options.huge_pages);
         let sockets = Sockets::new(&ring, streams, options.registered_files);
         Single { ring, connections: Connections { sockets, buffers, options } }

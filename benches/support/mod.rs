@@ -100,6 +100,19 @@ pub(crate) fn control_congestion<'a>(socket: impl Into<socket2::SockRef<'a>>) {
     socket.set_tcp_congestion(b"cubic").or_else(|_| socket.set_tcp_congestion(b"reno")).unwrap();
 }
 
+/// The ring of the bare loops: set up as corio's.
+pub(crate) fn ring() -> io_uring::IoUring {
+    io_uring::IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_no_sqarray()
+        .setup_cqsize(4096)
+        .build(2048)
+        .unwrap()
+}
+
 /// Whether this is to be a measurement: `cargo bench` says so, `cargo test` does not.
 pub(crate) fn is_measurement() -> bool {
     std::env::args().any(|arg| arg == "--bench")
