@@ -92,6 +92,9 @@ fn ways_for_small(connections: usize) -> Vec<(&'static str, Way)> {
             Way::Multishot(multishot::Options { answer_at_once: true, ..multishot }),
         ),
         ("bundles", Way::Multishot(multishot::Options { bundles: true, ..multishot })),
+        ("multishot, 16 by parts of 16 KiB", Way::Multishot(parts(16, 16 * KIB))),
+        ("multishot, 16 by parts of 64 KiB", Way::Multishot(parts(16, 64 * KIB))),
+        ("multishot, 8 by parts of 256 KiB", Way::Multishot(parts(8, 256 * KIB))),
         ("multishot, 4096 buffers", Way::Multishot(many)),
         (
             "multishot, 4096 in huge pages",
@@ -134,8 +137,15 @@ fn ways_for_large(connections: usize) -> Vec<(&'static str, Way)> {
             Way::Single(single::Options { buffer: large, huge_pages: true, ..base }),
         ),
         ("16 KiB, multishot", Way::Multishot(self::multishot(connections, large))),
+        ("16 KiB, by parts", Way::Multishot(parts(256, large))),
+        ("64 KiB, by parts", Way::Multishot(parts(64, 64 * KIB))),
+        ("256 KiB, by parts", Way::Multishot(parts(16, 256 * KIB))),
         ("16 KiB, epoll", Way::Epoll(large)),
     ]
+}
+
+fn parts(count: u16, buffer: usize) -> multishot::Options {
+    multishot::Options { buffer, count, by_parts: true, ..multishot(1, buffer) }
 }
 
 /// With twice the buffers that whole messages of 16 KiB from all connections take. More would only
@@ -150,6 +160,7 @@ fn multishot(connections: usize, buffer: usize) -> multishot::Options {
         gather: true,
         registered_files: false,
         huge_pages: false,
+        by_parts: false,
     }
 }
 

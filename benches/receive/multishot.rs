@@ -31,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) gather: bool,
     pub(crate) registered_files: bool,
     pub(crate) huge_pages: bool,
+    /// A buffer takes several receives, one behind the other.
+    pub(crate) by_parts: bool,
 }
 
 /// The ring comes first, so that it is gone before the memory and the sockets are.
@@ -73,7 +75,10 @@ impl Multishot {
     pub(crate) fn new(streams: Vec<TcpStream>, options: Options) -> Self {
         let ring = support::ring();
         // SAFETY: both go into the same struct, where the ring comes first and so is dropped first.
-        let pool = unsafe { Pool::new(&ring, options.count, options.buffer, options.huge_pages) };
+        let pool = unsafe {
+            Pool::new(&ring, options.count, options.buffer, options.huge_pages, options.by_parts)
+        };
+        let pool = pool.expect("a pool of buffers");
         let connections = streams.iter().map(|_| Connection::new()).collect();
         let sockets = Sockets::new(&ring, streams, options.registered_files);
         let open = sockets.len();
@@ -168,7 +173,10 @@ impl State {
         };
         let first = cqueue::buffer_select(done.flags()).expect("a buffer");
         let parts = &mut self.connections[index].parts;
-        self.pool.take(first, count, |id, len| parts.push_back(Part { id, start: 0, len }));
+        let goes_on = cqueue::buffer_more(done.flags());
+        self.pool.take(first, count, goes_on, |id, start, len| {
+            parts.push_back(Part { id, start, len });
+        });
         self.touched.push(index);
         (!cqueue::more(done.flags())).then(|| self.receive(index))
     }

@@ -3,6 +3,7 @@
 //! # Why this file has `unsafe`
 //! The queue of free buffers is memory shared with the kernel.
 
+use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -10,6 +11,9 @@ use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
 use crate::pages::Pages;
+
+/// `IOU_PBUF_RING_INC`: a buffer takes several receives, one behind the other.
+const BY_PARTS: u16 = 2;
 
 /// The one group of buffers.
 pub(crate) const GROUP: u16 = 0;
@@ -26,6 +30,17 @@ pub(crate) struct Pool {
     /// The place that each buffer was last put at.
     places: Box<[u16]>,
     free: usize,
+    /// Of buffers that are filled bit by bit (`IOU_PBUF_RING_INC`, 6.12): how far, and how much of
+    /// that is in use.
+    filled: Option<Box<[Filled]>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Filled {
+    len: usize,
+    parts: usize,
+    /// The kernel is done with it.
+    whole: bool,
 }
 
 impl Pool {
@@ -33,7 +48,13 @@ impl Pool {
     ///
     /// # Safety
     /// The pool must outlive the ring.
-    pub(crate) unsafe fn new(ring: &IoUring, count: u16, size: usize, huge_pages: bool) -> Self {
+    pub(crate) unsafe fn new(
+        ring: &IoUring,
+        count: u16,
+        size: usize,
+        huge_pages: bool,
+        by_parts: bool,
+    ) -> io::Result<Self> {
         assert!(count.is_power_of_two());
         let mut pool = Pool {
             queue: Pages::new(usize::from(count) * size_of::<BufRingEntry>(), false),
@@ -43,16 +64,18 @@ impl Pool {
             tail: 0,
             places: vec![0; usize::from(count)].into(),
             free: 0,
+            filled: by_parts.then(|| vec![Filled::default(); usize::from(count)].into()),
         };
+        let flags = if by_parts { BY_PARTS } else { 0 };
         let address = pool.place(0).as_ptr() as u64;
         // SAFETY: that many entries are at that address, which lie at the start of a page and stay
         // until the ring is gone, as the caller promises.
-        unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, 0) }.unwrap();
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, flags)? };
         for id in 0..count {
-            pool.give_back(id);
+            pool.put(id);
         }
         pool.publish();
-        pool
+        Ok(pool)
     }
 
     fn place(&self, position: u16) -> NonNull<BufRingEntry> {
@@ -69,8 +92,20 @@ impl Pool {
         self.buffers.part(usize::from(id) * self.size + start, len)
     }
 
-    /// Says that a buffer is free. It must have been taken.
+    /// Says that what was taken of a buffer is free.
     pub(crate) fn give_back(&mut self, id: u16) {
+        if let Some(filled) = &mut self.filled {
+            let filled = &mut filled[usize::from(id)];
+            filled.parts -= 1;
+            if filled.parts > 0 || !filled.whole {
+                return;
+            }
+            *filled = Filled::default();
+        }
+        self.put(id);
+    }
+
+    fn put(&mut self, id: u16) {
         let address = self.bytes(id, 0, self.size).as_ptr() as u64;
         let mut place = self.place(self.tail);
         // SAFETY: an entry of the queue. The kernel looks only at places before the tail that it
@@ -102,7 +137,22 @@ impl Pool {
     /// A bundle fills them in the order in which they were given back. Where the kernel expected
     /// less than a buffer's length it shortens the buffer's entry, so what counts is the length
     /// there.
-    pub(crate) fn take(&mut self, first: u16, count: usize, mut each: impl FnMut(u16, usize)) {
+    pub(crate) fn take(
+        &mut self,
+        first: u16,
+        count: usize,
+        goes_on: bool,
+        mut each: impl FnMut(u16, usize, usize),
+    ) {
+        if let Some(filled) = &mut self.filled {
+            let filled = &mut filled[usize::from(first)];
+            each(first, filled.len, count);
+            filled.len += count;
+            filled.parts += 1;
+            filled.whole = !goes_on;
+            self.free -= usize::from(!goes_on);
+            return;
+        }
         let mut left = count;
         let mut position = self.places[usize::from(first)];
         while left > 0 {
@@ -111,7 +161,7 @@ impl Pool {
             let entry = unsafe { self.place(position).as_ref() };
             let len = left.min(entry.len() as usize);
             assert!(len > 0, "a buffer of no length");
-            each(entry.bid(), len);
+            each(entry.bid(), 0, len);
             left -= len;
             self.free -= 1;
             position = position.wrapping_add(1);
