@@ -79,6 +79,14 @@ impl Builder {
         self
     }
 
+    /// The most memory, in bytes, that [chunks](crate::op::Chunks) may take all together; default 256 MiB, at
+    /// least 64 KiB, at most 2 GiB. The first chunk takes 1 MiB, which is doubled when it does not
+    /// suffice, and kept until the context ends.
+    pub fn receive_memory(mut self, bytes: usize) -> Self {
+        self.settings.receive_memory = bytes;
+        self
+    }
+
     /// Submission queue entries: how many operations one system call can submit. More may be in
     /// flight, and a full queue is submitted early; nothing fails. 1 to 32,768, rounded up to a
     /// power of two; default 256. 64 bytes each. Any kernel.

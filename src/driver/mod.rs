@@ -26,6 +26,7 @@
 //! 8. A detached close ([`Driver::close`]) happens after everything submitted before it.
 //! 9. What a host lacks, the driver does another way, with the same results and errors.
 
+mod feed;
 mod host;
 mod operation;
 mod pool;
@@ -41,6 +42,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use feed::Feed;
 pub(crate) use host::Host;
 pub use host::{DriverChoice, ParseDriverError};
 pub(crate) use operation::{Notes, Operation, Token};

@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) choice: Option<DriverChoice>,
     /// The most threads for calls that block.
     pub(crate) blocking_threads: usize,
+    /// The most memory for what is received before there is a buffer for it, in bytes.
+    pub(crate) receive_memory: usize,
 }
 
 /// The limits of io_uring, which hold for every driver.
@@ -29,7 +31,13 @@ pub(crate) const MAX_SLOTS: u32 = 1 << 20;
 
 impl Settings {
     pub(crate) fn new(entries: u32) -> Self {
-        Settings { entries, cq_entries: None, choice: None, blocking_threads: 8 }
+        Settings {
+            entries,
+            cq_entries: None,
+            choice: None,
+            blocking_threads: 8,
+            receive_memory: 256 << 20,
+        }
     }
 
     /// The sizes of submission and completion queue, checked.

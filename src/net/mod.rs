@@ -133,6 +133,12 @@ macro_rules! stream_handle {
                 crate::op::AsyncRecv::new(self, buf)
             }
 
+            /// What comes, in memory of the context: for readers that bring no buffer. See
+            /// [`Chunks`](crate::op::Chunks).
+            pub fn chunks(&self) -> crate::op::Chunks<'_> {
+                crate::op::Chunks::new(&self.0)
+            }
+
             /// Sends from `buf`, perhaps only a part of it.
             #[inline(always)]
             #[track_caller]

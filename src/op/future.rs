@@ -30,6 +30,10 @@ pub trait Kind: Sized {
     #[doc(hidden)]
     const CODE: OpCode;
 
+    /// The kernel uses no memory of it while it is in flight, so that dropping it is no mistake.
+    #[doc(hidden)]
+    const MAY_BE_DROPPED: bool = false;
+
     /// Gets ready for [`request`](Self::request): takes hold of the file. An error number if that
     /// fails; 0 if there is nothing to do. The value is pinned from here on.
     #[doc(hidden)]
@@ -56,6 +60,12 @@ pub trait Kind: Sized {
     /// Makes the output of the last result: a count, or a negated error number.
     #[doc(hidden)]
     fn finish(self, result: i32) -> Self::Output;
+
+    /// Nobody wants the output of the last result. It may be an fd, which is made, so that it can be closed.
+    #[doc(hidden)]
+    fn discard(self, result: i32) {
+        drop(self.finish(result));
+    }
 }
 
 /// An operation: a future that owns everything the kernel needs, and is the same for every
@@ -250,13 +260,12 @@ impl<K: Kind> Op<K> {
     #[cold]
     fn drop_untaken(&mut self) {
         if self.inflight.state() == State::Pending {
-            self.inflight.abandon();
+            self.inflight.abandon(K::MAY_BE_DROPPED);
         }
         // SAFETY: the state is not `Taken`, so the value is there; it is not used again.
         let kind = unsafe { ManuallyDrop::take(self.kind.get_mut()) };
         if self.inflight.state() == State::Done {
-            // The output may be an fd: it is made, so that it can be closed.
-            drop(kind.finish(self.inflight.result()));
+            kind.discard(self.inflight.result());
         }
     }
 }

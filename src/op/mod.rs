@@ -11,7 +11,7 @@
 //! | family | futures |
 //! |---|---|
 //! | files | [`AsyncOpen`], [`AsyncStatx`], [`AsyncRead`], [`AsyncWrite`], [`AsyncReadv`], [`AsyncWritev`], [`AsyncFsync`], [`AsyncFdatasync`], [`AsyncFallocate`], [`AsyncFtruncate`], [`AsyncClose`] |
-//! | sockets | [`AsyncAccept`], [`AsyncConnect`], [`AsyncRecv`], [`AsyncSend`], [`AsyncRecvmsg`], [`AsyncSendmsg`], [`AsyncShutdown`] |
+//! | sockets | [`AsyncAccept`], [`AsyncConnect`], [`AsyncRecv`], [`AsyncRecvChunk`], [`AsyncSend`], [`AsyncRecvmsg`], [`AsyncSendmsg`], [`AsyncShutdown`] |
 //! | both | [`AsyncSendfile`], [`AsyncPoll`], [`AsyncNop`] |
 //! | whole transfers | [`AsyncReadExactAt`], [`AsyncWriteExactAt`], [`AsyncRecvExact`], [`AsyncSendExact`] |
 //!
@@ -20,6 +20,7 @@
 //! 2. One arm per driver (`driver/uring/lower.rs`).
 //! 3. A struct that implements `Kind` in a file of this folder, its alias, and its constructor.
 
+mod chunk;
 mod exact;
 mod file;
 mod fixed;
@@ -34,6 +35,7 @@ mod source;
 mod splice;
 mod timeout;
 
+pub use chunk::{AsyncRecvChunk, Chunks};
 pub use exact::{
     AsyncReadExactAt, AsyncRecvExact, AsyncSendExact, AsyncWriteExactAt, Incomplete, is_cancelled,
 };
@@ -57,6 +59,7 @@ pub use timeout::WithTimeout;
 
 /// What each operation is around the common future; not to be named directly.
 pub mod kind {
+    pub use super::chunk::RecvChunk;
     pub use super::exact::{ReadExactAt, RecvExact, SendExact, WriteExactAt};
     pub use super::file::{Close, Fallocate, Fsync, Ftruncate, Nop, Read, Readv, Write, Writev};
     pub use super::future::Kind;

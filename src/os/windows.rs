@@ -204,6 +204,7 @@ pub(crate) type socklen_t = i32;
 pub(crate) const ECANCELED: i32 = error::ERROR_CANCELLED as i32;
 pub(crate) const EBADF: i32 = error::ERROR_INVALID_HANDLE as i32;
 pub(crate) const EINVAL: i32 = error::ERROR_INVALID_PARAMETER as i32;
+pub(crate) const ENOBUFS: i32 = socket::WSAENOBUFS;
 pub(crate) const EBUSY: i32 = error::ERROR_BUSY as i32;
 pub(crate) const EMFILE: i32 = winsock::WSAEMFILE;
 pub(crate) const ENFILE: i32 = error::ERROR_TOO_MANY_OPEN_FILES as i32;

@@ -282,13 +282,14 @@ impl Inflight {
         unsafe { scope.enlist(self) };
     }
 
-    /// The future is being dropped while the kernel may still use its memory: applies the drop
-    /// rule. On return the operation is `Done`.
+    /// The future is being dropped while the kernel may still use its memory, unless it `may_be_dropped`:
+    /// applies the drop rule. On return the operation is `Done`.
     #[cold]
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn abandon(&self, may_be_dropped: bool) {
         let runtime = self.runtime();
         // A panic is already on its way to whoever is to hear of it; an abort would hide it.
-        if runtime.drop_policy == DropPolicy::Abort && !std::thread::panicking() {
+        if !may_be_dropped && runtime.drop_policy == DropPolicy::Abort && !std::thread::panicking()
+        {
             report::abort(runtime, self);
         }
         self.cancel();

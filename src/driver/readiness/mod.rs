@@ -25,6 +25,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::feed::Filler;
 use super::pool::Pool;
 use super::sys::{Kind, SigPipe};
 use super::{Driver, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
@@ -50,6 +51,7 @@ pub(crate) struct Readiness {
     /// How many registered files there are.
     slots: Option<u32>,
     sigpipe: SigPipe,
+    chunks: Filler,
     queue_sizes: (u32, u32),
     syscalls: u64,
 }

@@ -12,7 +12,7 @@ use super::lower::{Way, advance, lower, never_waits, rest, wants_all};
 use super::selector::{Event, Selector};
 use super::table::Side;
 use crate::driver::sys::{self, Kind};
-use crate::driver::{Notes, Operation, Request, Sink, Target, Token};
+use crate::driver::{Feed, Notes, Operation, Request, Sink, Target, Token};
 
 /// Marks of operations in flight that wait for no file; see [`Side`] for the others.
 const THREAD: u8 = 4;
@@ -61,6 +61,12 @@ impl Readiness {
     pub(super) fn start(&mut self, op: Token, request: Request) -> Option<i32> {
         // SAFETY: being submitted.
         unsafe { record(op) }.result.set(0);
+        if let Request::RecvChunk { feed, .. } = request
+            // SAFETY: the operation has a count of it.
+            && let Some(len) = unsafe { &*feed }.hand_on()
+        {
+            return Some(len);
+        }
         match lower(&request) {
             Way::Wait(target, side) => self.start_waiting(op, request, target, side),
             way => self.start_other(op, request, way),
@@ -177,10 +183,25 @@ impl Readiness {
         if wants_all(&request) {
             return self.attempt_all(op, request);
         }
+        if let Request::RecvChunk { fd, feed } = request {
+            return self.recv_chunk(fd, feed);
+        }
         // SAFETY: the operation's memory is the driver's until delivery.
         let (result, calls) = unsafe { sys::attempt(request, self.sigpipe) };
         self.syscalls += calls;
         result
+    }
+
+    #[inline(always)]
+    fn recv_chunk(&mut self, fd: Target, feed: *const Feed) -> i32 {
+        self.syscalls += 1;
+        // SAFETY: the operation has a count of the feed; the memory is the filler's, and what was received
+        // has been written there.
+        unsafe {
+            self.chunks.receive(&*feed, |ptr, len| {
+                sys::attempt(Request::Recv { fd, ptr, len, flags: 0 }, self.sigpipe).0
+            })
+        }
     }
 
     #[cold]
@@ -224,9 +245,14 @@ impl Readiness {
             // Its event may come as one of plain data, now that it is taken.
             self.table.entry(target).over = true;
         }
-        if let Request::Recv { len, flags: 0, .. } = *request {
+        let room = match *request {
+            Request::Recv { len, flags: 0, .. } => (result as u32) < len,
+            Request::RecvChunk { .. } => self.chunks.has_room(),
+            _ => return,
+        };
+        {
             let entry = self.table.entry(target);
-            let short = result > 0 && (result as u32) < len;
+            let short = result > 0 && room;
             if short && entry.registered && !entry.over && entry.kind == Some(Kind::Tcp) {
                 entry.readable = false;
             }
@@ -245,7 +271,8 @@ impl Readiness {
         let entry = self.table.entry(target);
         // SAFETY: the operation is in flight from here on, and in no queue.
         unsafe { entry.queue(side).push(op) };
-        if entry.kind.is_none() && matches!(request, Request::Recv { .. }) {
+        let receives = matches!(request, Request::Recv { .. } | Request::RecvChunk { .. });
+        if entry.kind.is_none() && receives {
             entry.kind = Some(sys::socket_kind(target.fd));
             self.syscalls += 1;
         }

@@ -10,7 +10,7 @@ use crate::driver::{Request, Target};
 
 /// Uses the registered slot where there is one.
 #[inline(always)]
-fn on(target: Target, build: impl FnOnce(types::Fd) -> Entry) -> Entry {
+pub(super) fn on(target: Target, build: impl FnOnce(types::Fd) -> Entry) -> Entry {
     if target.slot < 0 {
         build(types::Fd(target.fd))
     } else {
@@ -78,8 +78,8 @@ pub(super) fn lower(request: Request) -> Entry {
         }
         Shutdown { fd, how } => on(fd, |fd| opcode::Shutdown::new(fd, how).build()),
         Poll { fd, events } => poll(fd, events),
-        Sendfile { .. } | Splice { .. } => {
-            unreachable!("`start` carries it out by a call")
+        Sendfile { .. } | Splice { .. } | RecvChunk { .. } => {
+            unreachable!("`start` carries it out")
         }
     }
 }

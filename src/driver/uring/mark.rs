@@ -19,6 +19,11 @@ pub(super) enum Mark {
     Ready = 2,
     /// Never on an entry: the operation is with a thread.
     Thread = 3,
+    /// A receive that goes on by itself: not an operation's address but a feed's. On an operation: it waits
+    /// for one.
+    Feed = 4,
+    /// A cancel of such a receive has been carried out.
+    FeedCancel = 5,
 }
 
 pub(super) const MARKS: u64 = 0b111;
@@ -33,6 +38,9 @@ pub(super) const NEWS: u64 = 16 | 7;
 
 /// What was written to another ring did not get there.
 pub(super) const NEWS_LOST: u64 = 24 | 7;
+
+/// Nobody wants to know.
+pub(super) const IGNORED: u64 = 32 | 7;
 
 #[inline(always)]
 pub(super) fn address(token: Token) -> u64 {

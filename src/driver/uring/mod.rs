@@ -14,6 +14,7 @@ mod hits;
 mod lower;
 mod mark;
 mod news;
+mod provided;
 mod queue;
 mod settle;
 mod setup;
@@ -35,6 +36,8 @@ use super::{
 };
 use hits::Hits;
 use mark::{CLOSE, Mark, WAKE, address, mark, prefetch};
+pub(super) use provided::Armed;
+use provided::Chunks;
 use setup::Features;
 
 /// Completions are taken in batches of this many, and the records of those that are `AHEAD` are
@@ -71,6 +74,11 @@ pub(crate) struct Uring {
     pool: Option<Pool>,
     blocking_threads: usize,
     hits: Hits,
+    chunks: Chunks,
+    /// The most memory for chunks, in bytes.
+    receive_memory: usize,
+    /// Operations that waited for a chunk and were cancelled.
+    withdrawn: Vec<Token>,
     /// Operations that were taken back from the pool.
     ended: Vec<Token>,
     syscalls: u64,
@@ -106,6 +114,10 @@ impl Uring {
             }
             Request::Splice { socket, pipe, len, into_pipe } => {
                 return self.splice(op, socket, pipe, len, into_pipe);
+            }
+            Request::RecvChunk { fd, feed } => {
+                // SAFETY: the caller of `submit` answers for the feed.
+                return unsafe { self.recv_chunk(op, fd, feed) };
             }
             // Whoever wants all of it sent asks again for the rest.
             Request::Send { fd, ptr, len, flags } if !self.features.whole_sends => {
@@ -297,6 +309,9 @@ impl Driver for Uring {
             pool: None,
             blocking_threads: settings.blocking_threads,
             hits: Hits::default(),
+            chunks: Chunks::Untried,
+            receive_memory: settings.receive_memory,
+            withdrawn: Vec::new(),
             ended: Vec::new(),
             syscalls: 0,
         };
@@ -324,6 +339,8 @@ impl Driver for Uring {
                 record.result.set(-libc::ECANCELED);
                 self.ended.push(op);
             }
+        } else if notes.mark == Mark::Feed as u8 {
+            self.withdraw(op);
         } else if notes.cancels == 0 {
             self.cancel_later(op, record);
         }
@@ -343,6 +360,7 @@ impl Driver for Uring {
     fn forget(&mut self, _fd: RawFd) {}
 
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
+        self.tend_chunks();
         if !self.backlog.is_empty() {
             self.refill();
         }
@@ -350,6 +368,7 @@ impl Driver for Uring {
             self.send_cancels();
         }
         let something_there = !self.ended.is_empty()
+            || !self.withdrawn.is_empty()
             || !self.backlog.is_empty()
             || !self.early.is_empty()
             || !self.ring_is_quiet();
@@ -395,6 +414,9 @@ impl Driver for Uring {
         if self.pool.is_some() {
             self.take_done(sink);
         }
+        if !self.withdrawn.is_empty() {
+            self.deliver_withdrawn(sink);
+        }
         if !self.notified.is_empty() && self.sq().is_empty() {
             self.notified.clear();
         }
@@ -402,7 +424,7 @@ impl Driver for Uring {
     }
 
     fn closing(&self) -> usize {
-        self.closing
+        self.closing + self.chunks.leaving()
     }
 
     fn notifier(&self) -> Arc<dyn Notify> {
@@ -454,6 +476,7 @@ impl Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
+        self.end_chunks();
         let _ = self.submitter.unregister_ring_fd();
         self.wake.silence();
         // SAFETY: made by `Box::leak` in `new`. `submitter` still names it, but has no destructor

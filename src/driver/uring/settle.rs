@@ -6,7 +6,7 @@
 use io_uring::types::Timespec;
 use io_uring::{cqueue, opcode};
 
-use super::mark::{CLOSE, MARKS, Mark, NEWS, NEWS_LOST, WAKE, mark, record};
+use super::mark::{CLOSE, IGNORED, MARKS, Mark, NEWS, NEWS_LOST, WAKE, mark, record};
 use super::{Uring, lower};
 use crate::driver::{Notes, Operation, Request, Sink, Token};
 
@@ -22,6 +22,9 @@ impl Uring {
     #[inline(always)]
     pub(super) fn settle(&mut self, entry: &cqueue::Entry) -> Option<Token> {
         let data = entry.user_data();
+        if data & MARKS == Mark::Feed as u64 {
+            return self.settle_feed(entry);
+        }
         if data & MARKS != Mark::Whole as u64 {
             return self.settle_marked(entry);
         }
@@ -89,12 +92,16 @@ impl Uring {
                 self.closing -= 1;
                 return None;
             }
-            NEWS => return None,
+            NEWS | IGNORED => return None,
             NEWS_LOST => {
                 self.notify_by_counter();
                 return None;
             }
             _ => {}
+        }
+        if data & MARKS == Mark::FeedCancel as u64 {
+            self.settle_cancel(entry);
+            return None;
         }
         // SAFETY: as in `settle`: an operation with a cancel under way is not delivered before
         // the cancel has ended too.

@@ -1,0 +1,141 @@
+//! Receiving into the context's own memory.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use super::future::{Kind, Op};
+use super::source::{Descriptor, Source};
+use crate::buf::Chunk;
+use crate::driver::{Feed, OpCode, Request};
+use crate::os;
+use crate::runtime::Runtime;
+
+/// What a stream receives, chunk by chunk, in memory of the context: for readers that bring no buffer.
+///
+/// Made by [`TcpStream::chunks`](crate::net::TcpStream::chunks). A connection that waits takes no buffer, and
+/// a chunk has what has come, up to 64 KiB: small messages take little memory, large ones come in few pieces.
+/// On io_uring with Linux 6.12 or newer the kernel receives by itself until the stream ends
+/// (`IORING_RECV_MULTISHOT` with `IOU_PBUF_RING_INC`); elsewhere each chunk is a call, once there is something.
+///
+/// The kernel may have received up to some 256 KiB more than was asked for. So nothing else should receive
+/// from the stream while this is there; and what has come but was not taken is lost when this is dropped, like
+/// what a [`BufReader`](std::io::BufReader) holds. It belongs to the first context in which it is used.
+///
+/// # Examples
+/// An echo server's connection:
+/// ```
+/// use corio::net::UnixStream;
+///
+/// async fn echo(stream: UnixStream) -> std::io::Result<()> {
+///     let mut chunks = stream.chunks();
+///     while let Some(chunk) = chunks.next().await? {
+///         stream.send_exact(chunk).await.0?;
+///     }
+///     Ok(())
+/// }
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.run_until_done(async {
+/// let (a, b) = UnixStream::pair()?;
+/// let serving = corio::spawn(echo(b));
+/// a.send_exact("hello").await.0?;
+/// let mut answer = a.chunks();
+/// assert_eq!(answer.next().await?.as_deref(), Some(&b"hello"[..]));
+/// drop(answer);
+/// drop(a);
+/// serving.await.unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Chunks<'a> {
+    stream: &'a Descriptor,
+    feed: Rc<Feed>,
+    /// The context that it belongs to; 0: none yet.
+    context: Cell<u64>,
+}
+
+impl<'a> Chunks<'a> {
+    pub(crate) fn new(stream: &'a Descriptor) -> Self {
+        Chunks { stream, feed: Rc::default(), context: Cell::new(0) }
+    }
+
+    /// The next chunk; `None` when the peer has ended its side.
+    ///
+    /// This is the one operation that may be dropped in flight, under any
+    /// [`DropPolicy`](crate::DropPolicy): nothing is lost, what comes is there for the next.
+    ///
+    /// # Errors
+    /// What `recv(2)` reports, such as `ConnectionReset`; `OutOfMemory` when chunks that have not been dropped
+    /// take all of [`Builder::receive_memory`](crate::Builder::receive_memory), after which one may try again;
+    /// `ResourceBusy` in another context than the first, and after an operation of this was leaked in flight.
+    #[inline(always)]
+    #[track_caller]
+    pub fn next(&mut self) -> AsyncRecvChunk<'_> {
+        let context = &self.context;
+        Op::of(RecvChunk { source: self.stream.into(), feed: self.feed.clone(), context })
+    }
+}
+
+impl Drop for Chunks<'_> {
+    fn drop(&mut self) {
+        self.feed.abandon();
+    }
+}
+
+/// Receives one chunk. See [`Chunks::next`].
+#[doc(alias = "IORING_RECV_MULTISHOT")]
+pub type AsyncRecvChunk<'a> = Op<RecvChunk<'a>>;
+
+/// See [`AsyncRecvChunk`].
+#[derive(Debug)]
+pub struct RecvChunk<'a> {
+    source: Source<'a>,
+    feed: Rc<Feed>,
+    context: &'a Cell<u64>,
+}
+
+impl Kind for RecvChunk<'_> {
+    type Output = io::Result<Option<Chunk>>;
+    const CODE: OpCode = OpCode::Recv;
+    const MAY_BE_DROPPED: bool = true;
+
+    #[inline(always)]
+    fn prepare(&mut self) -> Result<(), i32> {
+        let here = Runtime::try_with(|runtime| runtime.map_or(0, |runtime| runtime.id));
+        match self.context.get() {
+            0 => self.context.set(here),
+            first if first == here => {}
+            _ => return Err(os::EBUSY),
+        }
+        self.source.hold()
+    }
+    #[inline(always)]
+    #[allow(private_interfaces)]
+    fn request(&mut self) -> Request {
+        Request::RecvChunk { fd: self.source.target(), feed: Rc::as_ptr(&self.feed) }
+    }
+    #[inline(always)]
+    fn finish(self, result: i32) -> Self::Output {
+        match result {
+            1.. => Ok(self.feed.take()),
+            0 => Ok(None),
+            error => Err(explain(-error)),
+        }
+    }
+    fn discard(self, _result: i32) {
+        self.feed.take_back();
+    }
+}
+
+#[cold]
+fn explain(errno: i32) -> io::Error {
+    if errno == os::ENOBUFS {
+        return io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            "all memory for chunks is in use: drop chunks sooner, or raise `Builder::receive_memory`",
+        );
+    }
+    io::Error::from_raw_os_error(errno)
+}
