@@ -20,6 +20,10 @@ use crate::os;
 pub(crate) struct Feed {
     /// What has come before it was asked for.
     queue: RefCell<VecDeque<Chunk>>,
+    /// How many bytes that are.
+    kept: Cell<usize>,
+    /// An operation is there that takes what comes.
+    in_use: Cell<bool>,
     /// The result of the operation that has just ended, until its future takes it.
     handed: Cell<Option<Chunk>>,
     /// The receive that goes on by itself.
@@ -32,6 +36,7 @@ impl Feed {
     #[inline(always)]
     pub(super) fn hand_on(&self) -> Option<i32> {
         let chunk = self.queue.borrow_mut().pop_front()?;
+        self.kept.set(self.kept.get() - chunk.len());
         Some(self.hand(chunk))
     }
 
@@ -53,6 +58,7 @@ impl Feed {
     /// Nobody takes that result: it is what the next operation gets.
     pub(crate) fn take_back(&self) {
         if let Some(chunk) = self.handed.take() {
+            self.kept.set(self.kept.get() + chunk.len());
             self.queue.borrow_mut().push_front(chunk);
         }
     }
@@ -60,13 +66,14 @@ impl Feed {
     /// Keeps what nobody has asked for yet; how many bytes that is by now.
     #[cfg(target_os = "linux")]
     pub(super) fn keep(&self, chunk: Chunk) -> usize {
+        self.kept.set(self.kept.get() + chunk.len());
         let mut queue = self.queue.borrow_mut();
         let separate = match queue.back_mut() {
             Some(last) => last.append(chunk).err(),
             None => Some(chunk),
         };
         queue.extend(separate);
-        queue.iter().map(|chunk| chunk.len()).sum()
+        self.kept.get()
     }
 
     /// Nobody will ask any more: what has come is given up.
@@ -74,6 +81,49 @@ impl Feed {
         drop((self.queue.take(), self.handed.take()));
         #[cfg(target_os = "linux")]
         Armed::abandon(self);
+    }
+}
+
+/// The one operation at a time that takes what comes. If it is leaked, there is no other any more.
+pub(crate) struct Turn {
+    feed: Rc<Feed>,
+    taken: bool,
+}
+
+impl Turn {
+    pub(crate) fn new(feed: Rc<Feed>) -> Self {
+        Turn { feed, taken: false }
+    }
+
+    pub(crate) fn feed(&self) -> &Rc<Feed> {
+        &self.feed
+    }
+
+    /// An error number: another operation has it.
+    #[inline(always)]
+    pub(crate) fn take(&mut self) -> Result<(), i32> {
+        if !self.taken {
+            if self.feed.in_use.replace(true) {
+                return Err(os::EBUSY);
+            }
+            self.taken = true;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Turn {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.taken {
+            self.feed.in_use.set(false);
+        }
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("taken", &self.taken).finish_non_exhaustive()
     }
 }
 

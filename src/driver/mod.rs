@@ -42,7 +42,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use feed::Feed;
+pub(crate) use feed::{Feed, Turn};
 pub(crate) use host::Host;
 pub use host::{DriverChoice, ParseDriverError};
 pub(crate) use operation::{Notes, Operation, Token};

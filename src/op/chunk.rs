@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::future::{Kind, Op};
 use super::source::{Descriptor, Source};
 use crate::buf::Chunk;
-use crate::driver::{Feed, OpCode, Request};
+use crate::driver::{Feed, OpCode, Request, Turn};
 use crate::os;
 use crate::runtime::Runtime;
 
@@ -73,8 +73,8 @@ impl<'a> Chunks<'a> {
     #[inline(always)]
     #[track_caller]
     pub fn next(&mut self) -> AsyncRecvChunk<'_> {
-        let context = &self.context;
-        Op::of(RecvChunk { source: self.stream.into(), feed: self.feed.clone(), context })
+        let turn = Turn::new(self.feed.clone());
+        Op::of(RecvChunk { source: self.stream.into(), turn, context: &self.context })
     }
 }
 
@@ -92,7 +92,7 @@ pub type AsyncRecvChunk<'a> = Op<RecvChunk<'a>>;
 #[derive(Debug)]
 pub struct RecvChunk<'a> {
     source: Source<'a>,
-    feed: Rc<Feed>,
+    turn: Turn,
     context: &'a Cell<u64>,
 }
 
@@ -109,23 +109,24 @@ impl Kind for RecvChunk<'_> {
             first if first == here => {}
             _ => return Err(os::EBUSY),
         }
+        self.turn.take()?;
         self.source.hold()
     }
     #[inline(always)]
     #[allow(private_interfaces)]
     fn request(&mut self) -> Request {
-        Request::RecvChunk { fd: self.source.target(), feed: Rc::as_ptr(&self.feed) }
+        Request::RecvChunk { fd: self.source.target(), feed: Rc::as_ptr(self.turn.feed()) }
     }
     #[inline(always)]
     fn finish(self, result: i32) -> Self::Output {
         match result {
-            1.. => Ok(self.feed.take()),
+            1.. => Ok(self.turn.feed().take()),
             0 => Ok(None),
             error => Err(explain(-error)),
         }
     }
     fn discard(self, _result: i32) {
-        self.feed.take_back();
+        self.turn.feed().take_back();
     }
 }
 

@@ -29,6 +29,7 @@ mod support;
 mod at_once;
 mod buffers;
 mod choice;
+mod chunks;
 #[cfg(unix)]
 mod contention;
 mod exact;

@@ -121,10 +121,6 @@ impl Uring {
         }
         match &mut self.chunks {
             Chunks::ByKernel(_) if this.armed.is.get() => {
-                if this.armed.waiter.get().is_some() {
-                    // An operation was leaked.
-                    return Some(-libc::EBUSY);
-                }
                 wait(op, this);
                 None
             }
@@ -137,6 +133,7 @@ impl Uring {
 /// Has `op` wait for what comes.
 #[inline(always)]
 fn wait(op: Token, feed: &Feed) {
+    debug_assert_eq!(feed.armed.waiter.get(), None, "there is one operation at a time");
     feed.armed.waiter.set(Some(op));
     // SAFETY: the caller of `submit` keeps the record in place.
     let notes = unsafe { &op.as_ref().notes };

@@ -34,7 +34,20 @@ pub(super) fn peers() -> Vec<Peer> {
             tasks: Some(tasks::tasks::<R>()),
         }
     }
-    vec![peer::<Ring>("corio", "default"), peer::<Readiness>("corio-epoll", "driver: readiness")]
+    let receives_chunks = Peer {
+        echo: echo_chunks::<Ring>,
+        http: hello_chunks::<Ring>,
+        files: None,
+        reads: None,
+        copy: None,
+        tasks: None,
+        ..peer::<Ring>("corio-chunks", "default, receiving by TcpStream::chunks")
+    };
+    vec![
+        peer::<Ring>("corio", "default"),
+        receives_chunks,
+        peer::<Readiness>("corio-epoll", "driver: readiness"),
+    ]
 }
 
 async fn accept<F: Future<Output = ()> + 'static>(
@@ -60,6 +73,36 @@ fn echo<R: Runtime>(listener: StdListener, buffer: usize) {
                 return;
             }
             buf = sent;
+        }
+    }));
+}
+
+/// The size of buffers is the context's business.
+fn echo_chunks<R: Runtime>(listener: StdListener, _buffer: usize) {
+    R::block_on(accept(listener, |stream| async move {
+        let mut chunks = stream.chunks();
+        while let Ok(Some(chunk)) = chunks.next().await {
+            if stream.send_exact(chunk).await.0.is_err() {
+                return;
+            }
+        }
+    }));
+}
+
+fn hello_chunks<R: Runtime>(listener: StdListener) {
+    R::block_on(accept(listener, |stream| async move {
+        let (mut input, mut output) = (Vec::new(), Vec::with_capacity(4096));
+        let mut chunks = stream.chunks();
+        while let Ok(Some(chunk)) = chunks.next().await {
+            input.extend_from_slice(&chunk);
+            drop(chunk);
+            http::answer_hello(&mut input, &mut output);
+            let (result, sent) = stream.send_exact(output).await;
+            if result.is_err() {
+                return;
+            }
+            output = sent;
+            output.clear();
         }
     }));
 }

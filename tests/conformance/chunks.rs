@@ -1,0 +1,431 @@
+//! Receiving into the context's own memory.
+
+use std::future::poll_fn;
+use std::io::{ErrorKind, Write};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use corio::buf::Chunk;
+use corio::net::{TcpListener, TcpStream};
+use corio::op::{AsyncRecvChunk, Chunks, is_cancelled};
+use corio::{OpCode, Raced, race, spawn, yield_now};
+
+use crate::harness::{Case, Outcome, assert_at_rest, assert_kind};
+use crate::noise::noise;
+use crate::pairs::local_pair;
+use crate::support::corio_tcp_pair;
+
+conformance! {
+    every_byte_comes_in_order, an_end_stays_an_end, what_came_before_a_reset_is_not_lost,
+    dropping_one_in_flight_loses_nothing, losing_a_race_loses_nothing,
+    a_time_limit_loses_nothing, a_cancelled_task_loses_nothing,
+    what_came_too_early_is_kept, one_that_nobody_reads_from_does_not_hold_up_others,
+    many_at_once_are_kept_apart, a_chunk_can_be_sent_and_written,
+    giving_up_ends_the_connection, another_after_one_was_leaked;
+    cases: no_more_than_the_limit, a_chunk_outlives_its_context, one_context_only,
+    what_waits_is_counted,
+}
+
+/// All that comes, and in how many chunks.
+async fn read_all(chunks: &mut Chunks<'_>) -> std::io::Result<(Vec<u8>, usize)> {
+    let (mut bytes, mut count) = (Vec::new(), 0);
+    while let Some(chunk) = chunks.next().await? {
+        assert!(!chunk.is_empty() && chunk.len() <= 64 * 1024, "{} bytes", chunk.len());
+        bytes.extend_from_slice(&chunk);
+        count += 1;
+    }
+    Ok((bytes, count))
+}
+
+/// Polls an operation once, which is to wait.
+async fn begin(mut operation: std::pin::Pin<&mut AsyncRecvChunk<'_>>) {
+    poll_fn(|cx| {
+        assert!(operation.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+async fn every_byte_comes_in_order() -> Outcome {
+    let (client, server) = corio_tcp_pair()?;
+    let bytes = noise(5_000_001);
+    let expected = bytes.clone();
+    let sending = spawn(async move {
+        let mut rest = bytes;
+        let mut len = 1;
+        while !rest.is_empty() {
+            let part: Vec<u8> = rest.drain(..len.min(rest.len())).collect();
+            client.send_exact(part).await.0?;
+            len = len * 3 % 200_003;
+        }
+        client.close().await
+    });
+    let (received, count) = read_all(&mut server.chunks()).await?;
+    assert!(received == expected);
+    assert!(count >= received.len() / (64 * 1024));
+    sending.await.unwrap()?;
+    Ok(())
+}
+
+async fn an_end_stays_an_end() -> Outcome {
+    let (a, b) = local_pair()?;
+    a.send_exact("last").await.0?;
+    drop(a);
+    let mut chunks = b.chunks();
+    assert_eq!(chunks.next().await?.as_deref(), Some(&b"last"[..]));
+    for _ in 0..3 {
+        assert!(chunks.next().await?.is_none());
+    }
+    // The other way is still open, as far as this side knows.
+    drop(chunks);
+    assert!(b.chunks().next().await?.is_none());
+    Ok(())
+}
+
+async fn what_came_before_a_reset_is_not_lost() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let client = std::net::TcpStream::connect(listener.local_addr()?.as_inet().unwrap())?;
+    let (server, _) = listener.accept().await?;
+    (&client).write_all(b"before")?;
+    let mut chunks = server.chunks();
+    assert_eq!(chunks.next().await?.as_deref(), Some(&b"before"[..]));
+    // Unread bytes at the time of a close make it a reset.
+    server.send_exact("never read").await.0?;
+    while client.peek(&mut [0; 16])? < 10 {}
+    drop(client);
+    assert_kind(chunks.next().await, ErrorKind::ConnectionReset);
+    assert!(chunks.next().await?.is_none());
+    Ok(())
+}
+
+async fn dropping_one_in_flight_loses_nothing() -> Outcome {
+    let (a, b) = local_pair()?;
+    let mut chunks = b.chunks();
+    for round in 0..10_u8 {
+        {
+            let mut next = pin!(chunks.next());
+            begin(next.as_mut()).await;
+            if round % 3 == 0 {
+                // It has ended by then, but nobody has looked.
+                a.send_exact([round]).await.0?;
+                yield_now().await;
+            }
+        }
+        if round % 3 > 0 {
+            a.send_exact([round]).await.0?;
+        }
+        assert_eq!(chunks.next().await?.as_deref(), Some(&[round][..]));
+    }
+    Ok(())
+}
+
+async fn losing_a_race_loses_nothing() -> Outcome {
+    let (a, b) = local_pair()?;
+    let mut chunks = b.chunks();
+    let mut received = Vec::new();
+    for round in 0..50_u8 {
+        let sending = async {
+            if round % 2 == 0 {
+                a.send_exact([round; 3]).await.0.unwrap();
+            }
+            yield_now().await;
+        };
+        match race(chunks.next(), sending).await {
+            Raced::Left(chunk, _) => received.extend_from_slice(&chunk?.unwrap()),
+            Raced::Right(Some(Ok(chunk)), ()) => received.extend_from_slice(&chunk.unwrap()),
+            Raced::Right(Some(Err(error)), ()) => assert!(is_cancelled(&error), "{error}"),
+            Raced::Right(None, ()) => {}
+        }
+    }
+    drop(a);
+    received.extend(read_all(&mut chunks).await?.0);
+    let expected: Vec<u8> = (0..50).filter(|round| round % 2 == 0).flat_map(|n| [n; 3]).collect();
+    assert_eq!(received, expected);
+    Ok(())
+}
+
+async fn a_time_limit_loses_nothing() -> Outcome {
+    let (a, b) = local_pair()?;
+    let mut chunks = b.chunks();
+    for _ in 0..3 {
+        let limited = chunks.next().with_timeout(Duration::from_millis(1));
+        assert_kind(limited.await, ErrorKind::TimedOut);
+    }
+    a.send_exact("late").await.0?;
+    assert_eq!(chunks.next().await?.as_deref(), Some(&b"late"[..]));
+    Ok(())
+}
+
+async fn a_cancelled_task_loses_nothing() -> Outcome {
+    let (a, b) = local_pair()?;
+    let b = std::rc::Rc::new(b);
+    let stream = b.clone();
+    let waiting = spawn(async move { stream.chunks().next().await.map(|chunk| chunk.is_some()) });
+    yield_now().await;
+    waiting.cancel();
+    if let Ok(result) = waiting.await {
+        assert!(is_cancelled(&result.unwrap_err()));
+    }
+    // The stream is nobody's now.
+    a.send_exact("later").await.0?;
+    drop(a);
+    assert_eq!(read_all(&mut b.chunks()).await?.0, b"later");
+    Ok(())
+}
+
+/// Far more than may be kept.
+async fn what_came_too_early_is_kept() -> Outcome {
+    let (client, server) = corio_tcp_pair()?;
+    let bytes = noise(3_000_000);
+    let expected = bytes.clone();
+    let sending = spawn(async move {
+        for part in bytes.chunks(1000) {
+            client.send_exact(part.to_vec()).await.0?;
+        }
+        client.close().await
+    });
+    let mut chunks = server.chunks();
+    let mut received = Vec::new();
+    for pause in 0.. {
+        let Some(chunk) = chunks.next().await? else { break };
+        received.extend_from_slice(&chunk);
+        drop(chunk);
+        if pause < 20 {
+            corio::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    assert!(received == expected);
+    sending.await.unwrap()?;
+    Ok(())
+}
+
+async fn one_that_nobody_reads_from_does_not_hold_up_others() -> Outcome {
+    let (flood, flooded) = corio_tcp_pair()?;
+    let mut idle = flooded.chunks();
+    flood.send_exact("first").await.0?;
+    assert_eq!(idle.next().await?.as_deref(), Some(&b"first"[..]));
+    // Until everything between the two is full.
+    let limit = Duration::from_millis(20);
+    let mut sent = 0;
+    while let (Ok(len), _) = flood.send(noise(100_000)).with_timeout(limit).await {
+        sent += len;
+    }
+    let (a, b) = local_pair()?;
+    let mut chunks = b.chunks();
+    for round in 0..100 {
+        a.send_exact(vec![round; 1000]).await.0?;
+        let mut received = 0;
+        while received < 1000 {
+            received += chunks.next().await?.expect("more").len();
+        }
+    }
+    drop(flood);
+    assert!(read_all(&mut idle).await?.0.len() >= sent);
+    Ok(())
+}
+
+async fn many_at_once_are_kept_apart() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let serving = spawn(async move {
+        for _ in 0..40 {
+            let (stream, _) = listener.accept().await?;
+            spawn(async move {
+                let mut chunks = stream.chunks();
+                while let Some(chunk) = chunks.next().await? {
+                    stream.send_exact(chunk).await.0?;
+                }
+                Ok::<_, std::io::Error>(())
+            });
+        }
+        Ok::<_, std::io::Error>(listener)
+    });
+    let clients: Vec<_> = (0..40_usize)
+        .map(|client| {
+            let address = address.clone();
+            spawn(async move {
+                let stream = TcpStream::connect(&address).await?;
+                let mut chunks = stream.chunks();
+                for round in 0..30 {
+                    let len = (client * 7919 + round * 104_729) % 70_000 + 1;
+                    let message: Vec<u8> = (0..len).map(|at| (at * 31 + client) as u8).collect();
+                    let (sent, message) = stream.send_exact(message).await;
+                    sent?;
+                    let mut answer = Vec::new();
+                    while answer.len() < len {
+                        answer.extend_from_slice(&chunks.next().await?.expect("an answer"));
+                    }
+                    assert!(answer == message, "client {client}, round {round}");
+                }
+                Ok::<_, std::io::Error>(())
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap()?;
+    }
+    drop(serving.await.unwrap()?);
+    Ok(())
+}
+
+async fn a_chunk_can_be_sent_and_written() -> Outcome {
+    use corio::buf::IoBuf;
+    let (a, b) = local_pair()?;
+    a.send_exact("hello").await.0?;
+    let chunk = b.chunks().next().await?.unwrap();
+    let (result, chunk) = b.send_exact(chunk).await;
+    result?;
+    assert_eq!(a.recv(vec![0; 16]).await.1, b"hello");
+    let part = chunk.slice(1..3);
+    let (result, part) = b.send_exact(part).await;
+    result?;
+    assert_eq!(a.recv(vec![0; 16]).await.1, b"el");
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("chunk");
+    let file = corio::fs::File::create(&path).await?;
+    file.write_exact_at(part.into_inner(), 0).await.0?;
+    file.close().await?;
+    assert_eq!(std::fs::read(path)?, b"hello");
+    Ok(())
+}
+
+/// The kernel's own receive must not keep the socket open.
+async fn giving_up_ends_the_connection() -> Outcome {
+    let (a, b) = local_pair()?;
+    for way in 0..2 {
+        let (c, d) = local_pair()?;
+        let mut chunks = d.chunks();
+        c.send_exact("x").await.0?;
+        chunks.next().await?.unwrap();
+        if way == 1 {
+            begin(pin!(chunks.next())).await;
+        }
+        drop(chunks);
+        drop(d);
+        assert!(c.chunks().next().await?.is_none());
+    }
+    let mut chunks = b.chunks();
+    begin(pin!(chunks.next())).await;
+    drop(chunks);
+    // It may be received otherwise, once the kernel has been told.
+    yield_now().await;
+    corio::op::AsyncNop::new().await?;
+    corio::sleep(Duration::from_millis(1)).await;
+    a.send_exact("x").await.0?;
+    assert_eq!(b.recv(vec![0; 8]).await.1, b"x");
+    Ok(())
+}
+
+async fn another_after_one_was_leaked() -> Outcome {
+    let (a, b) = local_pair()?;
+    let mut chunks = b.chunks();
+    let mut leaked = Box::pin(chunks.next());
+    begin(leaked.as_mut()).await;
+    std::mem::forget(leaked);
+    a.send_exact("x").await.0?;
+    assert_kind(chunks.next().await, ErrorKind::ResourceBusy);
+    // The leaked one has that byte. A second reader begins afresh.
+    corio::op::AsyncNop::new().await?;
+    drop(chunks);
+    Ok(())
+}
+
+fn no_more_than_the_limit(case: Case) -> Outcome {
+    for limit in [1, 3 * 64 * 1024, 40 * 64 * 1024] {
+        let mut context = case.driver.builder().receive_memory(limit).build()?;
+        context.run_until_done(async {
+            let (client, server) = corio_tcp_pair()?;
+            let sending = spawn(async move {
+                let mut sent = 0;
+                while let (Ok(()), part) = client.send_exact(vec![7; 64 * 1024]).await {
+                    sent += part.len();
+                }
+                sent
+            });
+            let mut chunks = server.chunks();
+            let mut held: Vec<Chunk> = Vec::new();
+            let error = loop {
+                match chunks.next().await {
+                    Ok(chunk) => held.extend(chunk),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+            assert!(error.to_string().contains("receive_memory"), "{error}");
+            let most = limit.max(64 * 1024);
+            assert_eq!(held.iter().map(|chunk| chunk.len()).sum::<usize>(), most);
+            // Room for one is enough to go on.
+            let mut received = most;
+            drop(held);
+            while received < 3 * most {
+                received += chunks.next().await?.expect("more").len();
+            }
+            drop(chunks);
+            drop(server);
+            assert!(sending.await.unwrap() > most);
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        assert_at_rest(&context);
+    }
+    Ok(())
+}
+
+fn a_chunk_outlives_its_context(case: Case) -> Outcome {
+    let (a, b) = local_pair()?;
+    let (stream, mut sender) = (Box::leak(Box::new(b)), std::mem::ManuallyDrop::new(a));
+    let mut chunks = stream.chunks();
+    let mut context = case.context();
+    let chunk = context.run_until_done(async {
+        sender.send_exact("kept").await.0?;
+        let chunk = chunks.next().await?;
+        // The kernel goes on receiving, if it does that by itself.
+        begin(pin!(chunks.next())).await;
+        Ok::<_, std::io::Error>(chunk.unwrap())
+    })?;
+    drop(context);
+    assert_eq!(&*chunk, b"kept");
+    // Nobody receives this.
+    let mut other = case.context();
+    other.run_until_done(async { sender.send_exact("later").await.0 })?;
+    assert_eq!(&*chunk, b"kept");
+    drop(chunks);
+    drop(chunk);
+    // SAFETY: leaked above; what borrowed it is gone.
+    drop(unsafe { Box::from_raw(stream) });
+    // SAFETY: not used again.
+    unsafe { std::mem::ManuallyDrop::drop(&mut sender) };
+    Ok(())
+}
+
+fn one_context_only(case: Case) -> Outcome {
+    let (a, b) = local_pair()?;
+    let mut chunks = b.chunks();
+    case.context().run_until_done(async {
+        a.send_exact("x").await.0?;
+        chunks.next().await.map(drop)
+    })?;
+    assert_kind(case.context().run_until_done(chunks.next()), ErrorKind::ResourceBusy);
+    Ok(())
+}
+
+fn what_waits_is_counted(case: Case) -> Outcome {
+    let mut context = case.context();
+    context.run_until_done(async {
+        let (a, b) = local_pair()?;
+        let mut chunks = b.chunks();
+        a.send_exact("x").await.0?;
+        chunks.next().await?;
+        {
+            let mut next = pin!(chunks.next());
+            begin(next.as_mut()).await;
+            let text = format!("{next:?}");
+            assert!(text.contains("Recv") && text.contains("Pending"), "{text}");
+        }
+        Ok::<_, std::io::Error>(())
+    })?;
+    let recv = context.stats().of(OpCode::Recv);
+    assert_eq!((recv.submitted, recv.completed, recv.failed), (2, 2, 1));
+    assert_at_rest(&context);
+    Ok(())
+}
