@@ -18,6 +18,7 @@ mod provided;
 mod queue;
 mod settle;
 mod setup;
+mod trial;
 
 use std::collections::VecDeque;
 use std::io;

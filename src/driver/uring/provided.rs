@@ -24,17 +24,17 @@ use io_uring::types::{BufRingEntry, CancelBuilder};
 use io_uring::{Submitter, cqueue, opcode};
 
 use super::mark::{IGNORED, MARKS, Mark};
-use super::{Uring, lower};
+use super::{Uring, lower, trial};
 use crate::buf::ChunkPool;
 use crate::driver::feed::{Feed, Filler};
 use crate::driver::sys;
 use crate::driver::{Notes, Request, Target, Token};
 
 /// The one queue of buffers.
-const GROUP: u16 = 0;
+pub(super) const GROUP: u16 = 0;
 
 /// `IOU_PBUF_RING_INC`, which the io-uring crate does not make public.
-const BIT_BY_BIT: u16 = 2;
+pub(super) const BIT_BY_BIT: u16 = 2;
 
 /// So many bytes may come from one socket before they are asked for. Then it has to wait, so that one that
 /// nobody reads from can't take all buffers.
@@ -400,6 +400,9 @@ impl Uring {
 impl Chunks {
     fn choose(submitter: &Submitter<'_>, memory: usize) -> io::Result<Self> {
         let pool = Rc::new(ChunkPool::new(memory));
+        if !trial::succeeds() {
+            return Ok(Chunks::ByCalls(Filler::new(pool)));
+        }
         let count = pool.limit().next_power_of_two() as u16;
         let queue = Queue::new(count);
         // SAFETY: that many entries are there. The queue goes after the ring, or never.
@@ -455,7 +458,7 @@ impl Provided {
 }
 
 /// The queue of free buffers, which the kernel reads, and in whose entries it counts how far it has come.
-struct Queue {
+pub(super) struct Queue {
     entries: NonNull<BufRingEntry>,
     /// A power of two, and as many as there can be buffers: so there is always room.
     count: u16,
@@ -470,7 +473,7 @@ impl Queue {
         Layout::from_size_align(size, PAGE).expect("at most 512 KiB")
     }
 
-    fn new(count: u16) -> Self {
+    pub(super) fn new(count: u16) -> Self {
         debug_assert!(count.is_power_of_two());
         let layout = Self::layout(count);
         // SAFETY: not of size zero.
@@ -479,11 +482,11 @@ impl Queue {
         Queue { entries, count, tail: 0 }
     }
 
-    fn address(&self) -> u64 {
+    pub(super) fn address(&self) -> u64 {
         self.entries.as_ptr().expose_provenance() as u64
     }
 
-    fn put(&mut self, start: NonNull<u8>, len: u32, id: u16) {
+    pub(super) fn put(&mut self, start: NonNull<u8>, len: u32, id: u16) {
         let index = usize::from(self.tail & (self.count - 1));
         // SAFETY: within the queue, all of which is initialised. The kernel looks only at entries before the
         // tail that it was told of; and as there are no more buffers than entries, it is done with this one.
@@ -494,7 +497,7 @@ impl Queue {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         // SAFETY: the address is that of the first entry, in an unused part of which the tail is; the kernel
         // only reads it, and atomically.
         let tail =
