@@ -85,28 +85,30 @@ async fn serve(stream: Stream, ctx: Ctx) -> io::Result<()> {
     result
 }
 
-/// One buffer, which goes to the kernel and comes back each time.
+/// What comes goes back from where it was received: nothing is copied, and a silent client takes no buffer.
 async fn echo(stream: Stream, ctx: &Ctx) -> io::Result<()> {
+    let mut chunks = stream.chunks();
     // Who was let in is served once, also by a server that is about to stop.
-    let (mut result, mut buf) = stream.recv(Vec::with_capacity(16 * 1024)).await;
+    let mut received = chunks.recv().await;
     loop {
-        match result {
-            // The client has ended its side, and by now everything it sent has been sent back:
-            // closing tells it so, and loses nothing.
-            Ok(0) => return stream.close().await,
-            Ok(_) => {}
+        let chunk = match received {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
             // Cut short by the stop.
             Err(error) if is_cancelled(&error) => return Ok(()),
             Err(error) => return Err(error),
-        }
-        // `recv` has set the length to what came; `send_exact` sends just that, in parts if need
-        // be. A client that does not read holds up only itself: nothing more is received from it.
-        let (sent, empty) = stream.send_exact(buf).await;
-        sent?;
-        (result, buf) = match race(stream.recv(empty), ctx.stopping()).await {
+        };
+        // In parts if need be. A client that does not read holds up only itself: the context receives
+        // no more from it than some 256 KiB.
+        stream.send_exact(chunk).await.0?;
+        received = match race(chunks.recv(), ctx.stopping()).await {
             // What came at the last moment is sent back, too.
             Raced::Left(received, _) | Raced::Right(Some(received), ()) => received,
             Raced::Right(None, ()) => return Ok(()),
         };
     }
+    drop(chunks);
+    // The client has ended its side, and by now everything it sent has been sent back: closing tells it so,
+    // and loses nothing.
+    stream.close().await
 }

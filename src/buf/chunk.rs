@@ -31,7 +31,7 @@ use super::IoBuf;
 /// # context.run_until_done(async {
 /// let (a, b) = UnixStream::pair()?;
 /// a.send_exact("hello").await.0?;
-/// let chunk = b.chunks().next().await?.expect("five bytes");
+/// let chunk = b.chunks().recv().await?.expect("five bytes");
 /// assert_eq!(&chunk[1..], b"ello");
 /// # Ok::<(), std::io::Error>(())
 /// # })?;

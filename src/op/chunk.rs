@@ -29,7 +29,7 @@ use crate::runtime::Runtime;
 ///
 /// async fn echo(stream: UnixStream) -> std::io::Result<()> {
 ///     let mut chunks = stream.chunks();
-///     while let Some(chunk) = chunks.next().await? {
+///     while let Some(chunk) = chunks.recv().await? {
 ///         stream.send_exact(chunk).await.0?;
 ///     }
 ///     Ok(())
@@ -40,7 +40,7 @@ use crate::runtime::Runtime;
 /// let serving = corio::spawn(echo(b));
 /// a.send_exact("hello").await.0?;
 /// let mut answer = a.chunks();
-/// assert_eq!(answer.next().await?.as_deref(), Some(&b"hello"[..]));
+/// assert_eq!(answer.recv().await?.as_deref(), Some(&b"hello"[..]));
 /// drop(answer);
 /// drop(a);
 /// serving.await.unwrap()?;
@@ -72,7 +72,7 @@ impl<'a> Chunks<'a> {
     /// `ResourceBusy` in another context than the first, and after an operation of this was leaked in flight.
     #[inline(always)]
     #[track_caller]
-    pub fn next(&mut self) -> AsyncRecvChunk<'_> {
+    pub fn recv(&mut self) -> AsyncRecvChunk<'_> {
         let turn = Turn::new(self.feed.clone());
         Op::of(RecvChunk { source: self.stream.into(), turn, context: &self.context })
     }
@@ -84,7 +84,7 @@ impl Drop for Chunks<'_> {
     }
 }
 
-/// Receives one chunk. See [`Chunks::next`].
+/// Receives one chunk. See [`Chunks::recv`].
 #[doc(alias = "IORING_RECV_MULTISHOT")]
 pub type AsyncRecvChunk<'a> = Op<RecvChunk<'a>>;
 

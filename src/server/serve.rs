@@ -507,16 +507,11 @@ where
 ///     .start(
 ///         |_worker| (), // no state
 ///         |stream, _ctx| async move {
-///             let mut buf = Vec::with_capacity(4096);
-///             loop {
-///                 let (result, received) = stream.recv(buf).await;
-///                 if result? == 0 {
-///                     return Ok(());
-///                 }
-///                 let (result, sent) = stream.send_exact(received).await;
-///                 result?;
-///                 buf = sent;
+///             let mut chunks = stream.chunks();
+///             while let Some(chunk) = chunks.recv().await? {
+///                 stream.send_exact(chunk).await.0?;
 ///             }
+///             Ok(())
 ///         },
 ///     )?;
 ///

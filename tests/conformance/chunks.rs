@@ -30,7 +30,7 @@ conformance! {
 /// All that comes, and in how many chunks.
 async fn read_all(chunks: &mut Chunks<'_>) -> std::io::Result<(Vec<u8>, usize)> {
     let (mut bytes, mut count) = (Vec::new(), 0);
-    while let Some(chunk) = chunks.next().await? {
+    while let Some(chunk) = chunks.recv().await? {
         assert!(!chunk.is_empty() && chunk.len() <= 64 * 1024, "{} bytes", chunk.len());
         bytes.extend_from_slice(&chunk);
         count += 1;
@@ -73,13 +73,13 @@ async fn an_end_stays_an_end() -> Outcome {
     a.send_exact("last").await.0?;
     drop(a);
     let mut chunks = b.chunks();
-    assert_eq!(chunks.next().await?.as_deref(), Some(&b"last"[..]));
+    assert_eq!(chunks.recv().await?.as_deref(), Some(&b"last"[..]));
     for _ in 0..3 {
-        assert!(chunks.next().await?.is_none());
+        assert!(chunks.recv().await?.is_none());
     }
     // The other way is still open, as far as this side knows.
     drop(chunks);
-    assert!(b.chunks().next().await?.is_none());
+    assert!(b.chunks().recv().await?.is_none());
     Ok(())
 }
 
@@ -89,13 +89,13 @@ async fn what_came_before_a_reset_is_not_lost() -> Outcome {
     let (server, _) = listener.accept().await?;
     (&client).write_all(b"before")?;
     let mut chunks = server.chunks();
-    assert_eq!(chunks.next().await?.as_deref(), Some(&b"before"[..]));
+    assert_eq!(chunks.recv().await?.as_deref(), Some(&b"before"[..]));
     // Unread bytes at the time of a close make it a reset.
     server.send_exact("never read").await.0?;
     while client.peek(&mut [0; 16])? < 10 {}
     drop(client);
-    assert_kind(chunks.next().await, ErrorKind::ConnectionReset);
-    assert!(chunks.next().await?.is_none());
+    assert_kind(chunks.recv().await, ErrorKind::ConnectionReset);
+    assert!(chunks.recv().await?.is_none());
     Ok(())
 }
 
@@ -104,7 +104,7 @@ async fn dropping_one_in_flight_loses_nothing() -> Outcome {
     let mut chunks = b.chunks();
     for round in 0..10_u8 {
         {
-            let mut next = pin!(chunks.next());
+            let mut next = pin!(chunks.recv());
             begin(next.as_mut()).await;
             if round % 3 == 0 {
                 // It has ended by then, but nobody has looked.
@@ -115,7 +115,7 @@ async fn dropping_one_in_flight_loses_nothing() -> Outcome {
         if round % 3 > 0 {
             a.send_exact([round]).await.0?;
         }
-        assert_eq!(chunks.next().await?.as_deref(), Some(&[round][..]));
+        assert_eq!(chunks.recv().await?.as_deref(), Some(&[round][..]));
     }
     Ok(())
 }
@@ -131,7 +131,7 @@ async fn losing_a_race_loses_nothing() -> Outcome {
             }
             yield_now().await;
         };
-        match race(chunks.next(), sending).await {
+        match race(chunks.recv(), sending).await {
             Raced::Left(chunk, _) => received.extend_from_slice(&chunk?.unwrap()),
             Raced::Right(Some(Ok(chunk)), ()) => received.extend_from_slice(&chunk.unwrap()),
             Raced::Right(Some(Err(error)), ()) => assert!(is_cancelled(&error), "{error}"),
@@ -149,11 +149,11 @@ async fn a_time_limit_loses_nothing() -> Outcome {
     let (a, b) = local_pair()?;
     let mut chunks = b.chunks();
     for _ in 0..3 {
-        let limited = chunks.next().with_timeout(Duration::from_millis(1));
+        let limited = chunks.recv().with_timeout(Duration::from_millis(1));
         assert_kind(limited.await, ErrorKind::TimedOut);
     }
     a.send_exact("late").await.0?;
-    assert_eq!(chunks.next().await?.as_deref(), Some(&b"late"[..]));
+    assert_eq!(chunks.recv().await?.as_deref(), Some(&b"late"[..]));
     Ok(())
 }
 
@@ -161,7 +161,7 @@ async fn a_cancelled_task_loses_nothing() -> Outcome {
     let (a, b) = local_pair()?;
     let b = std::rc::Rc::new(b);
     let stream = b.clone();
-    let waiting = spawn(async move { stream.chunks().next().await.map(|chunk| chunk.is_some()) });
+    let waiting = spawn(async move { stream.chunks().recv().await.map(|chunk| chunk.is_some()) });
     yield_now().await;
     waiting.cancel();
     if let Ok(result) = waiting.await {
@@ -188,7 +188,7 @@ async fn what_came_too_early_is_kept() -> Outcome {
     let mut chunks = server.chunks();
     let mut received = Vec::new();
     for pause in 0.. {
-        let Some(chunk) = chunks.next().await? else { break };
+        let Some(chunk) = chunks.recv().await? else { break };
         received.extend_from_slice(&chunk);
         drop(chunk);
         if pause < 20 {
@@ -204,7 +204,7 @@ async fn one_that_nobody_reads_from_does_not_hold_up_others() -> Outcome {
     let (flood, flooded) = corio_tcp_pair()?;
     let mut idle = flooded.chunks();
     flood.send_exact("first").await.0?;
-    assert_eq!(idle.next().await?.as_deref(), Some(&b"first"[..]));
+    assert_eq!(idle.recv().await?.as_deref(), Some(&b"first"[..]));
     // Until everything between the two is full.
     let limit = Duration::from_millis(20);
     let mut sent = 0;
@@ -217,7 +217,7 @@ async fn one_that_nobody_reads_from_does_not_hold_up_others() -> Outcome {
         a.send_exact(vec![round; 1000]).await.0?;
         let mut received = 0;
         while received < 1000 {
-            received += chunks.next().await?.expect("more").len();
+            received += chunks.recv().await?.expect("more").len();
         }
     }
     drop(flood);
@@ -233,7 +233,7 @@ async fn many_at_once_are_kept_apart() -> Outcome {
             let (stream, _) = listener.accept().await?;
             spawn(async move {
                 let mut chunks = stream.chunks();
-                while let Some(chunk) = chunks.next().await? {
+                while let Some(chunk) = chunks.recv().await? {
                     stream.send_exact(chunk).await.0?;
                 }
                 Ok::<_, std::io::Error>(())
@@ -254,7 +254,7 @@ async fn many_at_once_are_kept_apart() -> Outcome {
                     sent?;
                     let mut answer = Vec::new();
                     while answer.len() < len {
-                        answer.extend_from_slice(&chunks.next().await?.expect("an answer"));
+                        answer.extend_from_slice(&chunks.recv().await?.expect("an answer"));
                     }
                     assert!(answer == message, "client {client}, round {round}");
                 }
@@ -273,7 +273,7 @@ async fn a_chunk_can_be_sent_and_written() -> Outcome {
     use corio::buf::IoBuf;
     let (a, b) = local_pair()?;
     a.send_exact("hello").await.0?;
-    let chunk = b.chunks().next().await?.unwrap();
+    let chunk = b.chunks().recv().await?.unwrap();
     let (result, chunk) = b.send_exact(chunk).await;
     result?;
     assert_eq!(a.recv(vec![0; 16]).await.1, b"hello");
@@ -297,16 +297,16 @@ async fn giving_up_ends_the_connection() -> Outcome {
         let (c, d) = local_pair()?;
         let mut chunks = d.chunks();
         c.send_exact("x").await.0?;
-        chunks.next().await?.unwrap();
+        chunks.recv().await?.unwrap();
         if way == 1 {
-            begin(pin!(chunks.next())).await;
+            begin(pin!(chunks.recv())).await;
         }
         drop(chunks);
         drop(d);
-        assert!(c.chunks().next().await?.is_none());
+        assert!(c.chunks().recv().await?.is_none());
     }
     let mut chunks = b.chunks();
-    begin(pin!(chunks.next())).await;
+    begin(pin!(chunks.recv())).await;
     drop(chunks);
     // It may be received otherwise, once the kernel has been told.
     yield_now().await;
@@ -320,11 +320,11 @@ async fn giving_up_ends_the_connection() -> Outcome {
 async fn another_after_one_was_leaked() -> Outcome {
     let (a, b) = local_pair()?;
     let mut chunks = b.chunks();
-    let mut leaked = Box::pin(chunks.next());
+    let mut leaked = Box::pin(chunks.recv());
     begin(leaked.as_mut()).await;
     std::mem::forget(leaked);
     a.send_exact("x").await.0?;
-    assert_kind(chunks.next().await, ErrorKind::ResourceBusy);
+    assert_kind(chunks.recv().await, ErrorKind::ResourceBusy);
     // The leaked one has that byte. A second reader begins afresh.
     corio::op::AsyncNop::new().await?;
     drop(chunks);
@@ -346,7 +346,7 @@ fn no_more_than_the_limit(case: Case) -> Outcome {
             let mut chunks = server.chunks();
             let mut held: Vec<Chunk> = Vec::new();
             let error = loop {
-                match chunks.next().await {
+                match chunks.recv().await {
                     Ok(chunk) => held.extend(chunk),
                     Err(error) => break error,
                 }
@@ -359,7 +359,7 @@ fn no_more_than_the_limit(case: Case) -> Outcome {
             let mut received = most;
             drop(held);
             while received < 3 * most {
-                received += chunks.next().await?.expect("more").len();
+                received += chunks.recv().await?.expect("more").len();
             }
             drop(chunks);
             drop(server);
@@ -378,9 +378,9 @@ fn a_chunk_outlives_its_context(case: Case) -> Outcome {
     let mut context = case.context();
     let chunk = context.run_until_done(async {
         sender.send_exact("kept").await.0?;
-        let chunk = chunks.next().await?;
+        let chunk = chunks.recv().await?;
         // The kernel goes on receiving, if it does that by itself.
-        begin(pin!(chunks.next())).await;
+        begin(pin!(chunks.recv())).await;
         Ok::<_, std::io::Error>(chunk.unwrap())
     })?;
     drop(context);
@@ -403,9 +403,9 @@ fn one_context_only(case: Case) -> Outcome {
     let mut chunks = b.chunks();
     case.context().run_until_done(async {
         a.send_exact("x").await.0?;
-        chunks.next().await.map(drop)
+        chunks.recv().await.map(drop)
     })?;
-    assert_kind(case.context().run_until_done(chunks.next()), ErrorKind::ResourceBusy);
+    assert_kind(case.context().run_until_done(chunks.recv()), ErrorKind::ResourceBusy);
     Ok(())
 }
 
@@ -415,9 +415,9 @@ fn what_waits_is_counted(case: Case) -> Outcome {
         let (a, b) = local_pair()?;
         let mut chunks = b.chunks();
         a.send_exact("x").await.0?;
-        chunks.next().await?;
+        chunks.recv().await?;
         {
-            let mut next = pin!(chunks.next());
+            let mut next = pin!(chunks.recv());
             begin(next.as_mut()).await;
             let text = format!("{next:?}");
             assert!(text.contains("Recv") && text.contains("Pending"), "{text}");

@@ -34,18 +34,18 @@ pub(super) fn peers() -> Vec<Peer> {
             tasks: Some(tasks::tasks::<R>()),
         }
     }
-    let receives_chunks = Peer {
-        echo: echo_chunks::<Ring>,
-        http: hello_chunks::<Ring>,
+    let with_buffers = Peer {
+        echo: echo_buffers::<Ring>,
+        http: hello_buffers::<Ring>,
         files: None,
         reads: None,
         copy: None,
         tasks: None,
-        ..peer::<Ring>("corio-chunks", "default, receiving by TcpStream::chunks")
+        ..peer::<Ring>("corio-buffers", "default; each connection receives into its own buffer")
     };
     vec![
         peer::<Ring>("corio", "default"),
-        receives_chunks,
+        with_buffers,
         peer::<Readiness>("corio-epoll", "driver: readiness"),
     ]
 }
@@ -60,7 +60,37 @@ async fn accept<F: Future<Output = ()> + 'static>(
     }
 }
 
-fn echo<R: Runtime>(listener: StdListener, buffer: usize) {
+/// The size of buffers is the context's business.
+fn echo<R: Runtime>(listener: StdListener, _buffer: usize) {
+    R::block_on(accept(listener, |stream| async move {
+        let mut chunks = stream.chunks();
+        while let Ok(Some(chunk)) = chunks.recv().await {
+            if stream.send_exact(chunk).await.0.is_err() {
+                return;
+            }
+        }
+    }));
+}
+
+fn hello<R: Runtime>(listener: StdListener) {
+    R::block_on(accept(listener, |stream| async move {
+        let (mut input, mut output) = (Vec::new(), Vec::with_capacity(4096));
+        let mut chunks = stream.chunks();
+        while let Ok(Some(chunk)) = chunks.recv().await {
+            input.extend_from_slice(&chunk);
+            drop(chunk);
+            http::answer_hello(&mut input, &mut output);
+            let (result, sent) = stream.send_exact(output).await;
+            if result.is_err() {
+                return;
+            }
+            output = sent;
+            output.clear();
+        }
+    }));
+}
+
+fn echo_buffers<R: Runtime>(listener: StdListener, buffer: usize) {
     R::block_on(accept(listener, move |stream| async move {
         let mut buf = Vec::with_capacity(buffer);
         loop {
@@ -77,37 +107,7 @@ fn echo<R: Runtime>(listener: StdListener, buffer: usize) {
     }));
 }
 
-/// The size of buffers is the context's business.
-fn echo_chunks<R: Runtime>(listener: StdListener, _buffer: usize) {
-    R::block_on(accept(listener, |stream| async move {
-        let mut chunks = stream.chunks();
-        while let Ok(Some(chunk)) = chunks.next().await {
-            if stream.send_exact(chunk).await.0.is_err() {
-                return;
-            }
-        }
-    }));
-}
-
-fn hello_chunks<R: Runtime>(listener: StdListener) {
-    R::block_on(accept(listener, |stream| async move {
-        let (mut input, mut output) = (Vec::new(), Vec::with_capacity(4096));
-        let mut chunks = stream.chunks();
-        while let Ok(Some(chunk)) = chunks.next().await {
-            input.extend_from_slice(&chunk);
-            drop(chunk);
-            http::answer_hello(&mut input, &mut output);
-            let (result, sent) = stream.send_exact(output).await;
-            if result.is_err() {
-                return;
-            }
-            output = sent;
-            output.clear();
-        }
-    }));
-}
-
-fn hello<R: Runtime>(listener: StdListener) {
+fn hello_buffers<R: Runtime>(listener: StdListener) {
     R::block_on(accept(listener, |stream| async move {
         let (mut chunk, mut input) = (Vec::with_capacity(4096), Vec::new());
         let mut output = Vec::with_capacity(4096);
@@ -134,15 +134,11 @@ fn files<R: Runtime>(listener: StdListener, root: PathBuf) {
     R::block_on(accept(listener, move |stream| {
         let root = root.clone();
         async move {
-            let (mut chunk, mut input) = (Vec::with_capacity(4096), Vec::new());
-            let mut head = Vec::with_capacity(256);
-            loop {
-                let result;
-                (result, chunk) = stream.recv(chunk).await;
-                if !matches!(result, Ok(1..)) {
-                    return;
-                }
+            let (mut input, mut head) = (Vec::new(), Vec::with_capacity(256));
+            let mut chunks = stream.chunks();
+            while let Ok(Some(chunk)) = chunks.recv().await {
                 input.extend_from_slice(&chunk);
+                drop(chunk);
                 while let Some(path) = http::take_file_request(&mut input, &root) {
                     let file = File::open(path).await.expect("the file opens");
                     let len = file.metadata().await.expect("the file has a size").len();
