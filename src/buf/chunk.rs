@@ -131,7 +131,7 @@ impl ChunkPool {
     pub(crate) const SIZE: usize = 64 * 1024;
 
     /// A buffer's number has 16 bits, and the kernel takes half of that.
-    pub(crate) const MOST: usize = 1 << 15;
+    const MOST: usize = 1 << 15;
 
     /// How many buffers there are at first.
     const FIRST: usize = 16;
@@ -195,6 +195,13 @@ impl ChunkPool {
             buffer.filled = 0;
             state.free.push(id);
         }
+    }
+}
+
+impl Default for ChunkPool {
+    /// Of as many buffers as there can be.
+    fn default() -> Self {
+        Self::new(usize::MAX)
     }
 }
 

@@ -79,9 +79,10 @@ impl Builder {
         self
     }
 
-    /// The most memory, in bytes, that [chunks](crate::op::Chunks) may take all together; default 256 MiB, at
-    /// least 64 KiB, at most 2 GiB. The first chunk takes 1 MiB, which is doubled when it does not
-    /// suffice, and kept until the context ends.
+    /// The most memory, in bytes, into which the kernel may receive [chunks](crate::op::Chunks) by itself; default
+    /// 256 MiB, at least 64 KiB, at most 2 GiB. The first chunk takes 1 MiB, which is doubled whenever it does
+    /// not suffice, and kept until the context ends. While all of it is in use, chunks are received by
+    /// calls, into other memory, of which there is as much as is asked for. Kernel 6.12.
     pub fn receive_memory(mut self, bytes: usize) -> Self {
         self.settings.receive_memory = bytes;
         self

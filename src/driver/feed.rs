@@ -133,8 +133,8 @@ impl fmt::Debug for Feed {
     }
 }
 
-/// Fills a pool's buffers by calls.
-#[derive(Debug)]
+/// Receives what is asked for by calls. So there is no limit to its memory but what chunks are kept.
+#[derive(Debug, Default)]
 pub(super) struct Filler {
     pool: Rc<ChunkPool>,
     /// The buffer that is being filled.
@@ -142,10 +142,6 @@ pub(super) struct Filler {
 }
 
 impl Filler {
-    pub(super) fn new(pool: Rc<ChunkPool>) -> Self {
-        Filler { pool, current: None }
-    }
-
     /// Receives by `call`, which is told where to and how many bytes at most, and gives how many, or a
     /// negated error number.
     ///

@@ -18,7 +18,7 @@ pub(crate) struct Settings {
     pub(crate) choice: Option<DriverChoice>,
     /// The most threads for calls that block.
     pub(crate) blocking_threads: usize,
-    /// The most memory for what is received before there is a buffer for it, in bytes.
+    /// The most memory that is received into before it is asked for, in bytes.
     pub(crate) receive_memory: usize,
 }
 

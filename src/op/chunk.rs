@@ -18,9 +18,10 @@ use crate::runtime::Runtime;
 /// On io_uring with Linux 6.12 or newer the kernel receives by itself until the stream ends
 /// (`IORING_RECV_MULTISHOT` with `IOU_PBUF_RING_INC`); elsewhere each chunk is a call, once there is something.
 ///
-/// The kernel may have received up to some 256 KiB more than was asked for. So nothing else should receive
-/// from the stream while this is there; and what has come but was not taken is lost when this is dropped, like
-/// what a [`BufReader`](std::io::BufReader) holds. It belongs to the first context in which it is used.
+/// The kernel may have received more than was asked for, up to what the socket's own buffer holds (some 256 KiB of
+/// one that nobody reads from are enough to stop it). So nothing else should receive from the stream while this
+/// is there; and what has come but was not taken is lost when this is dropped, like what a
+/// [`BufReader`](std::io::BufReader) holds. It belongs to the first context in which it is used.
 ///
 /// # Examples
 /// An echo server's connection:
@@ -67,9 +68,8 @@ impl<'a> Chunks<'a> {
     /// [`DropPolicy`](crate::DropPolicy): nothing is lost, what comes is there for the next.
     ///
     /// # Errors
-    /// What `recv(2)` reports, such as `ConnectionReset`; `OutOfMemory` when chunks that have not been dropped
-    /// take all of [`Builder::receive_memory`](crate::Builder::receive_memory), after which one may try again;
-    /// `ResourceBusy` in another context than the first, and after an operation of this was leaked in flight.
+    /// What `recv(2)` reports, such as `ConnectionReset`; `OutOfMemory` when there is none left, or chunks that have
+    /// not been dropped take 2 GiB, after which one may try again; `ResourceBusy` in another context than the first, and after an operation of this was leaked in flight.
     #[inline(always)]
     #[track_caller]
     pub fn recv(&mut self) -> AsyncRecvChunk<'_> {
@@ -135,7 +135,7 @@ fn explain(errno: i32) -> io::Error {
     if errno == os::ENOBUFS {
         return io::Error::new(
             io::ErrorKind::OutOfMemory,
-            "all memory for chunks is in use: drop chunks sooner, or raise `Builder::receive_memory`",
+            "no memory is left for chunks, or they take 2 GiB: drop them sooner",
         );
     }
     io::Error::from_raw_os_error(errno)

@@ -23,7 +23,7 @@ conformance! {
     what_came_too_early_is_kept, one_that_nobody_reads_from_does_not_hold_up_others,
     many_at_once_are_kept_apart, a_chunk_can_be_sent_and_written,
     giving_up_ends_the_connection, another_after_one_was_leaked;
-    cases: no_more_than_the_limit, a_chunk_outlives_its_context, one_context_only,
+    cases: chunks_that_are_kept_starve_nobody, a_chunk_outlives_its_context, one_context_only,
     what_waits_is_counted,
 }
 
@@ -331,39 +331,40 @@ async fn another_after_one_was_leaked() -> Outcome {
     Ok(())
 }
 
-fn no_more_than_the_limit(case: Case) -> Outcome {
-    for limit in [1, 3 * 64 * 1024, 40 * 64 * 1024] {
+/// Also of the kernel's own memory nobody is told that there is too little.
+fn chunks_that_are_kept_starve_nobody(case: Case) -> Outcome {
+    const ENOUGH: usize = 5_000_000;
+    for limit in [1, 3 * 64 * 1024] {
         let mut context = case.driver.builder().receive_memory(limit).build()?;
         context.run_until_done(async {
             let (client, server) = corio_tcp_pair()?;
-            let sending = spawn(async move {
-                let mut sent = 0;
-                while let (Ok(()), part) = client.send_exact(vec![7; 64 * 1024]).await {
-                    sent += part.len();
-                }
-                sent
-            });
+            let bytes = noise(2 * ENOUGH);
+            let expected = bytes.clone();
+            let sending = spawn(async move { client.send_exact(bytes).await.0 });
             let mut chunks = server.chunks();
-            let mut held: Vec<Chunk> = Vec::new();
-            let error = loop {
-                match chunks.recv().await {
-                    Ok(chunk) => held.extend(chunk),
-                    Err(error) => break error,
-                }
-            };
-            assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
-            assert!(error.to_string().contains("receive_memory"), "{error}");
-            let most = limit.max(64 * 1024);
-            assert_eq!(held.iter().map(|chunk| chunk.len()).sum::<usize>(), most);
-            // Room for one is enough to go on.
-            let mut received = most;
-            drop(held);
-            while received < 3 * most {
-                received += chunks.recv().await?.expect("more").len();
+            let mut kept: Vec<Chunk> = Vec::new();
+            let mut len = 0;
+            while len < ENOUGH {
+                let chunk = chunks.recv().await?.expect("more");
+                len += chunk.len();
+                kept.push(chunk);
             }
-            drop(chunks);
-            drop(server);
-            assert!(sending.await.unwrap() > most);
+            // Another connection that has to wait, too.
+            let (a, b) = local_pair()?;
+            let mut others = b.chunks();
+            for round in 0..5_u8 {
+                if round % 2 == 0 {
+                    begin(pin!(others.recv())).await;
+                }
+                a.send_exact([round]).await.0?;
+                assert_eq!(others.recv().await?.as_deref(), Some(&[round][..]));
+            }
+            let mut received =
+                kept.iter().flat_map(|chunk| chunk.iter().copied()).collect::<Vec<_>>();
+            drop(kept);
+            received.extend(read_all(&mut chunks).await?.0);
+            assert!(received == expected);
+            sending.await.unwrap()?;
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
         assert_at_rest(&context);

@@ -2,13 +2,11 @@
 
 use crate::os;
 use std::io;
-use std::rc::Rc;
 
 use super::Readiness;
 use super::queue::Queue;
 use super::selector::Selector;
 use super::table::Table;
-use crate::buf::ChunkPool;
 use crate::driver::feed::Filler;
 use crate::driver::pool::Pool;
 use crate::driver::sys::SigPipe;
@@ -24,7 +22,7 @@ pub(super) fn build(settings: &Settings) -> Result<Readiness, SetupError> {
         selector,
         pool,
         sigpipe,
-        chunks: Filler::new(Rc::new(ChunkPool::new(settings.receive_memory))),
+        chunks: Filler::default(),
         queue_sizes: (events, queue_sizes.1.next_power_of_two()),
         table: Table::default(),
         ended: Queue::default(),

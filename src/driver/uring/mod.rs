@@ -460,8 +460,10 @@ impl Driver for Uring {
     }
 
     fn setup(&self) -> Setup {
+        let mut flags = self.features.flags.clone();
+        flags.extend(trial::succeeds().then_some("PBUF_RING_INC"));
         Setup {
-            flags: self.features.flags.clone(),
+            flags,
             queue_sizes: (self.features.sq_entries, self.features.cq_entries),
             queue_fd: Some(self.ring().as_raw_fd()),
         }

@@ -7,7 +7,8 @@
 //! piece. Where the kernel has no such queue, the ring waits for the socket, and a call receives.
 //!
 //! What is under way belongs to no operation but to the socket's [`Feed`]: an operation takes what has come,
-//! or waits for it. If it is cancelled, the receive goes on, and what comes is kept for the next.
+//! or waits for it. If it is cancelled, the receive goes on, and what comes is kept for the next. While all
+//! buffers are in use, what is asked for is received by calls, so that one socket can't starve others.
 //!
 //! # Why this file has `unsafe`
 //! It shares the queue and the buffers with the kernel, which also holds counts of feeds.
@@ -56,6 +57,8 @@ pub(super) enum Chunks {
 pub(super) struct Provided {
     home: Rc<Home>,
     queue: Queue,
+    /// For when all buffers are in use.
+    filler: Filler,
     armed: usize,
     /// Of these, how many are being cancelled for good.
     leaving: usize,
@@ -80,6 +83,8 @@ pub(in crate::driver) struct Armed {
     cancelling: Cell<bool>,
     cancels: Cell<u8>,
     abandoned: Cell<bool>,
+    /// The kernel had no buffer left.
+    starved: Cell<bool>,
     /// It counts among those that are [leaving](Provided::leaving).
     leaving: Cell<bool>,
     /// How it ended while nobody waited: an error is told only once.
@@ -154,17 +159,8 @@ impl Uring {
         // SAFETY: what the caller promises.
         let this = unsafe { &*feed };
         match &mut self.chunks {
-            Chunks::ByCalls(filler) => {
-                self.syscalls += 1;
-                // SAFETY: what was received has been written.
-                let received = unsafe {
-                    filler.receive(this, |ptr, len| sys::recv_at_once(fd.fd, ptr, len, 0))
-                };
-                match received {
-                    AGAIN => self.await_readiness(op, fd, libc::POLLIN),
-                    received => Some(received),
-                }
-            }
+            Chunks::ByCalls(_) => self.recv_by_call(op, fd, this),
+            Chunks::ByKernel(_) if this.armed.starved.take() => self.recv_by_call(op, fd, this),
             Chunks::ByKernel(_) => {
                 if let Some(end) = this.armed.end.take() {
                     return Some(end);
@@ -175,6 +171,23 @@ impl Uring {
                 None
             }
             Chunks::Untried => unreachable!("chosen above"),
+        }
+    }
+
+    /// Receives by a call, once there is something.
+    fn recv_by_call(&mut self, op: Token, fd: Target, feed: &Feed) -> Option<i32> {
+        let (Chunks::ByCalls(filler) | Chunks::ByKernel(Provided { filler, .. })) =
+            &mut self.chunks
+        else {
+            unreachable!("chosen by then")
+        };
+        self.syscalls += 1;
+        // SAFETY: what was received has been written.
+        let received =
+            unsafe { filler.receive(feed, |ptr, len| sys::recv_at_once(fd.fd, ptr, len, 0)) };
+        match received {
+            AGAIN => self.await_readiness(op, fd, libc::POLLIN),
+            received => Some(received),
         }
     }
 
@@ -261,17 +274,22 @@ impl Uring {
         };
         // SAFETY: in flight until it is delivered, and nothing else uses it: it only waited.
         let (record, request) = unsafe { (op.as_ref(), (op.as_ref().request)(op)) };
-        let begin_anew = match -result {
-            libc::ENOBUFS => provided.provide_more(),
-            // It had come too far ahead; meanwhile all that was taken.
-            libc::ECANCELED => true,
-            _ => false,
-        };
-        if begin_anew && let Request::RecvChunk { fd, .. } = request {
-            armed.waiter.set(Some(op));
-            // SAFETY: from an `Rc`.
-            unsafe { self.arm(fd, feed) };
-            return None;
+        match -result {
+            libc::ENOBUFS if !provided.provide_more() => {
+                armed.starved.set(true);
+                self.again.push(op);
+                return None;
+            }
+            // It had come too far ahead, but all that has been taken meanwhile.
+            libc::ENOBUFS | libc::ECANCELED => {
+                if let Request::RecvChunk { fd, .. } = request {
+                    armed.waiter.set(Some(op));
+                    // SAFETY: from an `Rc`.
+                    unsafe { self.arm(fd, feed) };
+                }
+                return None;
+            }
+            _ => {}
         }
         record.result.set(result);
         Some(op)
@@ -399,10 +417,11 @@ impl Uring {
 
 impl Chunks {
     fn choose(submitter: &Submitter<'_>, memory: usize) -> io::Result<Self> {
-        let pool = Rc::new(ChunkPool::new(memory));
+        let filler = Filler::default();
         if !trial::succeeds() {
-            return Ok(Chunks::ByCalls(Filler::new(pool)));
+            return Ok(Chunks::ByCalls(filler));
         }
+        let pool = Rc::new(ChunkPool::new(memory));
         let count = pool.limit().next_power_of_two() as u16;
         let queue = Queue::new(count);
         // SAFETY: that many entries are there. The queue goes after the ring, or never.
@@ -412,10 +431,10 @@ impl Chunks {
         match registered {
             Ok(()) => {
                 let home = Rc::new(Home { pool, abandoned: RefCell::default() });
-                Ok(Chunks::ByKernel(Provided { home, queue, armed: 0, leaving: 0 }))
+                Ok(Chunks::ByKernel(Provided { home, queue, filler, armed: 0, leaving: 0 }))
             }
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => Err(error),
-            Err(_) => Ok(Chunks::ByCalls(Filler::new(pool))),
+            Err(_) => Ok(Chunks::ByCalls(filler)),
         }
     }
 
