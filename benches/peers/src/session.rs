@@ -141,7 +141,7 @@ fn subjects(options: &Options, quick: bool) -> Vec<Subject> {
     let wanted = |name: &str| {
         name == OURS
             || if options.peers.is_empty() {
-                !quick || !(name.contains("tuned") || name.contains("epoll"))
+                !quick || !["tuned", "epoll", "buffers"].iter().any(|part| name.contains(part))
             } else {
                 options.peers.iter().any(|part| name.contains(part.as_str()))
             }

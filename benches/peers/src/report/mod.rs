@@ -39,7 +39,7 @@ const GROUPS: &[Group] = &[
     Group {
         id: "echo-64",
         title: "Echo, messages of 64 bytes",
-        text: "By the number of connections. Buffers of 4 KiB.",
+        text: "By the number of connections. Buffers of 4 KiB; corio and corio-epoll receive chunks, into the context's memory.",
         measures: &[Measure::Throughput, Measure::Cpu],
     },
     Group {
@@ -52,19 +52,19 @@ const GROUPS: &[Group] = &[
     Group {
         id: "echo-1k",
         title: "Echo, messages of 1 KiB",
-        text: "By the number of connections. Buffers of 4 KiB.",
+        text: "By the number of connections. Buffers of 4 KiB; corio and corio-epoll receive chunks, into the context's memory.",
         measures: &[Measure::Throughput, Measure::Cpu],
     },
     Group {
         id: "echo-16k",
         title: "Echo, messages of 16 KiB through buffers of 4 KiB",
-        text: "By the number of connections.",
+        text: "By the number of connections. corio and corio-epoll receive chunks of up to 64 KiB, into the context's memory: for like with like see corio-buffers.",
         measures: &[Measure::Throughput, Measure::Cpu],
     },
     Group {
         id: "echo-16k-large",
         title: "Echo, messages of 16 KiB through buffers of 16 KiB",
-        text: "By the number of connections.",
+        text: "By the number of connections. corio and corio-epoll receive chunks of up to 64 KiB, into the context's memory: for like with like see corio-buffers.",
         measures: &[Measure::Throughput, Measure::Cpu],
     },
     Group {
@@ -121,7 +121,7 @@ const GROUPS: &[Group] = &[
     Group {
         id: "idle",
         title: "Connections that wait",
-        text: "Memory of the process for each, with a buffer of 4 KiB.",
+        text: "Memory of the process for each, with a buffer of 4 KiB; corio and corio-epoll have none while nothing comes.",
         measures: &[Measure::Memory],
     },
 ];

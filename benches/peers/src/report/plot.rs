@@ -122,6 +122,7 @@ fn draw(
 fn color(row: usize, rows: usize, name: &str) -> RGBColor {
     match name {
         "corio" => RGBColor(200, 30, 45),
+        "corio-buffers" => RGBColor(220, 90, 80),
         "corio-epoll" => RGBColor(240, 140, 120),
         _ if name.starts_with("bare") => RGBColor(
             130 + 30 * (row % 3) as u8,
