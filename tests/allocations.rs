@@ -137,6 +137,36 @@ fn an_echo_allocates_nothing() {
     });
 }
 
+/// Of so many bytes all buffers are used several times.
+#[test]
+fn an_echo_in_chunks_allocates_nothing() {
+    costs_nothing(async || {
+        let (a, b) = UnixStream::pair().unwrap();
+        let echo = spawn(async move {
+            let mut chunks = b.chunks();
+            while let Some(chunk) = chunks.recv().await.unwrap() {
+                b.send_exact(chunk).await.0.unwrap();
+            }
+        });
+        let mut answers = a.chunks();
+        let mut kept = Some(vec![7; 10_000]);
+        let counted = allocations(async || {
+            let (result, buf) = a.send_exact(kept.take().unwrap()).await;
+            result.unwrap();
+            let mut left = buf.len();
+            while left > 0 {
+                left -= answers.recv().await.unwrap().unwrap().len();
+            }
+            kept = Some(buf);
+        })
+        .await;
+        drop(answers);
+        drop(a);
+        echo.await.unwrap();
+        counted
+    });
+}
+
 #[test]
 fn reading_and_writing_a_file_allocates_nothing() {
     costs_nothing(async || {
