@@ -69,6 +69,29 @@ fn echoes(count: u64, depth: u64) {
     });
 }
 
+/// The same, with the answer sent from where the message was received.
+fn echoes_in_chunks(count: u64, depth: u64) {
+    in_tasks(depth, move || async move {
+        let (client, server) = UnixStream::pair().unwrap();
+        let serving = corio::spawn(async move {
+            let mut chunks = server.chunks();
+            while let Some(chunk) = chunks.recv().await.unwrap() {
+                server.send_exact(chunk).await.0.unwrap();
+            }
+        });
+        let (mut answers, mut message) = (client.chunks(), vec![7; 64]);
+        for _ in 0..count / depth {
+            let sent;
+            (sent, message) = client.send_exact(message).await;
+            sent.unwrap();
+            assert_eq!(answers.recv().await.unwrap().map(|chunk| chunk.len()), Some(64));
+        }
+        drop(answers);
+        drop(client);
+        serving.await.unwrap();
+    });
+}
+
 fn in_tasks<F: Future<Output = ()> + 'static>(depth: u64, task: impl Fn() -> F) {
     let mut context = IoContext::new(256).unwrap();
     context.run_until_done(async move {
@@ -130,10 +153,11 @@ fn bare_nops(count: u64, depth: u64) {
 type Program = fn(u64, u64);
 
 fn main() {
-    let programs: [(&str, Program); 5] = [
+    let programs: [(&str, Program); 6] = [
         ("corio", corio_nops),
         ("bare", bare_nops),
         ("echo", echoes),
+        ("chunks", echoes_in_chunks),
         ("yield", yields),
         ("spawn", spawns),
     ];
