@@ -46,6 +46,7 @@ pub struct Chunk {
 
 impl Chunk {
     /// Grows by `next`, if that is what follows in memory; else gives it back.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn append(&mut self, next: Chunk) -> Result<(), Chunk> {
         // Of one buffer, so that neither the sum nor the end is beyond it.
         let adjacent = self.id == next.id
@@ -142,6 +143,7 @@ impl ChunkPool {
         ChunkPool { limit, state: RefCell::default() }
     }
 
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
@@ -157,6 +159,7 @@ impl ChunkPool {
     }
 
     /// Takes a buffer that has become free; `None`: there is none for now.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn take_freed(&self) -> Option<u16> {
         self.state.borrow_mut().free.pop()
     }
