@@ -8,12 +8,12 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::IoUring;
-use io_uring::types::BufRingEntry;
+use io_uring::types::{BufRingEntry, IOU_PBUF_RING_INC};
 
 use crate::pages::Pages;
 
-/// `IOU_PBUF_RING_INC`: a buffer takes several receives, one behind the other.
-const BY_PARTS: u16 = 2;
+/// A buffer takes several receives, one behind the other.
+const BY_PARTS: u16 = IOU_PBUF_RING_INC as u16;
 
 /// The one group of buffers.
 pub(crate) const GROUP: u16 = 0;

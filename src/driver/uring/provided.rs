@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, CancelBuilder};
+use io_uring::types::{BufRingEntry, CancelBuilder, IOU_PBUF_RING_INC};
 use io_uring::{Submitter, cqueue, opcode};
 
 use super::mark::{IGNORED, MARKS, Mark};
@@ -34,8 +34,8 @@ use crate::driver::{Notes, Request, Target, Token};
 /// The one queue of buffers.
 pub(super) const GROUP: u16 = 0;
 
-/// `IOU_PBUF_RING_INC`, which the io-uring crate does not make public.
-pub(super) const BIT_BY_BIT: u16 = 2;
+/// The kernel takes a buffer bit by bit.
+pub(super) const BIT_BY_BIT: u16 = IOU_PBUF_RING_INC as u16;
 
 /// So many bytes may come from one socket before they are asked for. Then it has to wait, so that one that
 /// nobody reads from can't take all buffers.
