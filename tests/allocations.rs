@@ -356,6 +356,36 @@ fn one_operation_is_one_system_call() {
     assert!(syscalls <= ROUNDS + 1, "{syscalls}");
 }
 
+/// A receive that has taken everything says so to the next, whatever kind of receive it was.
+#[test]
+#[cfg(target_os = "linux")] // Where a receive tells whether it has left anything.
+fn what_a_message_has_emptied_is_not_looked_at() {
+    let mut context = context();
+    context.run_until_done(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let near = TcpStream::from(listener.accept().unwrap().0);
+        let mut counts = [0; 2];
+        for (count, by_message) in counts.iter_mut().zip([false, true]) {
+            far.write_all(b"ab").unwrap();
+            // One byte is left: the next receive looks whether it is there.
+            near.recv(vec![0]).await.0.unwrap();
+            match by_message {
+                false => assert_eq!(near.recv(vec![0; 8]).await.0.unwrap(), 1),
+                true => assert_eq!(near.recv_msg([vec![0; 8]]).await.0.unwrap().len, 1),
+            }
+            let mut empty = pin!(near.recv(vec![0; 8]));
+            let before = corio::stats().syscalls;
+            let polled = poll_fn(|cx| Poll::Ready(empty.as_mut().poll(cx))).await;
+            assert!(polled.is_pending());
+            *count = corio::stats().syscalls - before;
+            far.write_all(b"c").unwrap();
+            assert_eq!(empty.await.0.unwrap(), 1);
+        }
+        assert_eq!(counts[1], counts[0]);
+    });
+}
+
 #[test]
 fn tasks_that_only_compute_make_no_system_call() {
     let mut context = context();

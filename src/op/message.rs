@@ -222,6 +222,9 @@ impl<B: IoBufsMut> Kind for Recvmsg<'_, B> {
             flags: os::MSG_CMSG_CLOEXEC as u32,
         }
     }
+    fn left_more(&self, more: bool) {
+        self.source.set_eager(more);
+    }
     fn finish(mut self, result: i32) -> Self::Output {
         let len = match io_result(result) {
             Ok(len) => len,
