@@ -323,6 +323,8 @@ impl Scope {
 
     /// Has the task of `cx` woken when an operation of this cancelled scope ends.
     pub(crate) fn wait(&self, cx: &Context<'_>) {
-        self.waiter.set(LocalWaker::new(cx.waker()));
+        let waiter = LocalWaker::new(cx.waker());
+        // A foreign waker's `clone` may have taken in the last one's end.
+        if self.is_drained() { waiter.wake_now() } else { self.waiter.set(waiter) }
     }
 }

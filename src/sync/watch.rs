@@ -34,6 +34,17 @@ struct State<T> {
     senders: usize,
 }
 
+impl<T> State<T> {
+    /// What there is to tell whoever has seen the version `seen`, which is told of it.
+    fn news_since(&self, seen: &mut u64) -> Poll<Result<(), Closed>> {
+        if self.version != *seen {
+            *seen = self.version;
+            return Poll::Ready(Ok(()));
+        }
+        if self.senders == 0 { Poll::Ready(Err(Closed)) } else { Poll::Pending }
+    }
+}
+
 struct Shared<T>(Mutex<State<T>>);
 
 impl<T> Shared<T> {
@@ -140,23 +151,27 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`Closed`] if there is none, and no sender is left.
     pub async fn changed(&mut self) -> Result<(), Closed> {
+        let Receiver { shared, seen, place } = self;
         std::future::poll_fn(|cx| {
-            let mut state = self.shared.lock();
-            if state.version != self.seen {
-                self.seen = state.version;
-                return Poll::Ready(Ok(()));
+            let news = shared.lock().news_since(seen);
+            if news.is_ready() {
+                return news;
             }
-            if state.senders == 0 {
-                return Poll::Ready(Err(Closed));
+            // Made without the lock: a foreign waker's `clone` may send a value.
+            let waker = cx.waker().clone();
+            let mut state = shared.lock();
+            let news = state.news_since(seen);
+            if news.is_ready() {
+                return news;
             }
-            let place = *self.place.get_or_insert_with(|| match state.free.pop() {
+            let place = *place.get_or_insert_with(|| match state.free.pop() {
                 Some(place) => place,
                 None => {
                     state.waiting.push(None);
                     state.waiting.len() - 1
                 }
             });
-            let old = state.waiting[place].replace(cx.waker().clone());
+            let old = state.waiting[place].replace(waker);
             drop(state);
             drop(old);
             Poll::Pending

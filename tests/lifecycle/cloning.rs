@@ -1,4 +1,5 @@
-//! Wakers whose `clone` does more than count: it may end the very operation or task that they are for.
+//! Wakers whose `clone` does more than count: it may bring what they are for, be it the end of an operation
+//! or a message.
 //!
 //! # Why this file has `unsafe`
 //! It makes such a waker by hand.
@@ -12,7 +13,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use corio::op::AsyncNop;
-use corio::{DropPolicy, yield_now};
+use corio::sync::local::{Barrier, Notify, Semaphore, mpsc, oneshot};
+use corio::sync::watch;
+use corio::{DropPolicy, sleep, timeout, yield_now};
 
 use crate::every::every_driver;
 use crate::support::{LocalStream, local_pair, poll_now, std_pair};
@@ -117,4 +120,127 @@ every_driver! {
         drop(waker);
         assert_eq!(HOOKED_CLONES.get(), 0);
     }
+
+    /// The last operation of the cancelled scope ended within: the scope waited for it for ever.
+    fn a_scope_polled_with_a_waker_whose_clone_takes_in_its_end(builder) {
+        let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
+        context.run_until_done(async {
+            let (a, _end) = local_pair().unwrap();
+            let (b, _other_end) = local_pair().unwrap();
+            let mut limited = Box::pin(timeout(Duration::from_millis(1), async move {
+                let mut received = Box::pin(a.recv(vec![0; 64]));
+                // Woken by it is nobody.
+                assert!(received.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                std::future::pending::<()>().await;
+            }));
+            assert!(poll_now(&mut limited).await.is_pending());
+            let mut other = Box::pin(async move { b.recv(vec![0; 64]).await.0 });
+            assert!(poll_now(&mut other).await.is_pending());
+            sleep(Duration::from_millis(5)).await;
+            let waker = hooked(|| drop(other));
+            let mut cx = Context::from_waker(&waker);
+            let mut turns = 0;
+            while limited.as_mut().poll(&mut cx).is_pending() {
+                while HOOKED_WAKES.take() == 0 {
+                    turns += 1;
+                    assert!(turns < 1000, "nobody is woken");
+                    AsyncNop::new().await.unwrap();
+                }
+            }
+            drop((limited, waker));
+            assert_eq!(HOOKED_CLONES.get(), 0);
+        });
+    }
+}
+
+/// Polls with a waker whose clone is what the future waits for: that is not missed.
+fn end_by_cloning<F: Future>(future: F, event: impl FnOnce() + 'static) -> F::Output {
+    let mut future = Box::pin(future);
+    let waker = hooked(event);
+    let mut cx = Context::from_waker(&waker);
+    let mut polled = future.as_mut().poll(&mut cx);
+    assert!(CLONING.take().is_none(), "the waker was not cloned");
+    if polled.is_pending() {
+        assert_ne!(HOOKED_WAKES.get(), 0, "nobody is woken");
+        polled = future.as_mut().poll(&mut cx);
+    }
+    drop((future, waker));
+    assert_eq!(HOOKED_CLONES.get(), 0);
+    let Poll::Ready(output) = polled else { panic!("woken, it has not ended") };
+    output
+}
+
+#[test]
+fn a_waker_whose_clone_sends_the_value() {
+    let (sender, receiver) = oneshot::channel();
+    assert_eq!(end_by_cloning(receiver, || sender.send(5).unwrap()), Ok(5));
+    let (sender, receiver) = oneshot::channel::<()>();
+    assert!(end_by_cloning(receiver, || drop(sender)).is_err());
+}
+
+#[test]
+fn a_waker_whose_clone_sends_a_message() {
+    let (sender, mut receiver) = mpsc::channel(2);
+    let other = sender.clone();
+    assert_eq!(end_by_cloning(receiver.recv(), move || other.try_send(5).unwrap()), Some(5));
+    assert_eq!(end_by_cloning(receiver.recv(), || drop(sender)), None);
+}
+
+#[test]
+fn a_waker_whose_clone_receives_a_message() {
+    let (sender, receiver) = mpsc::channel(1);
+    sender.try_send(1).unwrap();
+    let receiver = Rc::new(RefCell::new(receiver));
+    let other = receiver.clone();
+    let took = move || assert_eq!(other.borrow_mut().try_recv(), Ok(1));
+    end_by_cloning(sender.send(2), took).unwrap();
+    let end = move || receiver.borrow_mut().close();
+    end_by_cloning(sender.send(3), end).unwrap_err();
+}
+
+#[test]
+fn a_waker_whose_clone_notifies() {
+    let notify = Rc::new(Notify::new());
+    for rings in [Notify::notify_one, Notify::notify_all] {
+        let other = notify.clone();
+        end_by_cloning(notify.notified(), move || rings(&other));
+    }
+    // Nothing is left of it for others.
+    assert!(
+        Box::pin(notify.notified())
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    );
+}
+
+#[test]
+fn a_waker_whose_clone_adds_permits() {
+    let semaphore = Rc::new(Semaphore::new(1));
+    let other = semaphore.clone();
+    let permit = end_by_cloning(semaphore.acquire(3), move || other.add_permits(2));
+    assert_eq!((permit.unwrap().count(), semaphore.available()), (3, 0));
+    let other = semaphore.clone();
+    assert!(end_by_cloning(semaphore.acquire(4), move || other.close()).is_err());
+}
+
+#[test]
+fn a_waker_whose_clone_comes_to_the_barrier() {
+    let barrier = Rc::new(Barrier::new(2));
+    let other = barrier.clone();
+    let comes = move || {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(Box::pin(other.wait()).as_mut().poll(&mut cx), Poll::Ready(true));
+    };
+    assert!(!end_by_cloning(barrier.wait(), comes));
+}
+
+/// It would wait for its own lock.
+#[test]
+fn a_waker_whose_clone_changes_a_watched_value() {
+    let (sender, mut receiver) = watch(1);
+    let other = sender.clone();
+    end_by_cloning(receiver.changed(), move || other.send(2)).unwrap();
+    assert_eq!(receiver.get(), 2);
+    end_by_cloning(receiver.changed(), || drop(sender)).unwrap_err();
 }

@@ -53,23 +53,21 @@ impl Future for BarrierWait<'_> {
     type Output = bool;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
-        let barrier = self.barrier;
-        if let Some(ticket) = self.ticket {
-            if barrier.waiting.poll(ticket, cx.waker()) == Stands::Waiting {
-                return Poll::Pending;
+        let Barrier { count, here, waiting } = self.barrier;
+        if self.ticket.is_none() {
+            here.set(here.get() + 1);
+            if here.get() == *count {
+                here.set(0);
+                waiting.dismiss(Stands::Served);
+                return Poll::Ready(true);
             }
-            self.ticket = None;
-            return Poll::Ready(false);
         }
-        let here = barrier.here.get() + 1;
-        if here == barrier.count {
-            barrier.here.set(0);
-            barrier.waiting.dismiss(Stands::Served);
-            return Poll::Ready(true);
+        let ticket = *self.ticket.get_or_insert_with(|| waiting.add(()));
+        if waiting.poll(ticket, cx.waker()) == Stands::Waiting {
+            return Poll::Pending;
         }
-        barrier.here.set(here);
-        self.ticket = Some(barrier.waiting.add((), cx.waker()));
-        Poll::Pending
+        self.ticket = None;
+        Poll::Ready(false)
     }
 }
 

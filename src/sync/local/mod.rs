@@ -50,8 +50,10 @@ impl<T: Copy> WaitList<T> {
         WaitList { entries: RefCell::default(), next: Cell::new(0) }
     }
 
-    fn add(&self, wants: T, waker: &Waker) -> u64 {
-        let (waker, stands) = (LocalWaker::new(waker), Stands::Waiting);
+    /// Puts somebody on the list, who [polls](Self::poll) at once for its waker: it stands there first, as
+    /// a foreign waker's `clone` may be what serves it.
+    fn add(&self, wants: T) -> u64 {
+        let (waker, stands) = (LocalWaker::NONE, Stands::Waiting);
         let ticket = self.next.replace(self.next.get() + 1);
         self.entries.borrow_mut().push_back(Entry { ticket, wants, waker, stands });
         ticket
@@ -132,5 +134,10 @@ fn first_waiting<T>(entries: &VecDeque<Entry<T>>) -> usize {
 }
 
 fn find<T>(entries: &VecDeque<Entry<T>>, ticket: u64) -> Option<usize> {
+    // Without gaps, which only those leave who give up, the first one's ticket tells the place.
+    let place = ticket.wrapping_sub(entries.front()?.ticket) as usize;
+    if entries.get(place).is_some_and(|entry| entry.ticket == ticket) {
+        return Some(place);
+    }
     entries.binary_search_by_key(&ticket, |entry| entry.ticket).ok()
 }

@@ -141,15 +141,18 @@ impl<T> Receiver<T> {
             return Poll::Pending;
         }
         self.streak += 1;
-        match self.try_recv() {
-            Ok(value) => Poll::Ready(Some(value)),
-            Err(TryRecvError::Closed) => Poll::Ready(None),
-            Err(TryRecvError::Empty) => {
+        let mut received = self.try_recv();
+        if matches!(received, Err(TryRecvError::Empty)) {
+            LocalWaker::update(&self.shared.receiver, cx.waker());
+            // A foreign waker's `clone` may have sent something.
+            received = self.try_recv();
+            if matches!(received, Err(TryRecvError::Empty)) {
                 self.streak = 0;
-                LocalWaker::update(&self.shared.receiver, cx.waker());
-                Poll::Pending
+                return Poll::Pending;
             }
+            self.shared.receiver.set(LocalWaker::NONE);
         }
+        Poll::Ready(received.ok())
     }
 
     /// The next message if it is there.

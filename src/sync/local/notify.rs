@@ -72,18 +72,16 @@ impl Future for Notified<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let waiting = &self.notify.waiting;
-        match self.ticket {
-            None if self.notify.rung.take() => return Poll::Ready(()),
-            None => self.ticket = Some(waiting.add((), cx.waker())),
-            Some(ticket) => {
-                if waiting.poll(ticket, cx.waker()) == Stands::Served {
-                    self.ticket = None;
-                    return Poll::Ready(());
-                }
-            }
+        let Notify { waiting, rung } = self.notify;
+        if self.ticket.is_none() && rung.take() {
+            return Poll::Ready(());
         }
-        Poll::Pending
+        let ticket = *self.ticket.get_or_insert_with(|| waiting.add(()));
+        if waiting.poll(ticket, cx.waker()) == Stands::Waiting {
+            return Poll::Pending;
+        }
+        self.ticket = None;
+        Poll::Ready(())
     }
 }
 

@@ -87,14 +87,15 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T, RecvError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(value) = self.try_recv() {
-            return Poll::Ready(Ok(value));
+        if !self.shared.ended.get() {
+            LocalWaker::update(&self.shared.receiver, cx.waker());
+            // A foreign waker's `clone` may have sent the value.
+            if !self.shared.ended.get() {
+                return Poll::Pending;
+            }
+            self.shared.receiver.set(LocalWaker::NONE);
         }
-        if self.shared.ended.get() {
-            return Poll::Ready(Err(RecvError));
-        }
-        LocalWaker::update(&self.shared.receiver, cx.waker());
-        Poll::Pending
+        Poll::Ready(self.try_recv().ok_or(RecvError))
     }
 }
 

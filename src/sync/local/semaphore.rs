@@ -104,16 +104,15 @@ impl<'a> Future for Acquire<'a> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (semaphore, count) = (self.semaphore, self.count);
-        let Some(ticket) = self.ticket else {
+        if self.ticket.is_none() {
             if semaphore.closed.get() {
                 return Poll::Ready(Err(Closed));
             }
             if let Some(permit) = semaphore.try_acquire(count) {
                 return Poll::Ready(Ok(permit));
             }
-            self.ticket = Some(semaphore.waiting.add(count, cx.waker()));
-            return Poll::Pending;
-        };
+        }
+        let ticket = *self.ticket.get_or_insert_with(|| semaphore.waiting.add(count));
         let result = match semaphore.waiting.poll(ticket, cx.waker()) {
             Stands::Waiting => return Poll::Pending,
             Stands::Served => Ok(Permit { semaphore, count }),
