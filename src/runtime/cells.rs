@@ -29,24 +29,46 @@ pub(crate) struct Cells {
     bytes: Cell<usize>,
 }
 
-/// The class of a layout; `None`: too large, or too strictly aligned.
-const fn class(layout: Layout) -> Option<usize> {
-    let class = layout.size().div_ceil(STEP);
-    if layout.size() == 0 || class > CLASSES || layout.align() > ALIGN || cfg!(corio_plain_cells) {
-        return None;
-    }
-    Some(class - 1)
+/// What a cell takes.
+pub(crate) struct Room {
+    /// What is really allocated: the same for all of a class, so that any of them can have the
+    /// memory next.
+    layout: Layout,
+    /// Which list a free one goes into. [`CLASSES`]: none, it is too large, or too strictly
+    /// aligned.
+    class: usize,
 }
 
-/// What is really allocated for a layout: the same for all of its class, so that any of them can
-/// have the memory next.
-const fn rounded(layout: Layout) -> Layout {
-    match class(layout) {
-        None => layout,
-        Some(class) => match Layout::from_size_align((class + 1) * STEP, ALIGN) {
-            Ok(layout) => layout,
+impl Room {
+    /// For a value of type `T`.
+    pub(crate) const fn of<T>() -> Self {
+        assert!(size_of::<T>() > 0);
+        let layout = Layout::new::<T>();
+        let steps = layout.size().div_ceil(STEP);
+        if steps > CLASSES || layout.align() > ALIGN || cfg!(corio_plain_cells) {
+            return Room { layout, class: CLASSES };
+        }
+        match Layout::from_size_align(steps * STEP, ALIGN) {
+            Ok(layout) => Room { layout, class: steps - 1 },
             Err(_) => unreachable!(),
-        },
+        }
+    }
+
+    #[cold]
+    fn allocate(&self) -> NonNull<u8> {
+        // SAFETY: its size is not zero.
+        let cell = unsafe { alloc(self.layout) };
+        NonNull::new(cell).unwrap_or_else(|| handle_alloc_error(self.layout))
+    }
+
+    /// Frees a cell for good. Any thread.
+    ///
+    /// # Safety
+    /// As for [`Cells::give`].
+    #[cold]
+    pub(crate) unsafe fn free(&self, cell: NonNull<u8>) {
+        // SAFETY: allocated with this layout.
+        unsafe { dealloc(cell.as_ptr(), self.layout) };
     }
 }
 
@@ -55,55 +77,34 @@ impl Cells {
         Cells { free: [const { Cell::new(ptr::null_mut()) }; CLASSES], bytes: Cell::new(0) }
     }
 
-    /// Memory for a value of type `T`.
+    /// Memory for what takes so much.
     #[inline(always)]
-    pub(crate) fn take<T>(&self) -> NonNull<T> {
-        const { assert!(size_of::<T>() > 0) };
-        let layout = const { Layout::new::<T>() };
-        if let Some(class) = const { class(Layout::new::<T>()) }
-            && let Some(cell) = NonNull::new(self.free[class].get())
-        {
-            // SAFETY: what is in the list is free memory that begins with a link.
-            self.free[class].set(unsafe { cell.as_ref() }.next);
-            self.bytes.set(self.bytes.get() - rounded(layout).size());
-            return cell.cast();
-        }
-        allocate(layout).cast()
+    pub(crate) fn take(&self, room: &Room) -> NonNull<u8> {
+        let Some(list) = self.free.get(room.class) else { return room.allocate() };
+        let Some(cell) = NonNull::new(list.get()) else { return room.allocate() };
+        // SAFETY: what is in the list is free memory that begins with a link.
+        list.set(unsafe { cell.as_ref() }.next);
+        self.bytes.set(self.bytes.get() - room.layout.size());
+        cell.cast()
     }
 
-    /// Takes back memory of a type `T`; `false`: there is enough.
+    /// Takes a cell back; `false`: there is enough.
     ///
     /// # Safety
-    /// From [`take`](Self::take) for the same type, of any context; nobody uses it any more.
+    /// From [`take`](Self::take) for the same room, of any context; nobody uses it any more.
     #[inline(always)]
-    pub(crate) unsafe fn give<T>(&self, cell: NonNull<T>) -> bool {
-        let Some(class) = (const { class(Layout::new::<T>()) }) else { return false };
-        let bytes = self.bytes.get() + const { rounded(Layout::new::<T>()) }.size();
+    pub(crate) unsafe fn give(&self, room: &Room, cell: NonNull<u8>) -> bool {
+        let Some(list) = self.free.get(room.class) else { return false };
+        let bytes = self.bytes.get() + room.layout.size();
         if bytes > MOST {
             return false;
         }
         self.bytes.set(bytes);
-        let next = self.free[class].replace(cell.as_ptr().cast());
+        let next = list.replace(cell.as_ptr().cast());
         // SAFETY: the caller's memory has room for a link, and is aligned for it.
         unsafe { cell.cast().write(Free { next }) };
         true
     }
-}
-
-#[cold]
-fn allocate(layout: Layout) -> NonNull<u8> {
-    let layout = rounded(layout);
-    // SAFETY: its size is not zero.
-    NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
-/// Frees the memory for good. Any thread.
-///
-/// # Safety
-/// As for [`Cells::give`].
-pub(crate) unsafe fn free<T>(cell: NonNull<T>) {
-    // SAFETY: allocated with this layout.
-    unsafe { dealloc(cell.as_ptr().cast(), const { rounded(Layout::new::<T>()) }) };
 }
 
 impl Drop for Cells {
@@ -129,17 +130,20 @@ mod tests {
     #[test]
     fn memory_comes_back_for_any_type_of_its_size() {
         let cells = Cells::new();
-        let first = cells.take::<[u64; 9]>();
+        let (one, like) = (Room::of::<[u64; 9]>(), Room::of::<[u64; 12]>());
+        let first = cells.take(&one);
         // SAFETY: just taken, unused.
-        assert!(unsafe { cells.give(first) } || cfg!(corio_plain_cells));
-        if cfg!(corio_plain_cells) {
-            return;
+        let kept = unsafe { cells.give(&one, first) };
+        assert!(kept || cfg!(corio_plain_cells));
+        if !kept {
+            // SAFETY: likewise.
+            return unsafe { one.free(first) };
         }
         assert_eq!(cells.bytes.get(), 96);
-        let second = cells.take::<[u64; 12]>();
-        assert_eq!((second.cast(), cells.bytes.get()), (first.cast::<u8>(), 0));
+        let second = cells.take(&like);
+        assert_eq!((second, cells.bytes.get()), (first, 0));
         // SAFETY: just taken, unused.
-        unsafe { free(second) };
+        unsafe { like.free(second) };
     }
 
     #[test]
@@ -147,25 +151,26 @@ mod tests {
         #[repr(align(64))]
         struct Strict(#[allow(dead_code)] u8);
         let cells = Cells::new();
-        let (large, strict) = (cells.take::<[u8; 4096]>(), cells.take::<Strict>());
-        assert!(strict.addr().get().is_multiple_of(64));
-        // SAFETY: just taken, unused.
-        unsafe {
-            assert!(!cells.give(large) && !cells.give(strict));
-            free(large);
-            free(strict);
+        for room in [Room::of::<[u8; 4096]>(), Room::of::<Strict>()] {
+            let cell = cells.take(&room);
+            assert!(cell.addr().get().is_multiple_of(room.layout.align()));
+            // SAFETY: just taken, unused.
+            unsafe {
+                assert!(!cells.give(&room, cell));
+                room.free(cell);
+            }
         }
     }
 
     #[test]
     fn no_more_is_kept_than_the_limit() {
-        let cells = Cells::new();
-        let taken: Vec<_> = (0..MOST / 1024 + 2).map(|_| cells.take::<[u8; 1024]>()).collect();
+        let (cells, room) = (Cells::new(), Room::of::<[u8; 1024]>());
+        let taken: Vec<_> = (0..MOST / 1024 + 2).map(|_| cells.take(&room)).collect();
         for cell in taken {
             // SAFETY: just taken, unused.
             unsafe {
-                if !cells.give(cell) {
-                    free(cell);
+                if !cells.give(&room, cell) {
+                    room.free(cell);
                 }
             }
         }

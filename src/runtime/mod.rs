@@ -205,21 +205,25 @@ impl Runtime {
         !CURRENT.get().is_null()
     }
 
-    /// Cancels the task that is being polled, as its handle would.
-    pub(crate) fn cancel_current_task() {
-        Self::try_with(|runtime| {
-            let task = runtime.map_or(ptr::null(), |runtime| runtime.current_task.get());
-            // SAFETY: the task that is being polled is alive.
-            if let Some(task) = unsafe { task.as_ref() } {
-                task.cancel();
-            }
-        });
+    /// The task that is being polled, or null.
+    #[inline(always)]
+    fn current_task() -> *const Header {
+        Self::try_with(|runtime| runtime.map_or(ptr::null(), |runtime| runtime.current_task.get()))
     }
 
+    /// Cancels the task that is being polled, as its handle would.
+    pub(crate) fn cancel_current_task() {
+        // SAFETY: the task that is being polled is alive.
+        if let Some(task) = unsafe { Self::current_task().as_ref() } {
+            task.cancel();
+        }
+    }
+
+    /// Whether `remote` is this runtime's, given that it is still there: another may have had its
+    /// address before.
     #[inline(always)]
-    pub(crate) fn is_current(id: u64) -> bool {
-        // SAFETY: as in `try_with`.
-        unsafe { CURRENT.get().as_ref() }.is_some_and(|runtime| runtime.id == id)
+    fn is_at(&self, remote: *const Remote) -> bool {
+        ptr::eq(Arc::as_ptr(&self.remote), remote)
     }
 
     /// Calls `f` with the driver.

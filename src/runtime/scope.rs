@@ -21,7 +21,7 @@ use crate::os;
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use super::Runtime;
 use super::inflight::Inflight;
@@ -31,8 +31,9 @@ use super::waker::LocalWaker;
 /// What a scope belongs to, for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Context,
+    /// Zero, as is nearly all of a new task's scope.
     Task,
+    Context,
     Race,
     Timeout,
 }
@@ -246,8 +247,10 @@ impl Scope {
     /// in flight) goes to the parent, or to the root of its own context.
     #[inline(always)]
     pub(crate) fn release(&self) {
-        // A task's own waiter refers to the task, which would keep itself alive.
-        self.waiter.set(LocalWaker::NONE);
+        if self.is_cancelled() {
+            // A task's own waiter refers to the task, which would keep itself alive.
+            self.waiter.set(LocalWaker::NONE);
+        }
         let parent = self.parent.replace(ptr::null());
         unlink(self);
         // SAFETY: the parent was alive as long as we were attached to it.
@@ -317,13 +320,13 @@ impl Scope {
         if self.is_drained() {
             return Step::Ended;
         }
-        self.wait(cx);
+        self.wait(cx.waker());
         Step::Pending
     }
 
-    /// Has the task of `cx` woken when an operation of this cancelled scope ends.
-    pub(crate) fn wait(&self, cx: &Context<'_>) {
-        let waiter = LocalWaker::new(cx.waker());
+    /// Has `waker` woken when an operation of this cancelled scope ends.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let waiter = LocalWaker::new(waker);
         // A foreign waker's `clone` may have taken in the last one's end.
         if self.is_drained() { waiter.wake_now() } else { self.waiter.set(waiter) }
     }

@@ -17,6 +17,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::Runtime;
+use super::cells::Room;
 use super::inbox::{InboxLink, InboxNode};
 use super::refcount::AtomicCount;
 use super::remote::Remote;
@@ -25,26 +26,27 @@ use super::waker::LocalWaker;
 
 /// What the loop can do with a task whose type it does not know.
 pub(crate) struct VTable {
-    /// Polls the body once. Called on the owning thread, with the task not done.
+    /// Polls the body once. Called on the owning thread, with the task not done and not barred.
     pub(crate) run: unsafe fn(*const Header, &Runtime),
     /// Drops the body without polling it, and marks the task done.
     pub(crate) end: unsafe fn(*const Header),
-    /// Moves the output to the given place, or drops it if that is null. The task is done and
-    /// joinable, and has an output.
-    pub(crate) take: unsafe fn(*const Header, *mut ()),
-    /// Frees the cell. Body and output are gone.
-    pub(crate) free: unsafe fn(*const Header),
+    /// How far behind the header the output lies, when the task is done and joinable.
+    pub(crate) output: usize,
+    /// What the cell takes.
+    pub(crate) room: Room,
 }
 
 const QUEUED: u8 = 1;
 const DONE: u8 = 2;
 const STARTED: u8 = 4;
-/// The output has somebody who may ask for it.
+/// The output has somebody who may ask for it, and has not.
 const JOINABLE: u8 = 8;
 /// The body has panicked; see [`Header::panic`].
 const PANICKED: u8 = 16;
+/// The body is not to be polled (any more): it has panicked, or was cancelled before it ever ran.
+const BARRED: u8 = 32;
 /// The header holds a count of its `remote`.
-const KEEPS_REMOTE: u8 = 32;
+const KEEPS_REMOTE: u8 = 64;
 
 /// The part of a task's cell that does not depend on its body. What each wake and poll touches
 /// comes first, in one cache line.
@@ -62,21 +64,11 @@ pub(crate) struct Header {
     /// What a panic of the body left, until the body can be dropped. Boxed again, to be small.
     panic: Cell<Option<Box<Box<dyn Any + Send>>>>,
     // Any thread.
-    pub(crate) runtime_id: u64,
     refs: AtomicCount,
     inbox: InboxLink<Header>,
     /// Kept alive by the runtime, which outlives its tasks that are not done; after that by a count of
     /// this header's own, if wakers are left that may ask for it ([`KEEPS_REMOTE`]).
     remote: *const Remote,
-}
-
-impl Drop for Header {
-    fn drop(&mut self) {
-        if self.has(KEEPS_REMOTE) {
-            // SAFETY: `finish` has counted this.
-            unsafe { Arc::decrement_strong_count(self.remote) };
-        }
-    }
 }
 
 impl InboxNode for Header {
@@ -92,7 +84,8 @@ impl Header {
         location: &'static Location<'static>,
     ) -> Self {
         Header {
-            flags: Cell::new(JOINABLE),
+            // It is queued as soon as it begins.
+            flags: Cell::new(JOINABLE | QUEUED),
             // One for the task being alive, one for its join handle.
             local: Cell::new(2),
             next: Cell::new(ptr::null()),
@@ -100,7 +93,6 @@ impl Header {
             panic: Cell::new(None),
             scope: Scope::new(Kind::Task, location),
             runtime,
-            runtime_id: runtime.id,
             refs: AtomicCount::one(),
             inbox: InboxLink::new(),
             remote: Arc::as_ptr(&runtime.remote),
@@ -115,8 +107,19 @@ impl Header {
         ptr::with_exposed_provenance(ptr::from_ref(self).addr())
     }
 
-    pub(crate) fn vtable(&self) -> &'static VTable {
-        self.vtable
+    /// Puts a new task into the tree and into the run queue.
+    ///
+    /// # Safety
+    /// Owning thread, and called once. The cell does not move from now on.
+    #[inline(always)]
+    pub(crate) unsafe fn begin(this: *const Header, runtime: &Runtime) {
+        // SAFETY: the scope is in the cell, and leaves the tree in `finish`; a task that is not
+        // done stays alive.
+        unsafe {
+            (*this).scope.attach(&runtime.root);
+            runtime.ready.push(this);
+        }
+        runtime.stats.tasks_spawned.add(1);
     }
 
     fn has(&self, flag: u8) -> bool {
@@ -129,15 +132,6 @@ impl Header {
 
     fn remove(&self, flag: u8) {
         self.flags.set(self.flags.get() & !flag);
-    }
-
-    /// Whether the header of a task that has [finished](Self::finish), and that nobody refers to, has
-    /// anything left to drop.
-    #[inline(always)]
-    pub(crate) fn holds_anything(&self) -> bool {
-        debug_assert!(self.is_done() && !self.scope.is_attached());
-        // `finish` has let go of the joiner and of what the scope had; a handle that is gone waits no more.
-        self.flags.get() & (PANICKED | KEEPS_REMOTE) != 0
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -165,29 +159,43 @@ impl Header {
     /// Cancels everything in flight in the task, and lets it see that.
     pub(crate) fn cancel(&self) {
         if !self.is_done() && !self.scope.is_cancelled() {
+            if !self.has(STARTED) {
+                self.add(BARRED);
+            }
             self.scope.cancel(os::ECANCELED);
             self.schedule();
         }
     }
 
-    /// Whether the body is to be polled in the ordinary way: it has not panicked, and was not
-    /// cancelled before it ever ran.
-    #[inline(always)]
-    pub(crate) fn start_poll(&self) -> bool {
-        let flags = self.flags.get();
-        if flags & (STARTED | PANICKED) != STARTED {
-            if flags & PANICKED != 0 || self.scope.is_cancelled() {
-                return false;
-            }
-            self.flags.set(flags | STARTED);
+    /// The body has panicked: keeps what that left, and ends the task.
+    ///
+    /// # Safety
+    /// Owning thread; the task is not done. It may be gone on return.
+    #[cold]
+    pub(crate) unsafe fn end_panicked(this: *const Header, panic: Box<dyn Any + Send>) {
+        // SAFETY: what the caller promises.
+        unsafe {
+            (*this).add(PANICKED | BARRED);
+            (*this).panic.set(Some(Box::new(panic)));
+            (*this).scope.cancel(os::ECANCELED);
+            Header::end_drained(this);
         }
-        true
     }
 
-    /// Keeps what a panic of the body left.
-    pub(crate) fn set_panic(&self, panic: Box<dyn Any + Send>) {
-        self.add(PANICKED);
-        self.panic.set(Some(Box::new(panic)));
+    /// Ends a task that is not to be polled. It may own operations in flight: its body is dropped
+    /// when they have ended.
+    ///
+    /// # Safety
+    /// As for [`end_panicked`](Self::end_panicked).
+    unsafe fn end_drained(this: *const Header) {
+        // SAFETY: what the caller promises; the header outlives the borrowed waker.
+        unsafe {
+            if (*this).scope.is_drained() {
+                ((*this).vtable.end)(this);
+            } else {
+                (*this).scope.wait(&(*this).lend_waker());
+            }
+        }
     }
 
     /// What a panic of the body left, once.
@@ -232,6 +240,53 @@ impl Header {
         }
     }
 
+    /// Frees the cell, or keeps it for another task. Any thread.
+    ///
+    /// # Safety
+    /// This was the last reference; body and output are gone.
+    #[inline(always)]
+    unsafe fn free(this: *const Header) {
+        // SAFETY: what the caller promises, so nothing that belongs to another thread is dropped
+        // here; the cell was made in its `room`.
+        unsafe {
+            debug_assert!((*this).is_done() && !(*this).scope.is_attached());
+            if (*this).flags.get() & (PANICKED | KEEPS_REMOTE) != 0 {
+                (*this).let_go();
+            }
+            let (remote, room) = ((*this).remote, &(*this).vtable.room);
+            let cell = NonNull::new_unchecked(this.cast_mut()).cast();
+            // If the remote is gone, another's may be there, whose context may as well keep the cell.
+            let kept = Runtime::try_with(|runtime| match runtime {
+                Some(runtime) if runtime.is_at(remote) => runtime.cells.give(room, cell),
+                _ => false,
+            });
+            if !kept {
+                room.free(cell);
+            }
+        }
+    }
+
+    /// Drops the rest of what the header has, when nobody refers to it any more: `finish` has let
+    /// go of the joiner and of what the scope had, and a handle that is gone waits no more.
+    ///
+    /// # Safety
+    /// Called once, by `free`.
+    #[cold]
+    unsafe fn let_go(&self) {
+        drop(self.panic.take());
+        if self.has(KEEPS_REMOTE) {
+            // SAFETY: `finish` has counted this.
+            unsafe { Arc::decrement_strong_count(self.remote) };
+        }
+    }
+
+    /// Whether the task's context is running on this thread. Any thread, while a waker is there:
+    /// that sees to it that no other context has the address of the task's.
+    #[inline(always)]
+    pub(super) fn is_at_home(&self) -> bool {
+        Runtime::try_with(|runtime| runtime.is_some_and(|runtime| runtime.is_at(self.remote)))
+    }
+
     /// Counts one more waker. Any thread.
     ///
     /// # Safety
@@ -245,11 +300,12 @@ impl Header {
     ///
     /// # Safety
     /// The caller owns one.
+    #[inline(never)] // Wherever a task may be let go of is a call of this.
     pub(super) unsafe fn release(this: *const Header) {
         // SAFETY: the reference given up keeps the header alive until here; the last one frees.
         unsafe {
             if (*this).refs.decrement() {
-                ((*this).vtable.free)(this);
+                Header::free(this);
             }
         }
     }
@@ -283,12 +339,29 @@ impl Header {
     pub(super) unsafe fn run(this: *const Header, runtime: &Runtime) {
         // SAFETY: being queued keeps the header alive; `run` may free it, and is the last use.
         unsafe {
-            (*this).remove(QUEUED);
+            let flags = (*this).flags.get();
+            (*this).flags.set(flags & !QUEUED | STARTED);
+            if flags & (DONE | BARRED) == 0 {
+                ((*this).vtable.run)(this, runtime);
+            } else {
+                Header::run_not(this);
+            }
+        }
+    }
+
+    /// The same for one that is not to be polled.
+    ///
+    /// # Safety
+    /// As for [`run`](Self::run).
+    #[cold]
+    unsafe fn run_not(this: *const Header) {
+        // SAFETY: what the caller promises.
+        unsafe {
             if (*this).is_done() {
                 // It ended while queued: the reference for being alive is given up now.
                 Header::release_local(this);
             } else {
-                ((*this).vtable.run)(this, runtime);
+                Header::end_drained(this);
             }
         }
     }
@@ -351,6 +424,25 @@ impl TaskRef {
 
     pub(crate) fn as_ptr(&self) -> *const Header {
         self.0.as_ptr()
+    }
+
+    /// Whether the output is gone.
+    #[inline(always)]
+    pub(crate) fn is_over(&self) -> bool {
+        self.flags.get() & (DONE | JOINABLE) == DONE
+    }
+
+    /// Where the output lies, once: if the task is done and joinable. It is not joinable any more,
+    /// and the output the caller's.
+    #[inline(always)]
+    pub(crate) fn claim_output(&self) -> Option<NonNull<()>> {
+        let flags = self.flags.get();
+        if flags & (DONE | JOINABLE) != DONE | JOINABLE {
+            return None;
+        }
+        self.flags.set(flags & !JOINABLE);
+        // SAFETY: within the cell, whose provenance this pointer has.
+        Some(unsafe { self.0.cast().byte_add(self.vtable.output) })
     }
 }
 

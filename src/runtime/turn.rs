@@ -38,23 +38,32 @@ impl Runtime {
             }
         }
         let _over = Over(self);
+        // SAFETY: just popped; this is the runtime's thread.
+        let run = |task| unsafe { Header::run(task, self) };
+        let polls = match &self.stalls {
+            None => self.each_ready(run),
+            Some(watched) => self.each_ready(|task| {
+                // SAFETY: a task that was just popped is alive.
+                watched.begin(unsafe { &*task }.scope.location);
+                run(task);
+                watched.end();
+            }),
+        };
+        self.stats.polls.add(polls as u64);
+    }
+
+    /// Calls `run` for tasks that are ready, within the budget; gives how many those were.
+    #[inline(always)]
+    fn each_ready(&self, run: impl Fn(*const Header)) -> usize {
         let mut polls = 0;
         while polls < self.budget {
             let Some(task) = self.ready.pop() else { break };
             polls += 1;
             self.current_task.set(task);
             self.patience.set(PATIENCE);
-            if let Some(watched) = &self.stalls {
-                // SAFETY: queued tasks are alive.
-                watched.begin(unsafe { &*task }.scope.location);
-            }
-            // SAFETY: just popped; this is the runtime's thread.
-            unsafe { Header::run(task, self) };
-            if let Some(watched) = &self.stalls {
-                watched.end();
-            }
+            run(task);
         }
-        self.stats.polls.add(polls as u64);
+        polls
     }
 
     /// Submits, waits at most as told, and takes in everything that happened meanwhile.

@@ -37,7 +37,7 @@ unsafe fn wake_by_ref(data: *const ()) {
     let header: *const Header = data.cast();
     // SAFETY: see above. `schedule` is called on the task's own thread only.
     unsafe {
-        if Runtime::is_current((*header).runtime_id) {
+        if (*header).is_at_home() {
             (*header).schedule();
         } else {
             Header::wake_remotely(header);
@@ -57,6 +57,12 @@ unsafe fn drop_waker(data: *const ()) {
 pub(super) unsafe fn lend(header: *const Header) -> ManuallyDrop<Waker> {
     // SAFETY: the vtable's functions do what `RawWaker` asks, given a live header.
     ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.cast(), &VTABLE)) })
+}
+
+/// Whether the waker is one of this task's own.
+#[inline(always)]
+fn is_for(waker: &Waker, task: *const Header) -> bool {
+    ptr::eq(waker.data(), task.cast()) && ptr::eq(waker.vtable(), &VTABLE)
 }
 
 /// A waker that stays on its thread: for this crate's own tasks it is a plain reference count.
@@ -83,7 +89,7 @@ impl LocalWaker {
     #[inline(always)]
     pub(crate) fn with_current(runtime: &Runtime, waker: &Waker) -> Self {
         let current = runtime.current_task.get();
-        if ptr::eq(waker.data(), current.cast()) && ptr::eq(waker.vtable(), &VTABLE) {
+        if is_for(waker, current) {
             // SAFETY: the current task is alive and belongs to this thread.
             LocalWaker::Task(Some(unsafe { TaskRef::new(current) }))
         } else {
@@ -94,9 +100,26 @@ impl LocalWaker {
     /// Makes the waker in `slot` one that wakes what `waker` wakes.
     #[inline(always)]
     pub(crate) fn update(slot: &Cell<LocalWaker>, waker: &Waker) {
-        if !Self::holds(slot, waker) {
+        if !Self::update_own(slot, waker) && !Self::holds(slot, waker) {
             slot.set(LocalWaker::new(waker));
         }
+    }
+
+    /// The same for the own waker of the task that is being polled, where no foreign one is in the
+    /// slot: no foreign code runs. `false`: it is another, or there is one.
+    #[inline(always)]
+    pub(crate) fn update_own(slot: &Cell<LocalWaker>, waker: &Waker) -> bool {
+        let current = Runtime::current_task();
+        // SAFETY: the borrow ends before the slot is changed.
+        let LocalWaker::Task(held) = (unsafe { &*slot.as_ptr() }) else { return false };
+        if !is_for(waker, current) {
+            return false;
+        }
+        if held.as_ref().map_or(ptr::null(), TaskRef::as_ptr) != current {
+            // SAFETY: the current task is alive and belongs to this thread.
+            slot.set(LocalWaker::Task(Some(unsafe { TaskRef::new(current) })));
+        }
+        true
     }
 
     /// Whether the waker in `slot` wakes what `waker` wakes.
@@ -105,9 +128,7 @@ impl LocalWaker {
         // SAFETY: no foreign code runs while the borrow lasts.
         match unsafe { &*slot.as_ptr() } {
             LocalWaker::Task(None) => false,
-            LocalWaker::Task(Some(task)) => {
-                ptr::eq(waker.data(), task.as_ptr().cast()) && ptr::eq(waker.vtable(), &VTABLE)
-            }
+            LocalWaker::Task(Some(task)) => is_for(waker, task.as_ptr()),
             LocalWaker::Foreign(foreign) => foreign.will_wake(waker),
         }
     }

@@ -1,18 +1,16 @@
 //! Waiting for a task, or ending it.
 //!
 //! # Why this file has `unsafe`
-//! A handle takes its task's output through the task's vtable, and a panic's payload is shared.
+//! A handle takes its task's output out of the task's cell, and a panic's payload is shared.
 
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::panic::resume_unwind;
 use std::pin::Pin;
-use std::ptr;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use crate::runtime::task::TaskRef;
+use crate::runtime::task::{Header, TaskRef};
 use crate::runtime::waker::LocalWaker;
 
 /// A task's handle: await it for the output, [`cancel`](Self::cancel) it, or drop it to let the
@@ -32,7 +30,6 @@ use crate::runtime::waker::LocalWaker;
 /// ```
 pub struct JoinHandle<T> {
     task: TaskRef,
-    taken: bool,
     _output: PhantomData<T>,
 }
 
@@ -41,7 +38,7 @@ impl<T> Unpin for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
     pub(super) fn new(task: TaskRef) -> Self {
-        JoinHandle { task, taken: false, _output: PhantomData }
+        JoinHandle { task, _output: PhantomData }
     }
 
     /// Whether the task has ended.
@@ -74,17 +71,10 @@ impl<T> JoinHandle<T> {
     /// The output, if the task has ended and nobody took it.
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
-        if self.taken || !self.task.is_done() {
-            return None;
-        }
-        self.taken = true;
-        let mut place = MaybeUninit::<Result<T, JoinError>>::uninit();
-        // SAFETY: the task is done, and joinable as its handle exists; `taken` makes this the only
-        // call. The handle was made with the output's type, so it fits the place, which is filled.
-        unsafe {
-            (self.task.vtable().take)(self.task.as_ptr(), place.as_mut_ptr().cast());
-            Some(place.assume_init())
-        }
+        let output = self.task.claim_output()?;
+        // SAFETY: the handle was made with the output's type, and just this once the output is
+        // there.
+        Some(unsafe { output.cast().read() })
     }
 }
 
@@ -93,34 +83,48 @@ impl<T> Future for JoinHandle<T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        assert!(!self.taken, "a JoinHandle was polled after it gave its output");
         match self.take() {
             Some(output) => Poll::Ready(output),
-            None => {
-                LocalWaker::update(&self.task.joiner, cx.waker());
-                if self.task.is_done() { self.poll_ended() } else { Poll::Pending }
-            }
+            None if wait(&self.task, cx.waker()) => Poll::Pending,
+            None => Poll::Ready(self.take().expect("nobody else takes it")),
         }
     }
 }
 
-impl<T> JoinHandle<T> {
-    /// A foreign waker's `clone` has run the task, or dropped its context.
-    #[cold]
-    fn poll_ended(&mut self) -> Poll<Result<T, JoinError>> {
-        self.task.joiner.set(LocalWaker::NONE);
-        self.take().map_or(Poll::Pending, Poll::Ready)
+/// Has `waker` woken when the task ends; `false`: it has ended meanwhile. One function for all
+/// outputs.
+#[inline(never)]
+fn wait(task: &Header, waker: &Waker) -> bool {
+    assert!(!task.is_done(), "a JoinHandle was polled after it gave its output");
+    LocalWaker::update_own(&task.joiner, waker) || wait_for_foreign(task, waker)
+}
+
+#[cold]
+fn wait_for_foreign(task: &Header, waker: &Waker) -> bool {
+    LocalWaker::update(&task.joiner, waker);
+    if task.is_done() {
+        // The waker's `clone` has run the task, or dropped its context.
+        task.joiner.set(LocalWaker::NONE);
+        return false;
     }
+    true
 }
 
 impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
+        if !self.task.is_over() {
+            self.give_up();
+        }
+    }
+}
+
+impl<T> JoinHandle<T> {
+    /// The output is dropped, now or when it comes.
+    #[inline(never)]
+    fn give_up(&mut self) {
         if self.task.is_done() {
-            if !self.taken {
-                // SAFETY: as in `take`; null asks for the output to be dropped.
-                unsafe { (self.task.vtable().take)(self.task.as_ptr(), ptr::null_mut()) };
-            }
+            drop(self.take());
         } else {
             self.task.detach();
             // Whoever polled this handle has no more interest, and need not be kept alive by it.

@@ -1,5 +1,5 @@
-//! Wakers whose `clone` does more than count: it may bring what they are for, be it the end of an operation
-//! or a message.
+//! Wakers whose `clone` does more than count: it may bring what they are for, be it the end of an
+//! operation or a message.
 //!
 //! # Why this file has `unsafe`
 //! It makes such a waker by hand.
@@ -130,7 +130,8 @@ every_driver! {
             let mut limited = Box::pin(timeout(Duration::from_millis(1), async move {
                 let mut received = Box::pin(a.recv(vec![0; 64]));
                 // Woken by it is nobody.
-                assert!(received.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(received.as_mut().poll(&mut cx).is_pending());
                 std::future::pending::<()>().await;
             }));
             assert!(poll_now(&mut limited).await.is_pending());

@@ -23,6 +23,38 @@ every_driver! {
         assert_eq!(context.stats().tasks_spawned, 3);
     }
 
+    /// Future and output share their place, wherever their alignment puts it.
+    fn futures_and_outputs_of_any_alignment(builder) {
+        #[repr(align(64))]
+        struct Strict([u8; 64]);
+        #[repr(align(256))]
+        struct Stricter(u8);
+        fn is_aligned<T>(value: &T) -> bool {
+            std::ptr::from_ref(value).is_aligned()
+        }
+        builder.build().unwrap().run_until_done(async {
+            for n in 0..3_u8 {
+                let strict = Strict([n; 64]);
+                let inside = spawn(async move {
+                    yield_now().await;
+                    assert!(is_aligned(&strict));
+                    strict.0[63]
+                });
+                let outside = spawn(async move { Stricter(n) });
+                let both = spawn(async move {
+                    let strict = Strict([n; 64]);
+                    yield_now().await;
+                    assert!(is_aligned(&strict));
+                    Stricter(strict.0[0])
+                });
+                assert_eq!(inside.await.unwrap(), n);
+                assert_eq!(outside.await.unwrap().0, n);
+                assert_eq!(both.await.unwrap().0, n);
+                spawn(async {}).await.unwrap();
+            }
+        });
+    }
+
     /// What is in memory is read at once, but not very much of it in one go.
     fn large_reads_that_end_at_once_let_others_run(builder) {
         // One so large that it uses up far more than there is was taken for many that were refused.

@@ -50,8 +50,8 @@ impl<T: Copy> WaitList<T> {
         WaitList { entries: RefCell::default(), next: Cell::new(0) }
     }
 
-    /// Puts somebody on the list, who [polls](Self::poll) at once for its waker: it stands there first, as
-    /// a foreign waker's `clone` may be what serves it.
+    /// Puts somebody on the list, who [polls](Self::poll) at once for its waker: it stands there
+    /// first, as a foreign waker's `clone` may be what serves it.
     fn add(&self, wants: T) -> u64 {
         let (waker, stands) = (LocalWaker::NONE, Stands::Waiting);
         let ticket = self.next.replace(self.next.get() + 1);
