@@ -66,6 +66,7 @@ impl fmt::Display for DriverChoice {
 }
 
 /// One of the drivers that this host can have. Those above know it by this name alone.
+#[allow(clippy::large_enum_variant)] // There is one of it per context.
 pub(crate) enum Host {
     #[cfg(target_os = "linux")]
     Uring(Uring),
