@@ -16,7 +16,7 @@ use corio::{OpCode, Raced, race, spawn, yield_now};
 use crate::harness::{Case, Outcome, assert_at_rest, assert_kind};
 use crate::noise::noise;
 use crate::pairs::local_pair;
-use crate::support::corio_tcp_pair;
+use crate::support::{corio_tcp_pair, settle};
 
 conformance! {
     every_byte_comes_in_order, an_end_stays_an_end,
@@ -25,7 +25,8 @@ conformance! {
     what_came_too_early_is_kept, one_that_nobody_reads_from_does_not_hold_up_others,
     many_at_once_are_kept_apart, a_chunk_can_be_sent_and_written,
     giving_up_ends_the_connection, another_after_one_was_leaked;
-    cases: chunks_that_are_kept_starve_nobody, a_chunk_outlives_its_context, one_context_only,
+    cases: many_that_begin_at_once_share_what_there_is,
+    chunks_that_are_kept_starve_nobody, a_chunk_outlives_its_context, one_context_only,
     what_waits_is_counted,
 }
 
@@ -379,6 +380,44 @@ fn chunks_that_are_kept_starve_nobody(case: Case) -> Outcome {
         assert_at_rest(&context);
     }
     Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn pages() -> Result<usize, Box<dyn std::error::Error>> {
+    Ok(std::fs::read_to_string("/proc/self/statm")?.split(' ').next().unwrap().parse()?)
+}
+
+/// Elsewhere it is not told in this way.
+#[cfg(not(target_os = "linux"))]
+fn pages() -> Result<usize, Box<dyn std::error::Error>> {
+    Ok(0)
+}
+
+fn many_that_begin_at_once_share_what_there_is(case: Case) -> Outcome {
+    case.alone(|| {
+        let mut context = case.context();
+        let before = pages()?;
+        context.run_until_done(async {
+            let (mut ends, mut tasks) = (Vec::new(), Vec::new());
+            for _ in 0..50 {
+                let (a, b) = local_pair()?;
+                ends.push(a);
+                tasks.push(spawn(async move { b.chunks().recv().await }));
+            }
+            settle().await;
+            for end in &ends {
+                end.send_exact("hello").await.0?;
+            }
+            for task in tasks {
+                assert_eq!(task.await.unwrap()?.as_deref(), Some(&b"hello"[..]));
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        let grown = (pages()? - before) * 4096;
+        assert!(grown < 64 << 20, "{grown} bytes more");
+        assert_at_rest(&context);
+        Ok(())
+    })
 }
 
 fn a_chunk_outlives_its_context(case: Case) -> Outcome {

@@ -87,6 +87,8 @@ pub(in crate::driver) struct Armed {
     starved: Cell<bool>,
     /// It counts among those that are [leaving](Provided::leaving).
     leaving: Cell<bool>,
+    /// How far the queue of buffers went when it began.
+    began_at: Cell<u16>,
     /// How it ended while nobody waited: an error is told only once.
     end: Cell<Option<i32>>,
     /// The driver that has it.
@@ -203,6 +205,7 @@ impl Uring {
         // SAFETY: there is at least that count.
         let armed = unsafe { &(*feed).armed };
         armed.is.set(true);
+        armed.began_at.set(provided.queue.tail);
         *armed.home.borrow_mut() = Some(provided.home.clone());
         let entry = lower::on(fd, |fd| opcode::RecvMulti::new(fd, GROUP).build());
         self.push(entry.user_data(feed.expose_provenance() as u64 | Mark::Feed as u64));
@@ -274,8 +277,10 @@ impl Uring {
         };
         // SAFETY: in flight until it is delivered, and nothing else uses it: it only waited.
         let (record, request) = unsafe { (op.as_ref(), (op.as_ref().request)(op)) };
+        // Others that ended like this may have been given buffers, which it has not tried yet.
+        let untried = armed.began_at.get() != provided.queue.tail;
         match -result {
-            libc::ENOBUFS if !provided.provide_more() => {
+            libc::ENOBUFS if !untried && !provided.provide_more() => {
                 armed.starved.set(true);
                 self.again.push(op);
                 return None;
