@@ -9,6 +9,7 @@
 //! It lends memory to a ring.
 
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -30,9 +31,9 @@ fn attempt() -> io::Result<bool> {
     let (mut sender, receiver) = UnixStream::pair()?;
     let mut ring =
         IoUring::builder().dontfork().setup_single_issuer().setup_defer_taskrun().build(2)?;
-    let mut queue = Queue::new(1);
-    // The kernel may write there as long as the ring is there, and, if it has not ended the receive, for a
+    // The kernel may write to both as long as the ring is there, and, if it has not ended the receive, for a
     // moment longer. Then they are leaked.
+    let mut queue = ManuallyDrop::new(Queue::new(1));
     let buffer: &'static mut [u8; LEN] = Box::leak(Box::new([0; LEN]));
     let start = std::ptr::NonNull::from(&mut *buffer).cast::<u8>();
     // SAFETY: one entry is there, until after the ring.
@@ -58,8 +59,7 @@ fn attempt() -> io::Result<bool> {
     if as_told {
         // SAFETY: from `Box::leak`; the kernel has ended the receive, and the ring is gone.
         drop(unsafe { Box::from_raw(start.cast::<[u8; LEN]>().as_ptr()) });
-    } else {
-        std::mem::forget(queue);
+        drop(ManuallyDrop::into_inner(queue));
     }
     Ok(as_told && as_sent)
 }
