@@ -16,7 +16,7 @@ use corio::{OpCode, Raced, race, spawn, yield_now};
 use crate::harness::{Case, Outcome, assert_at_rest, assert_kind};
 use crate::noise::noise;
 use crate::pairs::local_pair;
-use crate::support::{corio_tcp_pair, settle};
+use crate::support::{corio_tcp_pair, ended, settle};
 
 conformance! {
     every_byte_comes_in_order, an_end_stays_an_end,
@@ -27,7 +27,8 @@ conformance! {
     giving_up_ends_the_connection, another_after_one_was_leaked;
     cases: many_that_begin_at_once_share_what_there_is,
     chunks_that_are_kept_starve_nobody, a_chunk_outlives_its_context, one_context_only,
-    what_waits_is_counted,
+    what_waits_is_counted, a_context_gives_its_memory_back,
+    what_waits_for_one_that_was_given_up_ends,
 }
 
 // Wine does not reset such a connection.
@@ -475,6 +476,51 @@ fn what_waits_is_counted(case: Case) -> Outcome {
     })?;
     let recv = context.stats().of(OpCode::Recv);
     assert_eq!((recv.submitted, recv.completed, recv.failed), (2, 2, 1));
+    assert_at_rest(&context);
+    Ok(())
+}
+
+/// Also if it has no time left for those that are given up at its end.
+fn a_context_gives_its_memory_back(case: Case) -> Outcome {
+    const CONTEXTS: usize = 64;
+    case.alone(|| {
+        let mut first = None;
+        for _ in 0..CONTEXTS {
+            let mut context = case.driver.builder().grace_period(Duration::ZERO).build()?;
+            let waiting = context.spawn(async {
+                let (a, b) = local_pair()?;
+                let mut chunks = b.chunks();
+                a.send_exact("x").await.0?;
+                chunks.recv().await?;
+                std::future::pending::<std::io::Result<()>>().await
+            });
+            while context.stats().of(OpCode::Recv).completed == 0 {
+                context.poll_once(Some(Duration::from_millis(1)))?;
+            }
+            assert!(!waiting.is_finished());
+            drop(context);
+            first = first.or(Some(pages()?));
+        }
+        // Each has had a megabyte.
+        let grown = (pages()? - first.unwrap()) * 4096;
+        assert!(grown < CONTEXTS / 2 << 20, "{grown} bytes more");
+        Ok(())
+    })
+}
+
+fn what_waits_for_one_that_was_given_up_ends(case: Case) -> Outcome {
+    let mut context = case.context();
+    context.run_until_done(async {
+        let (a, b) = local_pair()?;
+        let mut chunks = b.chunks();
+        let mut leaked = Box::pin(chunks.recv());
+        begin(leaked.as_mut()).await;
+        std::mem::forget(leaked);
+        drop(chunks);
+        drop(a);
+        ended().await;
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })?;
     assert_at_rest(&context);
     Ok(())
 }

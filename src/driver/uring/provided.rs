@@ -259,11 +259,16 @@ impl Uring {
         let this = unsafe { Rc::from_raw(feed) };
         let armed = &this.armed;
         armed.is.set(false);
+        // A home may have feeds that were abandoned, which must not keep it.
+        drop(armed.home.take());
         let Chunks::ByKernel(provided) = &mut self.chunks else { return None };
         provided.armed -= 1;
         if armed.abandoned.get() {
             provided.leaving -= usize::from(armed.leaving.replace(false));
-            return None;
+            // Only if it was leaked can an operation still wait.
+            let leaked = armed.waiter.take();
+            // SAFETY: in flight until it is delivered.
+            return leaked.inspect(|op| unsafe { op.as_ref() }.result.set(result));
         }
         if result > 0 {
             return None;
