@@ -18,10 +18,12 @@ use crate::runtime::Runtime;
 /// On io_uring with Linux 6.12 or newer the kernel receives by itself until the stream ends
 /// (`IORING_RECV_MULTISHOT` with `IOU_PBUF_RING_INC`); elsewhere each chunk is a call, once there is something.
 ///
-/// The kernel may have received more than was asked for, up to what the socket's own buffer holds (some 256 KiB of
-/// one that nobody reads from are enough to stop it). So nothing else should receive from the stream while this
-/// is there; and what has come but was not taken is lost when this is dropped, like what a
-/// [`BufReader`](std::io::BufReader) holds. It belongs to the first context in which it is used.
+/// The kernel may have received more than was asked for, up to what the socket's own buffer holds (some 256 KiB
+/// of one that nobody reads from are enough to stop it). So nothing else should receive from the stream while
+/// this is there; and what has come but was not taken is lost when this is dropped, like what a
+/// [`BufReader`](std::io::BufReader) holds. Only the context's next turn tells the kernel that this is gone:
+/// until then bytes may be lost to whoever else receives, also on another thread, and the peer of a stream that
+/// was dropped does not see the end. It belongs to the first context in which it is used.
 ///
 /// # Examples
 /// An echo server's connection:

@@ -384,6 +384,10 @@ impl Driver for Uring {
             !sq.is_empty() || sq.taskrun() || sq.cq_overflow() || !self.features.taskrun_flag
         };
         let entered = if must_enter { self.enter(want, timeout) } else { Ok(()) };
+        if !self.withdrawn.is_empty() {
+            // Before completions make for new entries, which may be in each turn.
+            self.deliver_withdrawn(sink);
+        }
         // Completions that are there are delivered even if entering failed.
         self.reaping = true;
         if !self.early.is_empty() {
@@ -414,9 +418,6 @@ impl Driver for Uring {
         }
         if self.pool.is_some() {
             self.take_done(sink);
-        }
-        if !self.withdrawn.is_empty() {
-            self.deliver_withdrawn(sink);
         }
         if !self.notified.is_empty() && self.sq().is_empty() {
             self.notified.clear();
