@@ -503,7 +503,7 @@ fn a_context_gives_its_memory_back(case: Case) -> Outcome {
         }
         // Each has had a megabyte.
         let grown = (pages()? - first.unwrap()) * 4096;
-        assert!(grown < CONTEXTS / 2 << 20, "{grown} bytes more");
+        assert!(grown < (CONTEXTS / 2) << 20, "{grown} bytes more");
         Ok(())
     })
 }
