@@ -415,7 +415,8 @@ fn many_that_begin_at_once_share_what_there_is(case: Case) -> Outcome {
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
         let grown = (pages()? - before) * 4096;
-        assert!(grown < 64 << 20, "{grown} bytes more");
+        // An allocator may reserve some for a thread; all that there may be for chunks are 256 MiB.
+        assert!(grown < 160 << 20, "{grown} bytes more");
         assert_at_rest(&context);
         Ok(())
     })
