@@ -13,6 +13,7 @@ mod files;
 mod hits;
 mod lower;
 mod mark;
+mod multishot;
 mod news;
 mod provided;
 mod queue;
@@ -37,8 +38,8 @@ use super::{
 };
 use hits::Hits;
 use mark::{CLOSE, Mark, WAKE, address, mark, prefetch};
-pub(super) use provided::Armed;
-use provided::Chunks;
+pub(super) use multishot::Armed;
+use multishot::Receiving;
 use setup::Features;
 
 /// Completions are taken in batches of this many, and the records of those that are `AHEAD` are
@@ -75,7 +76,7 @@ pub(crate) struct Uring {
     pool: Option<Pool>,
     blocking_threads: usize,
     hits: Hits,
-    chunks: Chunks,
+    receiving: Receiving,
     /// The most memory for chunks, in bytes.
     receive_memory: usize,
     /// Operations that waited for a chunk and were cancelled.
@@ -310,7 +311,7 @@ impl Driver for Uring {
             pool: None,
             blocking_threads: settings.blocking_threads,
             hits: Hits::default(),
-            chunks: Chunks::Untried,
+            receiving: Receiving::Untried,
             receive_memory: settings.receive_memory,
             withdrawn: Vec::new(),
             ended: Vec::new(),
@@ -426,7 +427,7 @@ impl Driver for Uring {
     }
 
     fn closing(&self) -> usize {
-        self.closing + self.chunks.leaving()
+        self.closing + self.receiving.leaving()
     }
 
     fn notifier(&self) -> Arc<dyn Notify> {
