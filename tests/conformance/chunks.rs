@@ -502,9 +502,9 @@ fn a_context_gives_its_memory_back(case: Case) -> Outcome {
             drop(context);
             first = first.or(Some(pages()?));
         }
-        // Each has had a megabyte.
+        // Each has had a megabyte. (A sanitizer keeps what is freed.)
         let grown = (pages()? - first.unwrap()) * 4096;
-        assert!(grown < (CONTEXTS / 2) << 20, "{grown} bytes more");
+        assert!(grown < (CONTEXTS / 2) << 20 || cfg!(corio_plain_cells), "{grown} bytes more");
         Ok(())
     })
 }
