@@ -196,8 +196,19 @@ fn opening_and_closing_a_file_allocates_nothing() {
         .await
     };
     assert_eq!(cost(Driver::IoUring, rounds).unwrap_or(0), 0);
-    // One for each open: the thread that makes it needs a path of its own.
-    assert!(cost(Driver::Readiness, rounds).unwrap() <= 2 * ROUNDS);
+    let at_once = async || {
+        // The first ones may have to bring it into memory.
+        for _ in 0..4 {
+            drop(File::open("Cargo.toml").await.unwrap());
+        }
+        yield_now().await;
+        let before = corio::stats().turns;
+        drop(File::open("Cargo.toml").await.unwrap());
+        u64::from(corio::stats().turns == before)
+    };
+    // Where the system can't do it at once, one for each: the thread that does needs a path of its own.
+    let most = if cost(Driver::Readiness, at_once) == Some(1) { 0 } else { 2 * ROUNDS };
+    assert!(cost(Driver::Readiness, rounds).unwrap() <= most);
 }
 
 #[test]

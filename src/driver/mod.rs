@@ -5,8 +5,8 @@
 //! folder with the same inner files: `mod.rs` (the [`Driver`] implementation), `lower.rs` (one arm
 //! per [`Request`] variant), `settle.rs` (what becomes of an operation that did not end at once),
 //! `queue.rs` (who waits), `setup.rs` (what this host offers) and `files.rs` (registered files).
-//! `sys/` has system calls that any of them may make, `pool.rs` threads for those that block, and
-//! `host.rs` chooses.
+//! `sys/` has system calls that any of them may make, `pool.rs` threads for those that block,
+//! `hits.rs` tells whether a call is worth trying first, and `host.rs` chooses.
 //!
 //! # The contract
 //! 1. An operation is known by the address of its [`Operation`] record ([`Token`]). The record,
@@ -27,6 +27,8 @@
 //! 9. What a host lacks, the driver does another way, with the same results and errors.
 
 mod feed;
+#[cfg(target_os = "linux")]
+mod hits;
 mod host;
 mod operation;
 mod pool;

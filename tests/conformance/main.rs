@@ -42,6 +42,8 @@ mod huge;
 mod messages;
 #[cfg(unix)]
 mod nonblocking;
+#[cfg(unix)]
+mod opening;
 mod options;
 mod sendfile;
 mod setup;

@@ -245,9 +245,11 @@ every_driver! {
         alone(|| {
             let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
             let before = fds();
+            // A device is never opened at once.
+            let path = if cfg!(unix) { "/dev/null" } else { "Cargo.toml" };
             context.run_until_done(async {
                 for round in 0..100 {
-                    let mut open = Box::pin(corio::fs::File::open("Cargo.toml"));
+                    let mut open = Box::pin(corio::fs::File::open(path));
                     assert!(poll_now(&mut open).await.is_pending());
                     for _ in 0..round % 3 {
                         yield_now().await;

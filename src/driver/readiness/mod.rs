@@ -12,6 +12,7 @@
 //! # Why this file has `unsafe`
 //! It implements the contract, whose promises its parts rely on.
 
+mod disk;
 mod files;
 mod lower;
 mod queue;
@@ -29,6 +30,8 @@ use super::feed::Filler;
 use super::pool::Pool;
 use super::sys::{Kind, SigPipe};
 use super::{Driver, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
+#[cfg(target_os = "linux")]
+use disk::Opens;
 use queue::Queue;
 use selector::Selector;
 use table::Table;
@@ -50,6 +53,8 @@ pub(crate) struct Readiness {
     closing: usize,
     /// How many registered files there are.
     slots: Option<u32>,
+    #[cfg(target_os = "linux")]
+    opens: Opens,
     sigpipe: SigPipe,
     chunks: Filler,
     queue_sizes: (u32, u32),

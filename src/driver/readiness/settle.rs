@@ -8,7 +8,7 @@ use crate::os::RawFd;
 use std::time::{Duration, Instant};
 
 use super::Readiness;
-use super::lower::{Way, advance, lower, never_waits, rest, wants_all};
+use super::lower::{Way, lower, never_waits, rest, wants_all};
 use super::selector::{Event, Selector};
 use super::table::Side;
 use crate::driver::sys::{self, Kind};
@@ -22,14 +22,14 @@ const ENDED: u8 = 6;
 /// How long an operation that nothing tells when to go on waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(1);
 
-const AGAIN: i32 = -os::EAGAIN;
+pub(super) const AGAIN: i32 = -os::EAGAIN;
 
 /// The record of an operation.
 ///
 /// # Safety
 /// The operation is in flight, or just being submitted.
 #[inline(always)]
-unsafe fn record<'a>(op: Token) -> &'a Operation {
+pub(super) unsafe fn record<'a>(op: Token) -> &'a Operation {
     // SAFETY: records stay in place until they are delivered.
     unsafe { op.as_ref() }
 }
@@ -90,50 +90,20 @@ impl Readiness {
             }
             Way::Thread => {
                 #[cfg(target_os = "linux")]
-                if let Request::Statx { dir, path, flags, out } = request {
-                    self.syscalls += 1;
-                    // SAFETY: the caller of `submit` keeps path and place.
-                    if unsafe { sys::stat_at_once(dir, path, flags, out) } {
-                        return Some(0);
-                    }
+                if let Some(result) = self.at_once(&request) {
+                    return Some(result);
                 }
                 self.hand_over(op, request)
             }
         }
     }
 
-    fn hand_over(&mut self, op: Token, request: Request) -> Option<i32> {
+    pub(super) fn hand_over(&mut self, op: Token, request: Request) -> Option<i32> {
         set_mark(op, THREAD);
         // SAFETY: the caller of `submit` keeps everything in place until delivery.
         unsafe { self.pool.submit(op, request) };
         self.away += 1;
         None
-    }
-
-    /// A file's contents may be in memory: then there is no need for another thread.
-    fn start_on_disk(&mut self, op: Token, request: Request) -> Option<i32> {
-        let Request::Read { fd, ptr, len, offset } = request else {
-            return self.hand_over(op, request);
-        };
-        let mut done = 0;
-        loop {
-            self.syscalls += 1;
-            let (ptr, offset) = (ptr.wrapping_add(done as usize), advance(offset, done));
-            // SAFETY: as in `hand_over`; what is left of the memory.
-            match unsafe { sys::read_cached(fd.fd, ptr, len - done, offset) } {
-                0 => return Some(done as i32),
-                moved @ 1.. => done += moved as u32,
-                AGAIN => {
-                    // SAFETY: being submitted.
-                    unsafe { record(op) }.result.set(done as i32);
-                    return self.hand_over(op, rest(request, done));
-                }
-                error => return Some(if done > 0 { done as i32 } else { error }),
-            }
-            if done == len {
-                return Some(done as i32);
-            }
-        }
     }
 
     #[inline(always)]

@@ -21,6 +21,8 @@ pub(super) fn build(settings: &Settings) -> Result<Readiness, SetupError> {
     Ok(Readiness {
         selector,
         pool,
+        #[cfg(target_os = "linux")]
+        opens: super::disk::Opens::new(),
         sigpipe,
         chunks: Filler::default(),
         queue_sizes: (events, queue_sizes.1.next_power_of_two()),

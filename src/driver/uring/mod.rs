@@ -10,7 +10,6 @@
 
 mod cancel;
 mod files;
-mod hits;
 mod lower;
 mod mark;
 mod multishot;
@@ -30,13 +29,13 @@ use std::sync::Arc;
 
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
 
+use super::hits::Hits;
 use super::pool::Pool;
 use super::sys::{self, SigPipe};
 use super::{
     CURRENT_POSITION, Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Target,
     Token, Wait,
 };
-use hits::Hits;
 use mark::{CLOSE, Mark, WAKE, address, mark, prefetch};
 pub(super) use multishot::Armed;
 use multishot::Receiving;

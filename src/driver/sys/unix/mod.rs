@@ -7,6 +7,8 @@ mod attempt;
 mod block;
 #[cfg(target_os = "linux")]
 mod host;
+#[cfg(target_os = "linux")]
+mod open;
 mod sendfile;
 mod sigpipe;
 #[cfg(target_os = "linux")]
@@ -18,6 +20,8 @@ pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_wai
 #[cfg(target_os = "linux")]
 pub(in crate::driver) use attempt::{recv_at_once, send_at_once, stat_at_once};
 pub(in crate::driver) use block::block;
+#[cfg(target_os = "linux")]
+pub(in crate::driver) use open::Opener;
 pub(in crate::driver) use sendfile::sendfile;
 pub(in crate::driver) use sigpipe::SigPipe;
 #[cfg(target_os = "linux")]

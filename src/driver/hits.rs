@@ -1,6 +1,6 @@
-//! Whether reads of files find their bytes in memory: what it was like last tells.
+//! Whether calls find in memory what they need, and end at once: what it was like last tells.
 
-/// Longest run of reads that are not tried, as a power of two.
+/// Longest run of calls that are not tried, as a power of two.
 const MOST: u32 = 6;
 
 /// After each miss in a row the next try is twice as far away.
@@ -8,12 +8,12 @@ const MOST: u32 = 6;
 pub(super) struct Hits {
     /// In a row.
     misses: u32,
-    /// Reads to pass over before the next try.
+    /// Calls to pass over before the next try.
     skip: u32,
 }
 
 impl Hits {
-    /// Whether the next read is to be tried in place.
+    /// Whether the next call is to be tried in place.
     #[inline(always)]
     pub(super) fn are_likely(&mut self) -> bool {
         if self.skip == 0 {

@@ -1,0 +1,76 @@
+//! Operations on files of a disk that end at once, as what they need is in memory; all others go to
+//! the threads.
+//!
+//! # Why this file has `unsafe`
+//! It passes on what the requests of operations in flight point to.
+
+use super::Readiness;
+use super::lower::{advance, rest};
+use super::settle::{AGAIN, record};
+use crate::driver::{Request, Token, sys};
+#[cfg(target_os = "linux")]
+use crate::driver::{hits::Hits, sys::Opener};
+
+/// Opens on this thread.
+#[cfg(target_os = "linux")]
+pub(super) struct Opens {
+    opener: Option<Opener>,
+    hits: Hits,
+}
+
+#[cfg(target_os = "linux")]
+impl Opens {
+    pub(super) fn new() -> Self {
+        Opens { opener: Opener::new(), hits: Hits::default() }
+    }
+}
+
+impl Readiness {
+    /// What of the work for threads takes no waiting.
+    #[cfg(target_os = "linux")]
+    pub(super) fn at_once(&mut self, request: &Request) -> Option<i32> {
+        match *request {
+            Request::Statx { dir, path, flags, out } => {
+                self.syscalls += 1;
+                // SAFETY: the caller of `submit` keeps path and place.
+                unsafe { sys::stat_at_once(dir, path, flags, out) }.then_some(0)
+            }
+            Request::Open { dir, path, flags, .. } if Opener::is_for(flags) => {
+                let Opens { opener, hits } = &mut self.opens;
+                let opener = opener.as_ref().filter(|_| hits.are_likely())?;
+                // SAFETY: the caller of `submit` keeps the path.
+                let (result, calls) = unsafe { opener.open(dir, path, flags) };
+                self.syscalls += calls;
+                hits.note(result.is_some());
+                result
+            }
+            _ => None,
+        }
+    }
+
+    /// A file's contents may be in memory: then there is no need for another thread.
+    pub(super) fn start_on_disk(&mut self, op: Token, request: Request) -> Option<i32> {
+        let Request::Read { fd, ptr, len, offset } = request else {
+            return self.hand_over(op, request);
+        };
+        let mut done = 0;
+        loop {
+            self.syscalls += 1;
+            let (ptr, offset) = (ptr.wrapping_add(done as usize), advance(offset, done));
+            // SAFETY: as in `hand_over`; what is left of the memory.
+            match unsafe { sys::read_cached(fd.fd, ptr, len - done, offset) } {
+                0 => return Some(done as i32),
+                moved @ 1.. => done += moved as u32,
+                AGAIN => {
+                    // SAFETY: being submitted.
+                    unsafe { record(op) }.result.set(done as i32);
+                    return self.hand_over(op, rest(request, done));
+                }
+                error => return Some(if done > 0 { done as i32 } else { error }),
+            }
+            if done == len {
+                return Some(done as i32);
+            }
+        }
+    }
+}
