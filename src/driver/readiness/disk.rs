@@ -10,6 +10,7 @@ use super::settle::{AGAIN, record};
 use crate::driver::{Request, Token, sys};
 #[cfg(target_os = "linux")]
 use crate::driver::{hits::Hits, sys::Opener};
+use crate::os::RawFd;
 
 /// Opens on this thread.
 #[cfg(target_os = "linux")]
@@ -44,8 +45,25 @@ impl Readiness {
                 hits.note(result.is_some());
                 result
             }
+            Request::Close { fd } if self.closes_at_once(fd) => {
+                self.syscalls += 1;
+                // SAFETY: passes no memory.
+                Some(unsafe { sys::block(*request, self.sigpipe) })
+            }
             _ => None,
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn closes_at_once(&mut self, file: RawFd) -> bool {
+        let (at_once, calls) = sys::closes_at_once(file);
+        self.syscalls += calls;
+        at_once
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn closes_at_once(&mut self, _: RawFd) -> bool {
+        false
     }
 
     /// A file's contents may be in memory: then there is no need for another thread.

@@ -105,7 +105,8 @@ impl Driver for Readiness {
             self.selector.forget(fd.as_raw_fd());
             self.syscalls += 1;
         }
-        if entry.is_some_and(|entry| entry.kind == Some(Kind::Disk)) {
+        let disk = entry.is_some_and(|entry| entry.kind == Some(Kind::Disk));
+        if disk && !self.closes_at_once(fd.as_raw_fd()) {
             // The end of a file may mean work for its file system.
             self.closing += 1;
             self.pool.close(fd);

@@ -21,7 +21,7 @@ pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_wai
 pub(in crate::driver) use attempt::{recv_at_once, send_at_once, stat_at_once};
 pub(in crate::driver) use block::block;
 #[cfg(target_os = "linux")]
-pub(in crate::driver) use open::Opener;
+pub(in crate::driver) use open::{Opener, closes_at_once};
 pub(in crate::driver) use sendfile::sendfile;
 pub(in crate::driver) use sigpipe::SigPipe;
 #[cfg(target_os = "linux")]
