@@ -122,7 +122,8 @@ fn is_about_the_path(error: i32) -> bool {
     matches!(error, libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG)
 }
 
-/// Whether a close is no work for anybody: of a local file that stays, opened for reading. Also gives the number of system calls made.
+/// Whether a close is no work for anybody: of a local file that stays, opened for reading. Also gives
+/// the number of system calls made.
 pub(in crate::driver) fn closes_at_once(file: RawFd) -> (bool, u64) {
     // SAFETY: passes no memory.
     let mode = unsafe { libc::fcntl(file, libc::F_GETFL) };
