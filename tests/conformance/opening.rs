@@ -12,9 +12,12 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(target_os = "linux")]
 use std::time::Duration;
 
-use corio::fs::{File, OpenOptions};
+use corio::fs::File;
+#[cfg(target_os = "linux")]
+use corio::fs::OpenOptions;
 use corio::op::AsyncOpen;
 
 use crate::drivers::Driver;
@@ -35,7 +38,8 @@ conformance! {
 #[cfg(target_os = "linux")]
 conformance! {
     a_lease_is_waited_for, a_file_is_closed_whatever_has_become_of_it;
-    cases: what_is_in_memory_is_opened_and_closed_without_a_turn, a_filter_that_forbids_openat2, the_last_fd,
+    cases: what_is_in_memory_is_opened_and_closed_without_a_turn, a_filter_that_forbids_openat2,
+    the_last_fd,
 }
 
 fn make_fifo(path: &Path) -> io::Result<()> {

@@ -1,19 +1,20 @@
 //! Opens of files that the kernel has in memory, and closes, which wait for nobody.
 //!
-//! `openat2(2)` with `RESOLVE_CACHED` (5.12) says `EAGAIN` where a directory has to be read, or another
-//! computer asked, to find a file. That is all it promises. The open itself may wait as any other: for
-//! the other end of a FIFO, for a device, for the server of a file system, or until somebody gives
-//! up a lease. And to open a FIFO or a device only to see what it is has effects of its own.
+//! `openat2(2)` with `RESOLVE_CACHED` (5.12) says `EAGAIN` where a directory has to be read, or
+//! another computer asked, to find a file. That is all it promises. The open itself may wait as any
+//! other: for the other end of a FIFO, for a device, for the server of a file system, or until
+//! somebody gives up a lease. And to open a FIFO or a device only to see what it is has effects of
+//! its own.
 //!
-//! So the file is found with `O_PATH` first, which opens nothing, and is looked at. If it is a regular
-//! one on a [local](super::host::is_local) file system, that very file is opened by its link in
-//! `/proc`, whatever its path may have become meanwhile. `O_NONBLOCK` makes a lease an error
-//! (`EWOULDBLOCK`), means nothing else to such files, and is taken away again. What is left is that a file
-//! system may read a little from its disk (a key, a quota), and that programs may listen in on
-//! opens (`FAN_OPEN_PERM`), which io_uring waits for in the same place.
+//! So the file is found with `O_PATH` first, which opens nothing, and is looked at. If it is a
+//! regular one on a [local](super::host::is_local) file system, that very file is opened by its
+//! link in `/proc`, whatever its path may have become meanwhile. `O_NONBLOCK` makes a lease an
+//! error (`EWOULDBLOCK`), means nothing else to such files, and is taken away again. What is left
+//! is that a file system may read a little from its disk (a key, a quota), and that programs may
+//! listen in on opens (`FAN_OPEN_PERM`), which io_uring waits for in the same place.
 //!
-//! A close has nothing to wait for where nothing was written through that fd. But if the file has no name any
-//! more, its space may be freed by it, which takes its time.
+//! A close has nothing to wait for where nothing was written through that fd. But if the file has
+//! no name any more, its space may be freed by it, which takes its time.
 //!
 //! # Why this file has `unsafe`
 //! It makes the system calls.
@@ -69,8 +70,8 @@ impl Opener {
         flags & !SIMPLE == 0
     }
 
-    /// Opens a file if that takes no waiting: the result that any other way would give. Also gives the
-    /// number of system calls made.
+    /// Opens a file if that takes no waiting: the result that any other way would give. Also gives
+    /// the number of system calls made.
     ///
     /// # Safety
     /// `path` is there.
@@ -114,16 +115,16 @@ impl Opener {
     }
 }
 
-/// Whether a lookup's error is that of the open: what the kernel has in memory is the truth also where
-/// it says that there is nothing. The others are left to who may wait: `EAGAIN`, what a filter or
-/// an older kernel says to any path (`ENOSYS`, `EINVAL`, `EPERM`, `EACCES`), and a lack of fds, as
-/// the lookup needs one more.
+/// Whether a lookup's error is that of the open: what the kernel has in memory is the truth also
+/// where it says that there is nothing. The others are left to who may wait: `EAGAIN`, what a
+/// filter or an older kernel says to any path (`ENOSYS`, `EINVAL`, `EPERM`, `EACCES`), and a lack
+/// of fds, as the lookup needs one more.
 fn is_about_the_path(error: i32) -> bool {
     matches!(error, libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG)
 }
 
-/// Whether a close is no work for anybody: of a local file that stays, opened for reading. Also gives
-/// the number of system calls made.
+/// Whether a close is no work for anybody: of a local file that stays, opened for reading. Also
+/// gives the number of system calls made.
 pub(in crate::driver) fn closes_at_once(file: RawFd) -> (bool, u64) {
     // SAFETY: passes no memory.
     let mode = unsafe { libc::fcntl(file, libc::F_GETFL) };
@@ -197,7 +198,7 @@ mod tests {
             // SAFETY: the path ends with a NUL.
             unsafe { opener.open(libc::AT_FDCWD, path, libc::O_RDONLY).0 }
         };
-        // What this looks up once is looked up before the fork, after which only few things may be done.
+        // What this looks up once is looked up before the fork: after it, few things may be done.
         let before = open().filter(|fd| *fd >= 0);
         let (mut wait, mut go) = std::io::pipe().expect("a pipe");
         // SAFETY: the child makes a few system calls, and ends.
