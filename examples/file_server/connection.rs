@@ -27,8 +27,8 @@ const LINGER_BYTES: usize = 1 << 20;
 /// Serves a connection to its end. What goes wrong with it is nobody else's business.
 pub(crate) async fn serve(server: Rc<Server>, stream: Stream, ctx: &Ctx<Rc<Server>>) {
     let mut output = Output::new(&stream, server.options.write_timeout);
-    let mut input = Input::new(server.options.max_header);
-    let result = exchanges(&server, &stream, ctx, &mut input, &mut output).await;
+    let mut input = Input::new(&stream);
+    let result = exchanges(&server, ctx, &mut input, &mut output).await;
     match result {
         Ok(()) => linger(&stream, input).await,
         // Whoever has stopped reading would leave the kernel with data that nobody fetches.
@@ -47,16 +47,15 @@ pub(crate) async fn refuse(server: Rc<Server>, stream: Stream, peer: SocketAddre
     let answer = Answer::last(&server, &mut output, Status::UNAVAILABLE, false);
     server.log(&peer, "-", &answer);
     if output.flush().await.is_ok() {
-        linger(&stream, Input::new(4096)).await;
+        linger(&stream, Input::new(&stream)).await;
     }
 }
 
 /// Answers requests until the connection is to be closed.
 async fn exchanges(
     server: &Server,
-    stream: &Stream,
     ctx: &Ctx<Rc<Server>>,
-    input: &mut Input,
+    input: &mut Input<'_>,
     output: &mut Output<'_>,
 ) -> io::Result<()> {
     let mut path = UrlPath::new();
@@ -83,7 +82,7 @@ async fn exchanges(
             }
             Ok(None) => {
                 output.flush().await?;
-                match more(ctx, stream, input, first, &mut header_deadline).await? {
+                match more(ctx, input, first, &mut header_deadline).await? {
                     More::Came => continue,
                     More::Ended => break,
                     More::TooSlow => Status::REQUEST_TIMEOUT,
@@ -118,8 +117,7 @@ enum More {
 /// Waits for more input. A head that has begun has one deadline for all of it.
 async fn more(
     ctx: &Ctx<Rc<Server>>,
-    stream: &Stream,
-    input: &mut Input,
+    input: &mut Input<'_>,
     first: bool,
     deadline: &mut Option<Instant>,
 ) -> io::Result<More> {
@@ -132,10 +130,10 @@ async fn more(
         options.idle_timeout
     };
     let filled = if begun || first {
-        input.fill(stream, limit).await
+        input.fill(limit).await
     } else {
         // Between requests there is nothing to finish. (Who was let in is answered once.)
-        match race(input.fill(stream, limit), ctx.stopping()).await {
+        match race(input.fill(limit), ctx.stopping()).await {
             Raced::Left(filled, _) | Raced::Right(Some(filled @ Ok(_)), ()) => filled,
             Raced::Right(..) => return Ok(More::Ended),
         }
@@ -152,7 +150,7 @@ async fn more(
 
 /// Closes in a way that lets the peer read the last response: closing with unread input would
 /// reset the connection, and the peer's kernel would throw away what has arrived.
-async fn linger(stream: &Stream, mut input: Input) {
+async fn linger(stream: &Stream, mut input: Input<'_>) {
     if stream.shutdown(Shutdown::Write).await.is_err() {
         return;
     }
@@ -160,7 +158,7 @@ async fn linger(stream: &Stream, mut input: Input) {
     let mut thrown_away = 0;
     while thrown_away < LINGER_BYTES {
         input.clear();
-        match input.fill(stream, deadline.saturating_duration_since(Instant::now())).await {
+        match input.fill(deadline.saturating_duration_since(Instant::now())).await {
             Ok(0) | Err(_) => break,
             Ok(len) => thrown_away += len,
         }

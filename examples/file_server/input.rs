@@ -3,55 +3,58 @@
 use std::io;
 use std::time::Duration;
 
-use corio::buf::IoBuf;
+use corio::buf::Chunk;
 use corio::net::Stream;
+use corio::op::Chunks;
 
-/// What the buffer starts with; it grows up to the largest head that is allowed.
-const INITIAL: usize = 4096;
-
-/// One buffer for all of a connection's requests.
-pub(crate) struct Input {
-    buf: Vec<u8>,
+/// Takes no memory while there is nothing in it.
+pub(crate) struct Input<'a> {
+    chunks: Chunks<'a>,
+    /// What came last, unless it is the continuation of what is kept.
+    chunk: Option<Chunk>,
+    /// Something whose end had not come with it, and what came after that.
+    kept: Vec<u8>,
+    /// So many bytes of the one or the other have served their purpose.
     used: usize,
-    limit: usize,
 }
 
-impl Input {
-    /// At most `limit` bytes are held at a time.
-    pub(crate) fn new(limit: usize) -> Self {
-        Input { buf: Vec::with_capacity(INITIAL.min(limit)), used: 0, limit }
+impl<'a> Input<'a> {
+    pub(crate) fn new(stream: &'a Stream) -> Self {
+        Input { chunks: stream.chunks(), chunk: None, kept: Vec::new(), used: 0 }
     }
 
     /// What has come and is not used.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.buf[self.used..]
+        &self.chunk.as_deref().unwrap_or(&self.kept)[self.used..]
     }
 
     /// The first `len` bytes have served their purpose.
     pub(crate) fn consume(&mut self, len: usize) {
         self.used += len;
-        if self.used == self.buf.len() {
+        if self.bytes().is_empty() {
             self.clear();
         }
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
-        self.buf.clear();
-        self.used = 0;
+        (self.chunk, self.kept, self.used) = (None, Vec::new(), 0);
     }
 
     /// Waits for more; 0 bytes: there is no more.
-    pub(crate) async fn fill(&mut self, stream: &Stream, limit: Duration) -> io::Result<usize> {
-        self.buf.drain(..self.used);
-        self.used = 0;
-        let len = self.buf.len();
-        if len == self.buf.capacity() {
-            self.buf.reserve(len);
+    pub(crate) async fn fill(&mut self, limit: Duration) -> io::Result<usize> {
+        // A chunk that waits for its continuation would hold back more memory than its own.
+        match self.chunk.take() {
+            Some(chunk) => self.kept.extend_from_slice(&chunk[self.used..]),
+            None => drop(self.kept.drain(..self.used)),
         }
-        let part = std::mem::take(&mut self.buf).slice(len..self.limit.max(len));
-        let (result, part) = stream.recv(part).with_timeout(limit).await;
-        self.buf = part.into_inner();
-        result
+        self.used = 0;
+        let Some(chunk) = self.chunks.recv().with_timeout(limit).await? else { return Ok(0) };
+        let len = chunk.len();
+        match self.kept.is_empty() {
+            true => self.chunk = Some(chunk),
+            false => self.kept.extend_from_slice(&chunk),
+        }
+        Ok(len)
     }
 }
