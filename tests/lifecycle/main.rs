@@ -22,6 +22,7 @@ mod everywhere;
 mod executor;
 mod leaking;
 mod moving;
+mod panicking;
 mod queues;
 mod running;
 mod teardown;

@@ -1,0 +1,57 @@
+//! Foreign wakers that panic: nothing is left behind, nor half done.
+
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use corio::{sleep, spawn, timeout};
+
+use crate::every::every_driver;
+use crate::support::{local_pair, poll_now};
+
+/// Panics when it goes.
+struct PanicsOnDrop;
+
+impl Wake for PanicsOnDrop {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        panic!("in a foreign waker's destructor");
+    }
+}
+
+/// Whether `f` panics.
+fn panics(f: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(f)).is_err()
+}
+
+every_driver! {
+    /// Its memory was given back while the tree still referred to it.
+    fn a_scope_whose_waiter_panics_leaves_the_tree(builder) {
+        let mut context = builder.build().unwrap();
+        context.run_until_done(async {
+            let (a, _end) = local_pair().unwrap();
+            let mut limited = Box::pin(timeout(Duration::from_millis(1), async move {
+                let mut received = Box::pin(a.recv(vec![0; 64]));
+                assert!(poll_now(&mut received).await.is_pending());
+                // It stays in the scope for as long as the scope is there.
+                std::mem::forget(received);
+                pending::<()>().await;
+            }));
+            assert!(poll_now(&mut limited).await.is_pending());
+            sleep(Duration::from_millis(5)).await;
+            let waker = Waker::from(Arc::new(PanicsOnDrop));
+            assert!(limited.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            drop(waker);
+            assert!(panics(|| drop(limited)), "it was not the last of the waker");
+            for pending in corio::pending() {
+                assert!(pending.within.is_empty(), "{pending}");
+            }
+            spawn(async {}).await.unwrap();
+        });
+    }
+}
