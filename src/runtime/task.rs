@@ -220,10 +220,9 @@ impl Header {
                 Arc::increment_strong_count((*this).remote);
                 (*this).add(KEEPS_REMOTE);
             }
+            // Given up also if a foreign waker panics.
+            let _alive = (!(*this).has(QUEUED)).then(|| TaskRef::adopt(this));
             (*this).joiner.replace(LocalWaker::NONE).wake_now();
-            if !(*this).has(QUEUED) {
-                Header::release_local(this);
-            }
         }
     }
 

@@ -2,14 +2,24 @@
 
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::pin::Pin;
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use corio::{sleep, spawn, timeout};
 
 use crate::every::every_driver;
-use crate::support::{local_pair, poll_now};
+use crate::support::{alone, fds, local_pair, poll_now};
+
+/// Panics when it is woken.
+struct PanicsOnWake;
+
+impl Wake for PanicsOnWake {
+    fn wake(self: Arc<Self>) {
+        panic!("in a foreign waker");
+    }
+}
 
 /// Panics when it goes.
 struct PanicsOnDrop;
@@ -30,6 +40,31 @@ fn panics(f: impl FnOnce()) -> bool {
 }
 
 every_driver! {
+    /// Its cell stayed, and with it what wakes its context.
+    fn a_task_whose_joiner_panics_is_freed(builder) {
+        alone(|| {
+            let before = fds();
+            let mut context = builder.build().unwrap();
+            let (sender, receiver) = mpsc::channel::<Waker>();
+            let mut task = context.spawn(std::future::poll_fn(move |cx| {
+                sender.send(cx.waker().clone()).unwrap();
+                Poll::Ready(5)
+            }));
+            let waker = Waker::from(Arc::new(PanicsOnWake));
+            assert!(Pin::new(&mut task).poll(&mut Context::from_waker(&waker)).is_pending());
+            assert!(panics(|| drop(context.poll_once(Some(Duration::ZERO)))));
+            let Poll::Ready(output) = Pin::new(&mut task).poll(&mut Context::from_waker(&waker))
+            else {
+                panic!("the task is not done");
+            };
+            assert_eq!(output.unwrap(), 5);
+            drop((task, context));
+            // The last that refers to the task.
+            drop(receiver.recv().unwrap());
+            assert_eq!(fds(), before);
+        });
+    }
+
     /// Its memory was given back while the tree still referred to it.
     fn a_scope_whose_waiter_panics_leaves_the_tree(builder) {
         let mut context = builder.build().unwrap();
