@@ -30,11 +30,15 @@ impl Sink for Reaper<'_> {
 impl Runtime {
     /// Polls tasks that are ready, and those that become so meanwhile, within the budget.
     pub(crate) fn run_ready(&self) {
-        /// A foreign waker may panic: what comes later must not take its task for the current one.
+        /// A foreign waker may panic: what comes later must not take its task for the current one,
+        /// nor for one that holds the thread.
         struct Over<'a>(&'a Runtime);
         impl Drop for Over<'_> {
             fn drop(&mut self) {
                 self.0.current_task.set(std::ptr::null());
+                if let Some(watched) = &self.0.stalls {
+                    watched.end();
+                }
             }
         }
         let _over = Over(self);

@@ -65,6 +65,20 @@ every_driver! {
         });
     }
 
+    /// The thread passed for held by the task, although its loop was left.
+    fn a_task_whose_joiner_panics_does_not_pass_for_a_stall(builder) {
+        let (tell, told) = mpsc::channel();
+        let builder = builder.watch_stalls(Duration::from_millis(10), move |stall| {
+            tell.send(stall.clone()).unwrap();
+        });
+        let mut context = builder.build().unwrap();
+        let mut task = context.spawn(async {});
+        let waker = Waker::from(Arc::new(PanicsOnWake));
+        assert!(Pin::new(&mut task).poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(panics(|| drop(context.poll_once(Some(Duration::ZERO)))));
+        assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "nothing is polled");
+    }
+
     /// Its memory was given back while the tree still referred to it.
     fn a_scope_whose_waiter_panics_leaves_the_tree(builder) {
         let mut context = builder.build().unwrap();
