@@ -68,7 +68,7 @@ impl State {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No foreign code runs under the lock, but for a waker's clone, which changes nothing.
+        // No foreign code runs under the lock, but for a sender's waker's clone, which changes nothing.
         lock(&self.state)
     }
 
@@ -458,8 +458,10 @@ impl<T> Receiver<T> {
     #[cold]
     fn wait(&mut self, cx: Option<&mut Context<'_>>) -> Result<T, TryRecvError> {
         let shared = &*self.shared;
+        // Made without the lock: a foreign waker's `clone` may send a message.
+        let waker = cx.as_ref().map(|cx| cx.waker().clone());
         let mut state = shared.lock();
-        let old = cx.as_ref().and_then(|cx| state.receiver.replace(cx.waker().clone()));
+        let old = waker.and_then(|waker| state.receiver.replace(waker));
         let last_word = state.senders == 0 || shared.ring.is_closed();
         drop(state);
         drop(old);

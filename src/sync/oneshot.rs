@@ -68,11 +68,13 @@ impl<T> Sender<T> {
     /// Waits until the receiver is gone, so that the work for it can be given up. Cancel-safe.
     pub async fn closed(&mut self) {
         std::future::poll_fn(|cx| {
+            // Made without the lock, as in `Receiver::poll`.
+            let waker = cx.waker().clone();
             let mut state = lock(&self.shared);
             if state.receiver_gone {
                 return Poll::Ready(());
             }
-            let old = state.sender.replace(cx.waker().clone());
+            let old = state.sender.replace(waker);
             drop(state);
             drop(old);
             Poll::Pending
@@ -128,6 +130,8 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T, RecvError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Made without the lock: a foreign waker's `clone` may send the value.
+        let waker = cx.waker().clone();
         let mut state = lock(&self.shared);
         if let Some(value) = state.value.take() {
             return Poll::Ready(Ok(value));
@@ -135,7 +139,7 @@ impl<T> Future for Receiver<T> {
         if state.sender_gone {
             return Poll::Ready(Err(RecvError));
         }
-        let old = state.receiver.replace(cx.waker().clone());
+        let old = state.receiver.replace(waker);
         drop(state);
         drop(old);
         Poll::Pending

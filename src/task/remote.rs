@@ -100,12 +100,14 @@ impl<T> Future for RemoteTask<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Made without the lock: a foreign waker's `clone` may run the task.
+        let waker = cx.waker().clone();
         let mut state = lock(&self.state);
         if let Some(result) = state.result.take() {
             return Poll::Ready(result);
         }
         assert!(!state.ended, "a RemoteTask was polled after it gave its output");
-        let old = state.joiner.replace(cx.waker().clone());
+        let old = state.joiner.replace(waker);
         drop(state);
         drop(old);
         Poll::Pending

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use corio::op::AsyncNop;
 use corio::sync::local::{Barrier, Notify, Semaphore, mpsc, oneshot};
-use corio::sync::watch;
+use corio::sync::{self, watch};
 use corio::{DropPolicy, sleep, timeout, yield_now};
 
 use crate::every::every_driver;
-use crate::support::{LocalStream, local_pair, poll_now, std_pair};
+use crate::support::{LocalStream, guarded, local_pair, poll_now, std_pair};
 
 /// A waker that is only counted.
 struct Former;
@@ -119,6 +119,14 @@ every_driver! {
         drop(task);
         drop(waker);
         assert_eq!(HOOKED_CLONES.get(), 0);
+    }
+
+    /// It would wait for its own lock.
+    fn a_remote_task_polled_with_a_waker_whose_clone_runs_it(builder) {
+        let mut context = builder.build().unwrap();
+        let task = context.handle().spawn(|| async { 5 });
+        let run = move || assert_eq!(context.poll_once(Some(Duration::ZERO)).unwrap(), 0);
+        assert_eq!(end_by_cloning(task, run).unwrap(), 5);
     }
 
     /// The last operation of the cancelled scope ended within: the scope waited for it for ever.
@@ -244,4 +252,20 @@ fn a_waker_whose_clone_changes_a_watched_value() {
     end_by_cloning(receiver.changed(), move || other.send(2)).unwrap();
     assert_eq!(receiver.get(), 2);
     end_by_cloning(receiver.changed(), || drop(sender)).unwrap_err();
+}
+
+/// Likewise.
+#[test]
+fn a_waker_whose_clone_sends_what_threads_share() {
+    guarded(|| {
+        let (sender, receiver) = sync::oneshot();
+        assert_eq!(end_by_cloning(receiver, || sender.send(5).unwrap()), Ok(5));
+        let (mut sender, receiver) = sync::oneshot::<()>();
+        end_by_cloning(sender.closed(), || drop(receiver));
+        let (sender, mut receiver) = sync::channel(1);
+        let sends = move || sender.try_send(5).unwrap();
+        assert_eq!(end_by_cloning(async move { receiver.recv().await }, sends), Some(5));
+        let (sender, mut receiver) = sync::channel::<()>(1);
+        assert_eq!(end_by_cloning(async move { receiver.recv().await }, || drop(sender)), None);
+    });
 }
