@@ -173,7 +173,14 @@ impl Inflight {
         self.state.set(State::Pending);
         // SAFETY: the current scope is pinned and alive while it is current; the record stays in
         // place until it is unlinked, at delivery.
-        unsafe { (*scope).enlist(self) };
+        let scope = unsafe {
+            (*scope).enlist(self);
+            &*scope
+        };
+        if scope.is_cancelled() {
+            // By a foreign waker's `clone`: it was open when the operation was about to start.
+            self.cancel();
+        }
         None
     }
 

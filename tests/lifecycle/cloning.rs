@@ -15,7 +15,7 @@ use std::time::Duration;
 use corio::op::AsyncNop;
 use corio::sync::local::{Barrier, Notify, Semaphore, mpsc, oneshot};
 use corio::sync::{self, watch};
-use corio::{DropPolicy, sleep, timeout, yield_now};
+use corio::{DropPolicy, JoinHandle, sleep, spawn, timeout, yield_now};
 
 use crate::every::every_driver;
 use crate::support::{LocalStream, guarded, local_pair, poll_now, std_pair};
@@ -127,6 +127,31 @@ every_driver! {
         let task = context.handle().spawn(|| async { 5 });
         let run = move || assert_eq!(context.poll_once(Some(Duration::ZERO)).unwrap(), 0);
         assert_eq!(end_by_cloning(task, run).unwrap(), 5);
+    }
+
+    /// It was not cancelled with the task, which waited for it.
+    fn an_operation_started_with_a_waker_whose_clone_cancels_the_task(builder) {
+        builder.build().unwrap().run_until_done(async {
+            let (a, _end) = local_pair().unwrap();
+            let own: Rc<RefCell<Option<JoinHandle<()>>>> = Rc::default();
+            let handle = own.clone();
+            *own.borrow_mut() = Some(spawn(async move {
+                let waker = hooked(move || handle.borrow().as_ref().unwrap().cancel());
+                let mut future = Box::pin(a.recv(vec![0; 64]));
+                let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+                assert!(polled.is_pending());
+                // As an executor within the task would.
+                while HOOKED_WAKES.get() == 0 {
+                    yield_now().await;
+                }
+            }));
+            let mut turns = 0;
+            while !own.borrow().as_ref().unwrap().is_finished() {
+                turns += 1;
+                assert!(turns < 1000, "the operation stays");
+                AsyncNop::new().await.unwrap();
+            }
+        });
     }
 
     /// The last operation of the cancelled scope ended within: the scope waited for it for ever.
