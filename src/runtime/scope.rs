@@ -247,9 +247,6 @@ impl Scope {
     /// in flight) goes to the parent, or to the root of its own context.
     #[inline(always)]
     pub(crate) fn release(&self) {
-        // A task's own waiter refers to the task, which would keep itself alive. It goes last: a
-        // foreign one's destructor may panic.
-        let _waiter = self.is_cancelled().then(|| self.waiter.replace(LocalWaker::NONE));
         let parent = self.parent.replace(ptr::null());
         unlink(self);
         // SAFETY: the parent was alive as long as we were attached to it.
@@ -259,6 +256,11 @@ impl Scope {
         }
         if !self.operations.is_empty() || !self.children.is_empty() {
             self.hand_on(parent);
+        }
+        if self.is_cancelled() {
+            // A task's own waiter refers to the task, which would keep itself alive. It goes last:
+            // a foreign one's destructor may panic.
+            self.waiter.set(LocalWaker::NONE);
         }
     }
 

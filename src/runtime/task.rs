@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::Runtime;
 use super::cells::Room;
@@ -220,10 +221,25 @@ impl Header {
                 Arc::increment_strong_count((*this).remote);
                 (*this).add(KEEPS_REMOTE);
             }
-            // Given up also if a foreign waker panics.
-            let _alive = (!(*this).has(QUEUED)).then(|| TaskRef::adopt(this));
-            (*this).joiner.replace(LocalWaker::NONE).wake_now();
+            match (*this).joiner.replace(LocalWaker::NONE) {
+                LocalWaker::Foreign(joiner) => return Header::finish_waking(this, joiner),
+                own => own.wake_now(),
+            }
+            if !(*this).has(QUEUED) {
+                Header::release_local(this);
+            }
         }
+    }
+
+    /// The rest of [`finish`](Self::finish) with a foreign joiner, which may panic.
+    ///
+    /// # Safety
+    /// As for `finish`.
+    #[cold]
+    unsafe fn finish_waking(this: *const Header, joiner: Waker) {
+        // SAFETY: the reference for being alive, as in `finish`, given up when this is dropped.
+        let _alive = unsafe { (!(*this).has(QUEUED)).then(|| TaskRef::adopt(this)) };
+        joiner.wake();
     }
 
     /// # Safety
