@@ -54,7 +54,8 @@ async fn a_receive_that_takes_the_error_of_a_connect() -> Outcome {
     settle().await;
     // The next try of the handshake is refused.
     drop((queued, listener));
-    assert!(recv.await?.is_err());
+    // (Linux 6.1 has the ring's connect take it first, and then tells of an end.)
+    assert!(matches!(recv.await?, Err(_) | Ok(0)));
     assert!(connect.await?.is_err());
     Ok(())
 }
