@@ -1,5 +1,5 @@
-//! Memory that a context receives into: large buffers, each taken by several receives, one behind the
-//! other. What one of them has filled is a [`Chunk`].
+//! Memory that a context receives into: large buffers, each taken by several receives, one behind
+//! the other. What one of them has filled is a [`Chunk`].
 //!
 //! A buffer is used again once it is full and the last chunk of it is gone.
 //!
@@ -16,13 +16,15 @@ use std::slice;
 
 use super::IoBuf;
 
-/// Bytes that were received: a part of the context's own memory, which goes back when this is dropped.
+/// Bytes that were received: a part of the context's own memory, which goes back when this is
+/// dropped.
 ///
-/// It comes from [`TcpStream::chunks`](crate::net::TcpStream::chunks) and dereferences to its bytes. As an
-/// [`IoBuf`] it can be sent, or written to a file, without being copied.
+/// It comes from [`TcpStream::chunks`](crate::net::TcpStream::chunks) and dereferences to its
+/// bytes. As an [`IoBuf`] it can be sent, or written to a file, without being copied.
 ///
-/// The smallest chunk keeps the 64 KiB of which it is a part from being used again. So what is to be kept
-/// for long, such as the beginning of a message whose end has not come yet, is better copied.
+/// The smallest chunk keeps the 64 KiB of which it is a part from being used again. So what is to
+/// be kept for long, such as the beginning of a message whose end has not come yet, is better
+/// copied.
 ///
 /// # Examples
 /// ```
@@ -65,8 +67,8 @@ impl Deref for Chunk {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: that many bytes from there on have been received (`ChunkPool::fill`). Nobody writes to
-        // them before the buffer is used again, which is not while this chunk is there.
+        // SAFETY: that many bytes from there on have been received (`ChunkPool::fill`). Nobody
+        // writes to them before the buffer is used again, which is not while this chunk is there.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
     }
 }
@@ -148,8 +150,8 @@ impl ChunkPool {
         self.limit
     }
 
-    /// Takes a free buffer; makes more, as many as there are, if there is none. `None`: there are as
-    /// many as there may be, or no memory is left.
+    /// Takes a free buffer; makes more, as many as there are, if there is none. `None`: there are
+    /// as many as there may be, or no memory is left.
     pub(crate) fn take(&self) -> Option<u16> {
         let mut state = self.state.borrow_mut();
         if state.free.is_empty() {
@@ -174,7 +176,8 @@ impl ChunkPool {
     /// Takes note that the next `len` bytes of a buffer have been received: they are the result.
     ///
     /// # Safety
-    /// They have been: that many bytes of [`room`](Self::room) were written, and are not written to any more.
+    /// They have been: that many bytes of [`room`](Self::room) were written, and are not written to
+    /// any more.
     #[inline(always)]
     pub(crate) unsafe fn fill(self: &Rc<Self>, id: u16, len: u32) -> Chunk {
         let mut state = self.state.borrow_mut();
@@ -256,8 +259,8 @@ impl Slab {
 
 impl Drop for Slab {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout. Chunks keep the pool, and so this, in place; and a driver
-        // does, for as long as the kernel may write here.
+        // SAFETY: allocated with this layout. Chunks keep the pool, and so this, in place; and a
+        // driver does, for as long as the kernel may write here.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }

@@ -14,7 +14,8 @@ use super::uring::Armed;
 use crate::buf::{Chunk, ChunkPool};
 use crate::os;
 
-/// What one socket has received into the driver's memory. Eight-byte aligned, like an operation's record.
+/// What one socket has received into the driver's memory. Eight-byte aligned, like an operation's
+/// record.
 #[derive(Default)]
 #[repr(align(8))]
 pub(crate) struct Feed {
@@ -133,7 +134,8 @@ impl fmt::Debug for Feed {
     }
 }
 
-/// Receives what is asked for by calls. So there is no limit to its memory but what chunks are kept.
+/// Receives what is asked for by calls. So there is no limit to its memory but what chunks are
+/// kept.
 #[derive(Debug, Default)]
 pub(super) struct Filler {
     pool: Rc<ChunkPool>,
@@ -142,8 +144,8 @@ pub(super) struct Filler {
 }
 
 impl Filler {
-    /// Receives by `call`, which is told where to and how many bytes at most, and gives how many, or a
-    /// negated error number.
+    /// Receives by `call`, which is told where to and how many bytes at most, and gives how many,
+    /// or a negated error number.
     ///
     /// # Safety
     /// `call` has written as many bytes as it says.

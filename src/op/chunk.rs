@@ -11,19 +11,22 @@ use crate::driver::{Feed, OpCode, Request, Turn};
 use crate::os;
 use crate::runtime::Runtime;
 
-/// What a stream receives, chunk by chunk, in memory of the context: for readers that bring no buffer.
+/// What a stream receives, chunk by chunk, in memory of the context: for readers that bring no
+/// buffer.
 ///
-/// Made by [`TcpStream::chunks`](crate::net::TcpStream::chunks). A connection that waits takes no buffer, and
-/// a chunk has what has come, up to 64 KiB: small messages take little memory, large ones come in few pieces.
-/// On io_uring with Linux 6.12 or newer the kernel receives by itself until the stream ends
-/// (`IORING_RECV_MULTISHOT` with `IOU_PBUF_RING_INC`); elsewhere each chunk is a call, once there is something.
+/// Made by [`TcpStream::chunks`](crate::net::TcpStream::chunks). A connection that waits takes no
+/// buffer, and a chunk has what has come, up to 64 KiB: small messages take little memory, large
+/// ones come in few pieces. On io_uring with Linux 6.12 or newer the kernel receives by itself
+/// until the stream ends (`IORING_RECV_MULTISHOT` with `IOU_PBUF_RING_INC`); elsewhere each chunk
+/// is a call, once there is something.
 ///
-/// The kernel may have received more than was asked for, up to what the socket's own buffer holds (some 256 KiB
-/// of one that nobody reads from are enough to stop it). So nothing else should receive from the stream while
-/// this is there; and what has come but was not taken is lost when this is dropped, like what a
-/// [`BufReader`](std::io::BufReader) holds. Only the context's next turn tells the kernel that this is gone:
-/// until then bytes may be lost to whoever else receives, also on another thread, and the peer of a stream that
-/// was dropped does not see the end. It belongs to the first context in which it is used.
+/// The kernel may have received more than was asked for, up to what the socket's own buffer holds
+/// (some 256 KiB of one that nobody reads from are enough to stop it). So nothing else should
+/// receive from the stream while this is there; and what has come but was not taken is lost when
+/// this is dropped, like what a [`BufReader`](std::io::BufReader) holds. Only the context's next
+/// turn tells the kernel that this is gone: until then bytes may be lost to whoever else receives,
+/// also on another thread, and the peer of a stream that was dropped does not see the end. It
+/// belongs to the first context in which it is used.
 ///
 /// # Examples
 /// An echo server's connection:
@@ -70,8 +73,9 @@ impl<'a> Chunks<'a> {
     /// [`DropPolicy`](crate::DropPolicy): nothing is lost, what comes is there for the next.
     ///
     /// # Errors
-    /// What `recv(2)` reports, such as `ConnectionReset`; `OutOfMemory` when there is none left, or chunks that have
-    /// not been dropped take 2 GiB, after which one may try again; `ResourceBusy` in another context than the first, and after an operation of this was leaked in flight.
+    /// What `recv(2)` reports, such as `ConnectionReset`; `OutOfMemory` when there is none left, or
+    /// chunks that have not been dropped take 2 GiB, after which one may try again; `ResourceBusy`
+    /// in another context than the first, and after an operation of this was leaked in flight.
     #[inline(always)]
     #[track_caller]
     pub fn recv(&mut self) -> AsyncRecvChunk<'_> {

@@ -1,9 +1,10 @@
-//! Receives that go on by themselves (multishot), into [buffers that the kernel takes](super::provided) bit by bit.
+//! Receives that go on by themselves (multishot), into [buffers that the kernel
+//! takes](super::provided) bit by bit.
 //!
-//! What is under way belongs to no operation but to the socket's [`Feed`]: an operation takes what has come,
-//! or waits for it. If it is cancelled, the receive goes on, and what comes is kept for the next. While all
-//! buffers are in use, what is asked for is received by calls, so that one socket can't starve others; so it
-//! is always where the kernel has no such receives.
+//! What is under way belongs to no operation but to the socket's [`Feed`]: an operation takes what
+//! has come, or waits for it. If it is cancelled, the receive goes on, and what comes is kept for
+//! the next. While all buffers are in use, what is asked for is received by calls, so that one
+//! socket can't starve others; so it is always where the kernel has no such receives.
 //!
 //! # Why this file has `unsafe`
 //! The kernel writes into the buffers, and holds counts of feeds.
@@ -25,8 +26,8 @@ use crate::driver::feed::{Feed, Filler};
 use crate::driver::sys;
 use crate::driver::{Notes, Request, Target, Token};
 
-/// So many bytes may come from one socket before they are asked for. Then it has to wait, so that one that
-/// nobody reads from can't take all buffers.
+/// So many bytes may come from one socket before they are asked for. Then it has to wait, so that
+/// one that nobody reads from can't take all buffers.
 const AHEAD: usize = 4 * ChunkPool::SIZE;
 
 const AGAIN: i32 = -libc::EAGAIN;
@@ -211,8 +212,8 @@ impl Uring {
             let Some(id) = cqueue::buffer_select(flags) else {
                 unreachable!("bytes were received, but the kernel does not tell where to")
             };
-            // SAFETY: the kernel fills one buffer after the other, in the order of its completions, and
-            // has written that many bytes.
+            // SAFETY: the kernel fills one buffer after the other, in the order of its completions,
+            // and has written that many bytes.
             let chunk = unsafe { multishot.provided.pool.fill(id, result as u32) };
             op = this.armed.waiter.take();
             if let Some(op) = op {
@@ -335,7 +336,8 @@ impl Uring {
         }
     }
 
-    /// Before a turn: the kernel gets what buffers have become free, and is told of feeds that were abandoned.
+    /// Before a turn: the kernel gets what buffers have become free, and is told of feeds that were
+    /// abandoned.
     #[inline(always)]
     pub(super) fn tend_chunks(&mut self) {
         if let Receiving::ByKernel(multishot) = &mut self.receiving {
@@ -362,7 +364,8 @@ impl Uring {
         }
     }
 
-    /// Delivers cancelled operations, as soon as no entry of theirs, with the number of a file, is queued.
+    /// Delivers cancelled operations, as soon as no entry of theirs, with the number of a file, is
+    /// queued.
     #[cold]
     pub(super) fn deliver_withdrawn(&mut self, sink: &mut impl crate::driver::Sink) {
         if self.backlog.is_empty() && self.sq().is_empty() {

@@ -1,7 +1,7 @@
 //! Buffers that the kernel takes bit by bit.
 //!
-//! There is one queue of them per ring. What the kernel receives, for whichever socket, goes behind what it
-//! received before (`IOU_PBUF_RING_INC`,
+//! There is one queue of them per ring. What the kernel receives, for whichever socket, goes behind
+//! what it received before (`IOU_PBUF_RING_INC`,
 //! [`io_uring_register_buf_ring(3)`](https://man7.org/linux/man-pages/man3/io_uring_register_buf_ring.3.html),
 //! kernel 6.12).
 //!
@@ -82,7 +82,8 @@ impl Provided {
     }
 }
 
-/// The queue of free buffers, which the kernel reads, and in whose entries it counts how far it has come.
+/// The queue of free buffers, which the kernel reads, and in whose entries it counts how far it has
+/// come.
 pub(super) struct Queue {
     entries: NonNull<BufRingEntry>,
     /// A power of two, and as many as there can be buffers: so there is always room.
@@ -113,8 +114,9 @@ impl Queue {
 
     pub(super) fn put(&mut self, start: NonNull<u8>, len: u32, id: u16) {
         let index = usize::from(self.tail & (self.count - 1));
-        // SAFETY: within the queue, all of which is initialised. The kernel looks only at entries before the
-        // tail that it was told of; and as there are no more buffers than entries, it is done with this one.
+        // SAFETY: within the queue, all of which is initialised. The kernel looks only at entries
+        // before the tail that it was told of; and as there are no more buffers than entries, it is
+        // done with this one.
         let entry = unsafe { self.entries.add(index).as_mut() };
         entry.set_addr(start.as_ptr().expose_provenance() as u64);
         entry.set_len(len);
@@ -123,8 +125,8 @@ impl Queue {
     }
 
     pub(super) fn publish(&mut self) {
-        // SAFETY: the address is that of the first entry, in an unused part of which the tail is; the kernel
-        // only reads it, and atomically.
+        // SAFETY: the address is that of the first entry, in an unused part of which the tail is;
+        // the kernel only reads it, and atomically.
         let tail =
             unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
         // Whoever sees the new tail must also see the entries.

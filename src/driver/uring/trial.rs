@@ -1,9 +1,10 @@
 //! Whether this kernel's own receives can be relied on, found out by a trial.
 //!
-//! Linux 6.12 to 6.19 may miss the end of a stream that follows its last bytes at once: both wake the receive
-//! before it runs, and it looks only once (mended in 7.0 and some later releases of the others, by
-//! "io_uring/poll: fix multishot recv missing EOF on wakeup race"). TCP is not concerned, as it says that
-//! there is more to come; a Unix socket may be. A program would wait for ever.
+//! Linux 6.12 to 6.19 may miss the end of a stream that follows its last bytes at once: both wake
+//! the receive before it runs, and it looks only once (mended in 7.0 and some later releases of the
+//! others, by "io_uring/poll: fix multishot recv missing EOF on wakeup race"). TCP is not
+//! concerned, as it says that there is more to come; a Unix socket may be. A program would wait for
+//! ever.
 //!
 //! # Why this file has `unsafe`
 //! It lends memory to a ring.
@@ -31,8 +32,8 @@ fn attempt() -> io::Result<bool> {
     let (mut sender, receiver) = UnixStream::pair()?;
     let mut ring =
         IoUring::builder().dontfork().setup_single_issuer().setup_defer_taskrun().build(2)?;
-    // The kernel may write to both as long as the ring is there, and, if it has not ended the receive, for a
-    // moment longer. Then they are leaked.
+    // The kernel may write to both as long as the ring is there, and, if it has not ended the
+    // receive, for a moment longer. Then they are leaked.
     let mut queue = ManuallyDrop::new(Queue::new(1));
     let buffer: &'static mut [u8; LEN] = Box::leak(Box::new([0; LEN]));
     let start = std::ptr::NonNull::from(&mut *buffer).cast::<u8>();
