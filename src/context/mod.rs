@@ -343,7 +343,8 @@ impl IoContext {
     }
 
     /// What the kernel granted: set-up flags by their names in `io_uring_setup(2)`, or the name of
-    /// the selector (`epoll`, `kqueue`).
+    /// the selector (`epoll`, `kqueue`). `PBUF_RING_INC` is among them from the first
+    /// [chunk](crate::op::Chunks) on, if the kernel receives these by itself.
     pub fn setup_flags(&self) -> Vec<&'static str> {
         self.runtime.driver(|driver| driver.setup().flags)
     }

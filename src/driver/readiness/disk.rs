@@ -14,16 +14,11 @@ use crate::os::RawFd;
 
 /// Opens on this thread.
 #[cfg(target_os = "linux")]
+#[derive(Default)]
 pub(super) struct Opens {
-    opener: Option<Opener>,
+    /// Made by the first open; `None` within: this host has none.
+    opener: Option<Option<Opener>>,
     hits: Hits,
-}
-
-#[cfg(target_os = "linux")]
-impl Opens {
-    pub(super) fn new() -> Self {
-        Opens { opener: Opener::new(), hits: Hits::default() }
-    }
 }
 
 impl Readiness {
@@ -38,6 +33,7 @@ impl Readiness {
             }
             Request::Open { dir, path, flags, .. } if Opener::is_for(flags) => {
                 let Opens { opener, hits } = &mut self.opens;
+                let opener = opener.get_or_insert_with(Opener::new);
                 let opener = opener.as_ref().filter(|_| hits.are_likely())?;
                 // SAFETY: the caller of `submit` keeps the path.
                 let (result, calls) = unsafe { opener.open(dir, path, flags) };

@@ -22,7 +22,7 @@ pub(super) fn build(settings: &Settings) -> Result<Readiness, SetupError> {
         selector,
         pool,
         #[cfg(target_os = "linux")]
-        opens: super::disk::Opens::new(),
+        opens: super::disk::Opens::default(),
         sigpipe,
         chunks: Filler::default(),
         queue_sizes: (events, queue_sizes.1.next_power_of_two()),

@@ -462,7 +462,7 @@ impl Driver for Uring {
 
     fn setup(&self) -> Setup {
         let mut flags = self.features.flags.clone();
-        flags.extend(trial::succeeds().then_some("PBUF_RING_INC"));
+        flags.extend(self.receiving.is_by_kernel().then_some("PBUF_RING_INC"));
         Setup {
             flags,
             queue_sizes: (self.features.sq_entries, self.features.cq_entries),

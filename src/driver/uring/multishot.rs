@@ -139,7 +139,7 @@ impl Uring {
         if matches!(self.receiving, Receiving::Untried) {
             self.syscalls += 1;
             match Receiving::choose(&self.submitter, self.receive_memory) {
-                Ok(chunks) => self.receiving = chunks,
+                Ok(receiving) => self.receiving = receiving,
                 Err(error) => return Some(-error.raw_os_error().unwrap_or(libc::ENOMEM)),
             }
         }
@@ -268,9 +268,9 @@ impl Uring {
         // SAFETY: in flight until it is delivered, and nothing else uses it: it only waited.
         let (record, request) = unsafe { (op.as_ref(), (op.as_ref().request)(op)) };
         // Others that ended like this may have been given buffers, which it has not tried yet.
-        let untried = armed.began_with.get() != multishot.provided.version();
+        let are_new = armed.began_with.get() != multishot.provided.version();
         match -result {
-            libc::ENOBUFS if !untried && !multishot.provided.provide_more() => {
+            libc::ENOBUFS if !are_new && !multishot.provided.provide_more() => {
                 armed.starved.set(true);
                 self.again.push(op);
                 return None;
@@ -430,6 +430,10 @@ impl Receiving {
             Err(error) if error.kind() == io::ErrorKind::OutOfMemory => Err(error),
             Err(_) => Ok(Receiving::ByCalls(filler)),
         }
+    }
+
+    pub(super) fn is_by_kernel(&self) -> bool {
+        matches!(self, Receiving::ByKernel(_))
     }
 
     /// How many receives are being cancelled because nobody will ask any more.

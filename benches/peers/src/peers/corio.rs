@@ -79,15 +79,23 @@ fn hello<R: Runtime>(listener: StdListener) {
         while let Ok(Some(chunk)) = chunks.recv().await {
             input.extend_from_slice(&chunk);
             drop(chunk);
-            http::answer_hello(&mut input, &mut output);
-            let (result, sent) = stream.send_exact(output).await;
-            if result.is_err() {
-                return;
-            }
+            let Some(sent) = answer_hello(&stream, &mut input, output).await else { return };
             output = sent;
-            output.clear();
         }
     }));
+}
+
+/// Answers what has come; `None`: the client has gone.
+async fn answer_hello(
+    stream: &TcpStream,
+    input: &mut Vec<u8>,
+    mut output: Vec<u8>,
+) -> Option<Vec<u8>> {
+    http::answer_hello(input, &mut output);
+    let (result, mut sent) = stream.send_exact(output).await;
+    result.ok()?;
+    sent.clear();
+    Some(sent)
 }
 
 fn echo_buffers<R: Runtime>(listener: StdListener, buffer: usize) {
@@ -118,13 +126,8 @@ fn hello_buffers<R: Runtime>(listener: StdListener) {
                 return;
             }
             input.extend_from_slice(&chunk);
-            http::answer_hello(&mut input, &mut output);
-            let (result, sent) = stream.send_exact(output).await;
-            if result.is_err() {
-                return;
-            }
+            let Some(sent) = answer_hello(&stream, &mut input, output).await else { return };
             output = sent;
-            output.clear();
         }
     }));
 }
