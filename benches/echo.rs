@@ -109,7 +109,7 @@ fn client(address: SocketAddr, connections: usize, length: Duration) -> (u64, Du
 /// As a user would write it.
 fn corio_server(listener: StdListener, driver: DriverChoice) {
     let mut context = IoContext::builder().driver(driver).build().unwrap();
-    context.run_until_done(async move {
+    context.block_on(async move {
         let listener = TcpListener::from(listener);
         let (first, _) = listener.accept().await.unwrap();
         let first = corio::spawn(echo(first));
@@ -129,7 +129,7 @@ async fn echo(stream: TcpStream) {
         if result.is_err() || filled.is_empty() {
             return;
         }
-        let (result, sent) = stream.send_exact(filled).await;
+        let (result, sent) = stream.send_all(filled).await;
         if result.is_err() {
             return;
         }

@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use corio::net::{Stream, TcpListener, UnixStream};
-use corio::server::{Server, Spread, Workers};
+use corio::server::{Balance, Server, Workers};
 use corio::{DriverChoice, IoContext};
 use support::is_measurement;
 
@@ -62,7 +62,7 @@ fn pending_operations(driver: DriverChoice, count: usize) {
     const PER_SOCKET: usize = 100;
     let mut context = IoContext::builder().driver(driver).build().unwrap();
     let name = context.driver_name();
-    context.run_until_done(async {
+    context.block_on(async {
         let pairs: Vec<_> = (0..count / PER_SOCKET).map(|_| UnixStream::pair().unwrap()).collect();
         let streams: Vec<_> = pairs.iter().map(|(a, _)| std::rc::Rc::new(dup(a))).collect();
         for (order, numbers) in orders(count) {
@@ -158,7 +158,7 @@ fn cost_per_request(driver: DriverChoice, workers: usize, requests: usize) -> Du
             tasks.push(corio::spawn(async move {
                 let mut buf = Vec::with_capacity(4);
                 for _ in 0..rounds {
-                    client.send_exact("ping").await.0.unwrap();
+                    client.send_all("ping").await.0.unwrap();
                     let (result, received) = client.recv(buf).await;
                     assert_eq!(result.unwrap(), 4);
                     buf = received;
@@ -175,12 +175,12 @@ fn cost_per_request(driver: DriverChoice, workers: usize, requests: usize) -> Du
 }
 
 /// How evenly connections are spread over two workers: the most that one has, to what it would have.
-fn spread(driver: DriverChoice, spread: Spread, count: usize) -> f64 {
+fn spread(driver: DriverChoice, balance: Balance, count: usize) -> f64 {
     let context = IoContext::builder().driver(driver);
     let server = Server::builder()
         .listen("127.0.0.1:0")
         .workers(Workers::builder().count(2).context(context))
-        .spread(spread)
+        .balance(balance)
         .start(|_| (), |stream, _| echo(stream))
         .unwrap();
     let to = server.addresses()[0].as_inet().unwrap();
@@ -200,7 +200,7 @@ async fn echo(stream: Stream) -> std::io::Result<()> {
         if result? == 0 {
             return Ok(());
         }
-        let (result, sent) = stream.send_exact(received).await;
+        let (result, sent) = stream.send_all(received).await;
         result?;
         buf = sent;
     }
@@ -230,8 +230,8 @@ fn main() {
     println!(
         "{driver:<9} 200 connections on two workers, the most to the mean: {:.2} spread by the kernel, \
          {:.2} by load",
-        spread(driver, Spread::Kernel, 200),
-        spread(driver, Spread::LeastLoaded, 200)
+        spread(driver, Balance::ReusePort, 200),
+        spread(driver, Balance::LeastLoaded, 200)
     );
     let mut ratios: Vec<f64> = (0..rounds)
         .map(|_| {

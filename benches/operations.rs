@@ -13,7 +13,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 /// Runs `body(count)` on a fresh context and gives its time.
 fn timed<F: Future>(count: u64, body: impl FnOnce(u64) -> F) -> Duration {
     let mut context = IoContext::new(256).unwrap();
-    context.run_until_done(async move {
+    context.block_on(async move {
         let start = Instant::now();
         black_box(body(count).await);
         start.elapsed()

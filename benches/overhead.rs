@@ -51,14 +51,14 @@ fn echoes(count: u64, depth: u64) {
                 if received.unwrap() == 0 {
                     return;
                 }
-                let (sent, emptied) = server.send_exact(filled).await;
+                let (sent, emptied) = server.send_all(filled).await;
                 sent.unwrap();
                 buf = emptied;
             }
         });
         let mut buf = vec![7; 64];
         for _ in 0..count / depth {
-            let (sent, emptied) = client.send_exact(buf).await;
+            let (sent, emptied) = client.send_all(buf).await;
             sent.unwrap();
             let (received, filled) = client.recv(emptied).await;
             assert_eq!(received.unwrap(), 64);
@@ -74,15 +74,15 @@ fn echoes_in_chunks(count: u64, depth: u64) {
     in_tasks(depth, move || async move {
         let (client, server) = UnixStream::pair().unwrap();
         let serving = corio::spawn(async move {
-            let mut chunks = server.chunks();
+            let mut chunks = server.recv_stream();
             while let Some(chunk) = chunks.recv().await.unwrap() {
-                server.send_exact(chunk).await.0.unwrap();
+                server.send_all(chunk).await.0.unwrap();
             }
         });
-        let (mut answers, mut message) = (client.chunks(), vec![7; 64]);
+        let (mut answers, mut message) = (client.recv_stream(), vec![7; 64]);
         for _ in 0..count / depth {
             let sent;
-            (sent, message) = client.send_exact(message).await;
+            (sent, message) = client.send_all(message).await;
             sent.unwrap();
             assert_eq!(answers.recv().await.unwrap().map(|chunk| chunk.len()), Some(64));
         }
@@ -94,7 +94,7 @@ fn echoes_in_chunks(count: u64, depth: u64) {
 
 fn in_tasks<F: Future<Output = ()> + 'static>(depth: u64, task: impl Fn() -> F) {
     let mut context = IoContext::new(256).unwrap();
-    context.run_until_done(async move {
+    context.block_on(async move {
         let tasks: Vec<_> = (0..depth).map(|_| corio::spawn(task())).collect();
         for task in tasks {
             task.await.unwrap();
@@ -105,7 +105,7 @@ fn in_tasks<F: Future<Output = ()> + 'static>(depth: u64, task: impl Fn() -> F) 
 /// `count` tasks, each joined before the next is spawned.
 fn spawns(count: u64, _depth: u64) {
     let mut context = IoContext::new(8).unwrap();
-    context.run_until_done(async move {
+    context.block_on(async move {
         for n in 0..count {
             assert_eq!(corio::spawn(async move { n }).await.unwrap(), n);
         }

@@ -107,7 +107,7 @@ fn corio_server(listener: StdListener, file: Arc<File>, size: u64) {
     let file = corio::fs::File::from(file.try_clone().unwrap());
     let file = std::rc::Rc::new(file);
     let mut context = IoContext::new(256).unwrap();
-    context.run_until_done(async move {
+    context.block_on(async move {
         let listener = TcpListener::from(listener);
         let (first, _) = listener.accept().await.unwrap();
         let first = corio::spawn(serve(first, file.clone(), size));
@@ -141,7 +141,7 @@ fn mapping_server(listener: StdListener, file: Arc<File>, _size: u64) {
     let mapping = unsafe { memmap2::MmapOptions::new().populate().map(&*file) }.unwrap();
     let bytes: &'static [u8] = Box::leak(Box::new(mapping));
     let mut context = IoContext::new(256).unwrap();
-    context.run_until_done(async move {
+    context.block_on(async move {
         let listener = TcpListener::from(listener);
         let (first, _) = listener.accept().await.unwrap();
         let first = corio::spawn(serve_bytes(first, bytes));
@@ -160,7 +160,7 @@ async fn serve_bytes(stream: TcpStream, bytes: &'static [u8]) {
     let mut buf = Vec::with_capacity(64);
     loop {
         let (result, filled) = stream.recv(buf).await;
-        if result.is_err() || filled.is_empty() || stream.send_exact(bytes).await.0.is_err() {
+        if result.is_err() || filled.is_empty() || stream.send_all(bytes).await.0.is_err() {
             return;
         }
         buf = filled;

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use corio::net::{Stream, TcpStream};
-use corio::server::{Ctx, Server, Spread, Workers};
+use corio::server::{Balance, ConnectionContext, Server, Workers};
 use corio::{IoContext, sleep_until};
 use support::{effort, spread as of_rounds, thread_cpu};
 
@@ -44,15 +44,15 @@ fn work(steps: u32) -> u8 {
 #[derive(Clone, Copy)]
 struct Way {
     name: &'static str,
-    spread: Spread,
+    balance: Balance,
     /// Heavy work goes to whoever is idle.
     shared: bool,
 }
 
 const WAYS: [Way; 3] = [
-    Way { name: "by the kernel", spread: Spread::Kernel, shared: false },
-    Way { name: "by load", spread: Spread::LeastLoaded, shared: false },
-    Way { name: "by the kernel, heavy work shared", spread: Spread::Kernel, shared: true },
+    Way { name: "by the kernel", balance: Balance::ReusePort, shared: false },
+    Way { name: "by load", balance: Balance::LeastLoaded, shared: false },
+    Way { name: "by the kernel, heavy work shared", balance: Balance::ReusePort, shared: true },
 ];
 
 /// Notes its thread's CPU time when it goes, which is with its worker.
@@ -68,7 +68,7 @@ impl Drop for Meter {
 }
 
 /// Requests are one byte: how much work is wanted. Answers are one byte, too.
-async fn serve(stream: Stream, ctx: Ctx<Meter>) -> io::Result<()> {
+async fn serve(stream: Stream, ctx: ConnectionContext<Meter>) -> io::Result<()> {
     let mut buf = [0; 1];
     loop {
         let (result, request) = stream.recv(buf).await;
@@ -80,7 +80,7 @@ async fn serve(stream: Stream, ctx: Ctx<Meter>) -> io::Result<()> {
             true => ctx.worker().jobs().run(move || async move { work(steps) }).await?,
             false => work(steps),
         };
-        let (result, sent) = stream.send_exact([answer]).await;
+        let (result, sent) = stream.send_all([answer]).await;
         result?;
         buf = sent;
     }
@@ -116,13 +116,13 @@ fn measure(way: Way, pace: Pace, heavy: &[bool], length: Duration) -> Outcome {
     let server = Server::builder()
         .listen("127.0.0.1:0")
         .workers(Workers::builder().count(2).share_jobs(1024))
-        .spread(way.spread)
+        .balance(way.balance)
         .start(move |_| Meter { shared: way.shared, cpu: meters.clone() }, serve)
         .unwrap();
     let to = server.addresses()[0].clone();
     let seen = Rc::new(RefCell::new(Seen::default()));
     let mut context = IoContext::new(256).unwrap();
-    let took = context.run_until_done(async {
+    let took = context.block_on(async {
         let mut streams = Vec::new();
         for _ in heavy {
             streams.push(TcpStream::connect(&to).await.unwrap());
@@ -174,7 +174,7 @@ async fn ask(
         if let Pace::Every(_) = pace {
             sleep_until(due).await;
         }
-        stream.send_exact(request).await.0.unwrap();
+        stream.send_all(request).await.0.unwrap();
         let (result, answer) = stream.recv_exact(buf).await;
         result.unwrap();
         buf = answer;

@@ -206,7 +206,7 @@ fn corio_round_trips(builder: Builder, count: u64) -> Sample {
         pin(1);
         let mut context = same.build().unwrap();
         there.wait();
-        context.run_until_done(async {
+        context.block_on(async {
             while let Some(value) = from_here.recv().await {
                 back.send(value).await.unwrap();
             }
@@ -216,7 +216,7 @@ fn corio_round_trips(builder: Builder, count: u64) -> Sample {
     let mut context = builder.build().unwrap();
     barrier.wait();
     let (wall, cpu) = (Instant::now(), thread_cpu());
-    context.run_until_done(async move {
+    context.block_on(async move {
         for turn in 0..count {
             to.send(turn).await.unwrap();
             assert_eq!(from_there.recv().await, Some(turn));
@@ -233,7 +233,7 @@ fn message_round_trips(count: u64) -> Sample {
         let mut messages = corio::messages();
         for turn in 0..count {
             assert_eq!(messages.next().await, Some(Message { tag: 1, value: turn }));
-            to.message(2, turn).await.unwrap();
+            to.send_message(2, turn).await.unwrap();
         }
     }
     pin(0);
@@ -244,14 +244,14 @@ fn message_round_trips(count: u64) -> Sample {
         pin(1);
         let mut context = IoContext::new(8).unwrap();
         tell.send(context.handle()).unwrap();
-        context.run_until_done(answer(here, count));
+        context.block_on(answer(here, count));
     });
     let there = told.recv().unwrap();
     let (wall, cpu) = (Instant::now(), thread_cpu());
-    context.run_until_done(async move {
+    context.block_on(async move {
         let mut messages = corio::messages();
         for value in 0..count {
-            there.message(1, value).await.unwrap();
+            there.send_message(1, value).await.unwrap();
             assert_eq!(messages.next().await, Some(Message { tag: 2, value }));
         }
     });
@@ -267,7 +267,7 @@ fn corio_stream(count: u64) -> Sample {
     let other = thread::spawn(move || {
         pin(1);
         let mut context = IoContext::new(8).unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for value in 0..count {
                 sender.send(value).await.unwrap();
             }
@@ -276,7 +276,7 @@ fn corio_stream(count: u64) -> Sample {
     pin(0);
     let mut context = IoContext::new(8).unwrap();
     let (wall, cpu) = (Instant::now(), thread_cpu());
-    context.run_until_done(async move {
+    context.block_on(async move {
         for value in 0..count {
             assert_eq!(receiver.recv().await, Some(value));
         }
@@ -333,14 +333,14 @@ fn message_stream(count: u64) -> Sample {
     let other = thread::spawn(move || {
         pin(1);
         let mut context = IoContext::new(8).unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for value in 0..count {
-                handle.message(0, value).await.unwrap();
+                handle.send_message(0, value).await.unwrap();
             }
         });
     });
     let (wall, cpu) = (Instant::now(), thread_cpu());
-    context.run_until_done(async move {
+    context.block_on(async move {
         let mut messages = corio::messages();
         for value in 0..count {
             assert_eq!(messages.next().await, Some(Message { tag: 0, value }));

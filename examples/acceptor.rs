@@ -1,7 +1,7 @@
 //! A thread that only accepts, and workers that only serve: each connection moves, as a value, to the
 //! worker that has the fewest. It counts the bytes that each client sends, until Ctrl-C.
 //!
-//! [`corio::server::Server`] does the same with `Spread::LeastLoaded`; this is how one would build it.
+//! [`corio::server::Server`] does the same with `Balance::LeastLoaded`; this is how one would build it.
 //! Try it: `cargo run --example acceptor`, and `head -c 1000000 /dev/zero | nc -N 127.0.0.1 7000`.
 
 #[path = "common/serving.rs"]
@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::Parser;
 use corio::net::{TcpListener, TcpStream};
 use corio::sync::channel::{Receiver, Sender, channel};
-use corio::{JoinHandle, Raced, join_all, race, sleep, timeout};
+use corio::{JoinHandle, RaceOutput, join_all, race, sleep, timeout};
 use serving::{Serving, StopSignals};
 
 /// Counts the bytes that clients send.
@@ -82,8 +82,8 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
                 println!("listening on {address}");
                 io::stdout().flush().map_err(|error| error.to_string())?;
                 match race(accept(&listener, &posts), worker.stopping()).await {
-                    Raced::Left(never, _) => match never {},
-                    Raced::Right(..) => Ok::<(), String>(()),
+                    RaceOutput::First(never, _) => match never {},
+                    RaceOutput::Second(..) => Ok::<(), String>(()),
                 }
             }
         })?;
@@ -142,7 +142,7 @@ async fn count(stream: TcpStream) -> io::Result<()> {
         let (result, received) = stream.recv(buf).await;
         let len = result?;
         if len == 0 {
-            stream.send_exact(format!("{total} bytes\n")).await.0?;
+            stream.send_all(format!("{total} bytes\n")).await.0?;
             return stream.close().await;
         }
         total += len;

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use clap::Parser;
 use corio::net::Stream;
 use corio::race;
-use corio::server::{Ctx, Server};
+use corio::server::{ConnectionContext, Server};
 use corio::sync::channel::{Receiver, Sender, channel};
 use corio::sync::local::mpsc;
 use serving::{Serving, StopSignals};
@@ -29,7 +29,7 @@ use serving::{Serving, StopSignals};
 const LONGEST: usize = 4096;
 
 /// How many messages may wait for a slow member, and how many for a busy worker.
-const PATIENCE: (usize, usize) = (64, 1024);
+const POLL_BUDGET: (usize, usize) = (64, 1024);
 
 /// Chat rooms.
 #[derive(Parser)]
@@ -87,7 +87,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::new()?;
     let workers = args.serving.workers().name("chat");
     let (senders, receivers): (Vec<_>, Vec<_>) =
-        (0..args.serving.count()).map(|_| channel::<Message>(PATIENCE.1)).unzip();
+        (0..args.serving.count()).map(|_| channel::<Message>(POLL_BUDGET.1)).unzip();
     let receivers = Arc::new(Mutex::new(receivers.into_iter().map(Some).collect::<Vec<_>>()));
     let server = Server::builder()
         .listen(args.addr.as_str())
@@ -120,13 +120,13 @@ async fn hear(rooms: Rc<Rooms>, mut receiver: Receiver<Message>) {
     }
 }
 
-async fn serve(stream: Stream, ctx: Ctx<Rc<Rooms>>) -> io::Result<()> {
+async fn serve(stream: Stream, ctx: ConnectionContext<Rc<Rooms>>) -> io::Result<()> {
     let rooms = ctx.state();
     let mut lines = Lines { stream: &stream, buf: Vec::with_capacity(LONGEST), used: 0 };
     let Some(name) = lines.next().await? else { return Ok(()) };
     let room: Arc<str> = String::from_utf8_lossy(&name).trim().into();
     let id = rooms.next.replace(rooms.next.get() + 1);
-    let (sender, mut heard) = mpsc::channel(PATIENCE.0);
+    let (sender, mut heard) = mpsc::channel(POLL_BUDGET.0);
     rooms.members.borrow_mut().entry(room.clone()).or_default().insert(id, sender);
     let _member = Member { rooms, room: room.clone(), id };
 
@@ -143,17 +143,18 @@ async fn serve(stream: Stream, ctx: Ctx<Rc<Rooms>>) -> io::Result<()> {
     };
     let listen = async {
         while let Some(text) = heard.recv().await {
-            stream.send_exact(text.to_vec()).await.0?;
+            stream.send_all(text.to_vec()).await.0?;
         }
         Err(io::Error::other("too slow for the room"))
     };
     // Either ends it: the client's last word, or its not listening; or the server.
     let conversation = race(speak, listen);
     match race(conversation, ctx.stopping()).await {
-        corio::Raced::Left(corio::Raced::Left(result, _) | corio::Raced::Right(_, result), _) => {
-            result
-        }
-        corio::Raced::Right(..) => Ok(()),
+        corio::RaceOutput::First(
+            corio::RaceOutput::First(result, _) | corio::RaceOutput::Second(_, result),
+            _,
+        ) => result,
+        corio::RaceOutput::Second(..) => Ok(()),
     }
 }
 

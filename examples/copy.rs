@@ -18,7 +18,7 @@ use std::sync::Arc;
 use clap::Parser;
 use corio::buf::IoBuf;
 use corio::fs::{self, File};
-use corio::{IoContext, Raced};
+use corio::{IoContext, RaceOutput};
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::SIGXFSZ;
 use signals::Signals;
@@ -71,17 +71,17 @@ fn run(args: &Args) -> Result<Outcome, Box<dyn Error>> {
     // Beyond the file size limit this signal would kill: as an error it can be cleaned up after.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut context = IoContext::new(256)?;
-    let raced = context.run_until_done(async {
+    let raced = context.block_on(async {
         // Should a signal come first, `race` cancels the copying and waits until the kernel has
         // let go of every block. Dropping what it leaves removes the temporary file.
         corio::race(write_copy(args), signals.wait()).await
     });
     match raced {
-        Raced::Left(copy, _) => {
+        RaceOutput::First(copy, _) => {
             publish(copy?, args)?;
             Ok(Outcome::Copied)
         }
-        Raced::Right(_, signalled) => {
+        RaceOutput::Second(_, signalled) => {
             signalled?;
             Ok(Outcome::Interrupted)
         }
@@ -235,7 +235,7 @@ impl Copy<'_> {
             }
             _ => about(src)(error),
         })?;
-        let (result, block) = self.target.write_exact_at(block, offset).await;
+        let (result, block) = self.target.write_all_at(block, offset).await;
         result.map_err(about(dst))?;
         Ok(block.into_inner())
     }

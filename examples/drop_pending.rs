@@ -47,7 +47,7 @@ fn run(policy: Policy) -> Result<(), Box<dyn std::error::Error>> {
         Policy::CancelAndWait => DropPolicy::CancelAndWait,
     };
     let mut context = IoContext::builder().drop_policy(policy).build()?;
-    context.run_until_done(async {
+    context.block_on(async {
         // Nobody ever sends, so the receive never ends by itself.
         let (stream, _peer) = UnixStream::pair()?;
         let mut recv = Box::pin(stream.recv(vec![0; 64]));

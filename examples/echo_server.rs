@@ -18,8 +18,8 @@ use std::time::Duration;
 use clap::Parser;
 use corio::net::Stream;
 use corio::op::is_cancelled;
-use corio::server::{Ctx, ServeError, Server, ServerBuilder, inherited_sockets};
-use corio::{Raced, race};
+use corio::server::{ConnectionContext, ServeError, Server, ServerBuilder, inherited_sockets};
+use corio::{RaceOutput, race};
 use serving::{Serving, StopSignals};
 
 /// Sends back whatever comes in.
@@ -76,7 +76,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Serves one connection. What goes wrong with it is no matter to the others.
-async fn serve(stream: Stream, ctx: Ctx) -> io::Result<()> {
+async fn serve(stream: Stream, ctx: ConnectionContext) -> io::Result<()> {
     let result = echo(stream, &ctx).await;
     match &result {
         Err(error) if !is_cancelled(error) => eprintln!("{}: {error}", ctx.peer()),
@@ -86,8 +86,8 @@ async fn serve(stream: Stream, ctx: Ctx) -> io::Result<()> {
 }
 
 /// What comes goes back from where it was received: nothing is copied, and a silent client takes no buffer.
-async fn echo(stream: Stream, ctx: &Ctx) -> io::Result<()> {
-    let mut chunks = stream.chunks();
+async fn echo(stream: Stream, ctx: &ConnectionContext) -> io::Result<()> {
+    let mut chunks = stream.recv_stream();
     // Who was let in is served once, also by a server that is about to stop.
     let mut received = chunks.recv().await;
     loop {
@@ -100,11 +100,11 @@ async fn echo(stream: Stream, ctx: &Ctx) -> io::Result<()> {
         };
         // In parts if need be. A client that does not read holds up only itself: the context receives
         // no more from it than some 256 KiB.
-        stream.send_exact(chunk).await.0?;
+        stream.send_all(chunk).await.0?;
         received = match race(chunks.recv(), ctx.stopping()).await {
             // What came at the last moment is sent back, too.
-            Raced::Left(received, _) | Raced::Right(Some(received), ()) => received,
-            Raced::Right(None, ()) => return Ok(()),
+            RaceOutput::First(received, _) | RaceOutput::Second(Some(received), ()) => received,
+            RaceOutput::Second(None, ()) => return Ok(()),
         };
     }
     drop(chunks);

@@ -81,7 +81,7 @@ fn run(args: Args) -> Result<usize, corio::SetupError> {
             })
         })
         .collect();
-    let failed = context.run_until_done(corio::join_all(tasks));
+    let failed = context.block_on(corio::join_all(tasks));
     Ok(failed.into_iter().filter(|failed| *failed.as_ref().unwrap_or(&true)).count())
 }
 
@@ -121,7 +121,7 @@ async fn fetch(target: &Target, addresses: &[SocketAddress], limit: u64) -> io::
          Connection: close\r\n\r\n",
         target.path, target.authority
     );
-    stream.send_exact(request).await.0?;
+    stream.send_all(request).await.0?;
 
     let mut input = Input { stream, bytes: Vec::new() };
     let head = loop {

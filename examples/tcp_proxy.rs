@@ -14,7 +14,7 @@ use std::rc::Rc;
 use clap::Parser;
 use corio::net::{Stream, TcpStream, relay};
 use corio::op::is_cancelled;
-use corio::server::{Ctx, Server};
+use corio::server::{ConnectionContext, Server};
 use serving::{Serving, StopSignals};
 
 /// Passes connections on.
@@ -70,7 +70,7 @@ struct Target {
     log: bool,
 }
 
-async fn serve(client: Stream, ctx: Ctx<Target>) -> io::Result<()> {
+async fn serve(client: Stream, ctx: ConnectionContext<Target>) -> io::Result<()> {
     let Target { to, log } = ctx.state();
     let result = async {
         let upstream = TcpStream::connect_host(&**to).await?.into();

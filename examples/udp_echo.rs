@@ -14,7 +14,7 @@ use clap::Parser;
 use corio::net::{Socket, SocketAddress, UdpSocket};
 use corio::os::OwnedFd;
 use corio::server::Worker;
-use corio::{Raced, race};
+use corio::{RaceOutput, race};
 use serving::{Serving, StopSignals};
 
 /// The longest datagram there is.
@@ -89,7 +89,7 @@ async fn echo(socket: UdpSocket, worker: Worker) -> io::Result<()> {
         }
     };
     match race(serve, worker.stopping()).await {
-        Raced::Left(never, _) => never,
-        Raced::Right(..) => Ok(()),
+        RaceOutput::First(never, _) => never,
+        RaceOutput::Second(..) => Ok(()),
     }
 }

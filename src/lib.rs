@@ -17,7 +17,7 @@
 //! use corio::{IoContext, fs::File};
 //!
 //! let mut context = IoContext::new(256)?;
-//! let first = context.run_until_done(async {
+//! let first = context.block_on(async {
 //!     let file = File::open("Cargo.toml").await?;
 //!     // The buffer goes in, and comes back with as many bytes as were read.
 //!     let (result, buf) = file.read_at(Vec::with_capacity(4096), 0).await;
@@ -39,14 +39,14 @@
 //!         if result? == 0 {
 //!             return Ok(()); // the peer has ended its side
 //!         }
-//!         let (result, sent) = stream.send_exact(received).await;
+//!         let (result, sent) = stream.send_all(received).await;
 //!         result?;
 //!         buf = sent;
 //!     }
 //! }
 //!
 //! let mut context = IoContext::new(256)?;
-//! context.run_until_done(async {
+//! context.block_on(async {
 //!     let listener = TcpListener::bind("127.0.0.1:7000")?;
 //!     loop {
 //!         let (stream, _peer) = listener.accept().await?;
@@ -83,7 +83,7 @@
 //! use std::{io::ErrorKind, time::Duration};
 //! # use corio::net::UnixStream;
 //! # let mut context = corio::IoContext::new(8)?;
-//! # context.run_until_done(async {
+//! # context.block_on(async {
 //! let (a, _b) = UnixStream::pair()?;
 //! // One operation:
 //! let (result, buf) = a.recv(vec![0; 64]).with_timeout(Duration::from_millis(1)).await;
@@ -91,7 +91,7 @@
 //! // A whole block, with everything it has in flight:
 //! let outcome = corio::timeout(Duration::from_millis(1), async {
 //!     a.recv_exact(buf).await.0?;
-//!     a.send_exact("thank you").await.0
+//!     a.send_all("thank you").await.0
 //! })
 //! .await;
 //! // The block ended by itself, with its operation's error; else it would have been `Elapsed`.
@@ -106,16 +106,16 @@
 //! along, so a connection accepted at the last moment is in your hands.
 //! ```
 //! # use std::time::Duration;
-//! use corio::{Raced, net::TcpListener, race, sleep};
+//! use corio::{RaceOutput, net::TcpListener, race, sleep};
 //! # let mut context = corio::IoContext::new(8)?;
-//! # context.run_until_done(async {
+//! # context.block_on(async {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
 //! match race(listener.accept(), sleep(Duration::from_millis(1))).await {
-//!     Raced::Left(accepted, _) | Raced::Right(Some(accepted), ()) => match accepted {
+//!     RaceOutput::First(accepted, _) | RaceOutput::Second(Some(accepted), ()) => match accepted {
 //!         Ok((_stream, peer)) => println!("{peer} is here"),
 //!         Err(error) => println!("nobody came: {error}"),
 //!     },
-//!     Raced::Right(None, ()) => {}
+//!     RaceOutput::Second(None, ()) => {}
 //! }
 //! # Ok::<(), std::io::Error>(())
 //! # })?;
@@ -125,7 +125,7 @@
 //! # Tasks
 //! ```
 //! # let mut context = corio::IoContext::new(8)?;
-//! # context.run_until_done(async {
+//! # context.block_on(async {
 //! let task = corio::spawn(async { "from a task" });
 //! assert_eq!(task.await.unwrap(), "from a task");
 //!
@@ -143,12 +143,12 @@
 //! use corio::buf::IoBuf;
 //! # use corio::net::UnixStream;
 //! # let mut context = corio::IoContext::new(8)?;
-//! # context.run_until_done(async {
+//! # context.block_on(async {
 //! # let (a, b) = UnixStream::pair()?;
-//! a.send_exact("hello ").await.0?;
+//! a.send_all("hello ").await.0?;
 //! let (result, buf) = b.recv(Vec::with_capacity(64)).await;
 //! let so_far = result?;
-//! a.send_exact("world").await.0?;
+//! a.send_all("world").await.0?;
 //! let (result, rest) = b.recv(buf.slice(so_far..)).await;
 //! result?;
 //! assert_eq!(rest.into_inner(), b"hello world");
@@ -202,16 +202,16 @@ pub mod sync;
 pub mod task;
 pub mod time;
 
-pub use blocking::offload;
-pub use context::{Builder, Handle, IoContext, handle, pending, stats};
+pub use blocking::spawn_blocking;
+pub use context::{Builder, Handle, IoContext, handle, in_flight, stats};
 pub use driver::{DriverChoice, OpCode, ParseDriverError, SetupError};
 pub use runtime::DropPolicy;
-pub use runtime::report::Pending;
+pub use runtime::report::InFlight;
 pub use runtime::stall::Stall;
 pub use runtime::stats::{OperationStats, Stats};
 pub use sync::messages;
 pub use task::{
-    JoinError, JoinHandle, Raced, RemoteTask, join_all, race, race_all, spawn, yield_now,
+    JoinError, JoinHandle, RaceOutput, RemoteTask, join_all, race, race_all, spawn, yield_now,
 };
 pub use time::{Elapsed, sleep, sleep_until, timeout};
 

@@ -11,7 +11,7 @@ use crate::os::{self, Stat, StatParts, Time};
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let ours = corio::fs::metadata("Cargo.toml").await?;
 /// let theirs = std::fs::metadata("Cargo.toml")?;
 /// assert_eq!((ours.len(), ours.modified()?), (theirs.len(), theirs.modified()?));

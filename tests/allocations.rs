@@ -79,7 +79,7 @@ fn context() -> IoContext {
 /// Runs `rounds` on a driver, and gives its number of allocations; `None` if it is not here.
 fn cost(driver: Driver, rounds: impl AsyncFn() -> u64) -> Option<u64> {
     let mut context = driver.is_here().then(|| driver.builder().entries(64).build().unwrap())?;
-    Some(context.run_until_done(rounds()))
+    Some(context.block_on(rounds()))
 }
 
 /// Runs `rounds` on each driver, and sees that it made no allocation at all.
@@ -91,8 +91,7 @@ fn costs_nothing(rounds: impl AsyncFn() -> u64) {
 
 #[test]
 fn the_counter_counts() {
-    let counted =
-        context().run_until_done(allocations(async || drop(std::hint::black_box(Box::new(5)))));
+    let counted = context().block_on(allocations(async || drop(std::hint::black_box(Box::new(5)))));
     assert_eq!(counted, ROUNDS);
 }
 
@@ -117,7 +116,7 @@ fn an_echo_allocates_nothing() {
                 if result.unwrap() == 0 {
                     return;
                 }
-                let (result, sent) = b.send_exact(received).await;
+                let (result, sent) = b.send_all(received).await;
                 result.unwrap();
                 buf = sent;
             }
@@ -143,15 +142,15 @@ fn an_echo_in_chunks_allocates_nothing() {
     costs_nothing(async || {
         let (a, b) = UnixStream::pair().unwrap();
         let echo = spawn(async move {
-            let mut chunks = b.chunks();
+            let mut chunks = b.recv_stream();
             while let Some(chunk) = chunks.recv().await.unwrap() {
-                b.send_exact(chunk).await.0.unwrap();
+                b.send_all(chunk).await.0.unwrap();
             }
         });
-        let mut answers = a.chunks();
+        let mut answers = a.recv_stream();
         let mut kept = Some(vec![7; 10_000]);
         let counted = allocations(async || {
-            let (result, buf) = a.send_exact(kept.take().unwrap()).await;
+            let (result, buf) = a.send_all(kept.take().unwrap()).await;
             result.unwrap();
             let mut left = buf.len();
             while left > 0 {
@@ -299,12 +298,12 @@ fn waiting_for_a_lock_or_a_message_allocates_nothing() {
 
 #[test]
 fn a_task_is_one_allocation_and_none_where_others_have_ended() {
-    let counted = context().run_until_done(allocations(async || {
+    let counted = context().block_on(allocations(async || {
         spawn(async { [7_u8; 512] }).await.unwrap();
         drop(spawn(async {}));
     }));
     assert_eq!(counted, 0);
-    let counted = context().run_until_done(allocations(async || {
+    let counted = context().block_on(allocations(async || {
         spawn(async { [7_u8; 4096] }).await.unwrap();
     }));
     assert_eq!(counted, ROUNDS, "a large task's memory is not kept");
@@ -334,7 +333,7 @@ fn a_waker_from_a_task_allocates_nothing() {
 fn many_operations_at_once_share_one_system_call() {
     const TASKS: u64 = 32;
     let mut context = context();
-    context.run_until_done(async {
+    context.block_on(async {
         let tasks = (0..TASKS).map(|_| {
             spawn(async {
                 for _ in 0..100 {
@@ -358,7 +357,7 @@ fn many_operations_at_once_share_one_system_call() {
 fn one_operation_is_one_system_call() {
     let mut context = context();
     let before = context.stats().syscalls;
-    context.run_until_done(async {
+    context.block_on(async {
         for _ in 0..ROUNDS {
             AsyncNop::new().await.unwrap();
         }
@@ -372,7 +371,7 @@ fn one_operation_is_one_system_call() {
 #[cfg(target_os = "linux")] // Where a receive tells whether it has left anything.
 fn what_a_message_has_emptied_is_not_looked_at() {
     let mut context = context();
-    context.run_until_done(async {
+    context.block_on(async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let near = TcpStream::from(listener.accept().unwrap().0);
@@ -400,7 +399,7 @@ fn what_a_message_has_emptied_is_not_looked_at() {
 #[test]
 fn tasks_that_only_compute_make_no_system_call() {
     let mut context = context();
-    context.run_until_done(async {
+    context.block_on(async {
         yield_now().await;
         let before = corio::stats().syscalls;
         let mut other = pin!(spawn(async {
@@ -449,7 +448,7 @@ fn an_echo_on_the_readiness_driver_is_two_system_calls() {
                 if result.unwrap() == 0 {
                     return;
                 }
-                let (result, sent) = stream.send_exact(received).await;
+                let (result, sent) = stream.send_all(received).await;
                 result.unwrap();
                 answered.set(answered.get() + 1);
                 buf = sent;

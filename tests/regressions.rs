@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use corio::net::{Socket, SocketAddress, UnixStream};
 use corio::op::{AsyncClose, AsyncRead, AsyncReadExactAt, FixedFiles, is_cancelled};
-use corio::{IoContext, Raced, race, timeout};
+use corio::{IoContext, RaceOutput, race, timeout};
 use futures_util::poll;
 
 /// Runs a future in a context of its own.
 fn run<T>(future: impl Future<Output = io::Result<T>>) -> T {
     let mut context = IoContext::new(8).unwrap();
-    context.run_until_done(future).unwrap()
+    context.block_on(future).unwrap()
 }
 
 /// Lets completions that are there come in.
@@ -78,7 +78,7 @@ fn a_transfer_goes_on_without_the_table() {
     let mut reading = {
         let mut context = IoContext::new(8).unwrap();
         context
-            .run_until_done(async {
+            .block_on(async {
                 let table = FixedFiles::register(1)?;
                 let handle = handle.get_or_init(|| table.insert(old).unwrap());
                 let mut reading = Box::pin(AsyncReadExactAt::new(handle, [0; 6], 0));
@@ -133,7 +133,7 @@ fn a_cancelled_operation_on_a_nonblocking_file_says_so() {
         let dir = tempfile::tempdir()?;
         let watch = watch(dir.path())?;
         let reading = AsyncRead::at_position(&watch, vec![0; 256]);
-        let Raced::Right(Some((result, _)), ()) = race(reading, async {}).await else {
+        let RaceOutput::Second(Some((result, _)), ()) = race(reading, async {}).await else {
             panic!("there is nothing to read");
         };
         let error = result.unwrap_err();
@@ -188,7 +188,7 @@ fn what_follows_urgent_data_is_received() {
     client.write_all(b"abc").unwrap();
     socket2::SockRef::from(&client).send_out_of_band(b"!").unwrap();
     client.write_all(b"def").unwrap();
-    let received = context.run_until_done(async { receiving.await.unwrap() });
+    let received = context.block_on(async { receiving.await.unwrap() });
     assert_eq!(received, b"abcdef");
 }
 

@@ -12,7 +12,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corio::server::{Server, Spread, Workers};
+use corio::server::{Balance, Server, Workers};
 use drivers::Driver;
 
 /// Fds, threads, and mappings of rings.
@@ -23,18 +23,18 @@ fn counts() -> (usize, usize, usize) {
     (list("/proc/self/fd"), list("/proc/self/task"), rings)
 }
 
-fn serve_and_stop(driver: Driver, spread: Spread, connections: u64) {
+fn serve_and_stop(driver: Driver, balance: Balance, connections: u64) {
     let server = Server::builder()
         .listen("127.0.0.1:0")
         .workers(Workers::builder().count(2).context(driver.builder()))
-        .spread(spread)
+        .balance(balance)
         .max_connections_per_peer(100)
         .start(
             |_| (),
             |stream, _| async move {
                 let (result, buf) = stream.recv_exact([0; 4]).await;
                 result?;
-                stream.send_exact(buf).await.0?;
+                stream.send_all(buf).await.0?;
                 Ok(())
             },
         )
@@ -64,14 +64,14 @@ fn serve_and_stop(driver: Driver, spread: Spread, connections: u64) {
 #[test]
 fn after_20_000_connections_everything_is_as_before() {
     // What the standard library and the kernel set up once.
-    serve_and_stop(Driver::Readiness, Spread::Kernel, 2);
+    serve_and_stop(Driver::Readiness, Balance::ReusePort, 2);
     let before = counts();
     for driver in [Driver::IoUring, Driver::Readiness] {
         if !driver.is_here() {
             continue;
         }
-        serve_and_stop(driver, Spread::Kernel, 10_000);
-        serve_and_stop(driver, Spread::LeastLoaded, 10_000);
+        serve_and_stop(driver, Balance::ReusePort, 10_000);
+        serve_and_stop(driver, Balance::LeastLoaded, 10_000);
         // The kernel takes a ring's mappings down, and a thread off the list, in its own time.
         let deadline = Instant::now() + Duration::from_secs(20);
         while counts() != before && Instant::now() < deadline {

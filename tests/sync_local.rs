@@ -286,7 +286,7 @@ fn a_lock_does_as_its_model() {
 fn whoever_ends_passes_the_turn_on() {
     const LONG: Duration = Duration::from_secs(60);
     let mut context = IoContext::new(8).unwrap();
-    context.run_until_done(async {
+    context.block_on(async {
         for granted in [false, true] {
             for way in 0..3 {
                 let lock = Rc::new(Mutex::new(()));

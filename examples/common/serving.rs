@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
-use corio::server::{Server, Stopper, WorkerStats, Workers, WorkersBuilder};
+use corio::server::{Server, StopHandle, WorkerStats, Workers, WorkersBuilder};
 use corio::{DriverChoice, IoContext};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -76,11 +76,11 @@ impl StopSignals {
     }
 
     /// The first signal stops, the second forces.
-    pub(crate) fn stop(mut self, stopper: Stopper) -> impl FnOnce() {
+    pub(crate) fn stop(mut self, stopper: StopHandle) -> impl FnOnce() {
         let handle = self.0.handle();
         let thread = thread::spawn(move || {
             for (nth, _) in self.0.forever().enumerate() {
-                if nth == 0 { stopper.stop() } else { stopper.force() }
+                if nth == 0 { stopper.stop() } else { stopper.abort() }
             }
         });
         move || {

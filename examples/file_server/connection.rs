@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use corio::net::{SocketAddress, Stream};
-use corio::server::Ctx;
-use corio::{Raced, race};
+use corio::server::ConnectionContext;
+use corio::{RaceOutput, race};
 
 use super::Server;
 use super::exchange::{Answer, Exchange};
@@ -25,7 +25,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
 /// Serves a connection to its end. What goes wrong with it is nobody else's business.
-pub(crate) async fn serve(server: Rc<Server>, stream: Stream, ctx: &Ctx<Rc<Server>>) {
+pub(crate) async fn serve(server: Rc<Server>, stream: Stream, ctx: &ConnectionContext<Rc<Server>>) {
     let mut output = Output::new(&stream, server.options.write_timeout);
     let mut input = Input::new(&stream);
     let result = exchanges(&server, ctx, &mut input, &mut output).await;
@@ -54,7 +54,7 @@ pub(crate) async fn refuse(server: Rc<Server>, stream: Stream, peer: SocketAddre
 /// Answers requests until the connection is to be closed.
 async fn exchanges(
     server: &Server,
-    ctx: &Ctx<Rc<Server>>,
+    ctx: &ConnectionContext<Rc<Server>>,
     input: &mut Input<'_>,
     output: &mut Output<'_>,
 ) -> io::Result<()> {
@@ -116,7 +116,7 @@ enum More {
 
 /// Waits for more input. A head that has begun has one deadline for all of it.
 async fn more(
-    ctx: &Ctx<Rc<Server>>,
+    ctx: &ConnectionContext<Rc<Server>>,
     input: &mut Input<'_>,
     first: bool,
     deadline: &mut Option<Instant>,
@@ -134,8 +134,8 @@ async fn more(
     } else {
         // Between requests there is nothing to finish. (Who was let in is answered once.)
         match race(input.fill(limit), ctx.stopping()).await {
-            Raced::Left(filled, _) | Raced::Right(Some(filled @ Ok(_)), ()) => filled,
-            Raced::Right(..) => return Ok(More::Ended),
+            RaceOutput::First(filled, _) | RaceOutput::Second(Some(filled @ Ok(_)), ()) => filled,
+            RaceOutput::Second(..) => return Ok(More::Ended),
         }
     };
     match filled {

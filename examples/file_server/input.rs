@@ -3,15 +3,15 @@
 use std::io;
 use std::time::Duration;
 
-use corio::buf::Chunk;
+use corio::buf::RecvBuf;
 use corio::net::Stream;
-use corio::op::Chunks;
+use corio::op::RecvStream;
 
 /// Takes no memory while there is nothing in it.
 pub(crate) struct Input<'a> {
-    chunks: Chunks<'a>,
+    chunks: RecvStream<'a>,
     /// What came last, unless it is the continuation of what is kept.
-    chunk: Option<Chunk>,
+    chunk: Option<RecvBuf>,
     /// Something whose end had not come with it, and what came after that.
     kept: Vec<u8>,
     /// So many bytes of the one or the other have served their purpose.
@@ -20,7 +20,7 @@ pub(crate) struct Input<'a> {
 
 impl<'a> Input<'a> {
     pub(crate) fn new(stream: &'a Stream) -> Self {
-        Input { chunks: stream.chunks(), chunk: None, kept: Vec::new(), used: 0 }
+        Input { chunks: stream.recv_stream(), chunk: None, kept: Vec::new(), used: 0 }
     }
 
     /// What has come and is not used.

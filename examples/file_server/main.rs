@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Parser;
 use corio::net::{Socket, SocketAddress, Stream};
-use corio::server::Ctx;
+use corio::server::ConnectionContext;
 
 use exchange::Answer;
 use options::Options;
@@ -145,7 +145,7 @@ fn listen_on(address: &SocketAddress) -> io::Result<OwnedFd> {
 }
 
 /// Serves a connection, or refuses it.
-async fn serve(stream: Stream, ctx: Ctx<Rc<Server>>) -> io::Result<()> {
+async fn serve(stream: Stream, ctx: ConnectionContext<Rc<Server>>) -> io::Result<()> {
     let server = ctx.state().clone();
     let (_counted, count) = Counted::new(&server.connections);
     let max = server.options.max_connections;

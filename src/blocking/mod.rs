@@ -1,12 +1,12 @@
 //! Work that would hold a loop up: calls that block, and long computations.
 //!
 //! A context's thread serves everybody on it, so a task that computes for a while, or calls something
-//! that sleeps, holds all of them up. [`offload`] hands such work to a thread of a [`BlockingPool`] and
+//! that sleeps, holds all of them up. [`spawn_blocking`] hands such work to a thread of a [`BlockingPool`] and
 //! waits for the result as for anything else.
 
 mod pool;
 
-pub use pool::{BlockingPool, BlockingPoolBuilder, Offload, OffloadError};
+pub use pool::{BlockingError, BlockingPool, BlockingPoolBuilder, SpawnBlocking};
 
 use std::sync::LazyLock;
 
@@ -22,14 +22,14 @@ use std::sync::LazyLock;
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
-/// let primes = corio::offload(|| (2..10_000).filter(|n| (2..*n).all(|d| n % d > 0)).count());
+/// # context.block_on(async {
+/// let primes = corio::spawn_blocking(|| (2..10_000).filter(|n| (2..*n).all(|d| n % d > 0)).count());
 /// assert_eq!(primes.await?, 1229);
-/// # Ok::<(), corio::blocking::OffloadError>(())
+/// # Ok::<(), corio::blocking::BlockingError>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn offload<F, T>(work: F) -> Offload<'static, F, T>
+pub fn spawn_blocking<F, T>(work: F) -> SpawnBlocking<'static, F, T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,

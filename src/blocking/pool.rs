@@ -87,7 +87,7 @@ impl BlockingPoolBuilder {
         self
     }
 
-    /// What the threads are called, before a hyphen and their number; default `offload`.
+    /// What the threads are called, before a hyphen and their number; default `spawn_blocking`.
     ///
     /// # Panics
     /// If there is a zero byte in it, which no system takes.
@@ -122,7 +122,7 @@ impl BlockingPoolBuilder {
 /// use corio::blocking::BlockingPool;
 /// let pool = BlockingPool::builder().threads(2).name("hash").build();
 /// let mut context = corio::IoContext::new(8)?;
-/// let sum = context.run_until_done(pool.run(|| (1..=1000_u64).sum::<u64>()));
+/// let sum = context.block_on(pool.run(|| (1..=1000_u64).sum::<u64>()));
 /// assert_eq!(sum.unwrap(), 500_500);
 /// // A plain thread can wait, too:
 /// assert_eq!(pool.run(|| 6 * 7).join().unwrap(), 42);
@@ -135,7 +135,7 @@ pub struct BlockingPool {
 /// Why offloaded work has no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum OffloadError {
+pub enum BlockingError {
     /// The work panicked; [`JoinError::resume_panic`] goes on with it.
     #[error("the work panicked: {0}")]
     Panicked(JoinError),
@@ -147,10 +147,10 @@ pub enum OffloadError {
     NoThread(#[source] io::Error),
 }
 
-impl From<OffloadError> for io::Error {
-    fn from(error: OffloadError) -> Self {
+impl From<BlockingError> for io::Error {
+    fn from(error: BlockingError) -> Self {
         match error {
-            OffloadError::NoThread(error) => error,
+            BlockingError::NoThread(error) => error,
             other => io::Error::other(other.to_string()),
         }
     }
@@ -163,24 +163,24 @@ impl BlockingPool {
             threads: 4,
             queue: 1024,
             idle_time: Duration::from_secs(10),
-            name: "offload".to_owned(),
+            name: "spawn_blocking".to_owned(),
         }
     }
 
     /// Has `work` done by a thread of the pool, and waits for the result; for room in the queue first,
-    /// in order. On any context or executor; [`Offload::join`] is for plain threads.
+    /// in order. On any context or executor; [`SpawnBlocking::join`] is for plain threads.
     ///
     /// A future that is dropped, or cancelled, before a thread has begun takes its work back, which is
     /// dropped there and then. Work that has begun goes on, and its result is dropped.
     ///
     /// # Errors
-    /// See [`OffloadError`].
-    pub fn run<F, T>(&self, work: F) -> Offload<'_, F, T>
+    /// See [`BlockingError`].
+    pub fn run<F, T>(&self, work: F) -> SpawnBlocking<'_, F, T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        Offload { shared: &self.shared, stage: Stage::New(Some(work)) }
+        SpawnBlocking { shared: &self.shared, stage: Stage::New(Some(work)) }
     }
 
     /// How many jobs wait for a thread.
@@ -193,7 +193,7 @@ impl BlockingPool {
         self.shared.lock().threads
     }
 
-    /// Refuses new work, gives up what no thread has begun with ([`OffloadError::Closed`]), and waits for
+    /// Refuses new work, gives up what no thread has begun with ([`BlockingError::Closed`]), and waits for
     /// the rest, as does every further call. This blocks the thread. Called by the pool's own work, it
     /// does not wait.
     pub fn shutdown(&self) {
@@ -353,7 +353,7 @@ fn contain(call: impl FnOnce()) {
 
 /// Work that is being done by a pool: a future; see [`BlockingPool::run`].
 #[must_use = "the work is not done unless this is awaited"]
-pub struct Offload<'a, F, T> {
+pub struct SpawnBlocking<'a, F, T> {
     shared: &'a Arc<Shared>,
     stage: Stage<F, T>,
 }
@@ -367,9 +367,9 @@ enum Stage<F, T> {
 }
 
 // Nothing in it is pinned.
-impl<F, T> Unpin for Offload<'_, F, T> {}
+impl<F, T> Unpin for SpawnBlocking<'_, F, T> {}
 
-impl<F, T> Offload<'_, F, T>
+impl<F, T> SpawnBlocking<'_, F, T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -377,12 +377,12 @@ where
     /// Waits on a plain thread.
     ///
     /// # Errors
-    /// See [`OffloadError`].
+    /// See [`BlockingError`].
     ///
     /// # Panics
     /// Within a running context, which it would block.
     #[track_caller]
-    pub fn join(self) -> Result<T, OffloadError> {
+    pub fn join(self) -> Result<T, BlockingError> {
         wait(self)
     }
 
@@ -400,12 +400,12 @@ where
     }
 }
 
-impl<F, T> Future for Offload<'_, F, T>
+impl<F, T> Future for SpawnBlocking<'_, F, T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    type Output = Result<T, OffloadError>;
+    type Output = Result<T, BlockingError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -417,20 +417,20 @@ where
                 };
                 this.stage = Stage::Over;
                 return Poll::Ready(match received {
-                    Ok(result) => result.map_err(OffloadError::Panicked),
-                    Err(_) => Err(OffloadError::Closed),
+                    Ok(result) => result.map_err(BlockingError::Panicked),
+                    Err(_) => Err(BlockingError::Closed),
                 });
             }
             Stage::New(work) => (None, work),
             Stage::Waiting(id, work) => (Some(*id), work),
-            Stage::Over => panic!("an Offload was polled after it gave its result"),
+            Stage::Over => panic!("an SpawnBlocking was polled after it gave its result"),
         };
         let mut state = shared.lock();
         if state.closed {
             drop(state);
             drop(work.take());
             // Whoever waited is off the list when this is dropped.
-            return Poll::Ready(Err(OffloadError::Closed));
+            return Poll::Ready(Err(BlockingError::Closed));
         }
         let id = match id {
             None => {
@@ -463,13 +463,13 @@ where
         let work = work.take().expect("the work is there until it is queued");
         if let Err(error) = this.submit(state, id, work) {
             this.stage = Stage::Over;
-            return Poll::Ready(Err(OffloadError::NoThread(error)));
+            return Poll::Ready(Err(BlockingError::NoThread(error)));
         }
         self.poll(cx)
     }
 }
 
-impl<F, T> Drop for Offload<'_, F, T> {
+impl<F, T> Drop for SpawnBlocking<'_, F, T> {
     fn drop(&mut self) {
         if let Stage::Waiting(id, _) | Stage::Queued(id, _) = self.stage {
             self.shared.forget(id);
@@ -487,8 +487,8 @@ impl fmt::Debug for BlockingPool {
     }
 }
 
-impl<F, T> fmt::Debug for Offload<'_, F, T> {
+impl<F, T> fmt::Debug for SpawnBlocking<'_, F, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Offload")
+        f.write_str("SpawnBlocking")
     }
 }

@@ -10,18 +10,18 @@
 //! | `Vec<u8>` | its `len()` bytes | its whole capacity; `len()` becomes the count read |
 //! | `Box<[u8]>`, `[u8; N]` | all of it | all of it; only the first *n* bytes are new |
 //! | `&'static [u8]`, `&'static [u8; N]` (`b"…"`), `&'static str`, `String`, `Arc<[u8]>`, `Rc<[u8]>`, [`Shared<T>`] | all of it | no |
-//! | [`Chunk`]: what was received into the context's own memory | all of it | no |
+//! | [`RecvBuf`]: what was received into the context's own memory | all of it | no |
 //! | [`Slice<B>`] | the part | the part |
 //!
 //! # Why this file has `unsafe`
 //! The two traits are promises to the kernel about memory, so implementing them is `unsafe`.
 
-mod chunk;
+mod recv_buf;
 mod slice;
 mod vectored;
 
-pub use chunk::Chunk;
-pub(crate) use chunk::ChunkPool;
+pub use recv_buf::RecvBuf;
+pub(crate) use recv_buf::RecvPool;
 pub use slice::Slice;
 pub(crate) use vectored::IoVecs;
 pub use vectored::{IoBufs, IoBufsMut};

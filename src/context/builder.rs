@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::IoContext;
 use crate::driver::{DriverChoice, Settings, SetupError};
 use crate::runtime::stall::{Report, Stall};
-use crate::runtime::{Conduct, DropPolicy};
+use crate::runtime::{DropPolicy, RuntimeConfig};
 
 /// Configures an [`IoContext`]. Each knob has a good default.
 ///
@@ -79,7 +79,7 @@ impl Builder {
         self
     }
 
-    /// The most memory, in bytes, into which the kernel may receive [chunks](crate::op::Chunks) by itself; default
+    /// The most memory, in bytes, into which the kernel may receive [chunks](crate::op::RecvStream) by itself; default
     /// 256 MiB, at least 64 KiB, at most 2 GiB. The first chunk takes 1 MiB, which is doubled whenever it does
     /// not suffice, and kept until the context ends. While all of it is in use, chunks are received by
     /// calls, into other memory, of which there is as much as is asked for. Kernel 6.12.
@@ -157,8 +157,8 @@ impl Builder {
         self
     }
 
-    pub(super) fn conduct(&self) -> Conduct {
-        Conduct {
+    pub(super) fn runtime_config(&self) -> RuntimeConfig {
+        RuntimeConfig {
             drop_policy: self.drop_policy,
             budget: self.task_budget,
             busy_poll: self.busy_poll,
@@ -166,7 +166,7 @@ impl Builder {
         }
     }
 
-    /// How long [`run_until_done`](IoContext::run_until_done) and the context's destructor wait for
+    /// How long [`block_on`](IoContext::block_on) and the context's destructor wait for
     /// the kernel to let go of cancelled operations; default 5 s.
     pub fn grace_period(mut self, period: Duration) -> Self {
         self.grace_period = period;

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::runtime::remote::Remote;
-use crate::sync::channel::{SendError, Sending, TrySendError};
+use crate::sync::channel::{SendError, SendFuture, TrySendError};
 use crate::sync::messages::Message;
 use crate::task::{RemoteTask, spawn_remotely};
 
@@ -67,7 +67,7 @@ impl Handle {
     ///
     /// # Examples
     /// See [`sync::messages`](mod@crate::sync::messages).
-    pub fn message(&self, tag: u32, value: u64) -> Sending<'_, Message> {
+    pub fn send_message(&self, tag: u32, value: u64) -> SendFuture<'_, Message> {
         self.remote.mailbox.sender().send(Message { tag, value })
     }
 

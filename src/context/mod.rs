@@ -1,7 +1,7 @@
 //! The context: one thread's ring, loop and tasks, as its user sees them.
 //!
 //! # Why this file has `unsafe`
-//! `run_until_done` runs a future that may borrow from its caller.
+//! `block_on` runs a future that may borrow from its caller.
 
 mod builder;
 mod handle;
@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use handle::Handle;
 
-use crate::driver::{Driver, Host, SetupError, Wait};
+use crate::driver::{AnyDriver, Driver, SetupError, Wait};
 use crate::runtime::Runtime;
-use crate::runtime::report::Pending;
+use crate::runtime::report::InFlight;
 use crate::runtime::stats::Stats;
 use crate::task::{JoinHandle, spawn_on, spawn_unchecked};
 
@@ -41,7 +41,7 @@ use crate::task::{JoinHandle, spawn_on, spawn_unchecked};
 /// use corio::IoContext;
 ///
 /// let mut context = IoContext::new(256)?;
-/// let text = context.run_until_done(async {
+/// let text = context.block_on(async {
 ///     let file = corio::fs::File::open("Cargo.toml").await?;
 ///     let (result, buf) = file.read_at(Vec::with_capacity(1 << 16), 0).await;
 ///     result?;
@@ -101,8 +101,8 @@ impl IoContext {
         if let Some(other) = OWNER.get() {
             return Err(SetupError::SecondContext(other));
         }
-        let (driver, fallback_reason) = Host::choose(&builder.settings)?;
-        let runtime = Runtime::new(driver, builder.conduct(), location);
+        let (driver, fallback_reason) = AnyDriver::choose(&builder.settings)?;
+        let runtime = Runtime::new(driver, builder.runtime_config(), location);
         OWNER.set(Some(location));
         Ok(IoContext {
             runtime: ManuallyDrop::new(runtime),
@@ -118,7 +118,7 @@ impl IoContext {
     /// ```
     /// let mut context = corio::IoContext::new(8)?;
     /// let task = context.spawn(async { 5 });
-    /// assert_eq!(context.run_until_done(task).unwrap(), 5);
+    /// assert_eq!(context.block_on(task).unwrap(), 5);
     /// # Ok::<(), corio::SetupError>(())
     /// ```
     #[track_caller]
@@ -147,12 +147,12 @@ impl IoContext {
     /// ```
     /// let mut context = corio::IoContext::new(8)?;
     /// let name = String::from("corio");
-    /// let len = context.run_until_done(async { name.len() });
+    /// let len = context.block_on(async { name.len() });
     /// assert_eq!(len, 5);
     /// # Ok::<(), corio::SetupError>(())
     /// ```
     #[track_caller]
-    pub fn run_until_done<F: Future>(&mut self, future: F) -> F::Output {
+    pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
         /// Unwinding out of the loop would free what the future borrows while it still runs.
         struct Bomb;
         impl Drop for Bomb {
@@ -303,7 +303,7 @@ impl IoContext {
     /// let recv = context.spawn(async move { corio::op::AsyncRecv::new(&a, vec![0; 64]).await.0 });
     /// context.poll_once(Some(Duration::ZERO))?;
     /// assert_eq!(context.cancel_all_pending(), 1);
-    /// let result = context.run_until_done(recv)?;
+    /// let result = context.block_on(recv)?;
     /// assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -316,10 +316,10 @@ impl IoContext {
         self.runtime.snapshot()
     }
 
-    /// The operations in flight, oldest first. [`corio::pending`](crate::pending) is the same
+    /// The operations in flight, oldest first. [`corio::in_flight`](crate::in_flight) is the same
     /// from within.
-    pub fn pending(&self) -> Vec<Pending> {
-        self.runtime.pending()
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        self.runtime.list_in_flight()
     }
 
     /// The name of the driver: `io_uring` or `readiness`.
@@ -344,7 +344,7 @@ impl IoContext {
 
     /// What the kernel granted: set-up flags by their names in `io_uring_setup(2)`, or the name of
     /// the selector (`epoll`, `kqueue`). `PBUF_RING_INC` is among them from the first
-    /// [chunk](crate::op::Chunks) on, if the kernel receives these by itself.
+    /// [chunk](crate::op::RecvStream) on, if the kernel receives these by itself.
     pub fn setup_flags(&self) -> Vec<&'static str> {
         self.runtime.driver(|driver| driver.setup().flags)
     }
@@ -432,7 +432,7 @@ impl Drop for IoContext {
                 self.runtime.driver(|driver| driver.closing()),
                 self.grace_period
             );
-            for pending in self.runtime.pending() {
+            for pending in self.runtime.list_in_flight() {
                 eprintln!("  {pending}");
             }
             return;
@@ -471,10 +471,10 @@ impl fmt::Debug for IoContext {
 /// When no context is running on this thread.
 ///
 /// # Examples
-/// See [`Pending`].
+/// See [`InFlight`].
 #[track_caller]
-pub fn pending() -> Vec<Pending> {
-    Runtime::with(Runtime::pending)
+pub fn in_flight() -> Vec<InFlight> {
+    Runtime::with(Runtime::list_in_flight)
 }
 
 /// What the running context has done so far.
@@ -485,7 +485,7 @@ pub fn pending() -> Vec<Pending> {
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// println!("{}", corio::stats());
 /// # });
 /// # Ok::<(), corio::SetupError>(())

@@ -2,18 +2,18 @@
 //!
 //! A driver is told *what* is wanted as a plain [`Request`] and knows *how*. Everything above this
 //! module is the same on every driver; everything below belongs to one of them. A driver is one
-//! folder with the same inner files: `mod.rs` (the [`Driver`] implementation), `lower.rs` (one arm
-//! per [`Request`] variant), `settle.rs` (what becomes of an operation that did not end at once),
+//! folder with the same inner files: `mod.rs` (the [`Driver`] implementation), `submit.rs` (one arm
+//! per [`Request`] variant), `complete.rs` (what becomes of an operation that did not end at once),
 //! `queue.rs` (who waits), `setup.rs` (what this host offers) and `files.rs` (registered files).
 //! `sys/` has system calls that any of them may make, `pool.rs` threads for those that block,
 //! `hits.rs` tells whether a call is worth trying first, and `host.rs` chooses.
 //!
 //! # The contract
-//! 1. An operation is known by the address of its [`Operation`] record ([`Token`]). The record,
+//! 1. An operation is known by the address of its [`Record`] record ([`Token`]). The record,
 //!    and everything the request points to, stays in place until the driver delivers the token.
 //! 2. [`Driver::submit`] either finishes at once (`Some(result)`, and the token is forgotten) or
 //!    takes the operation (`None`) and delivers its token *exactly once*, from [`Driver::turn`]
-//!    and from nowhere else, with the outcome in [`Operation::result`]. Results are what the
+//!    and from nowhere else, with the outcome in [`Record::result`]. Results are what the
 //!    system call of that name returns: zero or more, or a negated error number.
 //! 3. When the token is delivered, nothing touches the operation's memory any more.
 //! 4. [`Driver::cancel`] asks for an early end. The operation still ends by delivery, with its true
@@ -26,13 +26,13 @@
 //! 8. A detached close ([`Driver::close`]) happens after everything submitted before it.
 //! 9. What a host lacks, the driver does another way, with the same results and errors.
 
-mod feed;
+mod any_driver;
 #[cfg(target_os = "linux")]
-mod hits;
-mod host;
-mod operation;
+mod inline_backoff;
 mod pool;
 mod readiness;
+mod record;
+mod recv_queue;
 mod request;
 mod setup;
 mod sys;
@@ -44,10 +44,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use feed::{Feed, Turn};
-pub(crate) use host::Host;
-pub use host::{DriverChoice, ParseDriverError};
-pub(crate) use operation::{Notes, Operation, Token};
+pub(crate) use any_driver::AnyDriver;
+pub use any_driver::{DriverChoice, ParseDriverError};
+pub(crate) use record::{Notes, Record, Token};
+pub(crate) use recv_queue::{RecvQueue, Reservation};
 pub use request::OpCode;
 pub(crate) use request::{CURRENT_POSITION, Request, Target};
 pub use setup::SetupError;

@@ -24,7 +24,7 @@ const STACK: usize = 256 * 1024;
 /// Whose call it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    Operation(Token),
+    Record(Token),
     /// A detached close.
     Nobody,
 }
@@ -131,7 +131,7 @@ impl Pool {
     pub(super) unsafe fn submit(&mut self, op: Token, request: Request) {
         // SAFETY: the path is there, and ends with a NUL.
         let (request, own) = unsafe { own(request) };
-        self.push(Job { owner: Owner::Operation(op), request, own });
+        self.push(Job { owner: Owner::Record(op), request, own });
     }
 
     /// Closes `fd`, of which [`take`](Self::take) tells as well.
@@ -192,7 +192,7 @@ impl Pool {
     pub(super) fn cancel(&mut self, op: Token) -> bool {
         let shared = self.shared.clone();
         let mut state = shared.state();
-        let owner = Owner::Operation(op);
+        let owner = Owner::Record(op);
         if let Some(index) = state.queue.iter().position(|job| job.owner == owner) {
             state.queue.remove(index);
             return true;
@@ -229,7 +229,7 @@ impl Pool {
         std::mem::swap(&mut self.taken, &mut self.shared.state().done);
         for Done(owner, result) in self.taken.drain(..) {
             match owner {
-                Owner::Operation(op) => ended(Some(op), result),
+                Owner::Record(op) => ended(Some(op), result),
                 Owner::Nobody => ended(None, result),
             }
         }

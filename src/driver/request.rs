@@ -2,7 +2,7 @@
 
 use crate::os::RawFd;
 
-use super::feed::Feed;
+use super::recv_queue::RecvQueue;
 use crate::os;
 
 /// What an operation acts on.
@@ -102,9 +102,9 @@ pub(crate) enum Request {
     },
     /// Receives into the driver's own memory: a chunk, of which the result is the length, is in the feed.
     /// Stream sockets only. `feed` is in an `Rc`, of which the operation has a count.
-    RecvChunk {
+    RecvProvided {
         fd: Target,
-        feed: *const Feed,
+        feed: *const RecvQueue,
     },
     Send {
         fd: Target,
@@ -205,7 +205,7 @@ impl Request {
             Readv { fd, count, .. } | Writev { fd, count, .. } => (fd.fd, count),
             Open { .. } | Statx { .. } => (-1, 0),
             Close { fd } => (fd, 0),
-            RecvChunk { fd, .. } => (fd.fd, 0),
+            RecvProvided { fd, .. } => (fd.fd, 0),
             Fsync { fd, .. } | Fallocate { fd, .. } | Ftruncate { fd, .. } => (fd.fd, 0),
             Accept { fd, .. } | Connect { fd, .. } | Shutdown { fd, .. } | Poll { fd, .. } => {
                 (fd.fd, 0)

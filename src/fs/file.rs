@@ -10,8 +10,8 @@ use super::{Metadata, OpenOptions};
 use crate::buf::{IoBuf, IoBufMut, IoBufs, IoBufsMut};
 use crate::op::{
     AsyncClose, AsyncFallocate, AsyncFdatasync, AsyncFsync, AsyncFtruncate, AsyncRead,
-    AsyncReadExactAt, AsyncReadv, AsyncStatx, AsyncWrite, AsyncWriteExactAt, AsyncWritev,
-    Descriptor, Source,
+    AsyncReadExactAt, AsyncReadv, AsyncStatx, AsyncWrite, AsyncWriteAllAt, AsyncWritev, Descriptor,
+    Source,
 };
 
 /// An open file.
@@ -22,9 +22,9 @@ use crate::op::{
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("greeting");
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let file = File::create(&path).await?;
-/// file.write_exact_at("hello", 0).await.0?;
+/// file.write_all_at("hello", 0).await.0?;
 /// file.sync_all().await?;
 /// file.close().await?;
 ///
@@ -105,8 +105,8 @@ impl File {
     /// # Errors
     /// See [`Incomplete`](crate::op::Incomplete) for how far it came.
     #[track_caller]
-    pub fn write_exact_at<B: IoBuf>(&self, buf: B, offset: u64) -> AsyncWriteExactAt<'_, B> {
-        AsyncWriteExactAt::new(self, buf, offset)
+    pub fn write_all_at<B: IoBuf>(&self, buf: B, offset: u64) -> AsyncWriteAllAt<'_, B> {
+        AsyncWriteAllAt::new(self, buf, offset)
     }
 
     /// Writes data and metadata to the disk. Await writes before: it covers those that have ended.

@@ -24,7 +24,7 @@ use crate::op::AsyncStatx;
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// assert!(corio::fs::metadata("src").await?.is_dir());
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
@@ -43,7 +43,7 @@ pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let link = dir.path().join("link");
 /// std::os::unix::fs::symlink("anywhere", &link)?;
 /// assert!(corio::fs::symlink_metadata(&link).await?.is_symlink());

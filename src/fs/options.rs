@@ -15,7 +15,7 @@ use crate::op::AsyncOpen;
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("log");
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let log = OpenOptions::new().append(true).create(true).open(&path).await?;
 /// log.write_at("one line\n", 0).await.0?;
 /// # Ok::<(), std::io::Error>(())

@@ -118,7 +118,7 @@ macro_rules! stream_handle {
             /// ```
             /// # use corio::net::UnixStream;
             /// # let mut context = corio::IoContext::new(8)?;
-            /// # context.run_until_done(async {
+            /// # context.block_on(async {
             /// let (a, b) = UnixStream::pair()?;
             /// a.send("hello").await.0?;
             /// let (result, buf) = b.recv(Vec::with_capacity(64)).await;
@@ -134,9 +134,9 @@ macro_rules! stream_handle {
             }
 
             /// What comes, in memory of the context: for readers that bring no buffer. See
-            /// [`Chunks`](crate::op::Chunks).
-            pub fn chunks(&self) -> crate::op::Chunks<'_> {
-                crate::op::Chunks::new(&self.0)
+            /// [`RecvStream`](crate::op::RecvStream).
+            pub fn recv_stream(&self) -> crate::op::RecvStream<'_> {
+                crate::op::RecvStream::new(&self.0)
             }
 
             /// Sends from `buf`, perhaps only a part of it.
@@ -164,11 +164,8 @@ macro_rules! stream_handle {
             /// # Errors
             /// See [`Incomplete`](crate::op::Incomplete) for how far it came.
             #[track_caller]
-            pub fn send_exact<B: crate::buf::IoBuf>(
-                &self,
-                buf: B,
-            ) -> crate::op::AsyncSendExact<'_, B> {
-                crate::op::AsyncSendExact::new(self, buf)
+            pub fn send_all<B: crate::buf::IoBuf>(&self, buf: B) -> crate::op::AsyncSendAll<'_, B> {
+                crate::op::AsyncSendAll::new(self, buf)
             }
 
             /// Sends several buffers, with a message's extras if wanted.

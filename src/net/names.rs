@@ -6,13 +6,13 @@ use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use super::{SocketAddress, TcpStream};
-use crate::blocking::offload;
+use crate::blocking::spawn_blocking;
 use crate::sync::local::Notify;
-use crate::task::{Raced, race, race_all};
+use crate::task::{RaceOutput, race, race_all};
 use crate::time::sleep;
 
 /// Looks up `host:port` without blocking the loop: the system's resolver is asked by a thread of the
-/// [process's pool](crate::offload). An IP address needs no resolver.
+/// [process's pool](crate::spawn_blocking). An IP address needs no resolver.
 ///
 /// # Errors
 /// What the resolver reports; `NotFound` when it finds no address, `InvalidInput` when the text is not
@@ -22,7 +22,7 @@ use crate::time::sleep;
 /// ```
 /// use corio::net::resolve;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// assert_eq!(resolve("127.0.0.1:80").await?[0].to_string(), "127.0.0.1:80");
 /// assert!(!resolve("localhost:80").await?.is_empty());
 /// # Ok::<(), std::io::Error>(())
@@ -34,7 +34,7 @@ pub async fn resolve(name: impl Into<String>) -> io::Result<Vec<SocketAddress>> 
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
     }
-    let found = offload(move || name.to_socket_addrs().map(|found| (name, found))).await?;
+    let found = spawn_blocking(move || name.to_socket_addrs().map(|found| (name, found))).await?;
     let (name, found) = found?;
     let found: Vec<_> = found.map(SocketAddress::from).collect();
     if found.is_empty() {
@@ -132,7 +132,7 @@ impl TcpStream {
     /// ```
     /// use corio::net::{SocketAddress, TcpListener, TcpStream};
     /// # let mut context = corio::IoContext::new(8)?;
-    /// # context.run_until_done(async {
+    /// # context.block_on(async {
     /// let listener = TcpListener::bind("127.0.0.1:0")?;
     /// // Nobody listens on port 1.
     /// let addresses = [SocketAddress::v4([127, 0, 0, 1], 1), listener.local_addr()?];
@@ -158,12 +158,12 @@ impl TcpStream {
         let all = all.map(|(index, address)| attempts.make(index, address));
         match race(race_all(all), attempts.pace()).await {
             // Several may have got through in the same turn.
-            Raced::Left((first, mut results), _) => {
+            RaceOutput::First((first, mut results), _) => {
                 let connected = |result: &Option<io::Result<_>>| matches!(result, Some(Ok(_)));
                 let index = results.iter().position(connected).unwrap_or(first);
                 results.swap_remove(index).expect("a future that has ended gave something")
             }
-            Raced::Right(..) => unreachable!("the pace never ends"),
+            RaceOutput::Second(..) => unreachable!("the pace never ends"),
         }
     }
 }

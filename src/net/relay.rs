@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use super::Stream;
 #[cfg(target_os = "linux")]
 use crate::op::AsyncSplice;
-use crate::task::{Raced, race};
+use crate::task::{RaceOutput, race};
 
 /// How much is moved in one go; a pipe holds as much by default.
 const CHUNK: usize = 64 * 1024;
@@ -32,16 +32,16 @@ const CHUNK: usize = 64 * 1024;
 /// use corio::net::{Stream, relay};
 /// # use corio::net::UnixStream;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// # let ((client, a), (b, server)) = (UnixStream::pair()?, UnixStream::pair()?);
 /// # let (a, b) = (Stream::from(a), Stream::from(b));
 /// let task = corio::spawn(async move { relay(&a, &b).await });
-/// client.send_exact("a question").await.0?;
+/// client.send_all("a question").await.0?;
 /// client.shutdown(std::net::Shutdown::Write).await?;
 /// let (result, question) = server.recv_exact(vec![0; 10]).await;
 /// result?;
 /// assert_eq!(question, b"a question");
-/// server.send_exact("an answer").await.0?;
+/// server.send_all("an answer").await.0?;
 /// drop(server);
 /// assert_eq!(task.await.unwrap()?, (10, 9));
 /// # Ok::<(), std::io::Error>(())
@@ -61,7 +61,7 @@ pub async fn relay(a: &Stream, b: &Stream) -> io::Result<(u64, u64)> {
         Ok(())
     };
     match race(direction(a, b, &there), direction(b, a, &back)).await {
-        Raced::Left(result, _) | Raced::Right(_, result) => result?,
+        RaceOutput::First(result, _) | RaceOutput::Second(_, result) => result?,
     }
     Ok((there.get(), back.get()))
 }
@@ -123,7 +123,7 @@ async fn through_buffer(from: &Stream, to: &Stream) -> io::Result<u64> {
         if len == 0 {
             return Ok(moved);
         }
-        let (result, sent) = to.send_exact(received).await;
+        let (result, sent) = to.send_all(received).await;
         result?;
         moved += len as u64;
         buf = sent;

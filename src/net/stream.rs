@@ -12,7 +12,7 @@ use crate::os::OwnedFd;
 /// ```
 /// use corio::net::{Stream, TcpListener, TcpStream};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let stream = Stream::from(TcpStream::connect(listener.local_addr()?).await?);
 /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);

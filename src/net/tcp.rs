@@ -14,7 +14,7 @@ use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
 /// ```
 /// use corio::net::{TcpListener, TcpStream};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let client = TcpStream::connect(listener.local_addr()?);
 /// let (accepted, connected) = {

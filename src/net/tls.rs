@@ -31,7 +31,7 @@ const RECORD: usize = 16 * 1024 + 256 + 5;
 ///     let stream = TcpStream::connect_host("example.org:443").await?;
 ///     let name = "example.org".try_into().map_err(io::Error::other)?;
 ///     let mut stream = TlsStream::connect(stream, config, name).await?;
-///     stream.send_exact("GET / HTTP/1.0\r\nHost: example.org\r\n\r\n").await.0?;
+///     stream.send_all("GET / HTTP/1.0\r\nHost: example.org\r\n\r\n").await.0?;
 ///     let (result, buf) = stream.recv(Vec::with_capacity(4096)).await;
 ///     println!("{}", String::from_utf8_lossy(&buf[..result?]));
 ///     stream.shutdown().await
@@ -133,12 +133,12 @@ impl TlsStream {
     ///
     /// # Errors
     /// What the connection reports. How much has gone is not known then.
-    pub async fn send_exact<B: IoBuf>(&mut self, buf: B) -> (io::Result<()>, B) {
-        let result = self.send_all(&buf).await;
+    pub async fn send_all<B: IoBuf>(&mut self, buf: B) -> (io::Result<()>, B) {
+        let result = self.send_bytes(&buf).await;
         (result, buf)
     }
 
-    async fn send_all(&mut self, buf: &impl IoBuf) -> io::Result<()> {
+    async fn send_bytes(&mut self, buf: &impl IoBuf) -> io::Result<()> {
         // SAFETY: that many bytes are initialised, and stay so while the buffer is borrowed.
         let mut rest = unsafe { std::slice::from_raw_parts(buf.buf_ptr(), buf.buf_len()) };
         while !rest.is_empty() {

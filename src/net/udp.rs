@@ -15,7 +15,7 @@ use crate::op::{AsyncRecv, AsyncRecvmsg, AsyncSend, AsyncSendmsg, Descriptor};
 /// ```
 /// use corio::net::UdpSocket;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, b) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
 /// a.send_to("hello", b.local_addr()?).await.0?;
 /// let (result, buf) = b.recv_from(Vec::with_capacity(1500)).await;

@@ -15,9 +15,9 @@ use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
 /// ```
 /// use corio::net::UnixStream;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, b) = UnixStream::pair()?;
-/// a.send_exact("hello").await.0?;
+/// a.send_all("hello").await.0?;
 /// let (result, buf) = b.recv_exact([0; 5]).await;
 /// result?;
 /// assert_eq!(&buf, b"hello");
@@ -70,12 +70,12 @@ impl From<std::os::unix::net::UnixStream> for UnixStream {
 /// # let mut context = corio::IoContext::new(8)?;
 /// # let dir = std::env::temp_dir().join(format!("corio-doc-{}", std::process::id()));
 /// # std::fs::create_dir_all(&dir)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let path = dir.join("socket");
 /// let listener = UnixListener::bind(&path)?;
 /// let _client = UnixStream::connect(&path).await?;
 /// let (server, _peer) = listener.accept().await?;
-/// server.send_exact("welcome").await.0?;
+/// server.send_all("welcome").await.0?;
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
 /// # std::fs::remove_dir_all(&dir)?;

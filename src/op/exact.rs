@@ -5,7 +5,7 @@
 use std::io;
 
 use super::file::{at, clamp, filled_by};
-use super::future::{Kind, Op};
+use super::future::{Op, Operation};
 use super::source::Source;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::{OpCode, Request};
@@ -18,7 +18,7 @@ use crate::os;
 /// use corio::op::Incomplete;
 /// use std::{io::{ErrorKind, Write}, os::unix::net::UnixStream};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (mut a, b) = UnixStream::pair()?;
 /// a.write_all(b"abc")?;
 /// drop(a);
@@ -65,10 +65,10 @@ impl Incomplete {
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
-/// use corio::{Raced, op::is_cancelled, race, yield_now};
+/// # context.block_on(async {
+/// use corio::{RaceOutput, op::is_cancelled, race, yield_now};
 /// let (a, _b) = corio::net::UnixStream::pair()?;
-/// let Raced::Right(Some((result, _buf)), ()) = race(a.recv_exact(vec![0; 8]), yield_now()).await
+/// let RaceOutput::Second(Some((result, _buf)), ()) = race(a.recv_exact(vec![0; 8]), yield_now()).await
 /// else {
 ///     unreachable!("nothing was sent");
 /// };
@@ -140,7 +140,7 @@ macro_rules! whole_transfer {
             $($field: $field_ty,)*
         }
 
-        impl<B: $bound> Kind for $name<'_, B> {
+        impl<B: $bound> Operation for $name<'_, B> {
             type Output = (io::Result<()>, B);
             const CODE: OpCode = OpCode::$code;
 
@@ -212,18 +212,18 @@ whole_transfer! {
     ///
     /// # Examples
     /// ```
-    /// use corio::op::AsyncSendExact;
+    /// use corio::op::AsyncSendAll;
     /// use std::os::unix::net::UnixStream;
     /// # let mut context = corio::IoContext::new(8)?;
-    /// # context.run_until_done(async {
+    /// # context.block_on(async {
     /// let (a, _b) = UnixStream::pair()?;
-    /// let (result, _buf) = AsyncSendExact::new(&a, "all of it").await;
+    /// let (result, _buf) = AsyncSendAll::new(&a, "all of it").await;
     /// result?;
     /// # Ok::<(), std::io::Error>(())
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    AsyncSendExact = SendExact, Send, IoBuf, buf_ptr, buf_len, from,
+    AsyncSendAll = SendAll, Send, IoBuf, buf_ptr, buf_len, from,
     |this, ptr, len| {
         let flags = os::MSG_WAITALL | os::MSG_NOSIGNAL;
         Request::Send { fd: this.source.target(), ptr, len, flags }
@@ -240,7 +240,7 @@ whole_transfer! {
     /// ```
     /// use corio::op::AsyncReadExactAt;
     /// # let mut context = corio::IoContext::new(8)?;
-    /// # context.run_until_done(async {
+    /// # context.block_on(async {
     /// let file = std::fs::File::open("Cargo.toml")?;
     /// let (result, buf) = AsyncReadExactAt::new(&file, [0; 9], 0).await;
     /// result?;
@@ -264,18 +264,18 @@ whole_transfer! {
     ///
     /// # Examples
     /// ```
-    /// use corio::op::AsyncWriteExactAt;
+    /// use corio::op::AsyncWriteAllAt;
     /// # let mut context = corio::IoContext::new(8)?;
-    /// # context.run_until_done(async {
+    /// # context.block_on(async {
     /// let file = tempfile::tempfile()?;
-    /// let (result, _buf) = AsyncWriteExactAt::new(&file, "all of it", 100).await;
+    /// let (result, _buf) = AsyncWriteAllAt::new(&file, "all of it", 100).await;
     /// result?;
     /// assert_eq!(file.metadata()?.len(), 109);
     /// # Ok::<(), std::io::Error>(())
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    AsyncWriteExactAt = WriteExactAt, Write, IoBuf, buf_ptr, buf_len, from,
+    AsyncWriteAllAt = WriteAllAt, Write, IoBuf, buf_ptr, buf_len, from,
     offset: u64,
     |this, ptr, len| {
         let offset = at(this.offset.saturating_add(this.progress.moved));

@@ -6,7 +6,7 @@
 use crate::os::{AsRawFd, IntoRawFd, OwnedFd};
 use std::io;
 
-use super::future::{Kind, Op, io_result};
+use super::future::{Op, Operation, io_result};
 use super::source::Source;
 use crate::buf::{IoBuf, IoBufMut, IoBufs, IoBufsMut, IoVecs};
 use crate::driver::{OpCode, Request};
@@ -46,7 +46,7 @@ pub(super) use held;
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// context.run_until_done(async { corio::op::AsyncNop::new().await })?;
+/// context.block_on(async { corio::op::AsyncNop::new().await })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[doc(alias = "IORING_OP_NOP")]
@@ -56,7 +56,7 @@ pub type AsyncNop = Op<Nop>;
 #[derive(Debug)]
 pub struct Nop(());
 
-impl Kind for Nop {
+impl Operation for Nop {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Nop;
 
@@ -100,7 +100,7 @@ impl Default for Op<Nop> {
 /// ```
 /// use corio::op::AsyncRead;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let file = std::fs::File::open("Cargo.toml")?;
 /// let (result, buf) = AsyncRead::new(&file, Vec::with_capacity(9), 0).await;
 /// assert_eq!((result?, &buf[..]), (9, &b"[package]"[..]));
@@ -120,7 +120,7 @@ pub struct Read<'a, B> {
     offset: u64,
 }
 
-impl<B: IoBufMut> Kind for Read<'_, B> {
+impl<B: IoBufMut> Operation for Read<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Read;
 
@@ -180,7 +180,7 @@ impl<'a, B: IoBufMut> Op<Read<'a, B>> {
 /// ```
 /// use corio::op::AsyncWrite;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let file = tempfile::tempfile()?;
 /// let (result, _buf) = AsyncWrite::new(&file, "hello", 0).await;
 /// assert_eq!(result?, 5);
@@ -200,7 +200,7 @@ pub struct Write<'a, B> {
     offset: u64,
 }
 
-impl<B: IoBuf> Kind for Write<'_, B> {
+impl<B: IoBuf> Operation for Write<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Write;
 
@@ -240,7 +240,7 @@ impl<'a, B: IoBuf> Op<Write<'a, B>> {
 /// ```
 /// use corio::op::AsyncReadv;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let file = std::fs::File::open("Cargo.toml")?;
 /// let (result, bufs) = AsyncReadv::new(&file, [[0; 1], [0; 1]], 0).await;
 /// assert_eq!((result?, bufs), (2, [*b"[", *b"p"]));
@@ -259,7 +259,7 @@ pub struct Readv<'a, B> {
     offset: u64,
 }
 
-impl<B: IoBufsMut> Kind for Readv<'_, B> {
+impl<B: IoBufsMut> Operation for Readv<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Readv;
 
@@ -294,7 +294,7 @@ impl<'a, B: IoBufsMut> Op<Readv<'a, B>> {
 /// ```
 /// use corio::op::AsyncWritev;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let file = tempfile::tempfile()?;
 /// let (result, _bufs) = AsyncWritev::new(&file, ["head", "body"], 0).await;
 /// assert_eq!(result?, 8);
@@ -313,7 +313,7 @@ pub struct Writev<'a, B> {
     offset: u64,
 }
 
-impl<B: IoBufs> Kind for Writev<'_, B> {
+impl<B: IoBufs> Operation for Writev<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Writev;
 
@@ -346,7 +346,7 @@ impl<'a, B: IoBufs> Op<Writev<'a, B>> {
 /// ```
 /// use corio::op::{AsyncFdatasync, AsyncFsync};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let file = tempfile::tempfile()?;
 /// AsyncFsync::new(&file).await?;
 /// AsyncFdatasync::new(&file).await?;
@@ -372,7 +372,7 @@ pub struct Fsync<'a, const DATA_ONLY: bool> {
     source: Source<'a>,
 }
 
-impl<const DATA_ONLY: bool> Kind for Fsync<'_, DATA_ONLY> {
+impl<const DATA_ONLY: bool> Operation for Fsync<'_, DATA_ONLY> {
     type Output = io::Result<()>;
     const CODE: OpCode = if DATA_ONLY { OpCode::Fdatasync } else { OpCode::Fsync };
 
@@ -401,7 +401,7 @@ impl<'a, const DATA_ONLY: bool> Op<Fsync<'a, DATA_ONLY>> {
 /// ```
 /// use corio::op::AsyncFallocate;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let file = tempfile::tempfile()?;
 /// AsyncFallocate::new(&file, 0, 0, 4096).await?;
 /// assert_eq!(file.metadata()?.len(), 4096);
@@ -421,7 +421,7 @@ pub struct Fallocate<'a> {
     len: u64,
 }
 
-impl Kind for Fallocate<'_> {
+impl Operation for Fallocate<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Fallocate;
 
@@ -453,7 +453,7 @@ impl<'a> Op<Fallocate<'a>> {
 /// ```
 /// use corio::op::AsyncFtruncate;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let file = tempfile::tempfile()?;
 /// AsyncFtruncate::new(&file, 100).await?;
 /// assert_eq!(file.metadata()?.len(), 100);
@@ -471,7 +471,7 @@ pub struct Ftruncate<'a> {
     len: u64,
 }
 
-impl Kind for Ftruncate<'_> {
+impl Operation for Ftruncate<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Ftruncate;
 
@@ -504,7 +504,7 @@ impl<'a> Op<Ftruncate<'a>> {
 /// ```
 /// use corio::op::AsyncClose;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// AsyncClose::new(tempfile::tempfile()?).await?;
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
@@ -521,7 +521,7 @@ pub struct Close {
     submitted: bool,
 }
 
-impl Kind for Close {
+impl Operation for Close {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Close;
 

@@ -25,7 +25,7 @@ use crate::runtime::Runtime;
 /// ```
 /// use corio::op::{AsyncRead, FixedFiles};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let table = FixedFiles::register(16)?;
 /// let zero = table.insert(std::fs::File::open("/dev/zero")?)?;
 /// let (result, buf) = AsyncRead::new(&zero, vec![1; 4], 0).await;

@@ -23,7 +23,7 @@ use crate::runtime::scope::Scope;
 /// What distinguishes one operation from another.
 ///
 /// This trait is public only because [`Op`] names it; it can't be implemented elsewhere.
-pub trait Kind: Sized {
+pub trait Operation: Sized {
     /// What awaiting the operation gives.
     type Output;
 
@@ -77,9 +77,9 @@ pub trait Kind: Sized {
 ///
 /// # Examples
 /// ```
-/// use corio::op::{AsyncNop, Op, kind::Nop};
+/// use corio::op::{AsyncNop, Nop, Op};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let operation: Op<Nop> = AsyncNop::new(); // nothing happens yet
 /// operation.await?;
 /// # Ok::<(), std::io::Error>(())
@@ -91,14 +91,14 @@ pub trait Kind: Sized {
 /// Under [`DropPolicy::Abort`](crate::DropPolicy::Abort), the default, dropping it in flight ends
 /// the process with a report.
 #[must_use = "operations do nothing unless awaited"]
-pub struct Op<K: Kind> {
+pub struct Op<K: Operation> {
     inflight: Inflight,
     /// Holds a value unless the state is `Taken`. Kernel-written memory lies within.
     kind: UnsafeCell<ManuallyDrop<K>>,
     _pinned: PhantomPinned,
 }
 
-impl<K: Kind> Op<K> {
+impl<K: Operation> Op<K> {
     #[inline(always)]
     #[track_caller]
     pub(crate) fn of(kind: K) -> Self {
@@ -151,13 +151,13 @@ impl<K: Kind> Op<K> {
             return Poll::Ready(-errno);
         }
         std::ptr::from_ref(self).expose_provenance();
-        while runtime.is_patient() {
+        while runtime.has_poll_budget() {
             let request = kind.request();
             // SAFETY: idle and pinned; see the head of this file.
             match unsafe { self.inflight.submit(K::CODE, runtime, cx.waker(), request) } {
                 None => return Poll::Pending,
                 Some(result) => {
-                    runtime.lose_patience(result);
+                    runtime.spend_poll_budget(result);
                     if !kind.goes_on(result) {
                         return Poll::Ready(result);
                     }
@@ -235,7 +235,7 @@ fn refuse(scope: &Scope) -> Poll<i32> {
     }
 }
 
-impl<K: Kind> Future for Op<K> {
+impl<K: Operation> Future for Op<K> {
     type Output = K::Output;
 
     #[inline(always)]
@@ -247,7 +247,7 @@ impl<K: Kind> Future for Op<K> {
     }
 }
 
-impl<K: Kind> Drop for Op<K> {
+impl<K: Operation> Drop for Op<K> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.inflight.state() != State::Taken {
@@ -256,7 +256,7 @@ impl<K: Kind> Drop for Op<K> {
     }
 }
 
-impl<K: Kind> Op<K> {
+impl<K: Operation> Op<K> {
     #[cold]
     fn drop_untaken(&mut self) {
         if self.inflight.state() == State::Pending {
@@ -270,7 +270,7 @@ impl<K: Kind> Op<K> {
     }
 }
 
-impl<K: Kind> fmt::Debug for Op<K> {
+impl<K: Operation> fmt::Debug for Op<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Op")
             .field("code", &self.inflight.code)

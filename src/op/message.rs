@@ -10,7 +10,7 @@ use std::ptr;
 use socket2::{SockAddr, SockAddrStorage};
 
 use super::file::held;
-use super::future::{Kind, Op, io_result};
+use super::future::{Op, Operation, io_result};
 use super::rights::{CONTROL_LEN, control_len, received_fds, rights};
 use super::socket::check_send_flags;
 use super::source::Source;
@@ -47,7 +47,7 @@ pub(super) const EMPTY_HEADER: os::msghdr = os::msghdr {
 /// use corio::op::{AsyncRecvmsg, AsyncSendmsg};
 /// use std::os::unix::net::UnixStream;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, b) = UnixStream::pair()?;
 /// let file = std::fs::File::open("Cargo.toml")?;
 /// let (result, _) = AsyncSendmsg::new(&a, ["a fi", "le"]).fds([file.into()]).await;
@@ -78,7 +78,7 @@ pub struct Sendmsg<'a, B> {
     flags: i32,
 }
 
-impl<B: IoBufs> Kind for Sendmsg<'_, B> {
+impl<B: IoBufs> Operation for Sendmsg<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Sendmsg;
 
@@ -198,7 +198,7 @@ pub struct Recvmsg<'a, B> {
     control: Control,
 }
 
-impl<B: IoBufsMut> Kind for Recvmsg<'_, B> {
+impl<B: IoBufsMut> Operation for Recvmsg<'_, B> {
     type Output = (io::Result<Received>, B);
     const CODE: OpCode = OpCode::Recvmsg;
 

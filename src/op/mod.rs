@@ -11,22 +11,22 @@
 //! | family | futures |
 //! |---|---|
 //! | files | [`AsyncOpen`], [`AsyncStatx`], [`AsyncRead`], [`AsyncWrite`], [`AsyncReadv`], [`AsyncWritev`], [`AsyncFsync`], [`AsyncFdatasync`], [`AsyncFallocate`], [`AsyncFtruncate`], [`AsyncClose`] |
-//! | sockets | [`AsyncAccept`], [`AsyncConnect`], [`AsyncRecv`], [`AsyncRecvChunk`], [`AsyncSend`], [`AsyncRecvmsg`], [`AsyncSendmsg`], [`AsyncShutdown`] |
+//! | sockets | [`AsyncAccept`], [`AsyncConnect`], [`AsyncRecv`], [`AsyncRecvBuf`], [`AsyncSend`], [`AsyncRecvmsg`], [`AsyncSendmsg`], [`AsyncShutdown`] |
 //! | both | [`AsyncSendfile`], [`AsyncPoll`], [`AsyncNop`] |
-//! | whole transfers | [`AsyncReadExactAt`], [`AsyncWriteExactAt`], [`AsyncRecvExact`], [`AsyncSendExact`] |
+//! | whole transfers | [`AsyncReadExactAt`], [`AsyncWriteAllAt`], [`AsyncRecvExact`], [`AsyncSendAll`] |
 //!
 //! # Adding an operation
 //! 1. A variant of `Request` (`driver/request.rs`), and an `OpCode` with its name.
 //! 2. One arm per driver (`driver/uring/lower.rs`).
-//! 3. A struct that implements `Kind` in a file of this folder, its alias, and its constructor.
+//! 3. A struct that implements `Operation` in a file of this folder, its alias, and its constructor.
 
-mod chunk;
 mod exact;
 mod file;
 mod fixed;
 mod future;
 mod message;
 mod path;
+mod recv_stream;
 mod rights;
 mod sendfile;
 mod socket;
@@ -35,38 +35,27 @@ mod source;
 mod splice;
 mod timeout;
 
-pub use chunk::{AsyncRecvChunk, Chunks};
 pub use exact::{
-    AsyncReadExactAt, AsyncRecvExact, AsyncSendExact, AsyncWriteExactAt, Incomplete, is_cancelled,
+    AsyncReadExactAt, AsyncRecvExact, AsyncSendAll, AsyncWriteAllAt, Incomplete, ReadExactAt,
+    RecvExact, SendAll, WriteAllAt, is_cancelled,
 };
 pub use file::{
     AsyncClose, AsyncFallocate, AsyncFdatasync, AsyncFsync, AsyncFtruncate, AsyncNop, AsyncRead,
-    AsyncReadv, AsyncWrite, AsyncWritev,
+    AsyncReadv, AsyncWrite, AsyncWritev, Close, Fallocate, Fsync, Ftruncate, Nop, Read, Readv,
+    Write, Writev,
 };
 pub use fixed::{FixedFile, FixedFiles};
-pub use future::Op;
-pub use message::{AsyncRecvmsg, AsyncSendmsg, Received};
-pub use path::{AsyncOpen, AsyncStatx};
-pub use sendfile::AsyncSendfile;
+pub use future::{Op, Operation};
+pub use message::{AsyncRecvmsg, AsyncSendmsg, Received, Recvmsg, Sendmsg};
+pub use path::{AsyncOpen, AsyncStatx, Open, Statx};
+pub use recv_stream::{AsyncRecvBuf, RecvProvided, RecvStream};
+pub use sendfile::{AsyncSendfile, Sendfile};
 pub use socket::{
-    AsyncAccept, AsyncConnect, AsyncPoll, AsyncRecv, AsyncSend, AsyncShutdown, Interest,
+    Accept, AsyncAccept, AsyncConnect, AsyncPoll, AsyncRecv, AsyncSend, AsyncShutdown, Connect,
+    Interest, Poll, Readiness, Recv, Send, Shutdown,
 };
 pub(crate) use source::Descriptor;
 pub use source::Source;
 #[cfg(target_os = "linux")]
-pub use splice::AsyncSplice;
+pub use splice::{AsyncSplice, Splice};
 pub use timeout::WithTimeout;
-
-/// What each operation is around the common future; not to be named directly.
-pub mod kind {
-    pub use super::chunk::RecvChunk;
-    pub use super::exact::{ReadExactAt, RecvExact, SendExact, WriteExactAt};
-    pub use super::file::{Close, Fallocate, Fsync, Ftruncate, Nop, Read, Readv, Write, Writev};
-    pub use super::future::Kind;
-    pub use super::message::{Recvmsg, Sendmsg};
-    pub use super::path::{Open, Statx};
-    pub use super::sendfile::Sendfile;
-    pub use super::socket::{Accept, Connect, Poll, Recv, Send, Shutdown};
-    #[cfg(target_os = "linux")]
-    pub use super::splice::Splice;
-}

@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::path::Path;
 
-use super::future::{Kind, Op, io_result};
+use super::future::{Op, Operation, io_result};
 use super::source::Source;
 use crate::driver::{OpCode, Request};
 use crate::metadata::Metadata;
@@ -73,7 +73,7 @@ fn dir_fd(dir: &Option<Source<'_>>) -> i32 {
 /// ```
 /// use corio::op::AsyncOpen;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let fd = AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0).await?;
 /// assert!(std::fs::File::from(fd).metadata()?.is_file());
 /// # Ok::<(), std::io::Error>(())
@@ -91,7 +91,7 @@ pub struct Open<'a> {
     mode: u32,
 }
 
-impl Kind for Open<'_> {
+impl Operation for Open<'_> {
     type Output = io::Result<OwnedFd>;
     const CODE: OpCode = OpCode::Open;
 
@@ -134,7 +134,7 @@ impl<'a> Op<Open<'a>> {
 /// ```
 /// use corio::op::AsyncStatx;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let stat = AsyncStatx::path("Cargo.toml").await?;
 /// assert_eq!(stat.len(), std::fs::metadata("Cargo.toml")?.len());
 /// # Ok::<(), std::io::Error>(())
@@ -153,7 +153,7 @@ pub struct Statx<'a> {
     stat: MaybeUninit<os::Stat>,
 }
 
-impl Kind for Statx<'_> {
+impl Operation for Statx<'_> {
     type Output = io::Result<Metadata>;
     const CODE: OpCode = OpCode::Statx;
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::exact::Progress;
-use super::future::{Kind, Op};
+use super::future::{Op, Operation};
 use super::source::Source;
 use crate::driver::{OpCode, Request};
 
@@ -22,7 +22,7 @@ use crate::driver::{OpCode, Request};
 /// use corio::op::AsyncSendfile;
 /// use std::{fs::File, io::Read, os::unix::net::UnixStream};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, mut b) = UnixStream::pair()?;
 /// let file = File::open("Cargo.toml")?;
 /// AsyncSendfile::new(&a, &file, 1, 7).await?;
@@ -50,7 +50,7 @@ pub struct Sendfile<'a> {
 /// The most that is sent in one go.
 const CHUNK: u64 = 1 << 20;
 
-impl Kind for Sendfile<'_> {
+impl Operation for Sendfile<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Sendfile;
 

@@ -11,7 +11,7 @@ use std::net::Shutdown as How;
 use socket2::{SockAddr, SockAddrStorage};
 
 use super::file::{clamp, filled, held};
-use super::future::{Kind, Op, io_result};
+use super::future::{Op, Operation, io_result};
 use super::source::Source;
 use crate::address::SocketAddress;
 use crate::buf::{IoBuf, IoBufMut};
@@ -36,7 +36,7 @@ pub struct Recv<'a, B> {
     flags: i32,
 }
 
-impl<B: IoBufMut> Kind for Recv<'_, B> {
+impl<B: IoBufMut> Operation for Recv<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Recv;
 
@@ -97,7 +97,7 @@ impl<'a, B: IoBufMut> Op<Recv<'a, B>> {
 /// use corio::op::AsyncSend;
 /// use std::{io::Read, os::unix::net::UnixStream};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, b) = UnixStream::pair()?;
 /// let (result, _buf) = AsyncSend::new(&a, "hi").await;
 /// assert_eq!(result?, 2);
@@ -116,7 +116,7 @@ pub struct Send<'a, B> {
     flags: i32,
 }
 
-impl<B: IoBuf> Kind for Send<'_, B> {
+impl<B: IoBuf> Operation for Send<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Send;
 
@@ -195,7 +195,7 @@ pub struct Accept<'a> {
     len: os::socklen_t,
 }
 
-impl Kind for Accept<'_> {
+impl Operation for Accept<'_> {
     type Output = io::Result<(OwnedFd, SocketAddress)>;
     const CODE: OpCode = OpCode::Accept;
 
@@ -245,7 +245,7 @@ pub struct Connect<'a> {
     address: SocketAddress,
 }
 
-impl Kind for Connect<'_> {
+impl Operation for Connect<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Connect;
 
@@ -280,7 +280,7 @@ impl<'a> Op<Connect<'a>> {
 /// use std::{net::Shutdown, os::unix::net::UnixStream};
 /// use corio::op::{AsyncRecv, AsyncShutdown};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, b) = UnixStream::pair()?;
 /// AsyncShutdown::new(&a, Shutdown::Write).await?;
 /// assert_eq!(AsyncRecv::new(&b, vec![0; 8]).await.0?, 0);
@@ -298,7 +298,7 @@ pub struct Shutdown<'a> {
     how: i32,
 }
 
-impl Kind for Shutdown<'_> {
+impl Operation for Shutdown<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Shutdown;
 
@@ -325,7 +325,7 @@ impl<'a> Op<Shutdown<'a>> {
     }
 }
 
-/// What an [`AsyncPoll`] waits for, and what it reports.
+/// What an [`AsyncPoll`] waits for.
 ///
 /// # Examples
 /// ```
@@ -336,34 +336,71 @@ impl<'a> Op<Shutdown<'a>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interest(u32);
 
-impl Interest {
-    /// There is something to read, or the other side has ended (`POLLIN`).
-    pub const READABLE: Interest = Interest(os::POLLIN as u32);
-    /// There is room to write (`POLLOUT`).
-    pub const WRITABLE: Interest = Interest(os::POLLOUT as u32);
-    /// Urgent data (`POLLPRI`).
-    pub const PRIORITY: Interest = Interest(os::POLLPRI as u32);
-    /// An error; always reported (`POLLERR`).
-    pub const ERROR: Interest = Interest(os::POLLERR as u32);
-    /// The other side has hung up; always reported (`POLLHUP`).
-    pub const HANG_UP: Interest = Interest(os::POLLHUP as u32);
+/// What an [`AsyncPoll`] reports as ready.
+///
+/// # Examples
+/// ```
+/// use corio::op::{AsyncPoll, Interest, Readiness};
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.block_on(async {
+/// let (a, _b) = std::os::unix::net::UnixStream::pair()?;
+/// let ready = AsyncPoll::new(&a, Interest::WRITABLE).await?;
+/// assert!(ready.contains(Readiness::WRITABLE) && !ready.contains(Readiness::HANG_UP));
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness(u32);
 
-    /// Whether all of `other` is in this.
-    pub fn contains(self, other: Interest) -> bool {
-        self.0 & other.0 == other.0
-    }
+/// What both sets of `poll(2)` events have.
+macro_rules! events {
+    ($name:ident: $($(#[$doc:meta])* $event:ident = $bit:ident),+) => {
+        impl $name {
+            $($(#[$doc])* pub const $event: $name = $name(os::$bit as u32);)+
 
-    /// The bits of `poll(2)`.
-    pub fn bits(self) -> u32 {
-        self.0
-    }
+            /// Returns `true` if every event of `other` is in this set.
+            pub fn contains(self, other: $name) -> bool {
+                self.0 & other.0 == other.0
+            }
+
+            /// Returns the bits of `poll(2)`.
+            pub fn bits(self) -> u32 {
+                self.0
+            }
+        }
+
+        impl std::ops::BitOr for $name {
+            type Output = $name;
+            fn bitor(self, other: $name) -> $name {
+                $name(self.0 | other.0)
+            }
+        }
+    };
 }
 
-impl std::ops::BitOr for Interest {
-    type Output = Interest;
-    fn bitor(self, other: Interest) -> Interest {
-        Interest(self.0 | other.0)
-    }
+events! {
+    Interest:
+    /// There is something to read, or the peer has ended its side (`POLLIN`).
+    READABLE = POLLIN,
+    /// There is room to write (`POLLOUT`).
+    WRITABLE = POLLOUT,
+    /// There is urgent data (`POLLPRI`).
+    PRIORITY = POLLPRI
+}
+
+events! {
+    Readiness:
+    /// There is something to read, or the peer has ended its side (`POLLIN`).
+    READABLE = POLLIN,
+    /// There is room to write (`POLLOUT`).
+    WRITABLE = POLLOUT,
+    /// There is urgent data (`POLLPRI`).
+    PRIORITY = POLLPRI,
+    /// An error is pending; reported without being asked for (`POLLERR`).
+    ERROR = POLLERR,
+    /// Both sides have ended; reported without being asked for (`POLLHUP`).
+    HANG_UP = POLLHUP
 }
 
 /// Waits until a file is ready. [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html).
@@ -372,13 +409,13 @@ impl std::ops::BitOr for Interest {
 ///
 /// # Examples
 /// ```
-/// use corio::op::{AsyncPoll, Interest};
+/// use corio::op::{AsyncPoll, Interest, Readiness};
 /// use std::os::unix::net::UnixStream;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, _b) = UnixStream::pair()?;
 /// let ready = AsyncPoll::new(&a, Interest::READABLE | Interest::WRITABLE).await?;
-/// assert!(ready.contains(Interest::WRITABLE) && !ready.contains(Interest::READABLE));
+/// assert!(ready.contains(Readiness::WRITABLE) && !ready.contains(Readiness::READABLE));
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -393,8 +430,8 @@ pub struct Poll<'a> {
     interest: Interest,
 }
 
-impl Kind for Poll<'_> {
-    type Output = io::Result<Interest>;
+impl Operation for Poll<'_> {
+    type Output = io::Result<Readiness>;
     const CODE: OpCode = OpCode::Poll;
 
     held!();
@@ -403,7 +440,7 @@ impl Kind for Poll<'_> {
         Request::Poll { fd: self.source.target(), events: self.interest.0 }
     }
     fn finish(self, result: i32) -> Self::Output {
-        io_result(result).map(|events| Interest(events as u32))
+        io_result(result).map(|events| Readiness(events as u32))
     }
 }
 

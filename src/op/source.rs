@@ -184,7 +184,7 @@ impl Drop for Descriptor {
 /// use std::os::unix::net::UnixStream;
 ///
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, b) = UnixStream::pair()?;
 /// std::io::Write::write_all(&mut &b, b"hi")?;
 /// let (result, buf) = AsyncRecv::new(&a, Vec::with_capacity(16)).await;

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::file::clamp;
-use super::future::{Kind, Op, io_result};
+use super::future::{Op, Operation, io_result};
 use super::source::Source;
 use crate::driver::{OpCode, Request};
 
@@ -23,10 +23,10 @@ use crate::driver::{OpCode, Request};
 /// use corio::net::UnixStream;
 /// use corio::op::AsyncSplice;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let ((a, b), (c, d)) = (UnixStream::pair()?, UnixStream::pair()?);
 /// let (reader, writer) = std::io::pipe()?;
-/// a.send_exact("hello").await.0?;
+/// a.send_all("hello").await.0?;
 /// assert_eq!(AsyncSplice::into_pipe(&b, &writer, 1 << 16).await?, 5);
 /// assert_eq!(AsyncSplice::out_of_pipe(&reader, &c, 5).await?, 5);
 /// let (result, buf) = d.recv_exact([0; 5]).await;
@@ -48,7 +48,7 @@ pub struct Splice<'a> {
     into_pipe: bool,
 }
 
-impl Kind for Splice<'_> {
+impl Operation for Splice<'_> {
     type Output = io::Result<usize>;
     const CODE: OpCode = OpCode::Splice;
 

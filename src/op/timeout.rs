@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::future::{Kind, Op};
+use super::future::{Op, Operation};
 use crate::runtime::Runtime;
 use crate::time::{Alarm, nanos};
 
@@ -17,7 +17,7 @@ pin_project! {
     /// # Examples
     /// See [`Op::with_timeout`].
     #[must_use = "operations do nothing unless awaited"]
-    pub struct WithTimeout<K: Kind> {
+    pub struct WithTimeout<K: Operation> {
         #[pin]
         op: Op<K>,
         #[pin]
@@ -27,7 +27,7 @@ pin_project! {
     }
 }
 
-impl<K: Kind> Op<K> {
+impl<K: Operation> Op<K> {
     /// Gives the operation at most `limit` from its first poll.
     ///
     /// When the time is up the operation is cancelled, and waited for: the kernel lets go before
@@ -39,7 +39,7 @@ impl<K: Kind> Op<K> {
     /// use std::{io::ErrorKind, os::unix::net::UnixStream, time::Duration};
     /// use corio::op::AsyncRecv;
     /// # let mut context = corio::IoContext::new(8)?;
-    /// # context.run_until_done(async {
+    /// # context.block_on(async {
     /// let (a, _b) = UnixStream::pair()?;
     /// let recv = AsyncRecv::new(&a, vec![0; 64]);
     /// let (result, buf) = recv.with_timeout(Duration::from_millis(1)).await;
@@ -54,7 +54,7 @@ impl<K: Kind> Op<K> {
     }
 }
 
-impl<K: Kind> Future for WithTimeout<K> {
+impl<K: Operation> Future for WithTimeout<K> {
     type Output = K::Output;
 
     #[inline]
@@ -86,7 +86,7 @@ impl<K: Kind> Future for WithTimeout<K> {
     }
 }
 
-impl<K: Kind> std::fmt::Debug for WithTimeout<K> {
+impl<K: Operation> std::fmt::Debug for WithTimeout<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WithTimeout").field("op", &self.op).field("limit", &self.limit).finish()
     }

@@ -29,7 +29,7 @@ use super::list::{Link, Linked, unlink};
 use super::scope::{Kind, Scope};
 use super::waker::LocalWaker;
 use super::{DropPolicy, Runtime, report};
-use crate::driver::{Driver, Notes, OpCode, Operation, Request, Token, Wait};
+use crate::driver::{Driver, Notes, OpCode, Record, Request, Token, Wait};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -42,7 +42,7 @@ pub(crate) enum State {
 /// See the module's page. `repr(C)`: the driver's part comes first, so that its address is ours.
 #[repr(C)]
 pub(crate) struct Inflight {
-    operation: Operation,
+    operation: Record,
     state: Cell<State>,
     cancelled: Cell<bool>,
     pub(crate) code: OpCode,
@@ -78,7 +78,7 @@ impl Inflight {
         request: unsafe fn(Token) -> Request,
     ) -> Self {
         Inflight {
-            operation: Operation::new(request),
+            operation: Record::new(request),
             flight: UnsafeCell::new(MaybeUninit::uninit()),
             location,
             state: Cell::new(State::Idle),
@@ -190,7 +190,7 @@ impl Inflight {
     /// `token` was delivered by `runtime`'s driver just now.
     #[inline(always)]
     pub(super) unsafe fn deliver(token: Token, runtime: &Runtime) {
-        // SAFETY: tokens are addresses of records whose first field is the `Operation`; the record
+        // SAFETY: tokens are addresses of records whose first field is the `Record`; the record
         // stays in place until it is `Done`.
         let this = unsafe { token.cast::<Inflight>().as_ref() };
         debug_assert_eq!(this.state(), State::Pending, "delivered twice, or never submitted");
@@ -307,7 +307,7 @@ impl Inflight {
         }
     }
 
-    pub(super) fn describe(&self, runtime: &Runtime) -> report::Pending {
+    pub(super) fn describe(&self, runtime: &Runtime) -> report::InFlight {
         let flight = self.flight();
         let mut task = None;
         // SAFETY: a scope hands its operations on before it goes, parents likewise.
@@ -321,7 +321,7 @@ impl Inflight {
             }
             scope = this.parent();
         }
-        report::Pending {
+        report::InFlight {
             code: self.code,
             fd: flight.fd,
             len: flight.len,

@@ -4,7 +4,6 @@
 //! # Why this file has `unsafe`
 //! The current runtime is a thread-local pointer, and the driver sits in an `UnsafeCell`.
 
-pub(crate) mod cells;
 mod inbox;
 pub(crate) mod inflight;
 mod list;
@@ -17,6 +16,7 @@ pub(crate) mod stall;
 pub(crate) mod stats;
 pub(crate) mod sync;
 pub(crate) mod task;
+pub(crate) mod task_memory;
 pub(crate) mod timers;
 mod turn;
 pub(crate) mod waker;
@@ -33,14 +33,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Driver, Host, Notify};
-use cells::Cells;
+use crate::driver::{AnyDriver, Driver, Notify};
 use remote::Remote;
 use scope::{Kind, Scope};
 use spin::Spin;
 use stall::Watched;
 use stats::Counters;
 use task::{Header, ReadyQueue};
+use task_memory::TaskMemory;
 use timers::Timers;
 
 /// What happens when an operation's future is dropped while the kernel still uses its memory.
@@ -64,16 +64,16 @@ pub enum DropPolicy {
 /// See the module's page.
 pub(crate) struct Runtime {
     pub(crate) id: u64,
-    driver: UnsafeCell<Host>,
+    driver: UnsafeCell<AnyDriver>,
     ready: ReadyQueue,
     pub(crate) timers: Timers,
-    pub(crate) cells: Cells,
+    pub(crate) task_memory: TaskMemory,
     pub(crate) root: Scope,
     pub(crate) current_scope: Cell<*const Scope>,
     current_task: Cell<*const Header>,
     /// How many more operations of the task that is polled may end at once. Below zero: how many were
     /// not started for that.
-    patience: Cell<i32>,
+    poll_budget: Cell<i32>,
     pub(crate) remote: Arc<Remote>,
     /// Foreign wakers to be woken after the current batch.
     deferred: RefCell<Vec<Waker>>,
@@ -94,10 +94,10 @@ pub(crate) struct Runtime {
 
 /// How many operations that end at once a task may have in one poll, before others have their turn. Large
 /// ones count for several.
-const PATIENCE: i32 = 64;
+const POLL_BUDGET: i32 = 64;
 
 /// How a runtime conducts itself, whatever its driver.
-pub(crate) struct Conduct {
+pub(crate) struct RuntimeConfig {
     pub(crate) drop_policy: DropPolicy,
     pub(crate) budget: usize,
     pub(crate) busy_poll: Duration,
@@ -120,8 +120,8 @@ impl Drop for Entered {
 
 impl Runtime {
     pub(crate) fn new(
-        driver: Host,
-        conduct: Conduct,
+        driver: AnyDriver,
+        runtime_config: RuntimeConfig,
         location: &'static Location<'static>,
     ) -> Box<Self> {
         // Never reused, unlike addresses.
@@ -132,19 +132,21 @@ impl Runtime {
             driver: UnsafeCell::new(driver),
             ready: ReadyQueue::new(),
             timers: Timers::new(),
-            cells: Cells::new(),
+            task_memory: TaskMemory::new(),
             root: Scope::new(Kind::Context, location),
             current_scope: Cell::new(ptr::null()),
             current_task: Cell::new(ptr::null()),
-            patience: Cell::new(PATIENCE),
+            poll_budget: Cell::new(POLL_BUDGET),
             remote,
             deferred: RefCell::new(Vec::new()),
             clock: Cell::new(0),
             stats: Counters::default(),
-            drop_policy: conduct.drop_policy,
-            budget: conduct.budget,
-            spin: Spin::new(conduct.busy_poll),
-            stalls: conduct.stalls.map(|(threshold, report)| Watched::new(threshold, report)),
+            drop_policy: runtime_config.drop_policy,
+            budget: runtime_config.budget,
+            spin: Spin::new(runtime_config.busy_poll),
+            stalls: runtime_config
+                .stalls
+                .map(|(threshold, report)| Watched::new(threshold, report)),
             closing: Cell::new(false),
             origin: Instant::now(),
             orphaned_files: Rc::default(),
@@ -228,7 +230,7 @@ impl Runtime {
 
     /// Calls `f` with the driver.
     #[inline(always)]
-    pub(crate) fn driver<R>(&self, f: impl FnOnce(&mut Host) -> R) -> R {
+    pub(crate) fn driver<R>(&self, f: impl FnOnce(&mut AnyDriver) -> R) -> R {
         // SAFETY: the runtime belongs to one thread, and a driver never runs foreign code, so
         // there is no way back here while `f` runs. No caller's `f` calls the runtime, except for
         // `reap`'s delivery, which does not touch the driver.
@@ -242,7 +244,7 @@ impl Runtime {
     /// The driver is not asked for again while this borrow lasts.
     #[inline(always)]
     #[allow(clippy::mut_from_ref)] // The caller promises that there is but one.
-    unsafe fn driver_mut(&self) -> &mut Host {
+    unsafe fn driver_mut(&self) -> &mut AnyDriver {
         // SAFETY: what the caller promises; the runtime belongs to one thread.
         unsafe { &mut *self.driver.get() }
     }
@@ -269,8 +271,8 @@ impl Runtime {
 
     /// Whether the task that is polled may go on with operations that end at once.
     #[inline(always)]
-    pub(crate) fn is_patient(&self) -> bool {
-        self.patience.get() > 0 || self.is_pressed()
+    pub(crate) fn has_poll_budget(&self) -> bool {
+        self.poll_budget.get() > 0 || self.is_pressed()
     }
 
     /// An executor within the task may go on polling, instead of giving way: it gets somewhere.
@@ -280,16 +282,16 @@ impl Runtime {
         if self.current_task.get().is_null() {
             return true;
         }
-        let pressed = self.patience.get() <= -PATIENCE;
-        self.patience.set(if pressed { PATIENCE } else { self.patience.get() - 1 });
+        let pressed = self.poll_budget.get() <= -POLL_BUDGET;
+        self.poll_budget.set(if pressed { POLL_BUDGET } else { self.poll_budget.get() - 1 });
         pressed
     }
 
     /// An operation has ended at once; a large one counts for one more per 64 KiB. Not below zero, where
     /// it would pass for many that were not started.
     #[inline(always)]
-    pub(crate) fn lose_patience(&self, result: i32) {
-        self.patience.set((self.patience.get() - 1 - (result.max(0) >> 16)).max(0));
+    pub(crate) fn spend_poll_budget(&self, result: i32) {
+        self.poll_budget.set((self.poll_budget.get() - 1 - (result.max(0) >> 16)).max(0));
     }
 
     fn defer(&self, waker: Waker) {
@@ -321,6 +323,6 @@ impl Runtime {
 fn no_context() -> ! {
     panic!(
         "no IoContext on this thread: operations, timers and tasks need a running one; put this \
-         code into the future given to `IoContext::run_until_done`, or into a task of a context"
+         code into the future given to `IoContext::block_on`, or into a task of a context"
     )
 }

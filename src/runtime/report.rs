@@ -11,17 +11,17 @@ use super::inflight::Inflight;
 use super::scope::Kind;
 use crate::driver::OpCode;
 
-/// One operation in flight, as `IoContext::pending` and the abort report show it.
+/// One operation in flight, as `IoContext::in_flight` and the abort report show it.
 ///
 /// # Examples
 /// ```
 /// use std::time::Duration;
 /// use corio::{IoContext, net::TcpListener};
 /// let mut context = IoContext::new(8)?;
-/// context.run_until_done(async {
+/// context.block_on(async {
 ///     let listener = TcpListener::bind("127.0.0.1:0")?;
 ///     corio::race(listener.accept(), async {
-///         for pending in corio::pending() {
+///         for pending in corio::in_flight() {
 ///             println!("{pending}"); // accept on fd 5, pending for 0 ms, started at src/main.rs:7
 ///         }
 ///     })
@@ -32,7 +32,7 @@ use crate::driver::OpCode;
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Pending {
+pub struct InFlight {
     /// What it is.
     pub code: OpCode,
     /// The file descriptor it acts on; -1 if it has none.
@@ -57,7 +57,7 @@ pub(super) fn enclosing(kind: Kind) -> Option<&'static str> {
     }
 }
 
-impl fmt::Display for Pending {
+impl fmt::Display for InFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Subject(self))?;
         write!(f, ", pending for {}, started at {}", Age(self.age), self.location)?;
@@ -71,11 +71,11 @@ impl fmt::Display for Pending {
     }
 }
 
-struct Subject<'a>(&'a Pending);
+struct Subject<'a>(&'a InFlight);
 
 impl fmt::Display for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Pending { code, fd, len, .. } = *self.0;
+        let InFlight { code, fd, len, .. } = *self.0;
         write!(f, "{code}")?;
         if fd >= 0 {
             write!(f, " on fd {fd}")?;
@@ -101,7 +101,7 @@ impl fmt::Display for Age {
 }
 
 impl Runtime {
-    pub(crate) fn pending(&self) -> Vec<Pending> {
+    pub(crate) fn list_in_flight(&self) -> Vec<InFlight> {
         let mut all = Vec::new();
         self.root.visit(&mut |op| all.push(op.describe(self)));
         // Oldest first.
@@ -144,7 +144,7 @@ pub(super) fn abort(runtime: &Runtime, op: &Inflight) -> ! {
         &"each cancels and waits for the kernel; or build the context with \
           `.drop_policy(DropPolicy::CancelAndWait)`",
     );
-    let others: Vec<Pending> = {
+    let others: Vec<InFlight> = {
         let mut others = Vec::new();
         runtime.root.visit(&mut |other| {
             if !std::ptr::eq(op, other) {

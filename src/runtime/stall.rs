@@ -33,7 +33,7 @@ impl fmt::Display for Stall {
         write!(
             f,
             "the task spawned at {} has held the thread {} for {:?}: give long work to \
-             `corio::offload`, or divide it by `corio::yield_now`",
+             `corio::spawn_blocking`, or divide it by `corio::yield_now`",
             self.task,
             self.thread.as_deref().unwrap_or("(unnamed)"),
             self.lasted

@@ -39,7 +39,7 @@ pub(crate) struct Counters {
 /// ```
 /// use corio::{IoContext, OpCode};
 /// let mut context = IoContext::new(8)?;
-/// context.run_until_done(async { corio::op::AsyncNop::new().await })?;
+/// context.block_on(async { corio::op::AsyncNop::new().await })?;
 /// let stats = context.stats();
 /// assert_eq!(stats.of(OpCode::Nop).completed, 1);
 /// assert_eq!(stats.in_flight, 0);

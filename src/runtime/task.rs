@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::Runtime;
-use super::cells::Room;
 use super::inbox::{InboxLink, InboxNode};
 use super::refcount::AtomicCount;
 use super::remote::Remote;
 use super::scope::{Kind, Scope};
+use super::task_memory::Room;
 use super::waker::LocalWaker;
 
 /// What the loop can do with a task whose type it does not know.
@@ -272,7 +272,7 @@ impl Header {
             let cell = NonNull::new_unchecked(this.cast_mut()).cast();
             // If the remote is gone, another's may be there, whose context may as well keep the cell.
             let kept = Runtime::try_with(|runtime| match runtime {
-                Some(runtime) if runtime.is_at(remote) => runtime.cells.give(room, cell),
+                Some(runtime) if runtime.is_at(remote) => runtime.task_memory.give(room, cell),
                 _ => false,
             });
             if !kept {

@@ -13,7 +13,7 @@ use super::inflight::Inflight;
 use super::scope::Kind;
 use super::stats::Stats;
 use super::task::Header;
-use super::{PATIENCE, Runtime};
+use super::{POLL_BUDGET, Runtime};
 use crate::driver::{Driver, Sink, Token, Wait};
 
 /// Where a runtime's driver delivers.
@@ -64,7 +64,7 @@ impl Runtime {
             let Some(task) = self.ready.pop() else { break };
             polls += 1;
             self.current_task.set(task);
-            self.patience.set(PATIENCE);
+            self.poll_budget.set(POLL_BUDGET);
             run(task);
         }
         polls

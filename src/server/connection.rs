@@ -123,13 +123,13 @@ impl<S> Drop for Open<S> {
 ///
 /// # Examples
 /// See [`Server`](super::Server).
-pub struct Ctx<S = ()> {
+pub struct ConnectionContext<S = ()> {
     pub(super) shared: Rc<Shared<S>>,
     pub(super) peer: SocketAddress,
     pub(super) listener: usize,
 }
 
-impl<S> Ctx<S> {
+impl<S> ConnectionContext<S> {
     /// The worker's own state, made by it when it started.
     pub fn state(&self) -> &S {
         &self.shared.state
@@ -162,9 +162,9 @@ impl<S> Ctx<S> {
     }
 }
 
-impl<S> fmt::Debug for Ctx<S> {
+impl<S> fmt::Debug for ConnectionContext<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ctx").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("ConnectionContext").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 

@@ -14,12 +14,12 @@ mod serve;
 mod stats;
 mod workers;
 
-pub use connection::Ctx;
+pub use connection::ConnectionContext;
 pub use cpus::{Cpu, cpus};
 pub use jobs::{JobError, Jobs};
 pub use listen::ListenError;
 #[cfg(unix)]
 pub use listen::inherited_sockets;
-pub use serve::{ServeError, Server, ServerBuilder, Spread};
+pub use serve::{Balance, ServeError, Server, ServerBuilder};
 pub use stats::WorkerStats;
-pub use workers::{OnPanic, Phase, StartError, Stopper, Worker, Workers, WorkersBuilder};
+pub use workers::{OnPanic, Phase, StartError, StopHandle, Worker, Workers, WorkersBuilder};

@@ -10,27 +10,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::connection::{Ctx, End, Open, Shared};
+use super::connection::{ConnectionContext, End, Open, Shared};
 use super::limited::{TimeLimits, limited};
 use super::limits::{Limits, Pace, Slot};
 use super::listen::{ListenError, Place};
 use super::stats::{Counters, WorkerStats};
-use super::workers::{OnPanic, Phase, StartError, Stopper, Worker, Workers, WorkersBuilder};
+use super::workers::{OnPanic, Phase, StartError, StopHandle, Worker, Workers, WorkersBuilder};
 use crate::net::{Socket, SocketAddress, Stream};
 use crate::op::{AsyncAccept, is_cancelled};
 use crate::os::{self, OwnedFd};
 use crate::sync::channel::{Receiver, Sender, channel};
-use crate::task::{JoinError, Raced, race};
+use crate::task::{JoinError, RaceOutput, race};
 use crate::time::{sleep, sleep_until, timeout};
 
 /// How connections get to the workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Spread {
+pub enum Balance {
     /// Each worker listens for itself, and the kernel spreads connections by their addresses
     /// (`SO_REUSEPORT`, Linux). Nothing is shared; but it does not know who is busy.
     #[default]
-    Kernel,
+    ReusePort,
     /// The first worker accepts, and gives each connection to the worker that has the fewest.
     LeastLoaded,
 }
@@ -43,7 +43,7 @@ pub enum Spread {
 pub struct ServerBuilder {
     places: Vec<Place>,
     workers: WorkersBuilder,
-    spread: Spread,
+    balance: Balance,
     max_connections: usize,
     max_per_peer: usize,
     accepts_per_second: Option<f64>,
@@ -83,9 +83,9 @@ impl ServerBuilder {
         self
     }
 
-    /// How connections get to the workers; default [`Spread::Kernel`].
-    pub fn spread(mut self, spread: Spread) -> Self {
-        self.spread = spread;
+    /// How connections get to the workers; default [`Balance::ReusePort`].
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.balance = balance;
         self
     }
 
@@ -181,33 +181,34 @@ impl ServerBuilder {
     where
         S: 'static,
         I: Fn(&Worker) -> S + Clone + Send + 'static,
-        H: Fn(Stream, Ctx<S>) -> F + Clone + Send + 'static,
+        H: Fn(Stream, ConnectionContext<S>) -> F + Clone + Send + 'static,
         F: Future<Output = io::Result<()>> + 'static,
     {
         assert!(!self.places.is_empty(), "a server needs something to listen on: call `listen`");
         let count = self.workers.how_many();
-        let acceptors = match self.spread {
-            Spread::Kernel => count,
-            Spread::LeastLoaded => 1,
+        let acceptors = match self.balance {
+            Balance::ReusePort => count,
+            Balance::LeastLoaded => 1,
         };
         let mut addresses = Vec::new();
-        let mut seats: Vec<Seat> = (0..count).map(|_| Seat::default()).collect();
+        let mut worker_states: Vec<WorkerState> =
+            (0..count).map(|_| WorkerState::default()).collect();
         for place in self.places {
             let opened = place.open(acceptors)?;
             addresses.push(opened.address);
-            for (seat, socket) in seats.iter_mut().zip(opened.sockets) {
-                seat.sockets.push(socket);
+            for (state, socket) in worker_states.iter_mut().zip(opened.sockets) {
+                state.sockets.push(socket);
             }
         }
-        if self.spread == Spread::LeastLoaded {
+        if self.balance == Balance::LeastLoaded {
             let mut senders = Vec::new();
-            for seat in &mut seats {
+            for state in &mut worker_states {
                 let (sender, receiver) = channel(ON_THE_WAY);
-                seat.incoming = Some(receiver);
+                state.incoming = Some(receiver);
                 senders.push(sender);
             }
             let load = (0..count).map(|_| AtomicUsize::new(0)).collect();
-            seats[0].outgoing = Some(Outgoing { senders, load });
+            worker_states[0].outgoing = Some(Outgoing { senders, load });
         }
         let counters: Arc<[Counters]> = (0..count).map(|_| Counters::default()).collect();
         let common = Common {
@@ -218,16 +219,16 @@ impl ServerBuilder {
             grace_period: self.grace_period,
             on_accept_error: self.on_accept_error,
         };
-        let seats = Arc::new(std::sync::Mutex::new(seats));
+        let worker_states = Arc::new(std::sync::Mutex::new(worker_states));
         let workers = self.workers.on_panic(OnPanic::StopAll).start(move |worker| {
-            let seat = std::mem::take(
-                &mut seats.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+            let worker_state = std::mem::take(
+                &mut worker_states.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
                     [worker.index()],
             );
             let (state, handler, common) = (state.clone(), handler.clone(), common.clone());
             async move {
                 let shared = Shared::new(worker.clone(), state(&worker), common.counters.clone());
-                work(shared, seat, Rc::new(common), Rc::new(handler)).await;
+                work(shared, worker_state, Rc::new(common), Rc::new(handler)).await;
             }
         })?;
         Ok(Server { workers, addresses, counters })
@@ -288,7 +289,7 @@ impl Outgoing {
 
 /// A worker's part of the server.
 #[derive(Default)]
-struct Seat {
+struct WorkerState {
     sockets: Vec<Socket>,
     outgoing: Option<Outgoing>,
     incoming: Option<Receiver<Accepted>>,
@@ -305,16 +306,20 @@ struct Common {
 }
 
 /// A worker's program.
-async fn work<S, H, F>(shared: Rc<Shared<S>>, seat: Seat, common: Rc<Common>, handler: Rc<H>)
-where
+async fn work<S, H, F>(
+    shared: Rc<Shared<S>>,
+    state: WorkerState,
+    common: Rc<Common>,
+    handler: Rc<H>,
+) where
     S: 'static,
-    H: Fn(Stream, Ctx<S>) -> F + 'static,
+    H: Fn(Stream, ConnectionContext<S>) -> F + 'static,
     F: Future<Output = io::Result<()>> + 'static,
 {
     let phases = crate::spawn(follow_phases(shared.clone(), common.grace_period));
-    let outgoing = seat.outgoing.map(Rc::new);
+    let outgoing = state.outgoing.map(Rc::new);
     let mut acceptors = Vec::new();
-    for (index, socket) in seat.sockets.into_iter().enumerate() {
+    for (index, socket) in state.sockets.into_iter().enumerate() {
         let (shared, common) = (shared.clone(), common.clone());
         let (handler, outgoing) = (handler.clone(), outgoing.clone());
         acceptors.push(crate::spawn(async move {
@@ -324,7 +329,7 @@ where
     }
     // The acceptors alone have it: when they are gone, the others' channels end.
     drop(outgoing);
-    if let Some(mut incoming) = seat.incoming {
+    if let Some(mut incoming) = state.incoming {
         while let Some(accepted) = incoming.recv().await {
             serve(&shared, &common, &handler, accepted);
         }
@@ -343,7 +348,7 @@ where
 async fn follow_phases<S>(shared: Rc<Shared<S>>, grace_period: Duration) {
     shared.worker.stopping().await;
     shared.phase.set(Phase::Stopping);
-    // What can finish does, until the end of patience or the second signal.
+    // What can finish does, until the end of poll_budget or the second signal.
     let mut phase = shared.worker.phase();
     let forced = phase.wait_for(|&phase| phase == Phase::Forced);
     let _ = timeout(grace_period, forced).await;
@@ -367,7 +372,7 @@ impl<S: 'static> Listener<'_, S> {
     /// be connected.
     async fn accept_all<H, F>(&self, handler: &Rc<H>, outgoing: Option<&Outgoing>)
     where
-        H: Fn(Stream, Ctx<S>) -> F + 'static,
+        H: Fn(Stream, ConnectionContext<S>) -> F + 'static,
         F: Future<Output = io::Result<()>> + 'static,
     {
         let phase = &self.shared.phase;
@@ -379,8 +384,8 @@ impl<S: 'static> Listener<'_, S> {
             }
             // An accept that came too late to stop is one all the same.
             let accepted = match race(self.accept(), phase.reached(Phase::Stopping)).await {
-                Raced::Left(accepted, _) | Raced::Right(Some(accepted), ()) => accepted,
-                Raced::Right(None, ()) => break,
+                RaceOutput::First(accepted, _) | RaceOutput::Second(Some(accepted), ()) => accepted,
+                RaceOutput::Second(None, ()) => break,
             };
             match accepted {
                 Ok((fd, peer)) => {
@@ -420,13 +425,15 @@ impl<S: 'static> Listener<'_, S> {
         handler: &Rc<H>,
         outgoing: Option<&Outgoing>,
     ) where
-        H: Fn(Stream, Ctx<S>) -> F + 'static,
+        H: Fn(Stream, ConnectionContext<S>) -> F + 'static,
         F: Future<Output = io::Result<()>> + 'static,
     {
         self.shared.count().accepted.add();
         // Waits for room. A forced stop does not wait for it.
         let entered = race(self.common.limits.enter(), self.shared.phase.reached(Phase::Forced));
-        let (Raced::Left(mut slot, _) | Raced::Right(Some(mut slot), ())) = entered.await else {
+        let (RaceOutput::First(mut slot, _) | RaceOutput::Second(Some(mut slot), ())) =
+            entered.await
+        else {
             return self.shared.count().refused.add();
         };
         if !slot.admit(&peer) {
@@ -463,14 +470,14 @@ fn is_gone(error: &io::Error) -> bool {
 fn serve<S, H, F>(shared: &Rc<Shared<S>>, common: &Common, handler: &Rc<H>, accepted: Accepted)
 where
     S: 'static,
-    H: Fn(Stream, Ctx<S>) -> F + 'static,
+    H: Fn(Stream, ConnectionContext<S>) -> F + 'static,
     F: Future<Output = io::Result<()>> + 'static,
 {
     let Accepted { fd, peer, listener, slot, _load } = accepted;
     let (handler, limits) = (handler.clone(), common.time_limits);
     shared.start(slot, move |open: Open<S>| async move {
         let _load = _load;
-        let ctx = Ctx { shared: open.shared.clone(), peer, listener };
+        let ctx = ConnectionContext { shared: open.shared.clone(), peer, listener };
         let handled = handler(Stream::accepted(fd), ctx);
         if !limits.are_set() {
             return open.end(if handled.await.is_ok() { End::Finished } else { End::Failed });
@@ -492,9 +499,9 @@ where
 /// # Stopping
 /// 1. New connections are refused: no worker accepts any more, and the sockets are closed. Those that
 ///    the kernel had accepted by then are served.
-/// 2. Handlers are told ([`Ctx::stopping`]), and what can finish does.
+/// 2. Handlers are told ([`ConnectionContext::stopping`]), and what can finish does.
 /// 3. What is left after the [grace period](ServerBuilder::grace_period), or when
-///    [`force`](Self::force) is called, is cancelled.
+///    [`abort`](Self::abort) is called, is cancelled.
 /// 4. A server without connections stops at once.
 ///
 /// # Examples
@@ -507,9 +514,9 @@ where
 ///     .start(
 ///         |_worker| (), // no state
 ///         |stream, _ctx| async move {
-///             let mut chunks = stream.chunks();
+///             let mut chunks = stream.recv_stream();
 ///             while let Some(chunk) = chunks.recv().await? {
-///                 stream.send_exact(chunk).await.0?;
+///                 stream.send_all(chunk).await.0?;
 ///             }
 ///             Ok(())
 ///         },
@@ -539,7 +546,7 @@ impl Server {
         ServerBuilder {
             places: Vec::new(),
             workers: Workers::builder(),
-            spread: Spread::default(),
+            balance: Balance::default(),
             max_connections: usize::MAX,
             max_per_peer: usize::MAX,
             accepts_per_second: None,
@@ -570,12 +577,12 @@ impl Server {
     }
 
     /// Asks it to stop now: what is being done is cancelled.
-    pub fn force(&self) {
-        self.workers.force();
+    pub fn abort(&self) {
+        self.workers.abort();
     }
 
     /// A way to stop it from elsewhere.
-    pub fn stopper(&self) -> Stopper {
+    pub fn stopper(&self) -> StopHandle {
         self.workers.stopper()
     }
 

@@ -93,7 +93,7 @@ impl WorkersBuilder {
 
     /// Has all workers share [`Jobs`], of which `limit` are queued at most: [`Worker::jobs`]. Each
     /// worker serves until its program has ended, then finishes what it has begun with, unless it is
-    /// [forced](Workers::force) to stop. Default: nothing is shared.
+    /// [forced](Workers::abort) to stop. Default: nothing is shared.
     ///
     /// # Examples
     /// See [`Jobs`].
@@ -121,7 +121,7 @@ impl WorkersBuilder {
         let places = cpus::cpus();
         let pinned = self.pin && count <= places.len();
         let (phase, _) = watch(Phase::Running);
-        let crew = Arc::new(Crew {
+        let crew = Arc::new(WorkerSet {
             phase,
             handles: OnceLock::new(),
             left: AtomicUsize::new(count),
@@ -133,7 +133,7 @@ impl WorkersBuilder {
         for index in 0..count {
             let (tell, told) = oneshot();
             let (start, started) = oneshot();
-            let seat = Seat {
+            let assignment = Assignment {
                 index,
                 cpu: places.get(index).filter(|_| pinned).map(|cpu| cpu.id),
                 crew: crew.clone(),
@@ -146,7 +146,7 @@ impl WorkersBuilder {
             let program = program.clone();
             let thread = thread::Builder::new()
                 .name(format!("{}-{index}", self.name))
-                .spawn(move || seat.work(program))
+                .spawn(move || assignment.work(program))
                 // Those that have started find their `started` gone, and end.
                 .map_err(|error| StartError::Thread { index, error })?;
             workers.threads.push(thread);
@@ -202,7 +202,7 @@ pub enum StartError {
 }
 
 /// What all workers share.
-struct Crew {
+struct WorkerSet {
     phase: watch::Sender<Phase>,
     /// Set before any program starts.
     handles: OnceLock<Vec<Handle>>,
@@ -211,7 +211,7 @@ struct Crew {
     jobs: Option<Jobs>,
 }
 
-impl Crew {
+impl WorkerSet {
     /// Goes on to a phase; never back.
     fn advance(&self, phase: Phase) {
         self.phase.send_with(|now| *now = phase.max(*now));
@@ -219,10 +219,10 @@ impl Crew {
 }
 
 /// A worker before it works.
-struct Seat {
+struct Assignment {
     index: usize,
     cpu: Option<usize>,
-    crew: Arc<Crew>,
+    crew: Arc<WorkerSet>,
     context: Builder,
     on_panic: OnPanic,
     /// There from the start, so that no job is refused because its worker is the first.
@@ -231,7 +231,7 @@ struct Seat {
     started: oneshot::Receiver<()>,
 }
 
-impl Seat {
+impl Assignment {
     /// `None`: it never came to start.
     fn work<P, F>(self, program: P) -> Option<Result<F::Output, JoinError>>
     where
@@ -265,7 +265,7 @@ impl Seat {
 pub struct Worker {
     index: usize,
     cpu: Option<usize>,
-    crew: Arc<Crew>,
+    crew: Arc<WorkerSet>,
 }
 
 impl Worker {
@@ -332,7 +332,7 @@ impl Worker {
             _ => 0,
         };
         loop {
-            let (result, again) = context.run_until_done(async {
+            let (result, again) = context.block_on(async {
                 let service = self.crew.jobs.as_ref().map(Service::start);
                 let result = self.run_program(program).await;
                 let panicked = result.as_ref().is_err_and(JoinError::is_panic);
@@ -428,7 +428,7 @@ impl fmt::Debug for Worker {
 /// ```
 #[must_use = "dropping this stops the workers"]
 pub struct Workers<T> {
-    crew: Arc<Crew>,
+    crew: Arc<WorkerSet>,
     threads: Vec<thread::JoinHandle<Option<Result<T, JoinError>>>>,
 }
 
@@ -459,17 +459,17 @@ impl<T> Workers<T> {
     }
 
     /// Asks the workers to stop at once: [`Worker::phase`] says [`Phase::Forced`].
-    pub fn force(&self) {
+    pub fn abort(&self) {
         self.crew.advance(Phase::Forced);
     }
 
     /// A way to stop the workers from elsewhere, such as a task that waits for signals.
-    pub fn stopper(&self) -> Stopper {
-        Stopper(self.crew.clone())
+    pub fn stopper(&self) -> StopHandle {
+        StopHandle(self.crew.clone())
     }
 
     /// How many workers' programs have not ended.
-    pub fn left(&self) -> usize {
+    pub fn remaining(&self) -> usize {
         self.crew.left.load(Ordering::Relaxed)
     }
 
@@ -499,29 +499,29 @@ impl<T> Drop for Workers<T> {
 
 impl<T> fmt::Debug for Workers<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (count, left) = (self.threads.len(), self.left());
+        let (count, left) = (self.threads.len(), self.remaining());
         f.debug_struct("Workers").field("count", &count).field("left", &left).finish()
     }
 }
 
 /// Stops [`Workers`] from anywhere; cheap to clone.
 #[derive(Clone)]
-pub struct Stopper(Arc<Crew>);
+pub struct StopHandle(Arc<WorkerSet>);
 
-impl Stopper {
+impl StopHandle {
     /// As [`Workers::stop`].
     pub fn stop(&self) {
         self.0.advance(Phase::Stopping);
     }
 
-    /// As [`Workers::force`].
-    pub fn force(&self) {
+    /// As [`Workers::abort`].
+    pub fn abort(&self) {
         self.0.advance(Phase::Forced);
     }
 }
 
-impl fmt::Debug for Stopper {
+impl fmt::Debug for StopHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stopper").finish_non_exhaustive()
+        f.debug_struct("StopHandle").finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@
 //! let other = sender.clone();
 //! std::thread::spawn(move || other.send_blocking("from a thread").unwrap());
 //! let mut context = corio::IoContext::new(8)?;
-//! context.run_until_done(async move {
+//! context.block_on(async move {
 //!     assert_eq!(receiver.recv().await, Some("from a thread"));
 //!     sender.send("from a task").await.unwrap();
 //!     drop(sender);
@@ -203,8 +203,8 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// The message, if the receiver is gone.
-    pub fn send(&self, value: T) -> Sending<'_, T> {
-        Sending { sender: self, value: Some(value), ticket: None }
+    pub fn send(&self, value: T) -> SendFuture<'_, T> {
+        SendFuture { sender: self, value: Some(value), ticket: None }
     }
 
     /// Sends a message if there is a free slot for it.
@@ -272,16 +272,16 @@ impl<T> Drop for Sender<T> {
 
 /// A message on its way; see [`Sender::send`].
 #[must_use = "nothing is sent unless this is awaited"]
-pub struct Sending<'a, T> {
+pub struct SendFuture<'a, T> {
     sender: &'a Sender<T>,
     value: Option<T>,
     ticket: Option<u64>,
 }
 
 // The message is not pinned here.
-impl<T> Unpin for Sending<'_, T> {}
+impl<T> Unpin for SendFuture<'_, T> {}
 
-impl<T> Future for Sending<'_, T> {
+impl<T> Future for SendFuture<'_, T> {
     type Output = Result<(), SendError<T>>;
 
     #[inline]
@@ -301,7 +301,7 @@ impl<T> Future for Sending<'_, T> {
     }
 }
 
-impl<T> Sending<'_, T> {
+impl<T> SendFuture<'_, T> {
     /// Stands in the queue for a slot; sends when it is its turn.
     #[cold]
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
@@ -358,7 +358,7 @@ impl<T> Sending<'_, T> {
     }
 }
 
-impl<T> Drop for Sending<'_, T> {
+impl<T> Drop for SendFuture<'_, T> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let shared = &*self.sender.shared;
@@ -507,9 +507,9 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-impl<T> fmt::Debug for Sending<'_, T> {
+impl<T> fmt::Debug for SendFuture<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sending").field("waits", &self.ticket.is_some()).finish_non_exhaustive()
+        f.debug_struct("SendFuture").field("waits", &self.ticket.is_some()).finish_non_exhaustive()
     }
 }
 

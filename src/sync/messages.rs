@@ -1,6 +1,6 @@
 //! Raw messages from context to context: a number of 32 bits and one of 64, and nothing to set up.
 //!
-//! Every context can be sent messages by [its handle](crate::Handle::message), from tasks of any
+//! Every context can be sent messages by [its handle](crate::Handle::send_message), from tasks of any
 //! context and from plain threads. What comes before anybody [listens](messages()) is kept. A
 //! context keeps at most [`ROOM`] messages; then senders wait, first come, first served, so nothing
 //! is lost and no memory fills up. Messages of one sender come in the order in which they were
@@ -17,7 +17,7 @@
 //! let mut context = corio::IoContext::new(8)?;
 //! let handle = context.handle();
 //! let thread = std::thread::spawn(move || handle.message_blocking(1, 42));
-//! context.run_until_done(async {
+//! context.block_on(async {
 //!     let mut messages = corio::messages();
 //!     assert_eq!(messages.next().await, Some(Message { tag: 1, value: 42 }));
 //! });
@@ -123,9 +123,9 @@ pub struct Messages {
 ///         && message.value < 10
 ///     {
 ///         // The other one may have ended by then.
-///         let _ = other.message(0, message.value + 1).await;
+///         let _ = other.send_message(0, message.value + 1).await;
 ///     }
-///     let _ = other.message(0, 10).await;
+///     let _ = other.send_message(0, 10).await;
 /// }
 ///
 /// let mut context = IoContext::new(8)?;
@@ -134,10 +134,10 @@ pub struct Messages {
 /// let thread = std::thread::spawn(move || {
 ///     let mut context = IoContext::new(8).unwrap();
 ///     tell.send(context.handle()).unwrap();
-///     context.run_until_done(take_turns(here));
+///     context.block_on(take_turns(here));
 /// });
-/// context.run_until_done(async {
-///     handle().message(0, 0).await.unwrap(); // to itself
+/// context.block_on(async {
+///     handle().send_message(0, 0).await.unwrap(); // to itself
 ///     take_turns(told.recv().unwrap()).await;
 /// });
 /// thread.join().unwrap();

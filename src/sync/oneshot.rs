@@ -6,7 +6,7 @@
 //! let (sender, receiver) = oneshot();
 //! std::thread::spawn(move || sender.send("from a thread"));
 //! let mut context = corio::IoContext::new(8)?;
-//! assert_eq!(context.run_until_done(receiver), Ok("from a thread"));
+//! assert_eq!(context.block_on(receiver), Ok("from a thread"));
 //! # Ok::<(), corio::SetupError>(())
 //! ```
 

@@ -9,7 +9,7 @@
 //! sender.send(2);
 //! sender.send(3);
 //! let mut context = corio::IoContext::new(8)?;
-//! context.run_until_done(async move {
+//! context.block_on(async move {
 //!     receiver.changed().await.unwrap();
 //!     assert_eq!(receiver.get(), 3); // the one between was never seen
 //!     drop(sender);

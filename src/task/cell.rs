@@ -11,9 +11,9 @@ use std::task::Context;
 
 use super::join::{JoinError, JoinHandle};
 use crate::runtime::Runtime;
-use crate::runtime::cells::Room;
 use crate::runtime::scope::Step;
 use crate::runtime::task::{Header, TaskRef, VTable};
+use crate::runtime::task_memory::Room;
 
 #[repr(C)]
 struct TaskCell<F: Future> {
@@ -49,7 +49,7 @@ pub(crate) unsafe fn spawn_unchecked<F: Future>(
     future: F,
     location: &'static Location<'static>,
 ) -> JoinHandle<F::Output> {
-    let cell = runtime.cells.take(&TaskCell::<F>::VTABLE.room).cast::<TaskCell<F>>();
+    let cell = runtime.task_memory.take(&TaskCell::<F>::VTABLE.room).cast::<TaskCell<F>>();
     // SAFETY: memory for just this.
     unsafe {
         cell.write(TaskCell {

@@ -20,11 +20,11 @@ use crate::runtime::scope::{Kind, Step};
 /// # Examples
 /// See [`race`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Raced<A, B> {
+pub enum RaceOutput<A, B> {
     /// The left future was first.
-    Left(A, Option<B>),
+    First(A, Option<B>),
     /// The right future was first.
-    Right(Option<A>, B),
+    Second(Option<A>, B),
 }
 
 /// Runs two futures until one is done; cancels the other, and waits until the kernel has let go of
@@ -35,17 +35,17 @@ pub enum Raced<A, B> {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use corio::{Raced, net::UnixStream, race, sleep};
+/// use corio::{RaceOutput, net::UnixStream, race, sleep};
 ///
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, _b) = UnixStream::pair()?;
 /// match race(a.recv(vec![0; 64]), sleep(Duration::from_millis(1))).await {
-///     Raced::Left((result, buf), _) => println!("received {:?}", &buf[..result?]),
+///     RaceOutput::First((result, buf), _) => println!("received {:?}", &buf[..result?]),
 ///     // Nothing came. The buffer is back, and no byte was lost: had one arrived at the last
 ///     // moment, the result would say so.
-///     Raced::Right(Some((result, _buf)), ()) => assert!(result.is_err()),
-///     Raced::Right(None, ()) => unreachable!("a cancelled recv always ends with a result"),
+///     RaceOutput::Second(Some((result, _buf)), ()) => assert!(result.is_err()),
+///     RaceOutput::Second(None, ()) => unreachable!("a cancelled recv always ends with a result"),
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
@@ -73,8 +73,8 @@ enum End<T> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
-    Left,
-    Right,
+    First,
+    Second,
 }
 
 pin_project! {
@@ -106,18 +106,18 @@ fn advance<F: Future>(
 }
 
 impl<A: Future, B: Future> Future for Race<A, B> {
-    type Output = Raced<A::Output, B::Output>;
+    type Output = RaceOutput<A::Output, B::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         advance(this.left.as_mut(), this.left_end, cx, Scoped::poll);
         if this.winner.is_none() && matches!(this.left_end, End::Over(Some(_))) {
-            *this.winner = Some(Side::Left);
+            *this.winner = Some(Side::First);
             advance(this.right.as_mut(), this.right_end, cx, cancel_and_poll);
         }
         advance(this.right.as_mut(), this.right_end, cx, Scoped::poll);
         if this.winner.is_none() && matches!(this.right_end, End::Over(Some(_))) {
-            *this.winner = Some(Side::Right);
+            *this.winner = Some(Side::Second);
             advance(this.left.as_mut(), this.left_end, cx, cancel_and_poll);
         }
         let (End::Over(left), End::Over(right)) = (&mut *this.left_end, &mut *this.right_end)
@@ -125,8 +125,8 @@ impl<A: Future, B: Future> Future for Race<A, B> {
             return Poll::Pending;
         };
         match (left.take(), right.take(), *this.winner) {
-            (Some(left), right, Some(Side::Left)) => Poll::Ready(Raced::Left(left, right)),
-            (left, Some(right), Some(Side::Right)) => Poll::Ready(Raced::Right(left, right)),
+            (Some(left), right, Some(Side::First)) => Poll::Ready(RaceOutput::First(left, right)),
+            (left, Some(right), Some(Side::Second)) => Poll::Ready(RaceOutput::Second(left, right)),
             // The race as a whole was cancelled and both branches were dropped without a result:
             // nobody has won, and whoever cancelled drops the race now.
             _ => Poll::Pending,
@@ -151,7 +151,7 @@ fn cancel_and_poll<F: Future>(
 /// ```
 /// use std::time::Duration;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let naps = [30, 1, 20].map(|ms| async move {
 ///     corio::sleep(Duration::from_millis(ms)).await;
 ///     ms
@@ -223,7 +223,7 @@ impl<F: Future> Future for RaceAll<F> {
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let squares = corio::join_all((1..4).map(|n| async move { n * n })).await;
 /// assert_eq!(squares, [1, 4, 9]);
 /// # });
@@ -276,7 +276,7 @@ impl<F: Future> Future for JoinAll<F> {
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// for step in 0..1000 {
 ///     // … a piece of a long computation …
 ///     if step % 100 == 0 {

@@ -19,7 +19,7 @@ use crate::runtime::waker::LocalWaker;
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let task = corio::spawn(async { 6 * 7 });
 /// assert_eq!(task.await.unwrap(), 42);
 ///
@@ -57,7 +57,7 @@ impl<T> JoinHandle<T> {
     /// ```
     /// # use std::time::Duration;
     /// # let mut context = corio::IoContext::new(8)?;
-    /// # context.run_until_done(async {
+    /// # context.block_on(async {
     /// let task = corio::spawn(corio::sleep(Duration::from_secs(3600)));
     /// task.cancel();
     /// assert!(task.await.unwrap_err().is_cancelled());
@@ -147,7 +147,7 @@ impl<T> fmt::Debug for JoinHandle<T> {
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// async fn run() -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
 ///     Ok(corio::spawn(async { 7 }).await?)
 /// }

@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 /// }
 ///
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// REQUEST_ID
 ///     .scope(7, async {
 ///         corio::yield_now().await;

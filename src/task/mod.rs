@@ -15,7 +15,9 @@ mod remote;
 mod scoped;
 
 pub(crate) use cell::spawn_unchecked;
-pub use combine::{JoinAll, Race, RaceAll, Raced, YieldNow, join_all, race, race_all, yield_now};
+pub use combine::{
+    JoinAll, Race, RaceAll, RaceOutput, YieldNow, join_all, race, race_all, yield_now,
+};
 pub use join::{JoinError, JoinHandle};
 pub use local::{LocalKey, TaskLocalFuture};
 pub use remote::RemoteTask;
@@ -37,7 +39,7 @@ use crate::runtime::Runtime;
 /// # Examples
 /// ```
 /// # let mut context = corio::IoContext::new(8)?;
-/// let sum = context.run_until_done(async {
+/// let sum = context.block_on(async {
 ///     let tasks: Vec<_> = (1..=3).map(|n| corio::spawn(async move { n * n })).collect();
 ///     let mut sum = 0;
 ///     for task in tasks {

@@ -47,7 +47,7 @@ struct State<T> {
 ///
 /// // From another context:
 /// let mut context = corio::IoContext::new(8)?;
-/// let answer = context.run_until_done(handle.spawn(|| async { "hello from over there" }));
+/// let answer = context.block_on(handle.spawn(|| async { "hello from over there" }));
 /// assert_eq!(answer.unwrap(), "hello from over there");
 ///
 /// handle.stop();

@@ -54,7 +54,7 @@ enum Until {
 /// ```
 /// use std::time::{Duration, Instant};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let start = Instant::now();
 /// corio::sleep(Duration::from_millis(2)).await;
 /// assert!(start.elapsed() >= Duration::from_millis(2));
@@ -71,7 +71,7 @@ pub fn sleep(duration: Duration) -> AsyncSleep {
 /// ```
 /// use std::time::{Duration, Instant};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// corio::sleep_until(Instant::now() + Duration::from_millis(1)).await;
 /// # });
 /// # Ok::<(), corio::SetupError>(())
@@ -155,7 +155,7 @@ pin_project! {
 /// use std::time::Duration;
 /// use corio::{net::UnixStream, timeout};
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, _b) = UnixStream::pair()?;
 /// let outcome = timeout(Duration::from_millis(1), async {
 ///     loop {

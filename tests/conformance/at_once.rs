@@ -105,7 +105,7 @@ async fn much_that_waits_comes_in_order() -> Outcome {
 async fn after_much_has_come_the_next_receive_waits() -> Outcome {
     let (a, b) = corio_tcp_pair()?;
     for _ in 0..3 {
-        b.send_exact(noise(10_000)).await.0?;
+        b.send_all(noise(10_000)).await.0?;
         let mut left = 10_000;
         while left > 0 {
             // Never beyond what was sent: the last receive leaves nothing.
@@ -118,7 +118,7 @@ async fn after_much_has_come_the_next_receive_waits() -> Outcome {
         let waiting = a.recv(vec![0; 8]);
         let late = async {
             corio::yield_now().await;
-            b.send_exact("late").await.0
+            b.send_all("late").await.0
         };
         let ((result, buf), sent) = futures_util::join!(waiting, late);
         sent?;
@@ -131,7 +131,7 @@ async fn after_much_has_come_the_next_receive_waits() -> Outcome {
 #[cfg(unix)]
 async fn nothing_overtakes_what_was_sent_before() -> Outcome {
     let (a, b) = corio_tcp_pair()?;
-    b.send_exact(noise(8192)).await.0?;
+    b.send_all(noise(8192)).await.0?;
     for _ in 0..4 {
         assert_eq!(a.recv(vec![0; 1000]).await.0?, 1000);
         let head = a.send_msg(vec![b"he".to_vec(), b"ad".to_vec()]);
@@ -166,7 +166,7 @@ async fn answers_to_a_peer_that_does_not_read_wait() -> Outcome {
         if result? == 0 {
             break;
         }
-        let (result, sent) = a.send_exact(received).await;
+        let (result, sent) = a.send_all(received).await;
         result?;
         buf = sent;
     }

@@ -32,12 +32,12 @@ async fn everything_that_can_be_written_out() -> Outcome {
         ($($buf:expr),+ $(,)?) => {$(
             let (result, _buf) = a.send($buf).await;
             assert_eq!(result?, 3);
-            a.send_exact($buf).await.0?;
+            a.send_all($buf).await.0?;
             a.send_msg([$buf]).await.0?;
             assert_eq!(b.recv_exact([0; 9]).await.1, *b"abcabcabc", stringify!($buf));
             let file = File::from(tempfile::tempfile()?);
             file.write_at($buf, 0).await.0?;
-            file.write_exact_at($buf, 3).await.0?;
+            file.write_all_at($buf, 3).await.0?;
             file.writev_at(vec![$buf], 6).await.0?;
             assert_eq!(file.read_at([0; 9], 0).await.1, *b"abcabcabc", stringify!($buf));
         )+};

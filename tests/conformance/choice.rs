@@ -92,10 +92,10 @@ fn a_name_that_is_no_driver(case: Case) -> Outcome {
 
 /// Something of everything: files, sockets, time.
 fn works(context: &mut IoContext) -> io::Result<()> {
-    context.run_until_done(async {
+    context.block_on(async {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("file");
-        File::create(&path).await?.write_exact_at("contents", 0).await.0?;
+        File::create(&path).await?.write_all_at("contents", 0).await.0?;
         let (result, text) = File::open(&path).await?.read_at(Vec::with_capacity(64), 0).await;
         assert_eq!((result?, &text[..]), (8, &b"contents"[..]));
 
@@ -105,10 +105,10 @@ fn works(context: &mut IoContext) -> io::Result<()> {
         let echo = corio::spawn(async move {
             let (result, text) = server.recv(Vec::with_capacity(64)).await;
             result?;
-            server.send_exact(text).await.0
+            server.send_all(text).await.0
         });
         corio::sleep(std::time::Duration::from_millis(1)).await;
-        client.send_exact("hello").await.0?;
+        client.send_all("hello").await.0?;
         let (result, answer) = client.recv_exact(vec![0; 5]).await;
         result?;
         assert_eq!(answer, b"hello");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use corio::net::{SocketAddress, TcpStream};
 use corio::op::{
     AsyncConnect, AsyncFsync, AsyncOpen, AsyncPoll, AsyncRead, AsyncRecv, AsyncSendmsg, Interest,
+    Readiness,
 };
 use corio::{sleep, spawn};
 
@@ -93,7 +94,7 @@ async fn a_poll_for_room() -> Outcome {
     settle().await;
     assert!(!poll.is_finished());
     far.read_exact(&mut vec![0; filled])?;
-    assert!(poll.await??.contains(Interest::WRITABLE));
+    assert!(poll.await??.contains(Readiness::WRITABLE));
     Ok(())
 }
 
@@ -169,7 +170,7 @@ fn what_waits_behind_an_open_that_is_given_up_on(case: Case) -> Outcome {
     assert!(status.success());
     let file = tempfile::tempfile()?;
     let mut context = case.driver.builder().blocking_threads(1).build()?;
-    let result: Outcome = context.run_until_done(async {
+    let result: Outcome = context.block_on(async {
         let limit = Duration::from_millis(30);
         let open = AsyncOpen::new(&fifo, libc::O_RDONLY, 0).with_timeout(limit);
         let sync = async {
@@ -186,7 +187,7 @@ fn what_waits_behind_an_open_that_is_given_up_on(case: Case) -> Outcome {
 
 #[cfg(target_os = "linux")]
 fn bytes_are_told_also_when_the_file_can_not_be_watched(case: Case) -> Outcome {
-    use corio::op::{AsyncSendExact, Incomplete};
+    use corio::op::{AsyncSendAll, Incomplete};
     let (near, mut far) = UnixStream::pair()?;
     if !crate::seccomp::is_here() {
         return Ok(());
@@ -197,8 +198,8 @@ fn bytes_are_told_also_when_the_file_can_not_be_watched(case: Case) -> Outcome {
         let call = libc::SYS_epoll_ctl as u32;
         crate::seccomp::forbid(call..=call, libc::ENOSPC)?;
         let limit = Duration::from_millis(50);
-        let send = AsyncSendExact::new(&near, vec![1; 4 << 20]).with_timeout(limit);
-        let error = context.run_until_done(send).0.unwrap_err();
+        let send = AsyncSendAll::new(&near, vec![1; 4 << 20]).with_timeout(limit);
+        let error = context.block_on(send).0.unwrap_err();
         let moved = Incomplete::of(&error).expect("it tells how far it came").moved;
         far.set_nonblocking(true)?;
         let (mut arrived, mut buf) = (0, vec![0; 1 << 16]);

@@ -119,7 +119,7 @@ async fn a_timeout_tells_how_much_went() -> Outcome {
     let limit = Duration::from_millis(5);
     let (a, b) = corio_tcp_pair()?;
     let sent = noise(LEN);
-    let (result, buf) = a.send_exact(sent.clone()).with_timeout(limit).await;
+    let (result, buf) = a.send_all(sent.clone()).with_timeout(limit).await;
     let went = moved(result, ErrorKind::TimedOut) as usize;
     assert!(went > 0 && went < LEN && buf == sent, "{went} of {LEN}");
     a.close().await?;
@@ -129,7 +129,7 @@ async fn a_timeout_tells_how_much_went() -> Outcome {
     assert!(got == sent[..went]);
 
     let (reader, writer) = std::io::pipe()?;
-    let write = AsyncWriteExactAt::new(&writer, sent.clone(), 0);
+    let write = AsyncWriteAllAt::new(&writer, sent.clone(), 0);
     let went = moved(write.with_timeout(limit).await.0, ErrorKind::TimedOut) as usize;
     drop(writer);
     let (result, got) = AsyncReadExactAt::new(&reader, vec![0; LEN], 0).await;
@@ -172,7 +172,7 @@ async fn a_file_that_ends_early() -> Outcome {
 #[cfg(unix)]
 async fn a_disk_that_is_full() -> Outcome {
     let full = File::from(std::fs::File::options().write(true).open("/dev/full")?);
-    let (result, buf) = full.write_exact_at("lost", 0).await;
+    let (result, buf) = full.write_all_at("lost", 0).await;
     assert_eq!((moved(result, ErrorKind::StorageFull), buf), (0, "lost"));
     Ok(())
 }
@@ -185,20 +185,20 @@ async fn nothing_to_move_does_not_wait() -> Outcome {
     a.recv_exact(Vec::new()).await.0?;
     c.recv_exact([]).await.0?;
     AsyncReadExactAt::new(&reader, Vec::new(), 0).await.0?;
-    b.send_exact("").await.0?;
-    AsyncWriteExactAt::new(&writer, "", 0).await.0?;
+    b.send_all("").await.0?;
+    AsyncWriteAllAt::new(&writer, "", 0).await.0?;
     // Not even on a full one.
     let writer = OwnedFd::from(writer);
     crate::support::set_nonblocking(&writer);
     fill(std::fs::File::from(writer.try_clone()?))?;
-    AsyncWriteExactAt::new(&writer, "", 0).await.0?;
-    d.send_exact(Vec::new()).await.0?;
+    AsyncWriteAllAt::new(&writer, "", 0).await.0?;
+    d.send_all(Vec::new()).await.0?;
     Ok(())
 }
 
 async fn a_part_of_a_buffer() -> Outcome {
     let (a, b) = local_pair()?;
-    a.send_exact(b"<0123456>".to_vec().slice(1..8)).await.0?;
+    a.send_all(b"<0123456>".to_vec().slice(1..8)).await.0?;
     let mut buf = Vec::with_capacity(7 + 4);
     buf.extend_from_slice(b"got ");
     let end = 4 + 7;
@@ -216,7 +216,7 @@ async fn the_error_says_what_happened() -> Outcome {
     a.close().await?;
     let error = b.recv_exact(vec![0; 8]).await.0.unwrap_err();
     assert_eq!(error.to_string(), "unexpected end of file: 3 of 8 bytes had moved");
-    let error = b.send_exact("x").await.0.unwrap_err();
+    let error = b.send_all("x").await.0.unwrap_err();
     assert_eq!(error.to_string(), "Broken pipe (os error 32): 0 of 1 bytes had moved");
     let source = std::error::Error::source(Incomplete::of(&error).expect("the details"));
     assert!(source.is_some_and(|source| source.is::<std::io::Error>()));

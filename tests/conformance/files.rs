@@ -299,7 +299,7 @@ async fn an_offset_beyond_all_files_is_refused() -> Outcome {
         assert_errno(file.readv_at([[0; 4]], offset).await.0, errno::EINVAL);
         assert_errno(file.writev_at(["x"], offset).await.0, errno::EINVAL);
         assert_kind(file.read_exact_at([0; 4], offset).await.0, ErrorKind::InvalidInput);
-        assert_kind(file.write_exact_at("x", offset).await.0, ErrorKind::InvalidInput);
+        assert_kind(file.write_all_at("x", offset).await.0, ErrorKind::InvalidInput);
     }
     Ok(())
 }
@@ -316,7 +316,7 @@ async fn the_last_offset_is_not_the_current_position() -> Outcome {
     assert_errno(file.readv_at([[0; 4]], u64::MAX).await.0, errno::EINVAL);
     assert_errno(file.writev_at(["x"], u64::MAX).await.0, errno::EINVAL);
     assert_kind(file.read_exact_at([0; 4], u64::MAX).await.0, ErrorKind::InvalidInput);
-    assert_kind(file.write_exact_at("x", u64::MAX).await.0, ErrorKind::InvalidInput);
+    assert_kind(file.write_all_at("x", u64::MAX).await.0, ErrorKind::InvalidInput);
     // Nor is it on a pipe, where a whole transfer would count on from it.
     let (reader, mut writer) = std::io::pipe()?;
     writer.write_all(b"ab")?;
@@ -436,7 +436,7 @@ async fn a_full_disk_is_an_error() -> Outcome {
     let (result, buf) = full.write_at("lost", 0).await;
     assert_eq!((result.map_err(|error| error.kind()), buf), (Err(ErrorKind::StorageFull), "lost"));
     assert_kind(full.writev_at(["lost"], 0).await.0, ErrorKind::StorageFull);
-    assert_kind(full.write_exact_at("lost", 0).await.0, ErrorKind::StorageFull);
+    assert_kind(full.write_all_at("lost", 0).await.0, ErrorKind::StorageFull);
     Ok(())
 }
 
@@ -502,7 +502,7 @@ async fn a_buffer_longer_than_one_call_moves() -> Outcome {
     let huge = vec![0_u8; 3 << 30];
     let (result, huge) = null.write_at(huge, 0).await;
     assert_eq!(result?, MOST);
-    let (result, huge) = null.write_exact_at(huge, 0).await;
+    let (result, huge) = null.write_all_at(huge, 0).await;
     result?;
     let (result, _) = null.writev_at([huge], 0).await;
     assert_eq!(result?, MOST);

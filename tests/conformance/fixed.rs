@@ -31,7 +31,7 @@ async fn every_operation_on_registered_files() -> Outcome {
     let file = table.insert(tempfile::tempfile()?)?;
     assert_eq!(AsyncWrite::new(&file, "0123456789", 0).await.0?, 10);
     assert_eq!(AsyncWritev::new(&file, ["ab", "cd"], 10).await.0?, 4);
-    AsyncWriteExactAt::new(&file, "ef", 14).await.0?;
+    AsyncWriteAllAt::new(&file, "ef", 14).await.0?;
     assert_eq!(AsyncRead::new(&file, [0; 4], 0).await.1, *b"0123");
     assert_eq!(AsyncReadv::new(&file, [[0; 2], [0; 2]], 8).await.1, [*b"89", *b"ab"]);
     assert_eq!(AsyncReadExactAt::new(&file, [0; 16], 0).await.1, *b"0123456789abcdef");
@@ -46,13 +46,13 @@ async fn every_operation_on_registered_files() -> Outcome {
     let socket = table.insert(a)?;
     AsyncSendfile::new(&socket, &file, 0, 16).await?;
     AsyncSend::new(&socket, "one").await.0?;
-    AsyncSendExact::new(&socket, "two").await.0?;
+    AsyncSendAll::new(&socket, "two").await.0?;
     AsyncSendmsg::new(&socket, ["thr", "ee"]).await.0?;
     let mut all = [0; 27];
     far.read_exact(&mut all)?;
     assert_eq!(&all, b"0123456789abcdefonetwothree");
     far.write_all(b"abcdef")?;
-    assert!(AsyncPoll::new(&socket, Interest::READABLE).await?.contains(Interest::READABLE));
+    assert!(AsyncPoll::new(&socket, Interest::READABLE).await?.contains(Readiness::READABLE));
     assert_eq!(AsyncRecv::new(&socket, [0; 1]).await.1, *b"a");
     assert_eq!(AsyncRecvExact::new(&socket, [0; 2]).await.1, *b"bc");
     assert_eq!(AsyncRecvmsg::new(&socket, [[0; 3]]).await.1, [*b"def"]);
@@ -115,11 +115,11 @@ async fn a_stale_handle_is_an_error_for_every_operation() -> Outcome {
         assert_errno(AsyncReadv::new(&stale, [[0; 1]], 0).await.0, libc::EBADF);
         assert_errno(AsyncWritev::new(&stale, ["x"], 0).await.0, libc::EBADF);
         assert!(AsyncReadExactAt::new(&stale, [0; 1], 0).await.0.is_err());
-        assert!(AsyncWriteExactAt::new(&stale, "x", 0).await.0.is_err());
+        assert!(AsyncWriteAllAt::new(&stale, "x", 0).await.0.is_err());
         assert_errno(AsyncRecv::new(&stale, [0; 1]).await.0, libc::EBADF);
         assert_errno(AsyncSend::new(&stale, "x").await.0, libc::EBADF);
         assert!(AsyncRecvExact::new(&stale, [0; 1]).await.0.is_err());
-        assert!(AsyncSendExact::new(&stale, "x").await.0.is_err());
+        assert!(AsyncSendAll::new(&stale, "x").await.0.is_err());
         assert_errno(AsyncRecvmsg::new(&stale, [[0; 1]]).await.0, libc::EBADF);
         assert_errno(AsyncSendmsg::new(&stale, ["x"]).await.0, libc::EBADF);
         assert_errno(AsyncAccept::new(&stale).await, libc::EBADF);
@@ -355,14 +355,14 @@ async fn an_operation_made_early_is_checked_when_it_starts() -> Outcome {
 
 fn handles_of_another_context(case: Case) -> Outcome {
     let mut first = case.context();
-    let (table, file) = first.run_until_done(async {
+    let (table, file) = first.block_on(async {
         let table = FixedFiles::register(2)?;
         let file = table.insert(file_with(b"contents")?)?;
         Ok::<_, std::io::Error>((table, file))
     })?;
     drop(first);
     let mut second = case.context();
-    second.run_until_done(async {
+    second.block_on(async {
         assert_errno(AsyncRead::new(&file, [0; 1], 0).await.0, libc::EBADF);
         let own = FixedFiles::register(1)?;
         let right = own.insert(file_with(b"own")?)?;
@@ -381,7 +381,7 @@ fn a_table_outlives_its_context(case: Case) -> Outcome {
     case.alone(|| {
         let before = open_fds();
         let mut context = case.context();
-        let (table, file) = context.run_until_done(async {
+        let (table, file) = context.block_on(async {
             let table = FixedFiles::register(4)?;
             let file = table.insert(std::io::pipe()?.0)?;
             Ok::<_, std::io::Error>((table, file))
@@ -397,7 +397,7 @@ fn a_table_outlives_its_context(case: Case) -> Outcome {
 fn registered_fds_are_closed(case: Case) -> Outcome {
     case.alone(|| {
         let mut context = case.context();
-        context.run_until_done(async {
+        context.block_on(async {
             let before = open_fds();
             for fate in FATES {
                 let table = FixedFiles::register(4)?;

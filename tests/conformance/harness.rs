@@ -98,7 +98,7 @@ fn this_program() -> io::Result<Command> {
 pub(crate) fn run<F: Future<Output = Outcome>>(case: Case, body: impl FnOnce() -> F) {
     run_case(case, |case: Case| {
         let mut context = case.context();
-        context.run_until_done(body())?;
+        context.block_on(body())?;
         assert_at_rest(&context);
         Ok(())
     });
@@ -116,7 +116,7 @@ pub(crate) fn run_case(case: Case, body: impl FnOnce(Case) -> Outcome) {
 /// Everything that was submitted has ended.
 pub(crate) fn assert_at_rest(context: &IoContext) {
     let stats = context.stats();
-    assert_eq!(stats.in_flight, 0, "{:?}", context.pending());
+    assert_eq!(stats.in_flight, 0, "{:?}", context.in_flight());
     for &code in corio::OpCode::ALL {
         let one = stats.of(code);
         assert_eq!(one.submitted, one.completed, "{code}");

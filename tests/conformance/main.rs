@@ -29,7 +29,6 @@ mod support;
 mod at_once;
 mod buffers;
 mod choice;
-mod chunks;
 #[cfg(unix)]
 mod contention;
 mod exact;
@@ -45,6 +44,7 @@ mod nonblocking;
 #[cfg(unix)]
 mod opening;
 mod options;
+mod recv_stream;
 mod sendfile;
 mod setup;
 mod sockets;

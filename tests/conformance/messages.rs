@@ -156,7 +156,7 @@ async fn sending_in_parts() -> Outcome {
 
 fn fds_beyond_the_room_are_not_leaked(case: Case) -> Outcome {
     case.alone(|| {
-        case.context().run_until_done(async {
+        case.context().block_on(async {
             let (a, b) = UnixStream::pair()?;
             let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
             let before = open_fds();
@@ -182,7 +182,7 @@ fn fds_beyond_the_room_are_not_leaked(case: Case) -> Outcome {
 
 fn fds_of_a_dropped_message_are_not_leaked(case: Case) -> Outcome {
     case.alone(|| {
-        case.context().run_until_done(async {
+        case.context().block_on(async {
             let (a, b) = UnixStream::pair()?;
             let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
             let before = open_fds();
@@ -208,7 +208,7 @@ fn fds_of_a_dropped_message_are_not_leaked(case: Case) -> Outcome {
 
 fn fds_received_with_none_left_are_not_leaked(case: Case) -> Outcome {
     case.alone(|| {
-        case.context().run_until_done(async {
+        case.context().block_on(async {
             let (a, b) = UnixStream::pair()?;
             let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
             let before = open_fds();
@@ -228,7 +228,7 @@ fn fds_received_with_none_left_are_not_leaked(case: Case) -> Outcome {
 
 fn sent_fds_are_closed_here(case: Case) -> Outcome {
     case.alone(|| {
-        case.context().run_until_done(async {
+        case.context().block_on(async {
             let (a, b) = std::os::unix::net::UnixStream::pair()?;
             let (reader, writer) = std::io::pipe()?;
             AsyncSendmsg::new(&a, ["x"]).fds([OwnedFd::from(writer)]).await.0?;

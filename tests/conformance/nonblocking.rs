@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use corio::op::*;
-use corio::{Raced, race};
+use corio::{RaceOutput, race};
 
 use crate::harness::{Outcome, assert_errno, assert_kind};
 use crate::support::{fill, is_nonblocking, set_nonblocking, settle, tcp_pair, watch};
@@ -215,7 +215,7 @@ async fn a_read_that_the_kernel_does_not_wait_for_waits() -> Outcome {
 async fn whole_transfers_wait() -> Outcome {
     const LEN: usize = 3 << 20;
     let (a, b) = pair()?;
-    let send = corio::spawn(async move { AsyncSendExact::new(&a, vec![7_u8; LEN]).await.0 });
+    let send = corio::spawn(async move { AsyncSendAll::new(&a, vec![7_u8; LEN]).await.0 });
     let (result, buf) = AsyncRecvExact::new(&b, vec![0; LEN]).await;
     result?;
     send.await??;
@@ -224,7 +224,7 @@ async fn whole_transfers_wait() -> Outcome {
     let (reader, writer) = std::io::pipe()?;
     set_nonblocking(&reader);
     set_nonblocking(&writer);
-    let write = AsyncWriteExactAt::new(&writer, vec![7_u8; LEN], 0);
+    let write = AsyncWriteAllAt::new(&writer, vec![7_u8; LEN], 0);
     let write = async { write.await.0 };
     let read = AsyncReadExactAt::new(&reader, vec![0; LEN], 0);
     let (written, (result, buf)) = futures_util::join!(write, read);
@@ -281,7 +281,7 @@ async fn a_cancel_right_after_the_start_is_not_would_block() -> Outcome {
     for _ in 0..10 {
         for fd in [reader.as_fd(), watch.as_fd()] {
             match race(AsyncRead::at_position(fd, vec![7; 256]), ready(())).await {
-                Raced::Right(Some((result, buf)), ()) => {
+                RaceOutput::Second(Some((result, buf)), ()) => {
                     assert_errno(result, libc::ECANCELED);
                     assert_eq!(buf, [7; 256]);
                 }
@@ -289,7 +289,7 @@ async fn a_cancel_right_after_the_start_is_not_would_block() -> Outcome {
             }
         }
         match race(AsyncAccept::new(&listener), ready(())).await {
-            Raced::Right(Some(result), ()) => assert_errno(result, libc::ECANCELED),
+            RaceOutput::Second(Some(result), ()) => assert_errno(result, libc::ECANCELED),
             other => panic!("{other:?}"),
         }
     }

@@ -127,7 +127,7 @@ fn a_fifo_waits_for_its_other_end(case: Case) -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("fifo");
     make_fifo(&path)?;
-    case.context().run_until_done(async {
+    case.context().block_on(async {
         for round in 0..20 {
             // Its open ends when there is a reader; a write would fail if that one went again.
             let write = {
@@ -275,7 +275,7 @@ fn what_is_in_memory_is_opened_and_closed_without_a_turn(case: Case) -> Outcome 
     let path = dir.path().join("file");
     std::fs::write(&path, "contents")?;
     let missing = dir.path().join("missing");
-    case.context().run_until_done(async {
+    case.context().block_on(async {
         // The first ones bring into memory what is there and what is not.
         for _ in 0..4 {
             File::open(&path).await?;
@@ -363,7 +363,7 @@ fn a_filter_that_forbids_openat2(case: Case) -> Outcome {
             // A filter stays with its thread.
             let thread = std::thread::spawn(move || {
                 seccomp::forbid(openat2..=openat2, errno).expect("a filter");
-                let opened = case.context().run_until_done(opens_are_right());
+                let opened = case.context().block_on(opens_are_right());
                 opened.unwrap_or_else(|error| panic!("with {errno}: {error}"));
             });
             thread.join().expect("no panic");
@@ -371,9 +371,9 @@ fn a_filter_that_forbids_openat2(case: Case) -> Outcome {
         for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL] {
             let thread = std::thread::spawn(move || {
                 let mut context = case.context();
-                context.run_until_done(opens_are_right()).expect("no filter yet");
+                context.block_on(opens_are_right()).expect("no filter yet");
                 seccomp::forbid(openat2..=openat2, errno).expect("a filter");
-                let opened = context.run_until_done(opens_are_right());
+                let opened = context.block_on(opens_are_right());
                 opened.unwrap_or_else(|error| panic!("with {errno} from now on: {error}"));
             });
             thread.join().expect("no panic");
@@ -390,7 +390,7 @@ fn the_last_fd(case: Case) -> Outcome {
     std::fs::write(&path, "contents")?;
     case.alone(|| {
         let mut context = case.context();
-        context.run_until_done(async {
+        context.block_on(async {
             drop(File::open(&path).await?);
             // What the driver closes for itself is closed by then.
             settle().await;

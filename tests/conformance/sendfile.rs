@@ -318,9 +318,9 @@ async fn between_other_sends() -> Outcome {
     let (near, far) = tcp_pair()?;
     let near = TcpStream::from(near);
     for _ in 0..50 {
-        near.send_exact("head ").await.0?;
+        near.send_all("head ").await.0?;
         near.send_file(&file, 0, 4).await?;
-        near.send_exact(" tail\n").await.0?;
+        near.send_all(" tail\n").await.0?;
     }
     near.close().await?;
     let all = drain(far).join().expect("no panic")?;

@@ -56,9 +56,7 @@ fn a_second_context_on_a_thread(case: Case) -> Outcome {
 
 fn contexts_on_many_threads(case: Case) -> Outcome {
     let threads: Vec<_> = (0..16)
-        .map(|number| {
-            std::thread::spawn(move || case.context().run_until_done(async move { number }))
-        })
+        .map(|number| std::thread::spawn(move || case.context().block_on(async move { number })))
         .collect();
     for (number, thread) in threads.into_iter().enumerate() {
         assert_eq!(thread.join().expect("no panic"), number);

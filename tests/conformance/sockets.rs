@@ -133,14 +133,14 @@ async fn two_listeners_share_a_port() -> Outcome {
         .collect::<Result<_, _>>()?;
     let mut accepted = [0, 0];
     for _ in &clients {
-        use corio::Raced::*;
+        use corio::RaceOutput::*;
         match corio::race(first.accept(), second.accept()).await {
-            Left(one, other) => {
+            First(one, other) => {
                 one?;
                 accepted[0] += 1;
                 accepted[1] += usize::from(matches!(other, Some(Ok(_))));
             }
-            Right(other, one) => {
+            Second(other, one) => {
                 one?;
                 accepted[1] += 1;
                 accepted[0] += usize::from(matches!(other, Some(Ok(_))));
@@ -225,7 +225,7 @@ async fn a_reset_is_an_error() -> Outcome {
     // and by a send that waits for room.
     let (a, b) = tcp_pair()?;
     let a = TcpStream::from(a);
-    let waiting = corio::spawn(async move { a.send_exact(vec![7; 64 << 20]).await });
+    let waiting = corio::spawn(async move { a.send_all(vec![7; 64 << 20]).await });
     crate::support::settle().await;
     assert!(!waiting.is_finished());
     reset(b)?;
@@ -245,7 +245,7 @@ async fn sending_to_a_peer_that_has_gone() -> Outcome {
     let (result, buf) = a.send(String::from("anybody?")).await;
     assert_kind(result, ErrorKind::BrokenPipe);
     assert_eq!(buf, "anybody?");
-    assert_kind(a.send_exact("x").await.0, ErrorKind::BrokenPipe);
+    assert_kind(a.send_all("x").await.0, ErrorKind::BrokenPipe);
     assert_kind(a.send_msg(["x"]).await.0, ErrorKind::BrokenPipe);
     Ok(())
 }
@@ -257,11 +257,11 @@ fn a_peer_that_has_gone_raises_no_signal(case: Case) -> Outcome {
         // std ignores it; a program that is not all Rust may not.
         // SAFETY: sets a disposition.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-        case.context().run_until_done(async {
+        case.context().block_on(async {
             let (a, b) = local_pair()?;
             b.close().await?;
             assert_kind(a.send("x").await.0, ErrorKind::BrokenPipe);
-            assert_kind(a.send_exact("x").await.0, ErrorKind::BrokenPipe);
+            assert_kind(a.send_all("x").await.0, ErrorKind::BrokenPipe);
             assert_kind(a.send_msg(["x"]).await.0, ErrorKind::BrokenPipe);
             let file = crate::support::file_with(b"contents")?;
             assert_kind(a.send_file(&file, 0, 8).await, ErrorKind::BrokenPipe);
@@ -315,8 +315,8 @@ async fn sending_and_receiving_at_once() -> Outcome {
     let sent = noise(LEN);
     // Both send more than fits into the sockets before either has received anything.
     let results = futures_util::join!(
-        a.send_exact(sent.clone()),
-        b.send_exact(sent.clone()),
+        a.send_all(sent.clone()),
+        b.send_all(sent.clone()),
         a.recv_exact(vec![0; LEN]),
         b.recv_exact(vec![0; LEN]),
     );
@@ -466,7 +466,7 @@ async fn addresses_of_every_family() -> Outcome {
 #[cfg(unix)]
 fn out_of_fds_at_accept(case: Case) -> Outcome {
     case.alone(|| {
-        case.context().run_until_done(async {
+        case.context().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0")?;
             let address = listener.local_addr()?;
             // One meets a connection that waits, the other waits for the connection.
@@ -536,14 +536,14 @@ macro_rules! assert_not {
 }
 
 assert_not!(Send: AsyncNop, AsyncRecv<'static, Vec<u8>>, corio::op::AsyncAccept<'static>,
-    corio::op::WithTimeout<corio::op::kind::Nop>, corio::IoContext, corio::JoinHandle<()>,
+    corio::op::WithTimeout<corio::op::Nop>, corio::IoContext, corio::JoinHandle<()>,
     corio::op::FixedFile, corio::op::FixedFiles);
 assert_not!(Sync: TcpStream, corio::fs::File, AsyncNop);
 assert_not!(Unpin: AsyncNop, AsyncRecv<'static, Vec<u8>>, corio::time::AsyncSleep);
 
 fn a_connection_moves_to_another_threads_context(case: Case) -> Outcome {
     let mut context = case.context();
-    let (server, client) = context.run_until_done(async {
+    let (server, client) = context.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let connecting = TcpStream::connect(listener.local_addr()?);
         let (client, accepted) = futures_util::join!(connecting, listener.accept());
@@ -553,13 +553,13 @@ fn a_connection_moves_to_another_threads_context(case: Case) -> Outcome {
         Ok::<_, std::io::Error>((server, client))
     })?;
     let echo = std::thread::spawn(move || {
-        case.context().run_until_done(async {
+        case.context().block_on(async {
             let (result, buf) = server.recv_exact([0; 5]).await;
             result?;
-            server.send_exact(buf).await.0
+            server.send_all(buf).await.0
         })
     });
-    context.run_until_done(async {
+    context.block_on(async {
         client.send("after").await.0?;
         let (result, buf) = client.recv_exact([0; 5]).await;
         assert_eq!((result?, &buf), ((), b"after"));

@@ -30,7 +30,7 @@ async fn every_file_operation_on_a_std_file() -> Outcome {
     let file = tempfile::tempfile()?;
     assert_eq!(AsyncWrite::new(&file, "0123456789", 0).await.0?, 10);
     assert_eq!(AsyncWritev::new(&file, ["ab", "cd"], 10).await.0?, 4);
-    AsyncWriteExactAt::new(&file, "ef", 14).await.0?;
+    AsyncWriteAllAt::new(&file, "ef", 14).await.0?;
     assert_eq!(AsyncRead::new(&file, [0; 4], 0).await.1, *b"0123");
     assert_eq!(AsyncReadv::new(&file, [[0; 2], [0; 2]], 8).await.1, [*b"89", *b"ab"]);
     assert_eq!(AsyncReadExactAt::new(&file, [0; 16], 0).await.1, *b"0123456789abcdef");
@@ -63,7 +63,7 @@ async fn every_socket_operation_on_std_sockets() -> Outcome {
     let server = std::net::TcpStream::from(server);
 
     assert_eq!(AsyncSend::new(&client, "one").await.0?, 3);
-    AsyncSendExact::new(&client, "two").await.0?;
+    AsyncSendAll::new(&client, "two").await.0?;
     assert_eq!(AsyncSendmsg::new(&client, ["thr", "ee"]).await.0?, 5);
     assert_eq!(AsyncRecvExact::new(&server, [0; 8]).await.1, *b"onetwoth");
     let (result, bufs) = AsyncRecvmsg::new(&server, [[0; 1], [0; 1]]).await;
@@ -72,7 +72,7 @@ async fn every_socket_operation_on_std_sockets() -> Outcome {
     AsyncShutdown::new(&client, Shutdown::Write).await?;
     assert_eq!(AsyncRecv::new(&server, vec![0; 64]).await.0?, 0);
     let ready = AsyncPoll::new(&server, Interest::READABLE).await?;
-    assert!(ready.contains(Interest::READABLE));
+    assert!(ready.contains(Readiness::READABLE));
     // Reading and writing do on sockets as well.
     AsyncWrite::at_position(&server, "reply").await.0?;
     assert_eq!(AsyncRead::at_position(&client, vec![0; 64]).await.1, *b"reply");
@@ -156,29 +156,30 @@ async fn every_operation_on_the_wrong_kind_of_file() -> Outcome {
 async fn polling_for_readiness() -> Outcome {
     let (mut a, b) = UnixStream::pair()?;
     let both = Interest::READABLE | Interest::WRITABLE;
+    let ready_both = Readiness::READABLE | Readiness::WRITABLE;
     let ready = AsyncPoll::new(&b, both).await?;
-    assert!(ready.contains(Interest::WRITABLE) && !ready.contains(Interest::READABLE));
+    assert!(ready.contains(Readiness::WRITABLE) && !ready.contains(Readiness::READABLE));
     a.write_all(b"x")?;
-    assert!(AsyncPoll::new(&b, both).await?.contains(both));
+    assert!(AsyncPoll::new(&b, both).await?.contains(ready_both));
     drop(a);
     let ended = AsyncPoll::new(&b, Interest::READABLE).await?;
-    assert!(ended.contains(Interest::READABLE) && ended.contains(Interest::HANG_UP));
+    assert!(ended.contains(Readiness::READABLE) && ended.contains(Readiness::HANG_UP));
     // Something that becomes ready while it is awaited.
     let (reader, mut writer) = std::io::pipe()?;
     let waiting = corio::spawn(async move { AsyncPoll::new(&reader, Interest::READABLE).await });
     settle().await;
     assert!(!waiting.is_finished());
     writer.write_all(b"x")?;
-    assert!(waiting.await??.contains(Interest::READABLE));
+    assert!(waiting.await??.contains(Readiness::READABLE));
     // A regular file always is.
-    assert!(AsyncPoll::new(&file_with(b"")?, both).await?.contains(both));
+    assert!(AsyncPoll::new(&file_with(b"")?, both).await?.contains(ready_both));
     // Urgent data, and a reader that has gone.
     let (near, far) = tcp_pair()?;
     socket2::SockRef::from(&near).send_out_of_band(b"!")?;
-    assert!(AsyncPoll::new(&far, Interest::PRIORITY).await?.contains(Interest::PRIORITY));
+    assert!(AsyncPoll::new(&far, Interest::PRIORITY).await?.contains(Readiness::PRIORITY));
     let (reader, writer) = std::io::pipe()?;
     drop(reader);
-    assert!(AsyncPoll::new(&writer, Interest::WRITABLE).await?.contains(Interest::ERROR));
+    assert!(AsyncPoll::new(&writer, Interest::WRITABLE).await?.contains(Readiness::ERROR));
     Ok(())
 }
 
@@ -186,9 +187,9 @@ fn a_borrowed_fd_is_duplicated_only_for_the_operation(case: Case) -> Outcome {
     case.alone(|| {
         let (a, b) = UnixStream::pair()?;
         let mut context = case.context();
-        context.run_until_done(AsyncNop::new())?;
+        context.block_on(AsyncNop::new())?;
         let before = open_fds();
-        context.run_until_done(async {
+        context.block_on(async {
             for _ in 0..100 {
                 AsyncSend::new(&a, "x").await.0?;
                 AsyncRecv::new(&b, [0; 1]).await.0?;
@@ -213,7 +214,7 @@ fn no_fd_left_for_the_duplicate(case: Case) -> Outcome {
         let (a, b) = UnixStream::pair()?;
         let handle = corio::net::UnixStream::from(b);
         let mut context = case.context();
-        context.run_until_done(async {
+        context.block_on(async {
             let old = crate::support::exhaust_fds()?;
             let (result, buf) = AsyncSend::new(&a, String::from("back")).await;
             crate::harness::assert_errno(result, libc::EMFILE);
@@ -231,7 +232,7 @@ fn no_fd_left_for_the_duplicate(case: Case) -> Outcome {
 fn an_fd_that_nobody_takes_is_closed(case: Case) -> Outcome {
     case.alone(|| {
         let mut context = case.context();
-        context.run_until_done(async {
+        context.block_on(async {
             let listener = corio::net::TcpListener::bind("127.0.0.1:0")?;
             let address = listener.local_addr()?.as_inet().expect("an IP address");
             // A device is never opened at once.
@@ -269,7 +270,7 @@ fn an_fd_that_nobody_takes_is_closed(case: Case) -> Outcome {
 fn a_cancelled_close_closes(case: Case) -> Outcome {
     case.alone(|| {
         let mut context = case.context();
-        context.run_until_done(async {
+        context.block_on(async {
             let before = open_fds();
             for _ in 0..20 {
                 drop(race(AsyncClose::new(tempfile::tempfile()?), ready(())).await);

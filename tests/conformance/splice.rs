@@ -23,7 +23,7 @@ conformance! {
 async fn in_parts_and_to_the_end() -> Outcome {
     let (a, b) = local_pair()?;
     let (mut reader, writer) = std::io::pipe()?;
-    a.send_exact("hello world").await.0?;
+    a.send_all("hello world").await.0?;
     assert_eq!(AsyncSplice::into_pipe(&b, &writer, 5).await?, 5);
     assert_eq!(AsyncSplice::into_pipe(&b, &writer, 0).await?, 0);
     assert_eq!(AsyncSplice::into_pipe(&b, &writer, 1 << 16).await?, 6);
@@ -81,7 +81,7 @@ async fn a_cancelled_one_moves_nothing() -> Outcome {
     let splice = AsyncSplice::into_pipe(&b, &writer, 100);
     let error = splice.with_timeout(Duration::from_millis(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    a.send_exact("later").await.0?;
+    a.send_all("later").await.0?;
     assert_eq!(AsyncSplice::into_pipe(&b, &writer, 100).await?, 5);
     let mut held = [0; 5];
     reader.read_exact(&mut held)?;
@@ -94,12 +94,12 @@ async fn a_pipe_that_is_not_ready() -> Outcome {
     let (a, b) = local_pair()?;
     let (mut reader, writer) = std::io::pipe()?;
     assert_errno(AsyncSplice::out_of_pipe(&reader, &a, 100).await, errno::EBUSY);
-    a.send_exact("one").await.0?;
+    a.send_all("one").await.0?;
     assert_eq!(&b.recv_exact([0; 3]).await.1, b"one");
 
     socket2::SockRef::from(&writer).set_nonblocking(true)?;
     let filled = fill(&writer)?;
-    a.send_exact("hello world").await.0?;
+    a.send_all("hello world").await.0?;
     assert_errno(AsyncSplice::into_pipe(&b, &writer, 100).await, errno::EBUSY);
     assert_eq!(&b.recv_exact([0; 6]).await.1, b"hello ");
     reader.read_exact(&mut vec![0; filled])?;
@@ -121,7 +121,7 @@ async fn a_peer_that_is_gone() -> Outcome {
 
 async fn what_can_not_be_spliced() -> Outcome {
     let (a, b) = local_pair()?;
-    a.send_exact("x").await.0?;
+    a.send_all("x").await.0?;
     assert_errno(AsyncSplice::into_pipe(&b, &a, 100).await, errno::EINVAL);
     let (reader, _writer) = std::io::pipe()?;
     assert_errno(AsyncSplice::into_pipe(&b, &reader, 100).await, errno::EBADF);
@@ -131,7 +131,7 @@ async fn what_can_not_be_spliced() -> Outcome {
 /// Sends `len` bytes and ends its side; gives what comes until the other has ended.
 async fn exchange(stream: TcpStream, len: usize) -> std::io::Result<Vec<u8>> {
     let sending = async {
-        stream.send_exact(noise(len)).await.0?;
+        stream.send_all(noise(len)).await.0?;
         stream.shutdown(std::net::Shutdown::Write).await
     };
     let receiving = async {
@@ -166,11 +166,11 @@ async fn a_relay_that_is_cancelled() -> Outcome {
     let (client, a) = corio_tcp_pair()?;
     let (b, _server) = corio_tcp_pair()?;
     let (a, b) = (Stream::from(a), Stream::from(b));
-    client.send_exact("hello").await.0?;
+    client.send_all("hello").await.0?;
     let limit = corio::sleep(Duration::from_millis(2));
     match race(relay(&a, &b), limit).await {
-        corio::Raced::Right(_, ()) => {}
-        corio::Raced::Left(result, _) => panic!("{result:?}"),
+        corio::RaceOutput::Second(_, ()) => {}
+        corio::RaceOutput::First(result, _) => panic!("{result:?}"),
     }
     assert_eq!(corio::stats().in_flight, 0);
     Ok(())
@@ -181,7 +181,7 @@ async fn an_error_ends_both_directions() -> Outcome {
     let (client, a) = corio_tcp_pair()?;
     let (b, server) = corio_tcp_pair()?;
     let (a, b) = (Stream::from(a), Stream::from(b));
-    client.send_exact("hello").await.0?;
+    client.send_all("hello").await.0?;
     let joined = spawn(async move { relay(&a, &b).await });
     server.recv_exact([0; 5]).await.0?;
     socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO))?;
@@ -201,7 +201,7 @@ fn a_relay_without_splice(case: Case) -> Outcome {
         let call = libc::SYS_splice as u32;
         let thread = std::thread::spawn(move || {
             forbid(call..=call, errno).expect("a filter");
-            let relayed = case.context().run_until_done(a_relay_in_both_directions());
+            let relayed = case.context().block_on(a_relay_in_both_directions());
             relayed.map_err(|error| format!("errno {errno}: {error}"))
         });
         thread.join().expect("no panic")?;

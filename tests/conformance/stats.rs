@@ -18,7 +18,7 @@ conformance! {
 
 fn every_operation_is_counted_once(case: Case) -> Outcome {
     let mut context = case.context();
-    context.run_until_done(async {
+    context.block_on(async {
         let file = file_with(b"contents")?;
         let (a, b) = UnixStream::pair()?;
         let pipe = std::io::pipe()?;
@@ -70,7 +70,7 @@ fn every_operation_is_counted_once(case: Case) -> Outcome {
 
 fn failures_are_counted(case: Case) -> Outcome {
     let mut context = case.context();
-    context.run_until_done(async {
+    context.block_on(async {
         let (a, _b) = UnixStream::pair()?;
         assert!(AsyncOpen::new("/none", libc::O_RDONLY, 0).await.is_err());
         let recv = AsyncRecv::new(&a, [0; 1]).with_timeout(Duration::from_millis(1));
@@ -95,7 +95,7 @@ async fn what_is_in_flight_is_counted_and_listed() -> Outcome {
     let recv = corio::spawn(async move { handle.recv(vec![0; 77]).await.0 });
     settle().await;
     assert_eq!(corio::stats().in_flight, 1);
-    let pending = corio::pending();
+    let pending = corio::in_flight();
     let [one] = &pending[..] else { panic!("{pending:?}") };
     assert_eq!((one.code, one.fd, one.len), (OpCode::Recv, fd, 77));
     assert_eq!((one.location.file(), one.location.line()), (file!(), line));

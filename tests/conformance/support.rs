@@ -45,7 +45,7 @@ pub(crate) async fn ended() {
         }
         corio::sleep(std::time::Duration::from_millis(1)).await;
     }
-    panic!("still in flight: {:?}", corio::pending());
+    panic!("still in flight: {:?}", corio::in_flight());
 }
 
 /// Fills a socket or pipe in non-blocking mode until it takes no more; gives the number of bytes.

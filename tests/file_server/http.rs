@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Only a guard against hanging.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const POLL_BUDGET: Duration = Duration::from_secs(60);
 
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
@@ -47,8 +47,8 @@ impl Response {
 
 impl Client {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(POLL_BUDGET)).unwrap();
+        stream.set_write_timeout(Some(POLL_BUDGET)).unwrap();
         stream.set_nodelay(true).unwrap();
         Client { stream, rest: Vec::new() }
     }

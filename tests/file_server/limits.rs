@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::http::{Client, PATIENCE};
+use crate::http::{Client, POLL_BUDGET};
 use crate::site::{Site, executable, until_served};
 
 #[test]
@@ -18,7 +18,7 @@ fn a_head_that_does_not_end_is_timed_out_even_if_it_trickles() {
     let mut writer = client.stream.try_clone().unwrap();
     let trickle = std::thread::spawn(move || {
         let start = Instant::now();
-        while start.elapsed() < PATIENCE && writer.write_all(b"x").is_ok() {
+        while start.elapsed() < POLL_BUDGET && writer.write_all(b"x").is_ok() {
             std::thread::sleep(Duration::from_millis(20));
         }
         start.elapsed()
@@ -26,7 +26,7 @@ fn a_head_that_does_not_end_is_timed_out_even_if_it_trickles() {
     client.response().expect(408);
     drop(client);
     // The server does not listen to it for ever either.
-    assert!(trickle.join().unwrap() < PATIENCE);
+    assert!(trickle.join().unwrap() < POLL_BUDGET);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::http::{Client, PATIENCE, Response};
+use crate::http::{Client, POLL_BUDGET, Response};
 
 /// A directory and a server that serves it; both are gone when this is.
 pub(crate) struct Site {
@@ -108,7 +108,7 @@ impl Site {
 
 /// Waits for a child's end, but not for ever.
 fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + POLL_BUDGET;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
@@ -158,7 +158,7 @@ pub(crate) fn as_nobody(dir: &Path) -> Option<Command> {
 
 /// Tries until a new connection is served.
 pub(crate) fn until_served(site: &Site) -> Client {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + POLL_BUDGET;
     loop {
         let mut client = site.connect();
         let _ = client.stream.write_all(b"GET /f HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -19,7 +19,7 @@ use crate::support::{Drops, LONG, local_pair};
 every_driver! {
     fn a_cancelled_operation_gives_its_buffer_back(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let task = spawn(async move { a.recv(vec![7; 64]).await });
             yield_now().await;
@@ -32,7 +32,7 @@ every_driver! {
 
     fn data_that_came_before_the_cancel_is_not_lost(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
             for round in 0..200_u32 {
                 let receiver = async {
@@ -43,11 +43,11 @@ every_driver! {
                     for _ in 0..round % 4 {
                         yield_now().await;
                     }
-                    b.send_exact(round.to_le_bytes().to_vec()).await.0.unwrap();
+                    b.send_all(round.to_le_bytes().to_vec()).await.0.unwrap();
                 };
                 // Whatever comes first: what was sent arrives, here or at the next receive.
                 let got = match race(receiver, sender).await {
-                    corio::Raced::Left(Ok(got), _) | corio::Raced::Right(Some(Ok(got)), ()) => got,
+                    corio::RaceOutput::First(Ok(got), _) | corio::RaceOutput::Second(Some(Ok(got)), ()) => got,
                     _ => a.recv(Vec::with_capacity(4)).await.1,
                 };
                 assert_eq!(got, round.to_le_bytes());
@@ -58,7 +58,7 @@ every_driver! {
     fn a_sleeping_task_is_dropped(builder) {
         let mut context = builder.build().unwrap();
         let drops = Drops::default();
-        context.run_until_done(async {
+        context.block_on(async {
             let counted = drops.one();
             let task = spawn(async move {
                 sleep(LONG).await;
@@ -75,7 +75,7 @@ every_driver! {
     fn a_task_cancelled_before_its_first_poll_never_runs(builder) {
         let mut context = builder.build().unwrap();
         let (drops, ran) = (Drops::default(), Rc::new(Cell::new(false)));
-        context.run_until_done(async {
+        context.block_on(async {
             let (counted, ran) = (drops.one(), ran.clone());
             let task = spawn(async move {
                 ran.set(true);
@@ -89,7 +89,7 @@ every_driver! {
 
     fn a_task_that_yields_for_ever_is_dropped(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let task = spawn(async {
                 loop {
                     yield_now().await;
@@ -103,7 +103,7 @@ every_driver! {
 
     fn a_task_that_ignores_errors_comes_to_rest(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let task = spawn(async move {
                 loop {
@@ -119,7 +119,7 @@ every_driver! {
     /// Each round makes a scope of its own, so that nothing within it is refused often.
     fn a_task_that_ignores_errors_of_timeouts_comes_to_rest(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let task = spawn(async move {
                 loop {
@@ -134,7 +134,7 @@ every_driver! {
 
     fn a_task_that_ignores_errors_of_races_comes_to_rest(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
             let task = spawn(async move {
                 loop {
@@ -150,7 +150,7 @@ every_driver! {
     /// As many as there are, each in a scope of its own below the cancelled one.
     fn a_task_that_ignores_errors_of_many_branches_comes_to_rest(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let task = spawn(async move {
                 loop {
@@ -167,7 +167,7 @@ every_driver! {
     fn a_cancelled_task_may_clean_up(builder) {
         let mut context = builder.build().unwrap();
         let cleaned = Rc::new(Cell::new(false));
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let flag = cleaned.clone();
             let task = spawn(async move {
@@ -187,7 +187,7 @@ every_driver! {
 
     fn a_cancelled_task_that_holds_many_operations_waits_for_all(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let pairs: Vec<_> = (0..50).map(|_| local_pair().unwrap()).collect();
             let task = spawn(async move {
                 let all = pairs.iter().map(|(a, _)| async { a.recv(vec![0; 8]).await.0.is_err() });
@@ -203,7 +203,7 @@ every_driver! {
 
     fn cancelling_a_task_that_has_ended_does_nothing(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let task = spawn(async { 5 });
             yield_now().await;
             task.cancel();
@@ -213,7 +213,7 @@ every_driver! {
 
     fn a_task_can_cancel_itself(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let slot = Rc::new(std::cell::RefCell::new(None::<corio::JoinHandle<()>>));
             let own = slot.clone();
             let drops = Drops::default();
@@ -238,7 +238,7 @@ every_driver! {
                 let (a, b) = local_pair().unwrap();
                 context.spawn(async move {
                     let first = a.recv(vec![0; 8]).await.0;
-                    b.send_exact("x").await.0.unwrap();
+                    b.send_all("x").await.0.unwrap();
                     (first, a.recv(vec![0; 8]).await.0)
                 })
             })
@@ -246,7 +246,7 @@ every_driver! {
         context.poll_once(Some(Duration::ZERO)).unwrap();
         assert_eq!(context.cancel_all_pending(), 20);
         assert_eq!(context.cancel_all_pending(), 20, "they have not ended yet");
-        context.run_until_done(async {
+        context.block_on(async {
             for task in tasks {
                 let (first, second) = task.await.unwrap();
                 assert_eq!(first.unwrap_err().raw_os_error(), Some(errno::ECANCELED));
@@ -260,7 +260,7 @@ every_driver! {
     #[cfg(unix)]
     fn a_cancel_in_the_turn_of_the_start_on_a_nonblocking_file_says_so(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for turns in 0..3 {
                 let (reader, writer) = std::io::pipe().unwrap();
                 let reader = std::os::fd::OwnedFd::from(reader);

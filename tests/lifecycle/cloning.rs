@@ -66,7 +66,7 @@ every_driver! {
     /// The operation ended within: it dropped its former waker twice, and woke the new one never.
     fn a_waker_whose_clone_takes_in_completions_is_woken(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let former = Arc::new(Former);
             // Dropped twice, it would still be there to be counted.
             let _spare = [former.clone(), former.clone()];
@@ -131,7 +131,7 @@ every_driver! {
 
     /// It was not cancelled with the task, which waited for it.
     fn an_operation_started_with_a_waker_whose_clone_cancels_the_task(builder) {
-        builder.build().unwrap().run_until_done(async {
+        builder.build().unwrap().block_on(async {
             let (a, _end) = local_pair().unwrap();
             let own: Rc<RefCell<Option<JoinHandle<()>>>> = Rc::default();
             let handle = own.clone();
@@ -157,7 +157,7 @@ every_driver! {
     /// The last operation of the cancelled scope ended within: the scope waited for it for ever.
     fn a_scope_polled_with_a_waker_whose_clone_takes_in_its_end(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _end) = local_pair().unwrap();
             let (b, _other_end) = local_pair().unwrap();
             let mut limited = Box::pin(timeout(Duration::from_millis(1), async move {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corio::net::{TcpListener, TcpStream};
 use corio::op::AsyncNop;
-use corio::{DropPolicy, Raced, race, race_all, sleep, spawn, timeout, yield_now};
+use corio::{DropPolicy, RaceOutput, race, race_all, sleep, spawn, timeout, yield_now};
 
 use crate::errno;
 use crate::every::every_driver;
@@ -18,21 +18,21 @@ fn is_cancelled<T>(result: &std::io::Result<T>) -> bool {
 every_driver! {
     fn the_first_wins_and_the_other_is_waited_for(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
-            b.send_exact("x").await.0.unwrap();
+            b.send_all("x").await.0.unwrap();
             match race(a.recv(vec![0; 8]), b.recv(vec![0; 8])).await {
-                Raced::Left((Ok(1), _), Some((other, buf))) => {
+                RaceOutput::First((Ok(1), _), Some((other, buf))) => {
                     assert!(is_cancelled(&other));
                     assert_eq!(buf.len(), 8);
                 }
                 // It ended at once, so the other was not started.
-                Raced::Left((Ok(1), _), None) => {}
+                RaceOutput::First((Ok(1), _), None) => {}
                 other => panic!("{other:?}"),
             }
-            a.send_exact("y").await.0.unwrap();
+            a.send_all("y").await.0.unwrap();
             match race(a.recv(vec![0; 8]), b.recv(vec![0; 8])).await {
-                Raced::Right(Some((other, _)), (Ok(1), _)) => assert!(is_cancelled(&other)),
+                RaceOutput::Second(Some((other, _)), (Ok(1), _)) => assert!(is_cancelled(&other)),
                 other => panic!("{other:?}"),
             }
             assert_eq!(corio::stats().in_flight, 0);
@@ -41,17 +41,17 @@ every_driver! {
 
     fn both_at_once_lose_nothing(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
-            a.send_exact("for b").await.0.unwrap();
-            b.send_exact("for a").await.0.unwrap();
+            a.send_all("for b").await.0.unwrap();
+            b.send_all("for a").await.0.unwrap();
             let both = race(a.recv(Vec::with_capacity(8)), b.recv(Vec::with_capacity(8))).await;
             match both {
-                Raced::Left((Ok(5), left), Some((Ok(5), right))) => {
+                RaceOutput::First((Ok(5), left), Some((Ok(5), right))) => {
                     assert_eq!((&left[..], &right[..]), (&b"for a"[..], &b"for b"[..]));
                 }
                 // It ended at once, so the other was not started: its bytes are still to be had.
-                Raced::Left((Ok(5), left), None) => {
+                RaceOutput::First((Ok(5), left), None) => {
                     let (result, right) = b.recv(Vec::with_capacity(8)).await;
                     assert_eq!(result.unwrap(), 5);
                     assert_eq!((&left[..], &right[..]), (&b"for a"[..], &b"for b"[..]));
@@ -63,32 +63,32 @@ every_driver! {
 
     fn a_race_that_is_won_at_once_does_not_start_the_other(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let won = race(std::future::ready(1), async { unreachable!() as u8 }).await;
-            assert_eq!(won, Raced::Left(1, None));
+            assert_eq!(won, RaceOutput::First(1, None));
             let won = race(sleep(LONG), std::future::ready(2)).await;
-            assert_eq!(won, Raced::Right(None, 2));
+            assert_eq!(won, RaceOutput::Second(None, 2));
         });
     }
 
     fn a_loser_without_operations_is_dropped(builder) {
         let mut context = builder.build().unwrap();
         let drops = Drops::default();
-        context.run_until_done(async {
+        context.block_on(async {
             let counted = drops.one();
             let loser = async move {
                 sleep(LONG).await;
                 drop(counted);
             };
             let raced = race(loser, AsyncNop::new()).await;
-            assert!(matches!(raced, Raced::Right(None, Ok(()))));
+            assert!(matches!(raced, RaceOutput::Second(None, Ok(()))));
         });
         assert_eq!(drops.count(), 1);
     }
 
     fn a_loser_that_ignores_errors_comes_to_rest(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let rounds = Cell::new(0);
             let stubborn = async {
@@ -98,7 +98,7 @@ every_driver! {
                 }
             };
             match race(stubborn, sleep(SHORT)).await {
-                Raced::Right(None::<()>, ()) => {}
+                RaceOutput::Second(None::<()>, ()) => {}
                 _ => panic!("the stubborn one has no end"),
             }
             assert!(rounds.get() >= 1);
@@ -107,11 +107,11 @@ every_driver! {
 
     fn races_nest_five_deep(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let pairs: Vec<_> = (0..6).map(|_| local_pair().unwrap()).collect();
             let recv = |n: usize| pairs[n].0.recv(vec![0; 8]);
             for (winner, (_, other)) in pairs.iter().enumerate() {
-                other.send_exact("!").await.0.unwrap();
+                other.send_all("!").await.0.unwrap();
                 let nested = race(
                     recv(0),
                     race(recv(1), race(recv(2), race(recv(3), race(recv(4), recv(5))))),
@@ -129,9 +129,9 @@ every_driver! {
 
     fn race_all_gives_what_each_has_brought(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let pairs: Vec<_> = (0..20).map(|_| local_pair().unwrap()).collect();
-            pairs[13].1.send_exact("!").await.0.unwrap();
+            pairs[13].1.send_all("!").await.0.unwrap();
             let branches = pairs.iter().map(|(a, _)| a.recv(vec![0; 8]));
             let (winner, results) = race_all(branches).await;
             assert_eq!((winner, results.len()), (13, 20));
@@ -145,7 +145,7 @@ every_driver! {
 
     fn an_accept_that_loses_at_the_last_moment_keeps_its_connection(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
             for round in 0..50 {
@@ -162,7 +162,7 @@ every_driver! {
                     }
                 };
                 let accepted = match race(listener.accept(), pause).await {
-                    Raced::Left(Ok(accepted), _) | Raced::Right(Some(Ok(accepted)), ()) => accepted,
+                    RaceOutput::First(Ok(accepted), _) | RaceOutput::Second(Some(Ok(accepted)), ()) => accepted,
                     _ => listener.accept().await.unwrap(),
                 };
                 let client = connecting.await.unwrap();
@@ -173,7 +173,7 @@ every_driver! {
 
     fn a_race_dropped_under_cancel_and_wait_leaves_nothing_in_flight(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
             let mut both =
                 Box::pin(race(a.recv(vec![0; 8]), race(b.recv(vec![0; 8]), sleep(LONG))));
@@ -181,14 +181,14 @@ every_driver! {
             assert_eq!(corio::stats().in_flight, 2);
             drop(both);
             assert_eq!(corio::stats().in_flight, 0);
-            a.send_exact("still good").await.0.unwrap();
+            a.send_all("still good").await.0.unwrap();
             assert_eq!(b.recv(vec![0; 64]).await.0.unwrap(), 10);
         });
     }
 
     fn a_timeout_that_is_not_needed_gives_the_output(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             assert_eq!(timeout(LONG, async { AsyncNop::new().await.unwrap(); 5 }).await, Ok(5));
             let forever = timeout(Duration::MAX, async { sleep(SHORT).await; 6 });
             assert_eq!(forever.await, Ok(6));
@@ -199,7 +199,7 @@ every_driver! {
 
     fn a_timeout_that_expires_ends_what_is_in_flight(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let outcome = timeout(SHORT, async {
                 loop {
@@ -215,7 +215,7 @@ every_driver! {
 
     fn a_late_success_is_delivered(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let outcome = timeout(SHORT, async {
                 let (result, buf) = a.recv(vec![9; 8]).await;
@@ -228,7 +228,7 @@ every_driver! {
 
     fn timeouts_nest(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let stuck = || async {
                 loop {
@@ -246,19 +246,19 @@ every_driver! {
 
     fn a_timeout_around_a_handle_leaves_the_task_alone(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
             let mut task = spawn(async move { a.recv(vec![0; 8]).await.0 });
             assert!(timeout(SHORT, &mut task).await.is_err());
             assert!(!task.is_finished());
-            b.send_exact("x").await.0.unwrap();
+            b.send_all("x").await.0.unwrap();
             assert_eq!(timeout(LONG, task).await.unwrap().unwrap().unwrap(), 1);
         });
     }
 
     fn a_zero_timeout_polls_once_and_expires(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             assert_eq!(timeout(Duration::ZERO, async { 5 }).await, Ok(5));
             assert!(timeout(Duration::ZERO, std::future::pending::<()>()).await.is_err());
             let (a, _b) = local_pair().unwrap();
@@ -269,7 +269,7 @@ every_driver! {
 
     fn an_operations_timeout_says_so_also_on_a_nonblocking_socket(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = std_pair().unwrap();
             a.set_nonblocking(true).unwrap();
             for limit in [Duration::ZERO, SHORT] {
@@ -284,7 +284,7 @@ every_driver! {
         alone(|| {
             let mut context = builder.build().unwrap();
             let before = fds();
-            context.run_until_done(async {
+            context.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let address = listener.local_addr().unwrap();
                 let mut accepted = 0;

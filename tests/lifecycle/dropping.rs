@@ -51,7 +51,7 @@ every_driver! {
         aborts(
             || {
                 let mut context = builder.build().unwrap();
-                context.run_until_done(async {
+                context.block_on(async {
                     let (a, b) = local_pair().unwrap();
                     let other = spawn(async move { b.recv(vec![0; 17]).await.0.map(drop) });
                     eprintln!("{EXPECT}recv on fd {}, 321 bytes", {
@@ -90,7 +90,7 @@ every_driver! {
         aborts(
             || {
                 let mut context = builder.build().unwrap();
-                context.run_until_done(async {
+                context.block_on(async {
                     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                     let mut accept = Box::pin(listener.accept());
                     let _ = poll_now(&mut accept).await;
@@ -106,7 +106,7 @@ every_driver! {
         aborts(
             || {
                 let mut context = builder.build().unwrap();
-                context.run_until_done(async {
+                context.block_on(async {
                     let (a, _b) = std_pair().unwrap();
                     let mut poll = Box::pin(AsyncPoll::new(&a, Interest::READABLE));
                     let _ = poll_now(&mut poll).await;
@@ -122,7 +122,7 @@ every_driver! {
         aborts(
             || {
                 let mut context = builder.build().unwrap();
-                context.run_until_done(async {
+                context.block_on(async {
                     let (reader, _writer) = std::io::pipe().unwrap();
                     let bufs = vec![vec![0_u8; 8], vec![0; 8], vec![0; 8]];
                     let mut readv = Box::pin(AsyncReadv::new(&reader, bufs, 0));
@@ -140,7 +140,7 @@ every_driver! {
             || {
                 let mut context = builder.build().unwrap();
                 let (mut recv, _other) = receive();
-                context.run_until_done(async {
+                context.block_on(async {
                     let _ = poll_now(&mut recv).await;
                     // A batch of completions, so that it is the kernel's.
                     sleep(SHORT).await;
@@ -169,7 +169,7 @@ every_driver! {
 
     fn cancel_and_wait_goes_on(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
             for _ in 0..100 {
                 let mut recv = Box::pin(a.recv(vec![0; 64]));
@@ -177,7 +177,7 @@ every_driver! {
                 drop(recv);
                 assert_eq!(corio::stats().in_flight, 0);
             }
-            b.send_exact("intact").await.0.unwrap();
+            b.send_all("intact").await.0.unwrap();
             let (result, buf) = a.recv(Vec::with_capacity(64)).await;
             assert_eq!((result.unwrap(), &buf[..]), (6, &b"intact"[..]));
         });
@@ -185,13 +185,13 @@ every_driver! {
 
     fn select_works_under_cancel_and_wait(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
             let (mut naps, mut bytes) = (0, Vec::new());
             let sender = spawn(async move {
                 for n in 0..20_u8 {
                     sleep(Duration::from_micros(300)).await;
-                    b.send_exact(vec![n]).await.0.unwrap();
+                    b.send_all(vec![n]).await.0.unwrap();
                 }
             });
             while bytes.len() < 20 {
@@ -206,7 +206,7 @@ every_driver! {
                         naps += 1;
                         // Keep what may have come: dropping the receive may lose it.
                         let rest = corio::race(recv, std::future::ready(())).await;
-                        if let corio::Raced::Left((Ok(n), buf), _) = rest {
+                        if let corio::RaceOutput::First((Ok(n), buf), _) = rest {
                             assert_eq!(n, buf.len());
                             bytes.extend(buf);
                         }
@@ -222,7 +222,7 @@ every_driver! {
         alone(|| {
             let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
             let before = fds();
-            context.run_until_done(async {
+            context.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let address = listener.local_addr().unwrap().as_inet().unwrap();
                 for round in 0..100 {
@@ -247,9 +247,9 @@ every_driver! {
             // A device is never opened at once.
             let path = if cfg!(unix) { "/dev/null" } else { "Cargo.toml" };
             // With the first, a driver may open something of its own.
-            context.run_until_done(async { drop(corio::fs::File::open(path).await.unwrap()) });
+            context.block_on(async { drop(corio::fs::File::open(path).await.unwrap()) });
             let before = fds();
-            context.run_until_done(async {
+            context.block_on(async {
                 for round in 0..100 {
                     let mut open = Box::pin(corio::fs::File::open(path));
                     assert!(poll_now(&mut open).await.is_pending());
@@ -278,7 +278,7 @@ every_driver! {
         drop(slot.take());
         assert_eq!(context.stats().in_flight, 0);
         drop(other);
-        context.run_until_done(async { corio::op::AsyncNop::new().await }).unwrap();
+        context.block_on(async { corio::op::AsyncNop::new().await }).unwrap();
     }
 
     fn a_drop_after_the_context_is_gone_is_harmless(builder) {
@@ -302,9 +302,9 @@ every_driver! {
     /// The kernel's side of a write that is cancelled half-way is in the result.
     fn what_a_dropped_send_had_sent_is_whole(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
-            let mut send = Box::pin(a.send_exact(vec![0x5a; 4 << 20]));
+            let mut send = Box::pin(a.send_all(vec![0x5a; 4 << 20]));
             assert!(poll_now(&mut send).await.is_pending());
             sleep(SHORT).await;
             drop(send);

@@ -109,16 +109,16 @@ async fn scenario(yard: Yard, directory: std::path::PathBuf) -> std::io::Result<
             if result? == 0 {
                 return std::io::Result::Ok(());
             }
-            stream.send_exact(buf).await.0?;
+            stream.send_all(buf).await.0?;
         }
     });
     let client = TcpStream::connect(address).await?;
-    client.send_exact(yard.buffer(512)).await.0?;
+    client.send_all(yard.buffer(512)).await.0?;
     client.recv_exact(yard.buffer(512)).await.0?;
 
     let path = directory.join("file");
     let file = File::create(&path).await?;
-    file.write_exact_at(yard.buffer(8192), 0).await.0?;
+    file.write_all_at(yard.buffer(8192), 0).await.0?;
     file.sync_data().await?;
     file.close().await?;
     let file = File::open(&path).await?;
@@ -127,9 +127,9 @@ async fn scenario(yard: Yard, directory: std::path::PathBuf) -> std::io::Result<
     client.recv_exact(yard.buffer(2048)).await.0?;
 
     match race(client.recv(yard.buffer(64)), sleep(SHORT)).await {
-        corio::Raced::Right(Some((Err(_), _)), ()) => {}
+        corio::RaceOutput::Second(Some((Err(_), _)), ()) => {}
         // Somebody cancels all of this.
-        corio::Raced::Left((Err(error), _), _) => return Err(error),
+        corio::RaceOutput::First((Err(error), _), _) => return Err(error),
         _ => panic!("nothing was sent"),
     }
     let nested = timeout(
@@ -143,7 +143,7 @@ async fn scenario(yard: Yard, directory: std::path::PathBuf) -> std::io::Result<
             race(client.recv(yard.buffer(64)), AsyncNop::new()),
         ),
     );
-    let _ = nested.await.map(|raced: corio::Raced<(), _>| drop(raced));
+    let _ = nested.await.map(|raced: corio::RaceOutput<(), _>| drop(raced));
     let (result, _) = client.recv(yard.buffer(64)).with_timeout(SHORT).await;
     match result.expect_err("nothing was sent") {
         error if error.kind() == std::io::ErrorKind::TimedOut => {}
@@ -159,7 +159,7 @@ async fn scenario(yard: Yard, directory: std::path::PathBuf) -> std::io::Result<
         inner.await.unwrap()
     });
     nested.await.unwrap()?;
-    client.send_exact(yard.buffer(512)).await.0?;
+    client.send_all(yard.buffer(512)).await.0?;
     client.recv_exact(yard.buffer(512)).await.0?;
     client.shutdown(std::net::Shutdown::Write).await?;
     server.await.unwrap()
@@ -204,7 +204,7 @@ fn at_every_await<F: Future>(
         assert!(polls < 1000, "the scenario does not end");
         let yard = Yard::default();
         let mut context = builder.build().unwrap();
-        let finished = context.run_until_done(async {
+        let finished = context.block_on(async {
             let scenario = Box::pin(make(&yard, directory.path()));
             let rest = poll_times(scenario, polls).await;
             let finished = rest.is_none();
@@ -213,7 +213,7 @@ fn at_every_await<F: Future>(
             finished
         });
         yard.check();
-        context.run_until_done(life_goes_on());
+        context.block_on(life_goes_on());
         drop(context);
         let dropped = yard.check();
         each();
@@ -247,7 +247,7 @@ every_driver! {
                 assert!(polls < 1000, "the scenario does not end");
                 let yard = Yard::default();
                 let mut context = builder.build().unwrap();
-                let finished = context.run_until_done(async {
+                let finished = context.block_on(async {
                     let scenario = Box::pin(scenario(yard.clone(), directory.path().into()));
                     let stopped = crate::support::Event::default();
                     let signal = stopped.clone();
@@ -284,14 +284,14 @@ every_driver! {
             for turns in 0..60 {
                 let yard = Yard::default();
                 let mut context = builder.build().unwrap();
-                context.run_until_done(async {
+                context.block_on(async {
                     let pause = async {
                         for _ in 0..turns {
                             yield_now().await;
                         }
                     };
                     let raced = race(scenario(yard.clone(), directory.path().into()), pause).await;
-                    if let corio::Raced::Left(result, _) = raced {
+                    if let corio::RaceOutput::First(result, _) = raced {
                         result.unwrap();
                     }
                     life_goes_on().await;

@@ -16,7 +16,7 @@ every_driver! {
     fn a_task_gives_its_output(builder) {
         let mut context = builder.build().unwrap();
         let early = context.spawn(async { String::from("early") });
-        let (early, late) = context.run_until_done(async {
+        let (early, late) = context.block_on(async {
             let late = spawn(async { yield_now().await; 7 });
             (early.await.unwrap(), late.await.unwrap())
         });
@@ -33,7 +33,7 @@ every_driver! {
         fn is_aligned<T>(value: &T) -> bool {
             std::ptr::from_ref(value).is_aligned()
         }
-        builder.build().unwrap().run_until_done(async {
+        builder.build().unwrap().block_on(async {
             for n in 0..3_u8 {
                 let strict = Strict([n; 64]);
                 let inside = spawn(async move {
@@ -63,7 +63,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), vec![7; LEN]).unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let file = corio::fs::File::open(file.path()).await.unwrap();
             let turns = Rc::new(Cell::new(0));
             let others = turns.clone();
@@ -105,19 +105,19 @@ every_driver! {
 
     fn a_panic_reaches_the_awaiter_and_nothing_else(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let bystander = spawn(async { yield_now().await; yield_now().await; 1 });
             let error = spawn(async { panic!("oh {}", "dear") }).await.unwrap_err();
             assert!(error.is_panic() && !error.is_cancelled());
             assert_eq!(error.to_string(), "the task panicked: oh dear");
             assert_eq!(bystander.await.unwrap(), 1);
         });
-        context.run_until_done(async { AsyncNop::new().await }).unwrap();
+        context.block_on(async { AsyncNop::new().await }).unwrap();
     }
 
     fn a_panic_of_a_detached_task_goes_nowhere(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             drop(spawn(async { panic!("nobody listens") }));
             yield_now().await;
             yield_now().await;
@@ -128,7 +128,7 @@ every_driver! {
     /// The unwinding drops the operation.
     fn a_panic_with_an_operation_in_flight_waits_for_it(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let error = spawn(async move {
                 let mut recv = Box::pin(a.recv(vec![0; 64]));
@@ -147,7 +147,7 @@ every_driver! {
     /// a future that holds several.
     fn a_panic_beside_an_operation_in_flight_waits_for_it(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _b) = local_pair().unwrap();
             let a = Rc::new(a);
             let receiver = a.clone();
@@ -166,7 +166,7 @@ every_driver! {
 
     fn a_panic_in_a_futures_destructor_reaches_the_awaiter(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let task = spawn(async {
                 let _bad = OnDrop(|| panic!("in drop"));
                 corio::sleep(crate::support::LONG).await;
@@ -185,14 +185,14 @@ every_driver! {
             }
         }
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             drop(spawn(async { Bad }));
             yield_now().await;
             let task = spawn(async { Bad });
             yield_now().await;
             panics_with("output", || drop(task));
         });
-        context.run_until_done(async { AsyncNop::new().await }).unwrap();
+        context.block_on(async { AsyncNop::new().await }).unwrap();
     }
 
     fn a_panic_in_both_destructors_reaches_the_awaiter(builder) {
@@ -215,7 +215,7 @@ every_driver! {
             }
         }
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let error = spawn(BadFuture).await.err().unwrap();
             assert_eq!(error.to_string(), "the task panicked: future");
             drop(spawn(BadFuture));
@@ -232,7 +232,7 @@ every_driver! {
             }
         }
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             drop(spawn(async { std::panic::panic_any(Bad) }));
             yield_now().await;
             let error = spawn(async { std::panic::panic_any(Bad) }).await.unwrap_err();
@@ -243,7 +243,7 @@ every_driver! {
 
     fn the_texts_of_join_errors(builder) {
         let mut context = builder.build().unwrap();
-        let (cancelled, text, owned, other) = context.run_until_done(async {
+        let (cancelled, text, owned, other) = context.block_on(async {
             let cancelled = spawn(std::future::pending::<()>());
             cancelled.cancel();
             let text = spawn(async { panic!("static") });
@@ -266,7 +266,7 @@ every_driver! {
     fn a_dropped_handle_lets_the_task_run_on(builder) {
         let mut context = builder.build().unwrap();
         let done = Event::default();
-        context.run_until_done(async {
+        context.block_on(async {
             let signal = done.clone();
             drop(spawn(async move {
                 AsyncNop::new().await.unwrap();
@@ -283,7 +283,7 @@ every_driver! {
             let output = drops.one();
             async move { output }
         };
-        context.run_until_done(async {
+        context.block_on(async {
             drop(spawn(task(&drops)).await.unwrap());
             assert_eq!(drops.count(), 1, "joined");
             drop(spawn(task(&drops)));
@@ -307,7 +307,7 @@ every_driver! {
             std::future::pending::<()>().await;
             sleeping
         });
-        context.run_until_done(ended).map(drop).unwrap();
+        context.block_on(ended).map(drop).unwrap();
         assert!(unfinished.is_finished() && kept.is_finished());
         assert_eq!(drops.count(), 6, "one taken, one cancelled");
         drop(context);
@@ -323,7 +323,7 @@ every_driver! {
             let order = order.clone();
             OnDrop(move || order.borrow_mut().push(text))
         };
-        context.run_until_done(async {
+        context.block_on(async {
             let (first, second) = (note("first local"), note("second local"));
             let output = note("output");
             let task = spawn(async move {
@@ -342,7 +342,7 @@ every_driver! {
     fn yielding_takes_turns(builder) {
         let mut context = builder.build().unwrap();
         let order = Rc::new(RefCell::new(Vec::new()));
-        context.run_until_done(async {
+        context.block_on(async {
             let tasks = (0..3).map(|task| {
                 let order = order.clone();
                 spawn(async move {
@@ -362,7 +362,7 @@ every_driver! {
 
     fn a_task_that_always_yields_starves_neither_io_nor_timers(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let busy = spawn(async {
                 loop {
                     yield_now().await;
@@ -372,10 +372,10 @@ every_driver! {
             let echo = spawn(async move {
                 let (result, buf) = b.recv_exact([0; 2]).await;
                 result.unwrap();
-                b.send_exact(buf).await.0.unwrap();
+                b.send_all(buf).await.0.unwrap();
             });
             corio::sleep(SHORT).await;
-            a.send_exact("hi").await.0.unwrap();
+            a.send_all("hi").await.0.unwrap();
             let (result, buf) = a.recv_exact([0; 2]).await;
             result.unwrap();
             assert_eq!(&buf, b"hi");
@@ -388,7 +388,7 @@ every_driver! {
     fn a_task_whose_reads_never_wait_leaves_others_their_turn(builder) {
         let mut context = builder.build().unwrap();
         let file = corio::fs::File::from(std::fs::File::open("Cargo.toml").unwrap());
-        context.run_until_done(async {
+        context.block_on(async {
             let rounds = Rc::new(Cell::new(0));
             let seen = rounds.clone();
             let busy = spawn(async move {
@@ -415,7 +415,7 @@ every_driver! {
     fn polling_on_and_on_within_a_task_gets_somewhere(builder) {
         let mut context = builder.build().unwrap();
         let file = corio::fs::File::from(std::fs::File::open("Cargo.toml").unwrap());
-        context.run_until_done(async {
+        context.block_on(async {
             let reads = async {
                 for _ in 0..1000 {
                     assert_eq!(file.read_at(vec![0; 16], 0).await.0.unwrap(), 16);
@@ -437,13 +437,13 @@ every_driver! {
 
     fn a_connection_with_much_waiting_leaves_others_their_turn(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let a = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let a = corio::net::TcpStream::from(a);
             let b = corio::net::TcpStream::from(listener.accept().unwrap().0);
             // Into the sockets' buffers, before anything is received.
-            a.send_exact(vec![7; 32 << 10]).await.0.unwrap();
+            a.send_all(vec![7; 32 << 10]).await.0.unwrap();
             let rounds = Rc::new(Cell::new(0));
             let seen = rounds.clone();
             let busy = spawn(async move {
@@ -478,7 +478,7 @@ every_driver! {
         context.poll_once(Some(std::time::Duration::ZERO)).unwrap();
         let polls = context.stats().polls;
         assert!(polls <= 8, "{polls} polls before and after one look at the ring");
-        context.run_until_done(async {
+        context.block_on(async {
             while corio::stats().polls < 1100 {
                 yield_now().await;
             }
@@ -490,7 +490,7 @@ every_driver! {
     fn thousands_of_tasks_all_get_their_turn(builder) {
         let mut context = builder.build().unwrap();
         let count = Rc::new(Cell::new(0));
-        context.run_until_done(async {
+        context.block_on(async {
             let tasks: Vec<_> = (0..10_000)
                 .map(|_| {
                     let count = count.clone();
@@ -513,7 +513,7 @@ every_driver! {
             static DEPTH: u32;
         }
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let tasks = (0..50_u32).map(|n| {
                 spawn(NAME.scope(format!("task {n}"), async move {
                     for _ in 0..3 {
@@ -550,7 +550,7 @@ every_driver! {
 
     fn join_all_keeps_the_order(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let outputs = join_all((0..20).map(|n| async move {
                 for _ in 0..(20 - n) {
                     yield_now().await;

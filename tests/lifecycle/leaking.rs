@@ -59,7 +59,7 @@ every_driver! {
     fn a_leaked_operations_fd_is_never_reused(builder) {
         alone(|| {
             let mut context = builder.build().unwrap();
-            context.run_until_done(leak_a_write());
+            context.block_on(leak_a_write());
         });
     }
 
@@ -68,7 +68,7 @@ every_driver! {
     fn a_leaked_operation_that_is_tried_again_looks_at_nothing_borrowed(builder) {
         alone(|| {
             let mut context = builder.build().unwrap();
-            context.run_until_done(async {
+            context.block_on(async {
                 let (near, far) = std_pair().unwrap();
                 let file = tempfile::tempfile().unwrap();
                 file.set_len(64 << 20).unwrap();
@@ -100,7 +100,7 @@ every_driver! {
     fn a_leaked_operations_fd_is_never_reused_even_if_the_queue_is_full(builder) {
         alone(|| {
             let mut context = builder.entries(1).build().unwrap();
-            context.run_until_done(async {
+            context.block_on(async {
                 let mut nops: Vec<_> = (0..50).map(|_| Box::pin(AsyncNop::new())).collect();
                 for nop in &mut nops {
                     assert!(poll_now(nop).await.is_pending());
@@ -116,7 +116,7 @@ every_driver! {
     fn a_leaked_operation_keeps_a_duplicate_of_a_borrowed_fd(builder) {
         alone(|| {
             let mut context = builder.build().unwrap();
-            context.run_until_done(async {
+            context.block_on(async {
                 let file = tempfile::tempfile().unwrap();
                 let mut same = file.try_clone().unwrap();
                 let mut write = Box::pin(AsyncWrite::new(&file, "kept", 0));
@@ -136,7 +136,7 @@ every_driver! {
     fn a_leaked_operation_on_a_registered_file_stays_with_it(builder) {
         alone(|| {
             let mut context = builder.build().unwrap();
-            context.run_until_done(async {
+            context.block_on(async {
                 let table = FixedFiles::register(1).unwrap();
                 let file = tempfile::tempfile().unwrap();
                 let mut same = file.try_clone().unwrap();
@@ -159,7 +159,7 @@ every_driver! {
 
     fn a_handle_with_a_leaked_operation_cannot_be_closed_or_given_away(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for closes in [true, false] {
                 let (a, b) = local_pair().unwrap();
                 let mut recv = Box::pin(a.recv(vec![0; 8]));
@@ -180,15 +180,15 @@ every_driver! {
     /// The leaked receive still has its memory; what it gets is lost, and nothing else is.
     fn a_leaked_operation_only_leaks(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
             let mut recv = Box::pin(a.recv(vec![0; 1 << 16]));
             assert!(poll_now(&mut recv).await.is_pending());
             std::mem::forget(recv);
             turns().await;
-            b.send_exact("lost").await.0.unwrap();
+            b.send_all("lost").await.0.unwrap();
             turns().await;
-            b.send_exact("found").await.0.unwrap();
+            b.send_all("found").await.0.unwrap();
             let (result, buf) = a.recv(Vec::with_capacity(64)).await;
             assert_eq!((result.unwrap(), &buf[..]), (5, &b"found"[..]));
         });
@@ -196,7 +196,7 @@ every_driver! {
 
     fn a_leaked_race_only_leaks(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, b) = local_pair().unwrap();
             let mut both = Box::pin(corio::timeout(
                 crate::support::LONG,
@@ -208,14 +208,14 @@ every_driver! {
             assert_eq!(corio::stats().in_flight, 2);
         });
         assert_eq!(context.stats().in_flight, 0);
-        context.run_until_done(turns());
+        context.block_on(turns());
     }
 
     fn a_leaked_close_closes_once(builder) {
         alone(|| {
             let mut context = builder.build().unwrap();
             let before = fds();
-            context.run_until_done(async {
+            context.block_on(async {
                 let mut close = Box::pin(AsyncClose::new(tempfile::tempfile().unwrap()));
                 assert!(poll_now(&mut close).await.is_pending());
                 std::mem::forget(close);
@@ -230,7 +230,7 @@ every_driver! {
 
     fn a_leaked_task_handle_only_leaks(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             std::mem::forget(corio::spawn(async { vec![1; 100] }));
             std::mem::forget(corio::spawn(corio::sleep(crate::support::LONG)));
             turns().await;

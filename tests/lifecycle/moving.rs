@@ -38,7 +38,8 @@ fn receive_in_scopes() -> (Received, LocalStream) {
     let (inner, b) = receive();
     let outer = async move {
         match timeout(LONG, race(inner, sleep(LONG))).await {
-            Ok(corio::Raced::Left(result, _)) | Ok(corio::Raced::Right(Some(result), _)) => result,
+            Ok(corio::RaceOutput::First(result, _))
+            | Ok(corio::RaceOutput::Second(Some(result), _)) => result,
             _ => Err(std::io::ErrorKind::TimedOut.into()),
         }
     };
@@ -103,13 +104,13 @@ fn memory_file() -> std::fs::File {
 every_driver! {
     fn an_operation_moves_to_another_task(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for make in [receive, receive_in_scopes] {
                 let (future, other) = make();
                 let future = poll_elsewhere(future).await;
                 let task = spawn(future);
                 yield_now().await;
-                other.send_exact("x").await.0.unwrap();
+                other.send_all("x").await.0.unwrap();
                 assert_eq!(task.await.unwrap().unwrap(), 1);
             }
         });
@@ -117,7 +118,7 @@ every_driver! {
 
     fn whoever_polled_last_is_woken(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for make in [receive, receive_in_scopes] {
                 let (future, other) = make();
                 let shared = Rc::new(RefCell::new(Some(future)));
@@ -137,7 +138,7 @@ every_driver! {
                     })
                     .collect();
                 yield_now().await;
-                other.send_exact("x").await.0.unwrap();
+                other.send_all("x").await.0.unwrap();
                 let mut tasks = tasks.into_iter();
                 let last = tasks.next_back().unwrap();
                 assert!(last.await.unwrap(), "the last one got the result");
@@ -148,7 +149,7 @@ every_driver! {
 
     fn a_cancel_of_the_new_task_waits_for_a_moved_operation(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for make in [receive, receive_in_scopes] {
                 let (future, _other) = make();
                 let future = poll_elsewhere(future).await;
@@ -164,7 +165,7 @@ every_driver! {
 
     fn a_cancel_of_the_old_task_leaves_a_moved_operation_alone(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for make in [receive, receive_in_scopes] {
                 let (future, other) = make();
                 let slot = Rc::new(RefCell::new(None));
@@ -181,7 +182,7 @@ every_driver! {
                 yield_now().await;
                 old.cancel();
                 assert!(old.await.unwrap_err().is_cancelled());
-                other.send_exact("x").await.0.unwrap();
+                other.send_all("x").await.0.unwrap();
                 assert_eq!(new.await.unwrap().unwrap(), 1);
             }
         });
@@ -190,7 +191,7 @@ every_driver! {
     /// Nobody has polled it in a new place yet.
     fn a_cancel_of_the_old_task_waits_for_an_operation_in_nobodys_hands(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for make in [receive, receive_in_scopes] {
                 let (future, _other) = make();
                 let slot = Rc::new(RefCell::new(None));
@@ -216,7 +217,7 @@ every_driver! {
 
     fn a_timeout_around_a_moved_operation_ends_it(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for make in [receive, receive_in_scopes] {
                 let (future, _other) = make();
                 let future = poll_elsewhere(future).await;
@@ -228,7 +229,7 @@ every_driver! {
 
     fn an_operation_outlives_the_scope_it_began_in(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for make in [receive, receive_in_scopes] {
                 let (mut future, other) = make();
                 // Three levels of scopes come and go.
@@ -243,8 +244,8 @@ every_driver! {
                 })
                 .await;
                 assert_eq!(corio::stats().in_flight, 1);
-                assert_eq!(corio::pending().len(), 1);
-                other.send_exact("x").await.0.unwrap();
+                assert_eq!(corio::in_flight().len(), 1);
+                other.send_all("x").await.0.unwrap();
                 let _ = future.await;
             }
         });
@@ -255,7 +256,7 @@ every_driver! {
         alone(|| {
             let before = fds();
             let mut context = builder.build().unwrap();
-            context.run_until_done(async {
+            context.block_on(async {
                 for _ in 0..20 {
                     let slot = Rc::new(RefCell::new(None));
                     let (out, event) = (slot.clone(), crate::support::Event::default());
@@ -287,7 +288,7 @@ every_driver! {
 
     fn foreign_wakers_are_woken(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let counter = foreign(None);
             let waker = Waker::from(counter.clone());
             let mut cx = Context::from_waker(&waker);
@@ -297,7 +298,7 @@ every_driver! {
             assert!(nap.as_mut().poll(&mut cx).is_pending());
             let mut task = spawn(AsyncNop::new());
             assert!(Pin::new(&mut task).poll(&mut cx).is_pending());
-            other.send_exact("x").await.0.unwrap();
+            other.send_all("x").await.0.unwrap();
             while counter.wakes.load(Ordering::Relaxed) < 3 {
                 yield_now().await;
             }
@@ -309,24 +310,24 @@ every_driver! {
 
     fn a_poll_with_no_waker_loses_nothing(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (mut future, other) = receive();
             let mut cx = Context::from_waker(Waker::noop());
             assert!(future.as_mut().poll(&mut cx).is_pending());
-            other.send_exact("x").await.0.unwrap();
+            other.send_all("x").await.0.unwrap();
             assert_eq!(future.await.unwrap(), 1);
             let (mut future, other) = receive();
             assert!(poll_now(&mut future).await.is_pending());
             assert!(future.as_mut().poll(&mut cx).is_pending());
             let task = spawn(future);
-            other.send_exact("x").await.0.unwrap();
+            other.send_all("x").await.0.unwrap();
             assert_eq!(task.await.unwrap().unwrap(), 1);
         });
     }
 
     fn sets_of_futures_with_wakers_of_their_own_work(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let mut set = FuturesUnordered::new();
             let mut others = Vec::new();
             for n in 0..100 {
@@ -336,7 +337,7 @@ every_driver! {
             }
             let sender = spawn(async move {
                 for other in others {
-                    other.send_exact("x").await.0.unwrap();
+                    other.send_all("x").await.0.unwrap();
                     yield_now().await;
                 }
             });
@@ -374,7 +375,7 @@ every_driver! {
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(context)));
         assert!(ended.is_err(), "the timer's waker is dropped with the context");
         let mut context = builder.build().unwrap();
-        context.run_until_done(async { corio::op::AsyncNop::new().await.unwrap() });
+        context.block_on(async { corio::op::AsyncNop::new().await.unwrap() });
     }
 
     fn a_waker_that_spawns_when_dropped_finds_a_closed_context(builder) {
@@ -501,7 +502,7 @@ every_driver! {
         }
         drop(first);
         let mut second = builder.build().unwrap();
-        second.run_until_done(async {
+        second.block_on(async {
             let mut kept = kept.into_iter();
             let cancelled = kept.next().unwrap().await.unwrap_err();
             assert_eq!(cancelled.raw_os_error(), Some(errno::ECANCELED));
@@ -521,7 +522,7 @@ every_driver! {
         ended.cancel();
         assert!(format!("{ended:?}").contains("finished: true"));
         let mut second = builder.build().unwrap();
-        second.run_until_done(async {
+        second.block_on(async {
             assert_eq!(done.await.unwrap(), 5);
             assert!(ended.await.unwrap_err().is_cancelled());
         });
@@ -543,7 +544,7 @@ every_driver! {
         static PANICS: RawWakerVTable =
             RawWakerVTable::new(|_| panic!("clone"), |_| {}, |_| {}, |_| {});
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             // SAFETY: the functions touch no data.
             let waker = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &PANICS)) };
             let (mut future, other) = receive();
@@ -552,7 +553,7 @@ every_driver! {
             }));
             assert!(caught.is_err());
             // Had it been forgotten, the kernel would write into freed memory now.
-            assert_eq!(corio::stats().in_flight, corio::pending().len() as u64);
+            assert_eq!(corio::stats().in_flight, corio::in_flight().len() as u64);
             let (submitted, completed) = {
                 let recv = corio::stats().of(corio::OpCode::Recv);
                 (recv.submitted, recv.completed)
@@ -565,7 +566,7 @@ every_driver! {
 
     fn a_poll_after_the_result_panics(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let mut nop = Box::pin(AsyncNop::new());
             nop.as_mut().await.unwrap();
             crate::support::panics_with("polled after it gave its result", || {

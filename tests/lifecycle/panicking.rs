@@ -91,7 +91,7 @@ every_driver! {
     /// Its memory was given back while the tree still referred to it.
     fn a_scope_whose_waiter_panics_leaves_the_tree(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (a, _end) = local_pair().unwrap();
             let mut limited = Box::pin(timeout(Duration::from_millis(1), async move {
                 let mut received = Box::pin(a.recv(vec![0; 64]));
@@ -106,7 +106,7 @@ every_driver! {
             assert!(limited.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
             drop(waker);
             assert!(panics(|| drop(limited)), "it was not the last of the waker");
-            for pending in corio::pending() {
+            for pending in corio::in_flight() {
                 assert!(pending.within.is_empty(), "{pending}");
             }
             spawn(async {}).await.unwrap();

@@ -17,7 +17,7 @@ fn tiny(builder: Builder) -> Builder {
 every_driver! {
     fn a_thousand_operations_fit_through_one_entry(builder) {
         let mut context = builder.entries(1).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let nops = join_all((0..1000).map(|_| AsyncNop::new())).await;
             assert!(nops.into_iter().all(|result| result.is_ok()));
         });
@@ -27,7 +27,7 @@ every_driver! {
 
     fn five_hundred_completions_fit_through_one_entry(builder) {
         let mut context = tiny(builder).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for result in join_all((0..500).map(|_| AsyncNop::new())).await {
                 result.unwrap();
             }
@@ -36,7 +36,7 @@ every_driver! {
 
     fn five_hundred_sends_and_receives_fit_through_one_entry(builder) {
         let mut context = tiny(builder).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let pairs: Vec<_> = (0..250).map(|_| local_pair().unwrap()).collect();
             let receives = pairs.iter().enumerate().map(|(n, (a, _))| async move {
                 let (result, buf) = a.recv_exact([0; 4]).await;
@@ -44,7 +44,7 @@ every_driver! {
                 assert_eq!(u32::from_le_bytes(buf), n as u32);
             });
             let sends = pairs.iter().enumerate().map(|(n, (_, b))| async move {
-                b.send_exact((n as u32).to_le_bytes()).await.0.unwrap();
+                b.send_all((n as u32).to_le_bytes()).await.0.unwrap();
             });
             futures_util::future::join(join_all(receives), join_all(sends)).await;
         });
@@ -52,7 +52,7 @@ every_driver! {
 
     fn five_hundred_cancels_fit_through_one_entry(builder) {
         let mut context = tiny(builder).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let tasks: Vec<_> = (0..250)
                 .map(|_| {
                     spawn(async {
@@ -88,7 +88,7 @@ every_driver! {
         let orders: [Order; 3] =
             [|n| n, |n| MANY - 1 - n, |n| n * 1237 % MANY];
         for order in orders {
-            context.run_until_done(async {
+            context.block_on(async {
                 let tasks: Vec<_> = (0..MANY).map(start).collect();
                 all_in_flight().await;
                 (0..MANY).for_each(|n| tasks[order(n)].cancel());
@@ -99,7 +99,7 @@ every_driver! {
         }
         // By the end of a run, which is heard of from another thread.
         let handle = context.handle();
-        context.run_until_done(async {
+        context.block_on(async {
             drop((0..MANY).map(start).collect::<Vec<_>>());
             all_in_flight().await;
             let (sender, receiver) = corio::sync::oneshot();
@@ -126,7 +126,7 @@ every_driver! {
     /// Started and cancelled before the kernel has seen them.
     fn operations_cancelled_in_the_backlog_end(builder) {
         let mut context = tiny(builder).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let pairs: Vec<_> = (0..100).map(|_| local_pair().unwrap()).collect();
             let mut receives: Vec<_> =
                 pairs.iter().map(|(a, _)| Box::pin(a.recv(vec![0; 8]))).collect();
@@ -148,7 +148,7 @@ every_driver! {
 
     fn a_storm_of_cancels_against_results_loses_nothing(builder) {
         let mut context = builder.entries(4).completion_entries(4).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for round in 0..30_usize {
                 let (a, b) = local_pair().unwrap();
                 let (a, b) = (std::rc::Rc::new(a), std::rc::Rc::new(b));
@@ -165,7 +165,7 @@ every_driver! {
                     let b = b.clone();
                     spawn(async move {
                         for byte in 0..16_u8 {
-                            b.send_exact([byte]).await.0.unwrap();
+                            b.send_all([byte]).await.0.unwrap();
                         }
                     })
                 };
@@ -196,7 +196,7 @@ every_driver! {
     fn operations_dropped_in_the_backlog_are_waited_for(builder) {
         let mut context =
             tiny(builder).drop_policy(DropPolicy::CancelAndWait).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for _ in 0..10 {
                 let pairs: Vec<_> = (0..50).map(|_| local_pair().unwrap()).collect();
                 let mut nops: Vec<_> = (0..50).map(|_| Box::pin(AsyncNop::new())).collect();
@@ -240,7 +240,7 @@ every_driver! {
 
     fn tasks_by_the_thousand_share_one_entry(builder) {
         let mut context = tiny(builder).build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let tasks: Vec<_> = (0..3000)
                 .map(|_| {
                     spawn(async {

@@ -1,4 +1,4 @@
-//! `run`, `run_until_done`, `poll_once`, `stop`, and life without a context.
+//! `run`, `block_on`, `poll_once`, `stop`, and life without a context.
 //!
 //! # Why this file has `unsafe`
 //! It sends its own thread signals.
@@ -53,7 +53,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         context.stop();
         let before = context.stats().turns;
-        context.run_until_done(sleep(Duration::from_millis(30)));
+        context.block_on(sleep(Duration::from_millis(30)));
         let turns = context.stats().turns - before;
         assert!(turns < 10, "{turns} turns for one sleep");
         // It is kept for the next run.
@@ -63,7 +63,7 @@ every_driver! {
     fn a_stop_during_run_until_done_is_kept(builder) {
         let mut context = builder.build().unwrap();
         let before = context.stats().turns;
-        context.run_until_done(async {
+        context.block_on(async {
             let handle = corio::handle();
             std::thread::spawn(move || handle.stop()).join().unwrap();
             sleep(Duration::from_millis(20)).await;
@@ -98,7 +98,7 @@ every_driver! {
         drop(context.spawn(async { AsyncNop::new().await.unwrap() }));
         panics_with("tick", || drop(context.run(|_| panic!("tick"))));
         assert!(!context.is_running());
-        context.run_until_done(async { AsyncNop::new().await }).unwrap();
+        context.block_on(async { AsyncNop::new().await }).unwrap();
     }
 
     fn an_idle_context_sleeps(builder) {
@@ -106,7 +106,7 @@ every_driver! {
         let (a, _b) = local_pair().unwrap();
         let task = context.spawn(async move { a.recv(vec![0; 8]).await.0 });
         let before = context.stats();
-        context.run_until_done(sleep(Duration::from_millis(30)));
+        context.block_on(sleep(Duration::from_millis(30)));
         let after = context.stats();
         assert!(after.turns - before.turns < 10, "{}", after.turns - before.turns);
         assert!(after.syscalls - before.syscalls < 10);
@@ -118,7 +118,7 @@ every_driver! {
         let handle = context.handle();
         assert!(!context.is_running() && !handle.is_running());
         let seen = handle.clone();
-        assert!(context.run_until_done(async move { seen.is_running() }));
+        assert!(context.block_on(async move { seen.is_running() }));
         assert!(!handle.is_running());
         drop(context);
         assert!(!handle.is_running());
@@ -133,9 +133,9 @@ every_driver! {
         };
         let mut context = builder.build().unwrap();
         refused();
-        context.run_until_done(async { refused() });
+        context.block_on(async { refused() });
         // One that panicked is still one.
-        panics_with("main", || context.run_until_done(async { panic!("main") }));
+        panics_with("main", || context.block_on(async { panic!("main") }));
         refused();
         drop(context);
         drop(builder.build().unwrap());
@@ -144,7 +144,7 @@ every_driver! {
     fn run_until_done_leaves_nothing_behind(builder) {
         let mut context = builder.build().unwrap();
         let drops = Drops::default();
-        context.run_until_done(async {
+        context.block_on(async {
             for n in 0..30 {
                 let counted = drops.one();
                 drop(spawn(async move {
@@ -164,13 +164,13 @@ every_driver! {
         });
         assert_eq!(drops.count(), 30);
         assert_eq!(context.stats().in_flight, 0);
-        assert!(context.pending().is_empty());
+        assert!(context.in_flight().is_empty());
     }
 
     fn run_until_done_waits_for_no_leaked_operation(builder) {
         let mut context = builder.grace_period(LONG).build().unwrap();
         let (a, _b) = local_pair().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let mut recv = Box::pin(a.recv(vec![0; 8]));
             assert!(poll_now(&mut recv).await.is_pending());
             std::mem::forget(recv);
@@ -181,7 +181,7 @@ every_driver! {
     fn the_future_may_borrow(builder) {
         let mut context = builder.build().unwrap();
         let (mut text, other) = (String::from("a"), String::from("b"));
-        let out = context.run_until_done(async {
+        let out = context.block_on(async {
             AsyncNop::new().await.unwrap();
             text.push_str(&other);
             &text[..]
@@ -193,7 +193,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         let (a, _b) = local_pair().unwrap();
         panics_with("main", || {
-            context.run_until_done(async {
+            context.block_on(async {
                 let mut recv = Box::pin(a.recv(vec![0; 8]));
                 assert!(poll_now(&mut recv).await.is_pending());
                 panic!("main");
@@ -201,7 +201,7 @@ every_driver! {
         });
         assert!(!context.is_running());
         assert_eq!(context.stats().in_flight, 0);
-        context.run_until_done(async { AsyncNop::new().await }).unwrap();
+        context.block_on(async { AsyncNop::new().await }).unwrap();
     }
 
     fn poll_once_waits_as_told(builder) {
@@ -241,7 +241,7 @@ every_driver! {
                 poll(Box::pin(async { corio::timeout(LONG, async {}).await.unwrap() }));
             });
             panics_with(NO_CONTEXT, || drop(spawn(async {})));
-            panics_with(NO_CONTEXT, || drop(corio::pending()));
+            panics_with(NO_CONTEXT, || drop(corio::in_flight()));
             panics_with(NO_CONTEXT, || assert_eq!(corio::stats().polls, 0));
             panics_with(NO_CONTEXT, || drop(corio::handle()));
         };
@@ -275,18 +275,18 @@ every_driver! {
                     std::thread::sleep(Duration::from_micros(50));
                 }
             });
-            context.run_until_done(async {
+            context.block_on(async {
                 let (a, b) = local_pair().unwrap();
                 let echo = spawn(async move {
                     for _ in 0..200 {
                         let (result, buf) = b.recv_exact([0; 8]).await;
                         result.unwrap();
                         sleep(Duration::from_micros(100)).await;
-                        b.send_exact(buf).await.0.unwrap();
+                        b.send_all(buf).await.0.unwrap();
                     }
                 });
                 for n in 0..200_u64 {
-                    a.send_exact(n.to_le_bytes()).await.0.unwrap();
+                    a.send_all(n.to_le_bytes()).await.0.unwrap();
                     let (result, buf) = a.recv_exact([0; 8]).await;
                     result.unwrap();
                     assert_eq!(u64::from_le_bytes(buf), n);
@@ -319,7 +319,7 @@ every_driver! {
         alone(|| {
             let mut context = builder.build().unwrap();
             let before = fds();
-            context.run_until_done(async {
+            context.block_on(async {
                 for _ in 0..100 {
                     drop(local_pair().unwrap());
                 }

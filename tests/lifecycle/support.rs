@@ -19,7 +19,7 @@ use corio::op::AsyncNop;
 pub(crate) use crate::pairs::{LocalStream, local_pair, std_pair};
 
 /// Longer than any test takes, on however busy a machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const POLL_BUDGET: Duration = Duration::from_secs(120);
 
 /// So long that a test which waits for it is caught by the guard.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
@@ -38,7 +38,7 @@ pub(crate) fn guarded(test: impl FnOnce()) {
             thread::sleep(Duration::from_secs(1));
             let running = RUNNING.lock().unwrap();
             for (_, name, since) in running.iter().flatten() {
-                if since.elapsed() > PATIENCE {
+                if since.elapsed() > POLL_BUDGET {
                     eprintln!("the test {name} hangs");
                     std::process::abort();
                 }
@@ -215,7 +215,7 @@ fn in_child(body: impl FnOnce()) -> Option<(End, String)> {
         #[cfg(unix)]
         // SAFETY: passes no memory; the signal ends the process.
         unsafe {
-            libc::alarm(PATIENCE.as_secs() as u32)
+            libc::alarm(POLL_BUDGET.as_secs() as u32)
         };
         body();
         return None;

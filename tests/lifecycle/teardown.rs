@@ -11,7 +11,7 @@ use corio::net::{Socket, SocketAddress, TcpListener};
 use corio::op::{
     AsyncClose, AsyncFallocate, AsyncFdatasync, AsyncFsync, AsyncFtruncate, AsyncNop, AsyncOpen,
     AsyncPoll, AsyncRead, AsyncReadExactAt, AsyncReadv, AsyncSendfile, AsyncStatx, AsyncWrite,
-    AsyncWriteExactAt, AsyncWritev, FixedFiles, Interest,
+    AsyncWriteAllAt, AsyncWritev, FixedFiles, Interest,
 };
 use corio::{DropPolicy, IoContext, JoinHandle, race, sleep, spawn, timeout};
 
@@ -84,7 +84,7 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         let _ = AsyncWrite::new(&file(), vec![0; 1 << 16], 0).await;
     });
     task!({
-        let _ = AsyncWriteExactAt::new(&file(), vec![0; 1 << 16], 0).await;
+        let _ = AsyncWriteAllAt::new(&file(), vec![0; 1 << 16], 0).await;
     });
     task!({
         let _ = AsyncFsync::new(&file()).await;
@@ -129,7 +129,7 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
     });
     task!({
         let (a, _b) = local_pair().unwrap();
-        let _ = a.send_exact(vec![0; 8 << 20]).await;
+        let _ = a.send_all(vec![0; 8 << 20]).await;
     });
     task!({
         let (a, _b) = local_pair().unwrap();
@@ -232,7 +232,7 @@ every_driver! {
             let mut context = builder.build().unwrap();
             let before = fds();
             for _ in 0..3 {
-                let table = context.run_until_done(async {
+                let table = context.block_on(async {
                     let table = FixedFiles::register(4).expect("the former table is gone");
                     table.insert(tempfile::tempfile().unwrap()).unwrap();
                     table
@@ -343,7 +343,7 @@ every_driver! {
         drop(context);
         assert_eq!(drops.count(), 10);
         let mut second = builder.build().unwrap();
-        second.run_until_done(async {
+        second.block_on(async {
             for (n, handle) in handles.into_iter().enumerate() {
                 assert_eq!(handle.await.unwrap_err().is_panic(), n % 2 == 0);
             }
@@ -418,7 +418,7 @@ every_driver! {
 
                 // The thread may have another one, and nothing of the first disturbs it.
                 let mut second = builder.build().unwrap();
-                second.run_until_done(async {
+                second.block_on(async {
                     for (waker, nap) in out.take() {
                         waker.wake_by_ref();
                         drop(nap);
@@ -449,7 +449,7 @@ every_driver! {
             let (fds_before, threads_before) = (fds(), threads());
             for _ in 0..200 {
                 let mut context = builder.build().unwrap();
-                context.run_until_done(async {
+                context.block_on(async {
                     let file = File::open("Cargo.toml").await.unwrap();
                     assert_ne!(file.read_at(vec![0; 64], 0).await.0.unwrap(), 0);
                     drop(spawn(sleep(LONG)));
@@ -474,7 +474,7 @@ every_driver! {
                         let drops = Drops::default();
                         let mut context = builder.build().unwrap();
                         let count = start_everything(&context, &drops);
-                        let sum = context.run_until_done(async {
+                        let sum = context.block_on(async {
                             let tasks: Vec<_> = (0..50).map(|i| spawn(async move {
                                 AsyncNop::new().await.unwrap();
                                 i * n

@@ -3,7 +3,7 @@
 use crate::support::LocalStream;
 use corio::fs::File;
 use corio::net::{TcpListener, TcpStream};
-use corio::op::{AsyncNop, AsyncRecv, FixedFile, FixedFiles, WithTimeout, kind};
+use corio::op::{AsyncNop, AsyncRecv, FixedFile, FixedFiles, Nop, WithTimeout};
 use corio::task::{Race, RaceAll};
 use corio::time::AsyncSleep;
 use corio::{Handle, IoContext, JoinHandle};
@@ -39,7 +39,7 @@ const _: () = {
     assert!(!is!(IoContext: Send) && !is!(IoContext: Sync));
     assert!(!is!(AsyncNop: Send) && !is!(AsyncNop: Sync) && !is!(AsyncNop: Unpin));
     assert!(!is!(AsyncRecv<'static, Vec<u8>>: Send) && !is!(AsyncRecv<'static, Vec<u8>>: Unpin));
-    assert!(!is!(WithTimeout<kind::Nop>: Send) && !is!(WithTimeout<kind::Nop>: Unpin));
+    assert!(!is!(WithTimeout<Nop>: Send) && !is!(WithTimeout<Nop>: Unpin));
     assert!(!is!(JoinHandle<()>: Send) && !is!(JoinHandle<()>: Sync));
     assert!(!is!(AsyncSleep: Send) && !is!(AsyncSleep: Unpin));
     assert!(!is!(Race<Ready<()>, Ready<()>>: Send) && !is!(Race<Ready<()>, Ready<()>>: Unpin));

@@ -15,7 +15,7 @@ every_driver! {
     fn sleeps_end_in_the_order_of_their_deadlines(builder) {
         let mut context = builder.build().unwrap();
         let order = Rc::new(RefCell::new(Vec::new()));
-        context.run_until_done(async {
+        context.block_on(async {
             let start = Instant::now();
             let tasks: Vec<_> = [7_u64, 3, 9, 1, 5, 3, 8]
                 .into_iter()
@@ -38,7 +38,7 @@ every_driver! {
 
     fn a_hundred_thousand_sleeps_cost_no_submission(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let before = corio::stats();
             let mut sleeps: Vec<_> = (0..100_000_u64)
                 .map(|n| Box::pin(sleep(LONG + Duration::from_nanos(n * 7919 % 100_000))))
@@ -57,7 +57,7 @@ every_driver! {
     fn a_time_in_the_past_has_come(builder) {
         let mut context = builder.build().unwrap();
         let past = Instant::now() - Duration::from_millis(5);
-        context.run_until_done(async {
+        context.block_on(async {
             sleep_until(past).await;
             sleep_until(Instant::now()).await;
             sleep(Duration::ZERO).await;
@@ -66,7 +66,7 @@ every_driver! {
 
     fn a_time_without_end_is_legal(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             race(sleep(Duration::MAX), sleep(SHORT)).await;
             let far = Instant::now() + Duration::from_secs(u64::MAX >> 4);
             race(sleep_until(far), sleep(SHORT)).await;
@@ -105,13 +105,13 @@ every_driver! {
 
     fn a_grace_period_without_end_is_legal(builder) {
         let mut context = builder.grace_period(Duration::MAX).build().unwrap();
-        context.run_until_done(async { drop(spawn(sleep(LONG))) });
+        context.block_on(async { drop(spawn(sleep(LONG))) });
         drop(context);
     }
 
     fn a_sleep_can_be_dropped_at_any_time(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let mut kept = Vec::new();
             for n in 0..1000_u64 {
                 let mut nap = Box::pin(sleep(Duration::from_micros(n * 31 % 977)));

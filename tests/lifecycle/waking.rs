@@ -22,7 +22,7 @@ every_driver! {
             let event = Event::default();
             let other = event.clone();
             let thread = thread::spawn(move || other.signal());
-            context.run_until_done(event.wait());
+            context.block_on(event.wait());
             thread.join().unwrap();
         }
     }
@@ -31,7 +31,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         let drops = Drops::default();
         let counted = drops.one();
-        let waker = context.run_until_done(async move {
+        let waker = context.block_on(async move {
             let _counted = counted;
             waker().await
         });
@@ -40,7 +40,7 @@ every_driver! {
         waker.wake_by_ref();
         let other = waker.clone();
         thread::spawn(move || other.wake()).join().unwrap();
-        context.run_until_done(async { AsyncNop::new().await }).unwrap();
+        context.block_on(async { AsyncNop::new().await }).unwrap();
         assert_eq!(context.stats().polls - before.polls, 2, "only the new task was polled");
         let other = waker.clone();
         drop(context);
@@ -70,7 +70,7 @@ every_driver! {
         alone(|| {
             let before = fds();
             let mut context = builder.build().unwrap();
-            let wakers: Vec<Waker> = context.run_until_done(async {
+            let wakers: Vec<Waker> = context.block_on(async {
                 let one = waker().await;
                 let two = spawn(waker()).await.unwrap();
                 let three = spawn(async {
@@ -124,7 +124,7 @@ every_driver! {
             (0..1000).for_each(|_| waker.wake_by_ref());
             event.signal();
         });
-        context.run_until_done(task).unwrap();
+        context.block_on(task).unwrap();
         thread.join().unwrap();
         let after = context.stats();
         let wakes = after.remote_wakes - before.remote_wakes;
@@ -136,7 +136,7 @@ every_driver! {
         const WAKES: usize = 10_000;
         let mut context = builder.build().unwrap();
         let count = Arc::new(AtomicUsize::new(0));
-        context.run_until_done(async {
+        context.block_on(async {
             let waker = waker().await;
             let threads: Vec<_> = (0..4)
                 .map(|_| {
@@ -164,7 +164,7 @@ every_driver! {
 
     fn no_wake_is_lost_while_tasks_come_and_go(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for _ in 0..20 {
                 let events: Vec<Event> = (0..50).map(|_| Event::default()).collect();
                 let others = events.clone();
@@ -207,19 +207,19 @@ every_driver! {
             let (builder, ping, pong, wakers) =
                 (builder.clone(), ping.clone(), pong.clone(), wakers.clone());
             thread::spawn(move || {
-                builder.build().unwrap().run_until_done(play(1, pong, ping, wakers));
+                builder.build().unwrap().block_on(play(1, pong, ping, wakers));
             })
         };
-        builder.build().unwrap().run_until_done(play(0, ping, pong, wakers));
+        builder.build().unwrap().block_on(play(0, ping, pong, wakers));
         second.join().unwrap();
     }
 
     fn a_waker_of_the_threads_former_context_does_nothing(builder) {
         let mut first = builder.build().unwrap();
-        let stale = first.run_until_done(waker());
+        let stale = first.block_on(waker());
         drop(first);
         let mut second = builder.build().unwrap();
-        second.run_until_done(async move {
+        second.block_on(async move {
             stale.wake_by_ref();
             yield_now().await;
             AsyncNop::new().await.unwrap();
@@ -232,7 +232,7 @@ every_driver! {
     fn a_wake_during_the_poll_means_one_more_poll(builder) {
         let mut context = builder.build().unwrap();
         let polls = Cell::new(0);
-        context.run_until_done(poll_fn(|cx| {
+        context.block_on(poll_fn(|cx| {
             polls.set(polls.get() + 1);
             match polls.get() {
                 1 => {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use corio::blocking::{BlockingPool, OffloadError};
-use corio::{join_all, offload, spawn, timeout, yield_now};
+use corio::blocking::{BlockingError, BlockingPool};
+use corio::{join_all, spawn, spawn_blocking, timeout, yield_now};
 
 use crate::support::{LONG, eventually, every_driver};
 
@@ -52,10 +52,10 @@ impl Drop for Counted {
 every_driver! {
     fn results_come_back(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let here = std::thread::current().id();
-            assert_ne!(offload(|| std::thread::current().id()).await.unwrap(), here);
-            let jobs = (0..2000_u64).map(|n| offload(move || n * n));
+            assert_ne!(spawn_blocking(|| std::thread::current().id()).await.unwrap(), here);
+            let jobs = (0..2000_u64).map(|n| spawn_blocking(move || n * n));
             let sum: u64 = join_all(jobs).await.into_iter().map(Result::unwrap).sum();
             assert_eq!(sum, (0..2000).map(|n| n * n).sum());
         });
@@ -63,17 +63,17 @@ every_driver! {
 
     fn a_panic_reaches_who_waits(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
-            let error = offload(|| panic!("in the pool")).await.unwrap_err();
+        context.block_on(async {
+            let error = spawn_blocking(|| panic!("in the pool")).await.unwrap_err();
             assert!(error.to_string().contains("in the pool"), "{error}");
-            assert!(matches!(error, OffloadError::Panicked(_)));
-            assert_eq!(offload(|| 1).await.unwrap(), 1);
+            assert!(matches!(error, BlockingError::Panicked(_)));
+            assert_eq!(spawn_blocking(|| 1).await.unwrap(), 1);
         });
     }
 
     fn a_full_queue_makes_callers_wait_in_order(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let pool = Arc::new(BlockingPool::builder().threads(1).queue(2).build());
             let gate = Gate::default();
             let log = Arc::new(Mutex::new(Vec::new()));
@@ -102,7 +102,7 @@ every_driver! {
 
     fn work_that_has_not_begun_can_be_taken_back(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let pool = Arc::new(BlockingPool::builder().threads(1).queue(1).build());
             let gate = Gate::default();
             let (drops, ran) = (Drops::default(), Drops::default());
@@ -143,7 +143,7 @@ every_driver! {
 
     fn a_shutdown_leaves_nobody_waiting(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let pool = Arc::new(BlockingPool::builder().threads(1).queue(2).build());
             let (gate, began) = (Gate::default(), Arc::new(AtomicBool::new(false)));
             let tasks: Vec<_> = (0..6)
@@ -168,13 +168,13 @@ every_driver! {
             for (n, task) in tasks.into_iter().enumerate() {
                 match timeout(LONG, task).await.unwrap().unwrap() {
                     Ok(result) => assert_eq!((result, n), (0, 0)),
-                    Err(OffloadError::Closed) => assert!(n > 0),
+                    Err(BlockingError::Closed) => assert!(n > 0),
                     Err(other) => panic!("{other}"),
                 }
             }
             stopping.join().unwrap();
             assert_eq!(pool.threads(), 0);
-            assert!(matches!(pool.run(|| ()).await, Err(OffloadError::Closed)));
+            assert!(matches!(pool.run(|| ()).await, Err(BlockingError::Closed)));
         });
     }
 
@@ -252,7 +252,7 @@ every_driver! {
             }
         }
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for shut_down in [false, true] {
                 let pool = Arc::new(BlockingPool::builder().threads(1).queue(1).build());
                 let gate = Gate::default();
@@ -283,7 +283,7 @@ every_driver! {
                 assert!(panicked, "the panic is the caller's");
                 match timeout(LONG, waiting).await.expect("nobody is forgotten").unwrap() {
                     Ok(result) => assert_eq!(result, 7),
-                    Err(error) => assert!(shut_down && matches!(error, OffloadError::Closed)),
+                    Err(error) => assert!(shut_down && matches!(error, BlockingError::Closed)),
                 }
                 timeout(LONG, running).await.unwrap().unwrap().unwrap();
             }
@@ -334,8 +334,8 @@ every_driver! {
         let gate = Gate::default();
         let (work, over) = (gate.clone(), Arc::new(AtomicBool::new(false)));
         let ends = over.clone();
-        context.run_until_done(async {
-            let work = offload(move || {
+        context.block_on(async {
+            let work = spawn_blocking(move || {
                 work.pass();
                 ends.store(true, Ordering::SeqCst);
             });
@@ -350,7 +350,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         for _ in 0..3 {
             let jobs = (0..20).map(|_| pool.run(|| std::thread::sleep(Duration::from_micros(100))));
-            context.run_until_done(join_all(jobs));
+            context.block_on(join_all(jobs));
             assert!(pool.threads() <= 3);
             eventually("they end", || pool.threads() == 0);
         }

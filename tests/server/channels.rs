@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use corio::sync::channel::{TryRecvError, TrySendError};
 use corio::sync::{channel, oneshot, watch};
-use corio::{Raced, join_all, race, sleep, spawn, timeout, yield_now};
+use corio::{RaceOutput, join_all, race, sleep, spawn, timeout, yield_now};
 
 use crate::support::{Elsewhere, LONG, every_driver};
 
@@ -45,7 +45,7 @@ every_driver! {
         }
         drop(sender);
         let mut context = builder.build().unwrap();
-        context.run_until_done(async move {
+        context.block_on(async move {
             let mut next = [0; 4];
             while let Some((number, value)) = receiver.recv().await {
                 assert_eq!(value, next[number]);
@@ -81,7 +81,7 @@ every_driver! {
 
     fn a_full_channel_makes_senders_wait_in_order(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (sender, mut receiver) = channel(2);
             assert_eq!(sender.capacity(), 2);
             sender.try_send(0).unwrap();
@@ -112,7 +112,7 @@ every_driver! {
 
     fn a_sender_that_gives_up_passes_its_slot_on(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let count = Arc::new(AtomicUsize::new(0));
             for turns in 0..4 {
                 let (sender, mut receiver) = channel(1);
@@ -147,7 +147,7 @@ every_driver! {
 
     fn a_receiver_that_goes_gives_messages_back(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let count = Arc::new(AtomicUsize::new(0));
             let (sender, receiver) = channel(1);
             sender.send(Counted::new(&count)).await.unwrap();
@@ -167,7 +167,7 @@ every_driver! {
 
     fn a_closed_channel_gives_out_what_it_has(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (sender, mut receiver) = channel(8);
             sender.send(1).await.unwrap();
             sender.send(2).await.unwrap();
@@ -181,7 +181,7 @@ every_driver! {
 
     fn a_receiver_that_is_always_fed_lets_others_run(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (sender, mut receiver) = channel(1000);
             let ran = Rc::new(Cell::new(false));
             let runs = ran.clone();
@@ -208,11 +208,11 @@ every_driver! {
 
     fn waiting_for_a_message_can_be_limited(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (sender, mut receiver) = channel::<u32>(1);
             assert!(timeout(Duration::from_millis(1), receiver.recv()).await.is_err());
             match race(receiver.recv(), sleep(Duration::from_millis(1))).await {
-                Raced::Right(None, ()) => {}
+                RaceOutput::Second(None, ()) => {}
                 other => panic!("{other:?}"),
             }
             sender.send(5).await.unwrap();
@@ -226,13 +226,13 @@ every_driver! {
             let (_sender, mut receiver) = channel::<u32>(1);
             receiver.recv_blocking()
         });
-        let error = context.run_until_done(task).unwrap_err();
+        let error = context.block_on(task).unwrap_err();
         assert!(error.to_string().contains("`.await` instead"), "{error}");
     }
 
     fn one_value_once(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (sender, receiver) = oneshot();
             sender.send(1).unwrap();
             assert_eq!(receiver.await, Ok(1));
@@ -275,7 +275,7 @@ every_driver! {
         }
         drop((sender, receiver));
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for result in join_all(tasks).await {
                 result.unwrap();
             }

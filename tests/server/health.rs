@@ -15,7 +15,7 @@ every_driver! {
             tell.send(stall.clone()).unwrap();
         });
         let mut context = builder.build().unwrap();
-        let stall = context.run_until_done(async {
+        let stall = context.block_on(async {
             // Those that wait, or come back soon, hold nothing.
             for _ in 0..3 {
                 sleep(Duration::from_millis(15)).await;
@@ -35,7 +35,7 @@ every_driver! {
         assert!(stall.lasted >= Duration::from_millis(10));
         assert_eq!(stall.thread.as_deref(), std::thread::current().name());
         let text = stall.to_string();
-        assert!(text.contains("health.rs") && text.contains("corio::offload"), "{text}");
+        assert!(text.contains("health.rs") && text.contains("corio::spawn_blocking"), "{text}");
     }
 
     fn a_context_that_looks_before_it_sleeps_misses_nothing(builder) {
@@ -50,7 +50,7 @@ every_driver! {
                 }
             }));
             let mut context = busy.build().unwrap();
-            context.run_until_done(async {
+            context.block_on(async {
                 for value in 0..500 {
                     to.send(value).await.unwrap();
                     let answer = timeout(LONG, answers.recv()).await.unwrap();
@@ -62,7 +62,7 @@ every_driver! {
                 assert!(began.elapsed() >= Duration::from_millis(3));
             });
             if limit < LONG {
-                // And so does the caller's patience.
+                // And so does the caller's poll_budget.
                 assert_eq!(context.poll_once(Some(Duration::from_millis(1))).unwrap(), 0);
             }
         }

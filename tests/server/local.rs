@@ -109,7 +109,7 @@ fn a_semaphore_does_as_its_model() {
 every_driver! {
     fn a_mutex_gives_turns_in_order(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let list = Rc::new(Mutex::new(Vec::new()));
             let tasks: Vec<_> = (0..20)
                 .map(|n| {
@@ -137,7 +137,7 @@ every_driver! {
 
     fn a_panic_gives_the_lock_back(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let lock = Rc::new(Mutex::new(1));
             let theirs = lock.clone();
             let task = spawn(async move {
@@ -151,7 +151,7 @@ every_driver! {
 
     fn a_writer_is_not_starved_by_readers(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let lock = Rc::new(RwLock::new(0));
             let done = Rc::new(Cell::new(false));
             let readers: Vec<_> = (0..4)
@@ -182,7 +182,7 @@ every_driver! {
 
     fn a_cancelled_waiter_passes_the_lock_on(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let lock = Rc::new(Mutex::new(()));
             let guard = lock.lock().await;
             let tasks: Vec<_> = (0..10)
@@ -205,7 +205,7 @@ every_driver! {
 
     fn notifications_reach_one_or_all(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let notify = Rc::new(Notify::new());
             notify.notify_one();
             notify.notify_one();
@@ -240,7 +240,7 @@ every_driver! {
 
     fn a_barrier_is_passed_together_again_and_again(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let barrier = Rc::new(Barrier::new(3));
             let log = Rc::new(RefCell::new(Vec::new()));
             let tasks: Vec<_> = (0..3)
@@ -277,7 +277,7 @@ every_driver! {
 
     fn a_closed_semaphore_turns_everybody_away(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let semaphore = Rc::new(Semaphore::new(0));
             let waits = semaphore.clone();
             let task = spawn(async move { waits.acquire(1).await.map(drop) });
@@ -292,7 +292,7 @@ every_driver! {
 
     fn local_channels(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (sender, mut receiver) = mpsc::channel(2);
             let other = sender.clone();
             let task = spawn(async move {

@@ -33,16 +33,16 @@ fn to_and_fro(here: &Builder, there: &Builder) {
     let answering = there.handle.spawn(move || async move {
         let mut messages = messages();
         while let Some(Message { tag, value }) = messages.next().await {
-            back.message(tag + 1, value).await.unwrap();
+            back.send_message(tag + 1, value).await.unwrap();
             if value == TURNS {
                 return;
             }
         }
     });
-    context.run_until_done(async {
+    context.block_on(async {
         let mut messages = messages();
         for value in 1..=TURNS {
-            forth.message(1, value).await.unwrap();
+            forth.send_message(1, value).await.unwrap();
             assert_eq!(messages.next().await, Some(Message { tag: 2, value }));
         }
         answering.await.unwrap();
@@ -71,7 +71,7 @@ every_driver! {
         let (task, plain) = (context.handle(), context.handle());
         let sending = there.handle.spawn(move || async move {
             for value in 0..EACH {
-                task.message(0, value).await.unwrap();
+                task.send_message(0, value).await.unwrap();
             }
         });
         let thread = thread::spawn(move || {
@@ -79,7 +79,7 @@ every_driver! {
                 plain.message_blocking(1, value).unwrap();
             }
         });
-        context.run_until_done(async {
+        context.block_on(async {
             let (mut messages, mut next) = (messages(), [0; 2]);
             while next != [EACH; 2] {
                 let Message { tag, value } = messages.next().await.unwrap();
@@ -102,11 +102,11 @@ every_driver! {
         let sending = there.handle.spawn(move || async move {
             for tag in tags {
                 for value in values {
-                    handle.message(tag, value).await.unwrap();
+                    handle.send_message(tag, value).await.unwrap();
                 }
             }
         });
-        context.run_until_done(async {
+        context.block_on(async {
             let mut messages = messages();
             for tag in tags {
                 for value in values {
@@ -121,7 +121,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         let handle = context.handle();
         thread::spawn(move || fill(&handle)).join().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let mut first = messages();
             for value in 0..10 {
                 assert_eq!(first.next().await, Some(Message { tag: ROOM_TAG, value }));
@@ -134,10 +134,10 @@ every_driver! {
             }
             assert!(timeout(Duration::from_millis(1), second.next()).await.is_err());
             drop(second);
-            corio::handle().message(1, 2).await.unwrap();
+            corio::handle().send_message(1, 2).await.unwrap();
         });
         // Between two runs of the context, too.
-        context.run_until_done(async {
+        context.block_on(async {
             assert_eq!(messages().next().await, Some(Message { tag: 1, value: 2 }));
         });
     }
@@ -146,13 +146,13 @@ every_driver! {
         let mut context = builder.build().unwrap();
         let handle = context.handle();
         fill(&handle);
-        context.run_until_done(async {
+        context.block_on(async {
             let sent = Rc::new(Cell::new(0));
             let tasks: Vec<_> = (0..3)
                 .map(|value| {
                     let (handle, sent) = (handle.clone(), sent.clone());
                     spawn(async move {
-                        handle.message(8, value).await.unwrap();
+                        handle.send_message(8, value).await.unwrap();
                         sent.set(sent.get() + 1);
                     })
                 })
@@ -183,7 +183,7 @@ every_driver! {
                 handle.message_blocking(8, value).unwrap();
             }
         });
-        context.run_until_done(async {
+        context.block_on(async {
             let mut messages = messages();
             for value in 0..ROOM as u64 {
                 assert_eq!(messages.next().await, Some(Message { tag: ROOM_TAG, value }));
@@ -204,17 +204,17 @@ every_driver! {
         fill(&full);
         let there = Elsewhere::new(&builder);
         let waits = full.clone();
-        let waiting = there.handle.spawn(move || async move { waits.message(1, 2).await });
+        let waiting = there.handle.spawn(move || async move { waits.send_message(1, 2).await });
         // Who listens may outlive the context, and hears everything.
-        let mut left = context.run_until_done(async { messages() });
+        let mut left = context.block_on(async { messages() });
         drop(context);
         assert_eq!(waiting.join().unwrap(), Err(SendError(message)));
         for handle in [never_written_to, full] {
             assert_eq!(handle.try_message(1, 2), Err(TrySendError::Closed(message)));
             assert_eq!(handle.message_blocking(1, 2), Err(SendError(message)));
             let mut context = builder.build().unwrap();
-            context.run_until_done(async {
-                assert_eq!(handle.message(1, 2).await, Err(SendError(message)));
+            context.block_on(async {
+                assert_eq!(handle.send_message(1, 2).await, Err(SendError(message)));
             });
         }
         for value in 0..ROOM as u64 {
@@ -222,13 +222,13 @@ every_driver! {
         }
         assert_eq!(left.try_next(), Err(TryRecvError::Closed));
         let mut context = builder.build().unwrap();
-        assert_eq!(context.run_until_done(left.next()), None);
+        assert_eq!(context.block_on(left.next()), None);
     }
 
     fn a_listener_elsewhere_hears_that_the_context_went(builder) {
         let mut context = builder.build().unwrap();
         let there = Elsewhere::new(&builder);
-        let mut moved = context.run_until_done(async { messages() });
+        let mut moved = context.block_on(async { messages() });
         let (tell, told) = std::sync::mpsc::channel();
         let listening = there.handle.spawn(move || async move {
             tell.send(moved.next().await).unwrap();
@@ -244,12 +244,12 @@ every_driver! {
     fn a_task_that_is_cancelled_while_listening_takes_nothing(builder) {
         let mut context = builder.build().unwrap();
         let handle = context.handle();
-        context.run_until_done(async {
+        context.block_on(async {
             let task = spawn(async { messages().next().await });
             yield_now().await;
             task.cancel();
             assert!(task.await.is_err());
-            handle.message(1, 2).await.unwrap();
+            handle.send_message(1, 2).await.unwrap();
             let next = timeout(LONG, messages().next()).await.unwrap();
             assert_eq!(next, Some(Message { tag: 1, value: 2 }));
         });
@@ -258,9 +258,9 @@ every_driver! {
     fn one_listens_at_a_time(builder) {
         let mut context = builder.build().unwrap();
         let task = context.spawn(async { (messages(), messages()) });
-        let error = context.run_until_done(task).unwrap_err();
+        let error = context.block_on(task).unwrap_err();
         assert!(error.to_string().contains("listens to this context's messages"), "{error}");
-        context.run_until_done(async { drop(messages()) });
+        context.block_on(async { drop(messages()) });
     }
 
     fn a_destructor_in_a_dying_context_may_listen(builder) {

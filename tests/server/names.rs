@@ -35,7 +35,7 @@ fn silent() -> (SocketAddress, impl Sized) {
 every_driver! {
     fn names_are_looked_up(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let literal = resolve("[::1]:443").await.unwrap();
             assert_eq!(literal, [SocketAddress::v6([0, 0, 0, 0, 0, 0, 0, 1], 443)]);
             let local = resolve("localhost:80").await.unwrap();
@@ -50,7 +50,7 @@ every_driver! {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let stream = TcpStream::connect_host(format!("localhost:{port}")).await.unwrap();
             assert_eq!(stream.peer_addr().unwrap().port(), Some(port));
         });
@@ -63,7 +63,7 @@ every_driver! {
         let mut addresses = vec![refused(); 240];
         addresses.push(good.clone());
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let began = std::time::Instant::now();
             let stream = timeout(LONG, TcpStream::connect_any(&addresses)).await.unwrap().unwrap();
             assert_eq!(stream.peer_addr().unwrap(), good);
@@ -78,7 +78,7 @@ every_driver! {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = SocketAddress::from(listener.local_addr().unwrap());
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let addresses = [silent.clone(), silent, good.clone()];
             let stream = timeout(LONG, TcpStream::connect_any(&addresses)).await.unwrap().unwrap();
             assert_eq!(stream.peer_addr().unwrap(), good);
@@ -89,7 +89,7 @@ every_driver! {
     fn all_failures_are_told(builder) {
         let (one, other) = (refused(), refused());
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let error = TcpStream::connect_any(&[one.clone(), other.clone()]).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             let text = error.to_string();

@@ -36,7 +36,7 @@ every_driver! {
                 })
             })
             .collect();
-        context.run_until_done(async {
+        context.block_on(async {
             for (n, task) in tasks.into_iter().enumerate() {
                 assert_eq!(task.await.unwrap(), n as u64 + 1);
             }
@@ -47,7 +47,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         let handle = context.handle();
         let early = handle.spawn(|| async { 1 });
-        let sum = context.run_until_done(async move {
+        let sum = context.block_on(async move {
             early.await.unwrap() + corio::handle().spawn(|| async { 2 }).await.unwrap()
         });
         assert_eq!(sum, 3);
@@ -159,7 +159,7 @@ every_driver! {
             sum
         });
         let mut context = builder.build().unwrap();
-        let sum = context.run_until_done(timeout(LONG, task)).unwrap().unwrap();
+        let sum = context.block_on(timeout(LONG, task)).unwrap().unwrap();
         assert_eq!(sum, 1999 * 2000 / 2);
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corio::server::{Server, Spread};
-use corio::{Builder, Raced, race, sleep, timeout};
+use corio::server::{Balance, Server};
+use corio::{Builder, RaceOutput, race, sleep, timeout};
 
 use crate::support::{LONG, address, ask, echo, eventually, every_driver, server, two};
 
@@ -28,9 +28,9 @@ fn server_that_sleeps(builder: &Builder, total: Duration, idle: Duration) -> Ser
 
 every_driver! {
     fn many_clients_at_once(builder) {
-        for spread in [Spread::Kernel, Spread::LeastLoaded] {
+        for balance in [Balance::ReusePort, Balance::LeastLoaded] {
             let server = server(&builder)
-                .spread(spread)
+                .balance(balance)
                 .start(|_| (), |stream, _| echo(stream))
                 .unwrap();
             let to = address(&server);
@@ -53,7 +53,7 @@ every_driver! {
             server.stop();
             let totals = server.join();
             assert_eq!((totals.accepted, totals.started, totals.active()), (100, 100, 0));
-            if spread == Spread::LeastLoaded {
+            if balance == Balance::LeastLoaded {
                 assert_eq!(stats[0].accepted, 100);
                 assert!(stats.iter().all(|one| one.started >= 25), "{stats:?}");
             }
@@ -96,7 +96,7 @@ every_driver! {
                 |stream, ctx| async move {
                     ctx.state().set(ctx.state().get() + 1);
                     let text = format!("{} {}", ctx.worker().index(), ctx.state().get());
-                    stream.send_exact(text).await.0?;
+                    stream.send_all(text).await.0?;
                     Ok(())
                 },
             )
@@ -125,7 +125,7 @@ every_driver! {
                     match buf[0] {
                         b'p' => panic!("a handler's trouble"),
                         b'e' => Err(std::io::Error::other("a handler's error")),
-                        _ => stream.send_exact("fine").await.0,
+                        _ => stream.send_all("fine").await.0,
                     }
                 },
             )
@@ -243,10 +243,10 @@ every_driver! {
                         // What happens in a part of the handler that is over by then counts, too.
                         let recv = race(stream.recv([0; 1]), sleep(LONG));
                         let byte = match timeout(LONG, recv).await? {
-                            Raced::Left((Ok(1), byte), _) => byte,
+                            RaceOutput::First((Ok(1), byte), _) => byte,
                             _ => return Ok(()),
                         };
-                        timeout(LONG, stream.send_exact(byte)).await?.0?;
+                        timeout(LONG, stream.send_all(byte)).await?.0?;
                     }
                 },
             )
@@ -272,7 +272,7 @@ every_driver! {
                 |stream, _| async move {
                     for _ in 0..32 {
                         sleep(LIMIT / 16).await;
-                        stream.send_exact("x").await.0?;
+                        stream.send_all("x").await.0?;
                     }
                     Ok(())
                 },
@@ -291,7 +291,7 @@ every_driver! {
                 |_| (),
                 |stream, _| async move {
                     loop {
-                        stream.send_exact(vec![b'x'; 1 << 16]).await.0?;
+                        stream.send_all(vec![b'x'; 1 << 16]).await.0?;
                     }
                 },
             )
@@ -364,18 +364,18 @@ every_driver! {
         let path = dir.path().join("socket");
         let inherited = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let third = inherited.local_addr().unwrap();
-        for spread in [Spread::Kernel, Spread::LeastLoaded] {
+        for balance in [Balance::ReusePort, Balance::LeastLoaded] {
             let _ = std::fs::remove_file(&path);
             let server = Server::builder()
                 .listen("127.0.0.1:0")
                 .listen_unix(&path)
                 .listen_on(inherited.try_clone().unwrap())
                 .workers(two(&builder))
-                .spread(spread)
+                .balance(balance)
                 .start(
                     |_| (),
                     |stream, ctx| async move {
-                        stream.send_exact(ctx.listener().to_string()).await.0?;
+                        stream.send_all(ctx.listener().to_string()).await.0?;
                         Ok(())
                     },
                 )

@@ -81,7 +81,7 @@ every_driver! {
         let jobs = Jobs::new(8);
         let (one, other) = (serving(&builder, &jobs), serving(&builder, &jobs));
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (release, held) = mpsc::channel::<()>();
             let (tell, told) = oneshot();
             let long = jobs.clone();
@@ -115,7 +115,7 @@ every_driver! {
                 tell.send(()).unwrap();
                 held.recv().unwrap();
             });
-            context.run_until_done(async {
+            context.block_on(async {
                 told.await.unwrap();
                 for _ in 0..200 {
                     assert_eq!(jobs.run(|| async { this_thread() }).await.unwrap(), free.1);
@@ -130,7 +130,7 @@ every_driver! {
         let jobs = Jobs::new(1000);
         let serving = [serving(&builder, &jobs), serving(&builder, &jobs)];
         let mut context = builder.build().unwrap();
-        let ids = context.run_until_done(async {
+        let ids = context.block_on(async {
             let all = (0..400_u64).map(|n| {
                 jobs.run(move || async move {
                     // What is not `Send` stays over there.
@@ -164,7 +164,7 @@ every_driver! {
 
     fn one_job_per_turn(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let jobs = Jobs::new(1000);
             let turns = Arc::new(AtomicUsize::new(0));
             let counts = turns.clone();
@@ -188,7 +188,7 @@ every_driver! {
 
     fn a_full_queue_makes_wait_and_keeps_the_order(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let jobs = Jobs::new(2);
             let began = Arc::new(Mutex::new(Vec::new()));
             let tasks: Vec<_> = (0..20).map(|n| numbered(&jobs, n, &began)).collect();
@@ -211,7 +211,7 @@ every_driver! {
 
     fn a_job_that_is_taken_back_never_runs(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let jobs = Jobs::new(2);
             let began = Arc::new(Mutex::new(Vec::new()));
             let tasks: Vec<_> = (0..6).map(|n| numbered(&jobs, n, &began)).collect();
@@ -240,7 +240,7 @@ every_driver! {
     /// too.
     fn a_place_is_never_lost(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             for turns in 0..4 {
                 let jobs = Jobs::new(1);
                 let began = Arc::new(Mutex::new(Vec::new()));
@@ -265,7 +265,7 @@ every_driver! {
         let _there = serving(&builder, &jobs);
         let mut context = builder.build().unwrap();
         let gone = Arc::new(AtomicBool::new(false));
-        context.run_until_done(async {
+        context.block_on(async {
             let guard = Gone(gone.clone());
             let (tell, told) = oneshot();
             let run = jobs.clone();
@@ -288,7 +288,7 @@ every_driver! {
         let jobs = Jobs::new(8);
         let _there = serving(&builder, &jobs);
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let error = jobs.run(|| async { panic!("oh dear") }).await;
             let Err::<(), _>(JobError::Panicked(error)) = error else { panic!("{error:?}") };
             assert!(error.to_string().contains("oh dear"), "{error}");
@@ -310,7 +310,7 @@ every_driver! {
         let serves = jobs.clone();
         let service = there.handle.spawn(move || async move { serves.serve().await });
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let (release, held) = mpsc::channel::<()>();
             let (tell, told) = oneshot();
             let begun = jobs.run(move || async move {
@@ -349,7 +349,7 @@ every_driver! {
         let run = jobs.clone();
         let awaiting = thread::spawn(move || {
             let mut context = builder.build().unwrap();
-            context.run_until_done(async {
+            context.block_on(async {
                 let begun = run.run(move || async move {
                     began.send(()).unwrap();
                     sleep(LONG).await;
@@ -373,7 +373,7 @@ every_driver! {
 
     fn who_waits_is_told_when_the_last_one_goes(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let jobs = Jobs::new(1);
             let serves = jobs.clone();
             let service = spawn(async move { serves.serve().await });
@@ -442,7 +442,7 @@ every_driver! {
             let job = move || async move { innermost.run(|| async { 1 }).await.unwrap() + 1 };
             inner.run(job).await.unwrap() + 1
         };
-        assert_eq!(context.run_until_done(jobs.run(job)).unwrap(), 3);
+        assert_eq!(context.block_on(jobs.run(job)).unwrap(), 3);
     }
 
     fn workers_share(builder) {
@@ -511,8 +511,8 @@ every_driver! {
         told.recv().unwrap();
         workers.stop();
         thread::sleep(Duration::from_millis(5));
-        assert_eq!(workers.left(), 2, "the job goes on");
-        workers.force();
+        assert_eq!(workers.remaining(), 2, "the job goes on");
+        workers.abort();
         for result in workers.join() {
             result.unwrap();
         }
@@ -561,7 +561,7 @@ every_driver! {
                 result?;
                 ctx.stopping().await;
                 let answer = ctx.worker().jobs().run(move || async move { [buf[0] + 1] }).await?;
-                stream.send_exact(answer).await.0
+                stream.send_all(answer).await.0
             })
             .unwrap();
         let mut streams: Vec<_> = (0..10_u8)

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corio::server::Spread;
-use corio::{Raced, race, sleep};
+use corio::server::Balance;
+use corio::{RaceOutput, race, sleep};
 
 use crate::support::{LONG, address, ask, echo, eventually, every_driver, server};
 
@@ -46,14 +46,14 @@ every_driver! {
         ask(&mut stream, "hello");
         server.stop();
         ask(&mut stream, "still there");
-        server.force();
+        server.abort();
         assert_eq!(server.join().cancelled, 1);
     }
 
     fn new_work_is_refused_while_stopping(builder) {
-        for spread in [Spread::Kernel, Spread::LeastLoaded] {
+        for balance in [Balance::ReusePort, Balance::LeastLoaded] {
             let server = server(&builder)
-                .spread(spread)
+                .balance(balance)
                 .grace_period(LONG)
                 .start(|_| (), |stream, _| echo(stream))
                 .unwrap();
@@ -80,11 +80,11 @@ every_driver! {
                         let buf = [0; 4];
                         let request = stream.recv_exact(buf);
                         match race(request, ctx.stopping()).await {
-                            Raced::Left((result, buf), _) | Raced::Right(Some((result, buf)), ())
+                            RaceOutput::First((result, buf), _) | RaceOutput::Second(Some((result, buf)), ())
                                 if result.is_ok() =>
                             {
                                 sleep(Duration::from_millis(10)).await;
-                                stream.send_exact(buf).await.0?;
+                                stream.send_all(buf).await.0?;
                             }
                             _ => return Ok(()),
                         }
@@ -114,16 +114,16 @@ every_driver! {
     /// Every request that was sent on an accepted connection is answered; connections that come too
     /// late are refused as a whole.
     fn a_stop_under_load_loses_no_accepted_request(builder) {
-        for spread in [Spread::Kernel, Spread::LeastLoaded] {
+        for balance in [Balance::ReusePort, Balance::LeastLoaded] {
             let server = server(&builder)
-                .spread(spread)
+                .balance(balance)
                 .grace_period(LONG)
                 .start(
                     |_| (),
                     |stream, _| async move {
                         let (result, buf) = stream.recv_exact([0; 4]).await;
                         result?;
-                        stream.send_exact(buf).await.0?;
+                        stream.send_all(buf).await.0?;
                         stream.close().await
                     },
                 )

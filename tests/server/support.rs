@@ -12,7 +12,7 @@ use corio::{Builder, Handle, IoContext};
 /// So long that a test which waits for it is caught by the guard.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
 /// Longer than any test takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+const POLL_BUDGET: Duration = Duration::from_secs(120);
 
 /// Declares tests that are given a context's builder, and run once per driver.
 macro_rules! every_driver {
@@ -39,7 +39,7 @@ pub(crate) fn guarded(test: impl FnOnce()) {
     let name = std::thread::current().name().unwrap_or("?").to_owned();
     let watch = std::thread::spawn(move || {
         while !*watched.lock().unwrap() {
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > POLL_BUDGET {
                 eprintln!("the test {name} hangs");
                 std::process::abort();
             }
@@ -104,7 +104,7 @@ pub(crate) async fn echo(stream: Stream) -> std::io::Result<()> {
         if result? == 0 {
             return Ok(());
         }
-        let (result, sent) = stream.send_exact(received).await;
+        let (result, sent) = stream.send_all(received).await;
         result?;
         buf = sent;
     }
@@ -122,7 +122,7 @@ pub(crate) fn ask(stream: &mut TcpStream, text: &str) {
 pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < PATIENCE / 2, "never came true: {what}");
+        assert!(started.elapsed() < POLL_BUDGET / 2, "never came true: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

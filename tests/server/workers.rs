@@ -67,8 +67,8 @@ every_driver! {
         let stopper = workers.stopper();
         stopper.stop();
         std::thread::sleep(Duration::from_millis(2));
-        assert_eq!(workers.left(), 2);
-        stopper.force();
+        assert_eq!(workers.remaining(), 2);
+        stopper.abort();
         stopper.stop(); // never back
         for result in workers.join() {
             assert_eq!(result.unwrap(), Phase::Forced);
@@ -99,10 +99,10 @@ every_driver! {
                 worker.stopping().await;
             })
             .unwrap();
-        while workers.left() == 2 {
+        while workers.remaining() == 2 {
             std::thread::yield_now();
         }
-        assert_eq!(workers.left(), 1);
+        assert_eq!(workers.remaining(), 1);
         workers.stop();
         assert_eq!(workers.join().into_iter().filter(Result::is_ok).count(), 1);
     }
@@ -150,7 +150,7 @@ every_driver! {
 
     fn they_can_be_started_from_within_a_context(builder) {
         let mut context = builder.build().unwrap();
-        context.run_until_done(async {
+        context.block_on(async {
             let workers = two(&builder).start(|worker| async move { worker.index() }).unwrap();
             assert_eq!(workers.join().len(), 2);
         });

@@ -5,11 +5,11 @@
 //! It passes on what the requests of operations in flight point to.
 
 use super::Readiness;
-use super::lower::{advance, rest};
-use super::settle::{AGAIN, record};
+use super::complete::{AGAIN, record};
+use super::submit::{advance, rest};
 use crate::driver::{Request, Token, sys};
 #[cfg(target_os = "linux")]
-use crate::driver::{hits::Hits, sys::Opener};
+use crate::driver::{inline_backoff::InlineBackoff, sys::Opener};
 use crate::os::RawFd;
 
 /// Opens on this thread.
@@ -18,7 +18,7 @@ use crate::os::RawFd;
 pub(super) struct Opens {
     /// Made by the first open; `None` within: this host has none.
     opener: Option<Option<Opener>>,
-    hits: Hits,
+    hits: InlineBackoff,
 }
 
 impl Readiness {

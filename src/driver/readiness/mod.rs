@@ -2,7 +2,7 @@
 //!
 //! An operation is tried at once. If it would have to wait, it is queued at its file (`table.rs`), the
 //! host's selector (`selector/`) watches that, and when an event comes it is tried again
-//! (`settle.rs`). Operations on files of a disk, which are never "not ready", and others that take
+//! (`complete.rs`). Operations on files of a disk, which are never "not ready", and others that take
 //! their time go to a few threads (`driver/pool.rs`).
 //!
 //! Where the selector tells changes (epoll's edges), a file is registered once, when the first
@@ -12,13 +12,13 @@
 //! # Why this file has `unsafe`
 //! It implements the contract, whose promises its parts rely on.
 
+mod complete;
 mod disk;
 mod files;
-mod lower;
 mod queue;
 mod selector;
-mod settle;
 mod setup;
+mod submit;
 mod table;
 
 use crate::os::{AsRawFd, OwnedFd, RawFd};
@@ -26,8 +26,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::feed::Filler;
 use super::pool::Pool;
+use super::recv_queue::Filler;
 use super::sys::{Kind, SigPipe};
 use super::{Driver, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
 #[cfg(target_os = "linux")]
@@ -133,7 +133,7 @@ impl Driver for Readiness {
         };
         for index in 0..self.selector.count() {
             if let Some(event) = self.selector.event(index) {
-                self.settle(event, sink);
+                self.complete(event, sink);
             }
         }
         if self.pool.has_news() {

@@ -7,8 +7,8 @@ use super::Readiness;
 use super::queue::Queue;
 use super::selector::Selector;
 use super::table::Table;
-use crate::driver::feed::Filler;
 use crate::driver::pool::Pool;
+use crate::driver::recv_queue::Filler;
 use crate::driver::sys::SigPipe;
 use crate::driver::{Settings, SetupError};
 

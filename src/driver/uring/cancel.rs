@@ -22,8 +22,8 @@ use std::time::Duration;
 use io_uring::opcode;
 
 use super::Uring;
-use super::mark::{Mark, address, mark};
-use crate::driver::{Operation, Token};
+use super::user_data::{Mark, address, mark};
+use crate::driver::{Record, Token};
 
 /// Room for so many cancels stays allocated.
 const KEPT: usize = 256;
@@ -37,7 +37,7 @@ pub(super) struct Cancel {
 
 impl Uring {
     /// Remembers to cancel an operation whose own completion has not been settled.
-    pub(super) fn cancel_later(&mut self, op: Token, record: &Operation) {
+    pub(super) fn cancel_later(&mut self, op: Token, record: &Record) {
         note_cancel(record);
         // Until there is a result, its place holds the number that `submit` has given.
         self.cancels.push(Cancel { op, number: record.result.get() as u32 });
@@ -71,19 +71,19 @@ impl Uring {
     }
 
     /// Cancels once more what was missed.
-    pub(super) fn cancel_again(&mut self, op: Token, record: &Operation) {
+    pub(super) fn cancel_again(&mut self, op: Token, record: &Record) {
         note_cancel(record);
         self.push_cancel(op, record);
     }
 
-    fn push_cancel(&mut self, op: Token, record: &Operation) {
+    fn push_cancel(&mut self, op: Token, record: &Record) {
         let target = address(op) | u64::from(record.notes.get().mark);
         self.push(opcode::AsyncCancel::new(target).build().user_data(mark(op, Mark::Cancel)));
     }
 }
 
 /// One more completion is to come, the cancel's own.
-fn note_cancel(record: &Operation) {
+fn note_cancel(record: &Record) {
     let mut notes = record.notes.get();
     notes.awaited += 1;
     notes.cancels += 1;

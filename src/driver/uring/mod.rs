@@ -2,23 +2,23 @@
 //!
 //! A submission entry's `user_data` is the address of the operation's record plus a [`Mark`] in
 //! its low bits (`mark.rs`). One turn makes at most one `io_uring_enter(2)` (`queue.rs`), which
-//! submits what is queued and waits, and then settles every completion (`settle.rs`); with nothing to
+//! submits what is queued and waits, and then settles every completion (`complete.rs`); with nothing to
 //! submit and nothing to wait for it makes none.
 //!
 //! # Why this file has `unsafe`
 //! It shares memory with the kernel, and owns a ring that its own field borrows.
 
 mod cancel;
+mod complete;
 mod files;
-mod lower;
-mod mark;
+mod msg_ring;
 mod multishot;
-mod news;
+mod probe;
 mod provided;
 mod queue;
-mod settle;
 mod setup;
-mod trial;
+mod submit;
+mod user_data;
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,17 +29,17 @@ use std::sync::Arc;
 
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
 
-use super::hits::Hits;
+use super::inline_backoff::InlineBackoff;
 use super::pool::Pool;
 use super::sys::{self, SigPipe};
 use super::{
     CURRENT_POSITION, Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Target,
     Token, Wait,
 };
-use mark::{CLOSE, Mark, WAKE, address, mark, prefetch};
 pub(super) use multishot::Armed;
 use multishot::Receiving;
 use setup::Features;
+use user_data::{CLOSE, Mark, WAKE, address, mark, prefetch};
 
 /// Completions are taken in batches of this many, and the records of those that are `AHEAD` are
 /// fetched into the cache meanwhile: the kernel's own work has mostly driven them out.
@@ -53,7 +53,7 @@ pub(crate) struct Uring {
     submitter: Submitter<'static>,
     features: Features,
     sigpipe: SigPipe,
-    wake: Arc<news::Bell>,
+    wake: Arc<msg_ring::Bell>,
     /// Those notified by a message since the last turn, and their rings: these stay open until the
     /// kernel has taken the messages.
     notified: Vec<(Arc<dyn Notify>, Arc<OwnedFd>)>,
@@ -74,7 +74,7 @@ pub(crate) struct Uring {
     /// For what this kernel's rings can't do; made when it is needed.
     pool: Option<Pool>,
     blocking_threads: usize,
-    hits: Hits,
+    hits: InlineBackoff,
     receiving: Receiving,
     /// The most memory for chunks, in bytes.
     receive_memory: usize,
@@ -116,19 +116,19 @@ impl Uring {
             Request::Splice { socket, pipe, len, into_pipe } => {
                 return self.splice(op, socket, pipe, len, into_pipe);
             }
-            Request::RecvChunk { fd, feed } => {
+            Request::RecvProvided { fd, feed } => {
                 // SAFETY: the caller of `submit` answers for the feed.
-                return unsafe { self.recv_chunk(op, fd, feed) };
+                return unsafe { self.recv_provided(op, fd, feed) };
             }
             // Whoever wants all of it sent asks again for the rest.
             Request::Send { fd, ptr, len, flags } if !self.features.whole_sends => {
-                lower::lower(Request::Send { fd, ptr, len, flags: flags & !libc::MSG_WAITALL })
+                submit::entry(Request::Send { fd, ptr, len, flags: flags & !libc::MSG_WAITALL })
             }
             Request::Recv { fd, ptr, len, flags: 0 } if fd.eager => {
                 if let Some(received) = self.recv_at_once(op, fd.fd, ptr, len) {
                     return Some(received);
                 }
-                lower::lower(Request::Recv { fd, ptr, len, flags: 0 })
+                submit::entry(Request::Recv { fd, ptr, len, flags: 0 })
             }
             // Where more waits to be received, the answer to what has come goes first: then all of it is
             // handled while it is in the cache.
@@ -136,13 +136,13 @@ impl Uring {
                 if let Some(sent) = self.send_at_once(fd.fd, ptr, len, flags) {
                     return Some(sent);
                 }
-                lower::lower(Request::Send { fd, ptr, len, flags })
+                submit::entry(Request::Send { fd, ptr, len, flags })
             }
             Request::Read { fd, ptr, len, offset } if fd.buffered && self.hits.are_likely() => {
                 if let Some(read) = self.read_cached(fd.fd, ptr, len, offset) {
                     return Some(read);
                 }
-                lower::lower(Request::Read { fd, ptr, len, offset })
+                submit::entry(Request::Read { fd, ptr, len, offset })
             }
             Request::Statx { dir, path, flags, out } if flags & libc::AT_EMPTY_PATH != 0 => {
                 self.syscalls += 1;
@@ -150,12 +150,12 @@ impl Uring {
                 if unsafe { sys::stat_at_once(dir, path, flags, out) } {
                     return Some(0);
                 }
-                lower::lower(Request::Statx { dir, path, flags, out })
+                submit::entry(Request::Statx { dir, path, flags, out })
             }
             Request::Ftruncate { fd, len } if !self.features.ftruncate => {
                 return self.ftruncate(op, fd, len);
             }
-            request => lower::lower(request),
+            request => submit::entry(request),
         };
         self.push(entry.user_data(address(op)));
         None
@@ -276,7 +276,7 @@ impl Uring {
         // SAFETY: the caller of `submit` keeps the record in place.
         let record = unsafe { op.as_ref() };
         record.notes.set(Notes { mark: Mark::Ready as u8, ..record.notes.get() });
-        self.push(lower::poll(target, events as u32).user_data(mark(op, Mark::Ready)));
+        self.push(submit::poll(target, events as u32).user_data(mark(op, Mark::Ready)));
         None
     }
 }
@@ -286,7 +286,7 @@ impl Driver for Uring {
         let (ring, features) = setup::build(settings)?;
         let no_wakeup = |error| setup::explain_wakeup(error, settings.entries);
         let ring_fd = (features.messages).then_some(&ring);
-        let wake = Arc::new(news::Bell::new(ring_fd).map_err(no_wakeup)?);
+        let wake = Arc::new(msg_ring::Bell::new(ring_fd).map_err(no_wakeup)?);
         let ring = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: the ring stays where it is until `drop`, which ends `submitter` first.
         let mut submitter = unsafe { ring.as_ref() }.submitter();
@@ -309,7 +309,7 @@ impl Driver for Uring {
             closing: 0,
             pool: None,
             blocking_threads: settings.blocking_threads,
-            hits: Hits::default(),
+            hits: InlineBackoff::default(),
             receiving: Receiving::Untried,
             receive_memory: settings.receive_memory,
             withdrawn: Vec::new(),
@@ -340,7 +340,7 @@ impl Driver for Uring {
                 record.result.set(-libc::ECANCELED);
                 self.ended.push(op);
             }
-        } else if notes.mark == Mark::Feed as u8 {
+        } else if notes.mark == Mark::RecvQueue as u8 {
             self.withdraw(op);
         } else if notes.cancels == 0 {
             self.cancel_later(op, record);
@@ -361,7 +361,7 @@ impl Driver for Uring {
     fn forget(&mut self, _fd: RawFd) {}
 
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
-        self.tend_chunks();
+        self.tend_streams();
         if !self.backlog.is_empty() {
             self.refill();
         }
@@ -406,7 +406,7 @@ impl Driver for Uring {
                 if let Some(later) = entries.get(index + AHEAD) {
                     prefetch(later.user_data());
                 }
-                if let Some(token) = self.settle(entry) {
+                if let Some(token) = self.complete(entry) {
                     sink.deliver(token);
                 }
             }

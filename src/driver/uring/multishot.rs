@@ -1,7 +1,7 @@
 //! Receives that go on by themselves (multishot), into [buffers that the kernel
 //! takes](super::provided) bit by bit.
 //!
-//! What is under way belongs to no operation but to the socket's [`Feed`]: an operation takes what
+//! What is under way belongs to no operation but to the socket's [`RecvQueue`]: an operation takes what
 //! has come, or waits for it. If it is cancelled, the receive goes on, and what comes is kept for
 //! the next. While all buffers are in use, what is asked for is received by calls, so that one
 //! socket can't starve others; so it is always where the kernel has no such receives.
@@ -18,17 +18,17 @@ use std::time::Duration;
 use io_uring::types::CancelBuilder;
 use io_uring::{Submitter, cqueue, opcode};
 
-use super::mark::{IGNORED, MARKS, Mark};
 use super::provided::{GROUP, Provided};
-use super::{Uring, lower, trial};
-use crate::buf::ChunkPool;
-use crate::driver::feed::{Feed, Filler};
+use super::user_data::{IGNORED, MARKS, Mark};
+use super::{Uring, probe, submit};
+use crate::buf::RecvPool;
+use crate::driver::recv_queue::{Filler, RecvQueue};
 use crate::driver::sys;
 use crate::driver::{Notes, Request, Target, Token};
 
 /// So many bytes may come from one socket before they are asked for. Then it has to wait, so that
 /// one that nobody reads from can't take all buffers.
-const AHEAD: usize = 4 * ChunkPool::SIZE;
+const AHEAD: usize = 4 * RecvPool::SIZE;
 
 const AGAIN: i32 = -libc::EAGAIN;
 
@@ -55,9 +55,9 @@ pub(super) struct Multishot {
 }
 
 /// Feeds that nobody will ask any more, to be cancelled by the next turn.
-type Abandoned = RefCell<Vec<Rc<Feed>>>;
+type Abandoned = RefCell<Vec<Rc<RecvQueue>>>;
 
-/// The receive of a [`Feed`] that goes on by itself.
+/// The receive of a [`RecvQueue`] that goes on by itself.
 #[derive(Debug, Default)]
 pub(in crate::driver) struct Armed {
     /// The operation that waits for it.
@@ -82,7 +82,7 @@ pub(in crate::driver) struct Armed {
 
 impl Armed {
     /// Nobody will ask `feed` any more.
-    pub(in crate::driver) fn abandon(feed: &Rc<Feed>) {
+    pub(in crate::driver) fn abandon(feed: &Rc<RecvQueue>) {
         feed.armed.abandoned.set(true);
         if !feed.armed.is.get() {
             return;
@@ -100,11 +100,11 @@ impl Uring {
     /// # Safety
     /// As for [`Driver::submit`](crate::driver::Driver::submit); `feed` is in an `Rc`.
     #[inline(always)]
-    pub(super) unsafe fn recv_chunk(
+    pub(super) unsafe fn recv_provided(
         &mut self,
         op: Token,
         fd: Target,
-        feed: *const Feed,
+        feed: *const RecvQueue,
     ) -> Option<i32> {
         // SAFETY: what the caller promises.
         let this = unsafe { &*feed };
@@ -124,18 +124,23 @@ impl Uring {
 
 /// Has `op` wait for what comes.
 #[inline(always)]
-fn wait(op: Token, feed: &Feed) {
+fn wait(op: Token, feed: &RecvQueue) {
     debug_assert_eq!(feed.armed.waiter.get(), None, "there is one operation at a time");
     feed.armed.waiter.set(Some(op));
     // SAFETY: the caller of `submit` keeps the record in place.
     let notes = unsafe { &op.as_ref().notes };
-    notes.set(Notes { mark: Mark::Feed as u8, ..notes.get() });
+    notes.set(Notes { mark: Mark::RecvQueue as u8, ..notes.get() });
 }
 
 impl Uring {
     /// # Safety
-    /// As for [`recv_chunk`](Self::recv_chunk).
-    unsafe fn begin_chunks(&mut self, op: Token, fd: Target, feed: *const Feed) -> Option<i32> {
+    /// As for [`recv_provided`](Self::recv_provided).
+    unsafe fn begin_chunks(
+        &mut self,
+        op: Token,
+        fd: Target,
+        feed: *const RecvQueue,
+    ) -> Option<i32> {
         if matches!(self.receiving, Receiving::Untried) {
             self.syscalls += 1;
             match Receiving::choose(&self.submitter, self.receive_memory) {
@@ -162,7 +167,7 @@ impl Uring {
     }
 
     /// Receives by a call, once there is something.
-    fn recv_by_call(&mut self, op: Token, fd: Target, feed: &Feed) -> Option<i32> {
+    fn recv_by_call(&mut self, op: Token, fd: Target, feed: &RecvQueue) -> Option<i32> {
         let (Receiving::ByCalls(filler) | Receiving::ByKernel(Multishot { filler, .. })) =
             &mut self.receiving
         else {
@@ -182,7 +187,7 @@ impl Uring {
     ///
     /// # Safety
     /// `feed` is in an `Rc`.
-    unsafe fn arm(&mut self, fd: Target, feed: *const Feed) {
+    unsafe fn arm(&mut self, fd: Target, feed: *const RecvQueue) {
         let Receiving::ByKernel(multishot) = &mut self.receiving else { return };
         multishot.armed += 1;
         // SAFETY: what the caller promises. This count is the kernel's, until `settle_last`.
@@ -192,15 +197,15 @@ impl Uring {
         armed.is.set(true);
         armed.began_with.set(multishot.provided.version());
         *armed.home.borrow_mut() = Some(multishot.abandoned.clone());
-        let entry = lower::on(fd, |fd| opcode::RecvMulti::new(fd, GROUP).build());
-        self.push(entry.user_data(feed.expose_provenance() as u64 | Mark::Feed as u64));
+        let entry = submit::on(fd, |fd| opcode::RecvMulti::new(fd, GROUP).build());
+        self.push(entry.user_data(feed.expose_provenance() as u64 | Mark::RecvQueue as u64));
     }
 
     /// One completion of a receive that goes on by itself.
     #[inline(always)]
     pub(super) fn settle_feed(&mut self, entry: &cqueue::Entry) -> Option<Token> {
         let data = (entry.user_data() & !MARKS) as usize;
-        let feed: *const Feed = ptr::with_exposed_provenance(data);
+        let feed: *const RecvQueue = ptr::with_exposed_provenance(data);
         // SAFETY: the kernel's count is given up by the last completion, in `settle_last`.
         let this = unsafe { &*feed };
         let Receiving::ByKernel(multishot) = &mut self.receiving else {
@@ -239,7 +244,7 @@ impl Uring {
     /// # Safety
     /// The kernel's count of `feed` is there, and is given up hereby.
     #[cold]
-    unsafe fn settle_last(&mut self, feed: *const Feed, result: i32) -> Option<Token> {
+    unsafe fn settle_last(&mut self, feed: *const RecvQueue, result: i32) -> Option<Token> {
         // SAFETY: the kernel's count.
         let this = unsafe { Rc::from_raw(feed) };
         let armed = &this.armed;
@@ -277,7 +282,7 @@ impl Uring {
             }
             // It had come too far ahead, but all that has been taken meanwhile.
             libc::ENOBUFS | libc::ECANCELED => {
-                if let Request::RecvChunk { fd, .. } = request {
+                if let Request::RecvProvided { fd, .. } = request {
                     armed.waiter.set(Some(op));
                     // SAFETY: from an `Rc`.
                     unsafe { self.arm(fd, feed) };
@@ -294,7 +299,7 @@ impl Uring {
     pub(super) fn withdraw(&mut self, op: Token) {
         // SAFETY: in flight, and nothing else uses it: it only waits.
         let request = unsafe { (op.as_ref().request)(op) };
-        let Request::RecvChunk { feed, .. } = request else { return };
+        let Request::RecvProvided { feed, .. } = request else { return };
         // SAFETY: the operation has a count.
         let waiter = unsafe { &(*feed).armed.waiter };
         if waiter.get() == Some(op) {
@@ -308,7 +313,7 @@ impl Uring {
     /// # Safety
     /// `feed` is in an `Rc`.
     #[cold]
-    unsafe fn cancel_feed(&mut self, feed: *const Feed) {
+    unsafe fn cancel_feed(&mut self, feed: *const RecvQueue) {
         // SAFETY: what the caller promises.
         let armed = unsafe { &(*feed).armed };
         if armed.cancelling.replace(true) {
@@ -318,7 +323,7 @@ impl Uring {
         // SAFETY: what the caller promises. This count is the cancel's, until `settle_cancel`.
         unsafe { Rc::increment_strong_count(feed) };
         let data = feed.expose_provenance() as u64;
-        let cancel = opcode::AsyncCancel::new(data | Mark::Feed as u64).build();
+        let cancel = opcode::AsyncCancel::new(data | Mark::RecvQueue as u64).build();
         self.push(cancel.user_data(data | Mark::FeedCancel as u64));
     }
 
@@ -326,7 +331,7 @@ impl Uring {
     pub(super) fn settle_cancel(&mut self, entry: &cqueue::Entry) {
         let data = (entry.user_data() & !MARKS) as usize;
         // SAFETY: the count that the cancel had.
-        let feed = unsafe { Rc::from_raw(ptr::with_exposed_provenance::<Feed>(data)) };
+        let feed = unsafe { Rc::from_raw(ptr::with_exposed_provenance::<RecvQueue>(data)) };
         let armed = &feed.armed;
         armed.cancelling.set(false);
         let missed = entry.result() == -libc::ENOENT && armed.is.get();
@@ -339,7 +344,7 @@ impl Uring {
     /// Before a turn: the kernel gets what buffers have become free, and is told of feeds that were
     /// abandoned.
     #[inline(always)]
-    pub(super) fn tend_chunks(&mut self) {
+    pub(super) fn tend_streams(&mut self) {
         if let Receiving::ByKernel(multishot) = &mut self.receiving {
             multishot.provided.provide_freed();
             if !multishot.abandoned.borrow().is_empty() {
@@ -405,7 +410,7 @@ impl Uring {
         for entry in std::mem::take(&mut self.early) {
             match entry.user_data() & MARKS {
                 // No operation waits any more.
-                data if data == Mark::Feed as u64 => drop(self.settle_feed(&entry)),
+                data if data == Mark::RecvQueue as u64 => drop(self.settle_feed(&entry)),
                 data if data == Mark::FeedCancel as u64 => self.settle_cancel(&entry),
                 _ => {}
             }
@@ -417,7 +422,7 @@ impl Uring {
 impl Receiving {
     fn choose(submitter: &Submitter<'_>, memory: usize) -> io::Result<Self> {
         let filler = Filler::default();
-        if !trial::succeeds() {
+        if !probe::succeeds() {
             return Ok(Receiving::ByCalls(filler));
         }
         // SAFETY: it goes after the ring, or never (`end_chunks`).

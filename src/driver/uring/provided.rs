@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::{BufRingEntry, IOU_PBUF_RING_INC};
 
-use crate::buf::ChunkPool;
+use crate::buf::RecvPool;
 
 /// The one queue of buffers.
 pub(super) const GROUP: u16 = 0;
@@ -27,7 +27,7 @@ pub(super) const BIT_BY_BIT: u16 = IOU_PBUF_RING_INC as u16;
 
 /// A pool whose free buffers the kernel has.
 pub(super) struct Provided {
-    pub(super) pool: Rc<ChunkPool>,
+    pub(super) pool: Rc<RecvPool>,
     queue: Queue,
 }
 
@@ -37,7 +37,7 @@ impl Provided {
     /// # Safety
     /// The value stays until the ring is gone.
     pub(super) unsafe fn new(submitter: &Submitter<'_>, memory: usize) -> io::Result<Self> {
-        let pool = Rc::new(ChunkPool::new(memory));
+        let pool = Rc::new(RecvPool::new(memory));
         let count = pool.limit().next_power_of_two() as u16;
         let mut provided = Provided { pool, queue: Queue::new(count) };
         if !provided.provide_more() {

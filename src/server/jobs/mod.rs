@@ -37,7 +37,7 @@ pub(super) type Attendance = queue::Attendance<Begin>;
 ///
 /// A job that computes holds up whoever is on its context while it does, as any task there would;
 /// so make pieces of what takes long. It pays for jobs that take much longer than a wake, which is
-/// some 10 to 40 µs. What blocks belongs to [`offload`](crate::offload()), whose threads serve
+/// some 10 to 40 µs. What blocks belongs to [`spawn_blocking`](crate::spawn_blocking()), whose threads serve
 /// nothing else.
 ///
 /// # Examples
@@ -56,7 +56,7 @@ pub(super) type Attendance = queue::Attendance<Begin>;
 ///             let jobs = ctx.worker().jobs();
 ///             let job = move || async move { request.into_iter().map(u64::from).sum::<u64>() };
 ///             let sum = jobs.run(job).await?;
-///             stream.send_exact(sum.to_string()).await.0
+///             stream.send_all(sum.to_string()).await.0
 ///         },
 ///     )?;
 ///
@@ -77,10 +77,10 @@ pub(super) type Attendance = queue::Attendance<Begin>;
 /// let serves = jobs.clone();
 /// let other = std::thread::spawn(move || {
 ///     let mut context = corio::IoContext::new(8).unwrap();
-///     context.run_until_done(serves.serve()); // until the jobs are closed
+///     context.block_on(serves.serve()); // until the jobs are closed
 /// });
 /// let mut context = corio::IoContext::new(8)?;
-/// let answer = context.run_until_done(jobs.run(|| async { 6 * 7 }));
+/// let answer = context.block_on(jobs.run(|| async { 6 * 7 }));
 /// assert_eq!(answer.unwrap(), 42);
 /// jobs.close();
 /// other.join().unwrap();

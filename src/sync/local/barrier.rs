@@ -14,7 +14,7 @@ use super::{Stands, WaitList};
 /// use std::rc::Rc;
 /// use corio::sync::local::Barrier;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let barrier = Rc::new(Barrier::new(2));
 /// let other = barrier.clone();
 /// let task = corio::spawn(async move { other.wait().await });

@@ -4,7 +4,7 @@
 //! ```
 //! use corio::sync::local::mpsc;
 //! # let mut context = corio::IoContext::new(8)?;
-//! # context.run_until_done(async {
+//! # context.block_on(async {
 //! let (sender, mut receiver) = mpsc::channel(2);
 //! corio::spawn(async move {
 //!     for n in 0..10 {

@@ -15,7 +15,7 @@ use super::semaphore::{Permit, Semaphore};
 /// ```
 /// use corio::sync::local::Mutex;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let file = Mutex::new(corio::fs::File::open("Cargo.toml").await?);
 /// {
 ///     let file = file.lock().await;

@@ -14,7 +14,7 @@ use super::{Stands, WaitList};
 /// use std::rc::Rc;
 /// use corio::sync::local::Notify;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let bell = Rc::new(Notify::new());
 /// let rings = bell.clone();
 /// let task = corio::spawn(async move { rings.notified().await });

@@ -4,7 +4,7 @@
 //! ```
 //! use corio::sync::local::oneshot;
 //! # let mut context = corio::IoContext::new(8)?;
-//! # context.run_until_done(async {
+//! # context.block_on(async {
 //! let (sender, receiver) = oneshot::channel();
 //! corio::spawn(async move { sender.send(std::rc::Rc::new(5)) });
 //! assert_eq!(*receiver.await.unwrap(), 5);

@@ -14,7 +14,7 @@ use super::semaphore::{Permit, Semaphore};
 /// ```
 /// use corio::sync::local::RwLock;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let lock = RwLock::new(1);
 /// {
 ///     let (one, other) = (lock.read().await, lock.read().await);

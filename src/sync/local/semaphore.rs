@@ -16,7 +16,7 @@ use super::{Stands, WaitList};
 /// ```
 /// use corio::sync::local::Semaphore;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let semaphore = Semaphore::new(2);
 /// let one = semaphore.acquire(1).await.unwrap();
 /// let other = semaphore.acquire(1).await.unwrap();

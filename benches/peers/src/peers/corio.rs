@@ -63,9 +63,9 @@ async fn accept<F: Future<Output = ()> + 'static>(
 /// The size of buffers is the context's business.
 fn echo<R: Runtime>(listener: StdListener, _buffer: usize) {
     R::block_on(accept(listener, |stream| async move {
-        let mut chunks = stream.chunks();
+        let mut chunks = stream.recv_stream();
         while let Ok(Some(chunk)) = chunks.recv().await {
-            if stream.send_exact(chunk).await.0.is_err() {
+            if stream.send_all(chunk).await.0.is_err() {
                 return;
             }
         }
@@ -75,7 +75,7 @@ fn echo<R: Runtime>(listener: StdListener, _buffer: usize) {
 fn hello<R: Runtime>(listener: StdListener) {
     R::block_on(accept(listener, |stream| async move {
         let (mut input, mut output) = (Vec::new(), Vec::with_capacity(4096));
-        let mut chunks = stream.chunks();
+        let mut chunks = stream.recv_stream();
         while let Ok(Some(chunk)) = chunks.recv().await {
             input.extend_from_slice(&chunk);
             drop(chunk);
@@ -92,7 +92,7 @@ async fn answer_hello(
     mut output: Vec<u8>,
 ) -> Option<Vec<u8>> {
     http::answer_hello(input, &mut output);
-    let (result, mut sent) = stream.send_exact(output).await;
+    let (result, mut sent) = stream.send_all(output).await;
     result.ok()?;
     sent.clear();
     Some(sent)
@@ -106,7 +106,7 @@ fn echo_buffers<R: Runtime>(listener: StdListener, buffer: usize) {
             if !matches!(result, Ok(1..)) {
                 return;
             }
-            let (result, sent) = stream.send_exact(received).await;
+            let (result, sent) = stream.send_all(received).await;
             if result.is_err() {
                 return;
             }
@@ -138,7 +138,7 @@ fn files<R: Runtime>(listener: StdListener, root: PathBuf) {
         let root = root.clone();
         async move {
             let (mut input, mut head) = (Vec::new(), Vec::with_capacity(256));
-            let mut chunks = stream.chunks();
+            let mut chunks = stream.recv_stream();
             while let Ok(Some(chunk)) = chunks.recv().await {
                 input.extend_from_slice(&chunk);
                 drop(chunk);
@@ -159,7 +159,7 @@ fn files<R: Runtime>(listener: StdListener, root: PathBuf) {
                     }
                     if small {
                         let sent;
-                        (sent, head) = stream.send_exact(head).await;
+                        (sent, head) = stream.send_all(head).await;
                         if sent.is_err() {
                             return;
                         }
@@ -218,7 +218,7 @@ fn copy<R: Runtime>(from: &Path, to: &Path) -> Done {
                 break;
             }
             let len = filled.len() as u64;
-            let (written, emptied) = to.write_exact_at(filled, at).await;
+            let (written, emptied) = to.write_all_at(filled, at).await;
             written.expect("a write works");
             at += len;
             buf = emptied;
@@ -238,7 +238,7 @@ macro_rules! runtime {
             where
                 F::Output: 'static,
             {
-                context(DriverChoice::$driver).run_until_done(future)
+                context(DriverChoice::$driver).block_on(future)
             }
 
             fn spawn<F: Future + 'static>(future: F) -> impl Future<Output = F::Output> + 'static

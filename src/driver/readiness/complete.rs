@@ -8,11 +8,11 @@ use crate::os::RawFd;
 use std::time::{Duration, Instant};
 
 use super::Readiness;
-use super::lower::{Way, lower, never_waits, rest, wants_all};
 use super::selector::{Event, Selector};
+use super::submit::{Way, never_waits, rest, wants_all, way};
 use super::table::Side;
 use crate::driver::sys::{self, Kind};
-use crate::driver::{Feed, Notes, Operation, Request, Sink, Target, Token};
+use crate::driver::{Notes, Record, RecvQueue, Request, Sink, Target, Token};
 
 /// Marks of operations in flight that wait for no file; see [`Side`] for the others.
 const THREAD: u8 = 4;
@@ -29,7 +29,7 @@ pub(super) const AGAIN: i32 = -os::EAGAIN;
 /// # Safety
 /// The operation is in flight, or just being submitted.
 #[inline(always)]
-pub(super) unsafe fn record<'a>(op: Token) -> &'a Operation {
+pub(super) unsafe fn record<'a>(op: Token) -> &'a Record {
     // SAFETY: records stay in place until they are delivered.
     unsafe { op.as_ref() }
 }
@@ -61,13 +61,13 @@ impl Readiness {
     pub(super) fn start(&mut self, op: Token, request: Request) -> Option<i32> {
         // SAFETY: being submitted.
         unsafe { record(op) }.result.set(0);
-        if let Request::RecvChunk { feed, .. } = request
+        if let Request::RecvProvided { feed, .. } = request
             // SAFETY: the operation has a count of it.
             && let Some(len) = unsafe { &*feed }.hand_on()
         {
             return Some(len);
         }
-        match lower(&request) {
+        match way(&request) {
             Way::Wait(target, side) => self.start_waiting(op, request, target, side),
             way => self.start_other(op, request, way),
         }
@@ -153,8 +153,8 @@ impl Readiness {
         if wants_all(&request) {
             return self.attempt_all(op, request);
         }
-        if let Request::RecvChunk { fd, feed } = request {
-            return self.recv_chunk(fd, feed);
+        if let Request::RecvProvided { fd, feed } = request {
+            return self.recv_provided(fd, feed);
         }
         // SAFETY: the operation's memory is the driver's until delivery.
         let (result, calls) = unsafe { sys::attempt(request, self.sigpipe) };
@@ -163,7 +163,7 @@ impl Readiness {
     }
 
     #[inline(always)]
-    fn recv_chunk(&mut self, fd: Target, feed: *const Feed) -> i32 {
+    fn recv_provided(&mut self, fd: Target, feed: *const RecvQueue) -> i32 {
         self.syscalls += 1;
         // SAFETY: the operation has a count of the feed; the memory is the filler's, and what was received
         // has been written there.
@@ -217,7 +217,7 @@ impl Readiness {
         }
         let room = match *request {
             Request::Recv { len, flags: 0, .. } => (result as u32) < len,
-            Request::RecvChunk { .. } => self.chunks.has_room(),
+            Request::RecvProvided { .. } => self.chunks.has_room(),
             _ => return,
         };
         {
@@ -241,7 +241,7 @@ impl Readiness {
         let entry = self.table.entry(target);
         // SAFETY: the operation is in flight from here on, and in no queue.
         unsafe { entry.queue(side).push(op) };
-        let receives = matches!(request, Request::Recv { .. } | Request::RecvChunk { .. });
+        let receives = matches!(request, Request::Recv { .. } | Request::RecvProvided { .. });
         if entry.kind.is_none() && receives {
             entry.kind = Some(sys::socket_kind(target.fd));
             self.syscalls += 1;
@@ -336,7 +336,7 @@ impl Readiness {
             ENDED => return,
             _ => {
                 let request = describe(op);
-                let (Way::Wait(target, side) | Way::File(target, side)) = lower(&request) else {
+                let (Way::Wait(target, side) | Way::File(target, side)) = way(&request) else {
                     unreachable!("only such an operation waits for a file")
                 };
                 // SAFETY: its mark says where it is.
@@ -351,7 +351,7 @@ impl Readiness {
 
     /// Takes in one event.
     #[inline(always)]
-    pub(super) fn settle(&mut self, event: Event, sink: &mut impl Sink) {
+    pub(super) fn complete(&mut self, event: Event, sink: &mut impl Sink) {
         let fd = event.key as RawFd;
         let Some(entry) = self.table.get(fd) else { return };
         if Selector::PERSISTENT {
@@ -427,7 +427,7 @@ impl Readiness {
                 }
                 return;
             }
-            if let Way::Wait(target, _) | Way::File(target, _) = lower(&request) {
+            if let Way::Wait(target, _) | Way::File(target, _) = way(&request) {
                 self.learn(target, &request, result);
             }
             if let Some(entry) = self.table.get(fd) {

@@ -5,7 +5,7 @@
 
 use std::ptr::NonNull;
 
-use crate::driver::{Operation, Token};
+use crate::driver::{Record, Token};
 
 /// What the low three bits of a completion's `user_data` say about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) enum Mark {
     Thread = 3,
     /// A receive that goes on by itself: not an operation's address but a feed's. On an operation: it waits
     /// for one.
-    Feed = 4,
+    RecvQueue = 4,
     /// A cancel of such a receive has been carried out.
     FeedCancel = 5,
 }
@@ -75,8 +75,8 @@ pub(super) fn prefetch(data: u64) {
 /// # Safety
 /// The address was made by [`address`], and the record has not been given up since.
 #[inline(always)]
-pub(super) unsafe fn record<'a>(data: u64) -> (Token, &'a Operation) {
-    let ptr = std::ptr::with_exposed_provenance_mut::<Operation>((data & !MARKS) as usize);
+pub(super) unsafe fn record<'a>(data: u64) -> (Token, &'a Record) {
+    let ptr = std::ptr::with_exposed_provenance_mut::<Record>((data & !MARKS) as usize);
     // SAFETY: the caller promises that the record is there.
     unsafe { (NonNull::new_unchecked(ptr), &*ptr) }
 }

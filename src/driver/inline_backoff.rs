@@ -5,14 +5,14 @@ const MOST: u32 = 6;
 
 /// After each miss in a row the next try is twice as far away.
 #[derive(Default)]
-pub(super) struct Hits {
+pub(super) struct InlineBackoff {
     /// In a row.
     misses: u32,
     /// Calls to pass over before the next try.
     skip: u32,
 }
 
-impl Hits {
+impl InlineBackoff {
     /// Whether the next call is to be tried in place.
     #[inline(always)]
     pub(super) fn are_likely(&mut self) -> bool {
@@ -35,9 +35,10 @@ mod tests {
 
     #[test]
     fn tries_become_rare_while_they_miss_and_common_again_after_a_hit() {
-        let mut hits = Hits::default();
+        let mut hits = InlineBackoff::default();
         let mut tries = |reads: usize, hit: bool| {
-            let tried = |hits: &mut Hits| hits.are_likely().then(|| hits.note(hit)).is_some();
+            let tried =
+                |hits: &mut InlineBackoff| hits.are_likely().then(|| hits.note(hit)).is_some();
             (0..reads).filter(|_| tried(&mut hits)).count()
         };
         assert_eq!(tries(100, true), 100);

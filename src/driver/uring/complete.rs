@@ -6,9 +6,9 @@
 use io_uring::types::Timespec;
 use io_uring::{cqueue, opcode};
 
-use super::mark::{CLOSE, IGNORED, MARKS, Mark, NEWS, NEWS_LOST, WAKE, mark, record};
-use super::{Uring, lower};
-use crate::driver::{Notes, Operation, Request, Sink, Token};
+use super::user_data::{CLOSE, IGNORED, MARKS, Mark, NEWS, NEWS_LOST, WAKE, mark, record};
+use super::{Uring, submit};
+use crate::driver::{Notes, Record, Request, Sink, Token};
 
 /// A cancel can miss an operation that is just moving between two of the kernel's lists; it is
 /// then sent again, but not for ever.
@@ -20,9 +20,9 @@ static PAUSE: Timespec = Timespec::new().nsec(1_000_000);
 impl Uring {
     /// Sorts out one completion. `true`: its operation has ended and is to be delivered.
     #[inline(always)]
-    pub(super) fn settle(&mut self, entry: &cqueue::Entry) -> Option<Token> {
+    pub(super) fn complete(&mut self, entry: &cqueue::Entry) -> Option<Token> {
         let data = entry.user_data();
-        if data & MARKS == Mark::Feed as u64 {
+        if data & MARKS == Mark::RecvQueue as u64 {
             return self.settle_feed(entry);
         }
         if data & MARKS != Mark::Whole as u64 {
@@ -49,7 +49,7 @@ impl Uring {
 
     /// What an attempt's failure means: `None` if the operation goes on.
     #[cold]
-    pub(super) fn failure(&mut self, token: Token, op: &Operation, result: i32) -> Option<i32> {
+    pub(super) fn failure(&mut self, token: Token, op: &Record, result: i32) -> Option<i32> {
         match -result {
             libc::EAGAIN => self.would_block(token, op),
             // A cancel interrupts what is running on a kernel worker.
@@ -60,19 +60,21 @@ impl Uring {
 
     /// An operation on an fd in non-blocking mode waits for readiness here (`None`), as it would
     /// have in the kernel had the fd been in blocking mode; unless it was cancelled.
-    pub(super) fn would_block(&mut self, token: Token, op: &Operation) -> Option<i32> {
+    pub(super) fn would_block(&mut self, token: Token, op: &Record) -> Option<i32> {
         // SAFETY: the kernel has ended its attempt, so nothing uses the operation's memory.
         let request = unsafe { (op.request)(token) };
-        let Some((target, events)) = lower::readiness(&request) else { return Some(-libc::EAGAIN) };
+        let Some((target, events)) = submit::readiness(&request) else {
+            return Some(-libc::EAGAIN);
+        };
         let notes = op.notes.get();
         if notes.cancels > 0 {
             return Some(-libc::ECANCELED);
         }
         op.notes.set(Notes { mark: Mark::Ready as u8, ..notes });
         // SAFETY: as above.
-        let wait = match unsafe { lower::has_no_readiness(request) } {
+        let wait = match unsafe { submit::has_no_readiness(request) } {
             true => opcode::Timeout::new(&PAUSE).build(),
-            false => lower::poll(target, events),
+            false => submit::poll(target, events),
         };
         self.push(wait.user_data(mark(token, Mark::Ready)));
         None
@@ -103,7 +105,7 @@ impl Uring {
             self.settle_cancel(entry);
             return None;
         }
-        // SAFETY: as in `settle`: an operation with a cancel under way is not delivered before
+        // SAFETY: as in `complete`: an operation with a cancel under way is not delivered before
         // the cancel has ended too.
         let (token, op) = unsafe { record(data) };
         let mut notes = op.notes.get();
@@ -136,7 +138,7 @@ impl Uring {
     #[cold]
     pub(super) fn deliver_early(&mut self, sink: &mut impl Sink) {
         for entry in std::mem::take(&mut self.early) {
-            if let Some(token) = self.settle(&entry) {
+            if let Some(token) = self.complete(&entry) {
                 sink.deliver(token);
             }
         }

@@ -20,7 +20,7 @@ pub(super) enum Way {
 }
 
 #[inline(always)]
-pub(super) fn lower(request: &Request) -> Way {
+pub(super) fn way(request: &Request) -> Way {
     use Request::*;
     match *request {
         Nop => Way::Nothing,
@@ -28,7 +28,7 @@ pub(super) fn lower(request: &Request) -> Way {
         Write { fd, .. } | Writev { fd, .. } => Way::File(fd, Side::Write),
         Recv { fd, flags, .. } => Way::Wait(fd, receiving(flags)),
         Recvmsg { fd, flags, .. } => Way::Wait(fd, receiving(flags as i32)),
-        Accept { fd, .. } | RecvChunk { fd, .. } => Way::Wait(fd, Side::Read),
+        Accept { fd, .. } | RecvProvided { fd, .. } => Way::Wait(fd, Side::Read),
         Send { fd, .. } | Sendmsg { fd, .. } | Connect { fd, .. } => Way::Wait(fd, Side::Write),
         Sendfile { out, .. } => Way::Wait(out, Side::Write),
         #[cfg(target_os = "linux")]

@@ -24,7 +24,7 @@ pub(super) fn poll(fd: Target, events: u32) -> Entry {
 }
 
 #[inline(always)]
-pub(super) fn lower(request: Request) -> Entry {
+pub(super) fn entry(request: Request) -> Entry {
     use Request::*;
     match request {
         Nop => opcode::Nop::new().build(),
@@ -78,7 +78,7 @@ pub(super) fn lower(request: Request) -> Entry {
         }
         Shutdown { fd, how } => on(fd, |fd| opcode::Shutdown::new(fd, how).build()),
         Poll { fd, events } => poll(fd, events),
-        Sendfile { .. } | Splice { .. } | RecvChunk { .. } => {
+        Sendfile { .. } | Splice { .. } | RecvProvided { .. } => {
             unreachable!("`start` carries it out")
         }
     }

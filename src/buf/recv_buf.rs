@@ -1,5 +1,5 @@
 //! Memory that a context receives into: large buffers, each taken by several receives, one behind
-//! the other. What one of them has filled is a [`Chunk`].
+//! the other. What one of them has filled is a [`RecvBuf`].
 //!
 //! A buffer is used again once it is full and the last chunk of it is gone.
 //!
@@ -19,7 +19,7 @@ use super::IoBuf;
 /// Bytes that were received: a part of the context's own memory, which goes back when this is
 /// dropped.
 ///
-/// It comes from [`TcpStream::chunks`](crate::net::TcpStream::chunks) and dereferences to its
+/// It comes from [`TcpStream::recv_stream`](crate::net::TcpStream::recv_stream) and dereferences to its
 /// bytes. As an [`IoBuf`] it can be sent, or written to a file, without being copied.
 ///
 /// The smallest chunk keeps the 64 KiB of which it is a part from being used again. So what is to
@@ -30,26 +30,26 @@ use super::IoBuf;
 /// ```
 /// # use corio::net::UnixStream;
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, b) = UnixStream::pair()?;
-/// a.send_exact("hello").await.0?;
-/// let chunk = b.chunks().recv().await?.expect("five bytes");
+/// a.send_all("hello").await.0?;
+/// let chunk = b.recv_stream().recv().await?.expect("five bytes");
 /// assert_eq!(&chunk[1..], b"ello");
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Chunk {
-    pool: Rc<ChunkPool>,
+pub struct RecvBuf {
+    pool: Rc<RecvPool>,
     start: NonNull<u8>,
     len: u32,
     id: u16,
 }
 
-impl Chunk {
+impl RecvBuf {
     /// Grows by `next`, if that is what follows in memory; else gives it back.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-    pub(crate) fn append(&mut self, next: Chunk) -> Result<(), Chunk> {
+    pub(crate) fn append(&mut self, next: RecvBuf) -> Result<(), RecvBuf> {
         // Of one buffer, so that neither the sum nor the end is beyond it.
         let adjacent = self.id == next.id
             && Rc::ptr_eq(&self.pool, &next.pool)
@@ -62,25 +62,25 @@ impl Chunk {
     }
 }
 
-impl Deref for Chunk {
+impl Deref for RecvBuf {
     type Target = [u8];
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: that many bytes from there on have been received (`ChunkPool::fill`). Nobody
+        // SAFETY: that many bytes from there on have been received (`RecvPool::fill`). Nobody
         // writes to them before the buffer is used again, which is not while this chunk is there.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
     }
 }
 
-impl AsRef<[u8]> for Chunk {
+impl AsRef<[u8]> for RecvBuf {
     fn as_ref(&self) -> &[u8] {
         self
     }
 }
 
 // SAFETY: as for `Deref`; where they are does not depend on where the chunk is.
-unsafe impl IoBuf for Chunk {
+unsafe impl IoBuf for RecvBuf {
     #[inline(always)]
     fn buf_ptr(&self) -> *const u8 {
         self.start.as_ptr()
@@ -91,13 +91,13 @@ unsafe impl IoBuf for Chunk {
     }
 }
 
-impl fmt::Debug for Chunk {
+impl fmt::Debug for RecvBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Chunk").field(&&**self).finish()
+        f.debug_tuple("RecvBuf").field(&&**self).finish()
     }
 }
 
-impl Drop for Chunk {
+impl Drop for RecvBuf {
     #[inline]
     fn drop(&mut self) {
         self.pool.release(self.id);
@@ -106,7 +106,7 @@ impl Drop for Chunk {
 
 /// The buffers of one context.
 #[derive(Debug)]
-pub(crate) struct ChunkPool {
+pub(crate) struct RecvPool {
     /// The most buffers there may be.
     limit: usize,
     state: RefCell<State>,
@@ -129,7 +129,7 @@ struct Buffer {
     chunks: u32,
 }
 
-impl ChunkPool {
+impl RecvPool {
     /// The size of a buffer, in bytes.
     pub(crate) const SIZE: usize = 64 * 1024;
 
@@ -142,7 +142,7 @@ impl ChunkPool {
     /// For at most so many bytes, but at least one buffer. Nothing is allocated yet.
     pub(crate) fn new(memory: usize) -> Self {
         let limit = (memory / Self::SIZE).clamp(1, Self::MOST);
-        ChunkPool { limit, state: RefCell::default() }
+        RecvPool { limit, state: RefCell::default() }
     }
 
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
@@ -179,7 +179,7 @@ impl ChunkPool {
     /// They have been: that many bytes of [`room`](Self::room) were written, and are not written to
     /// any more.
     #[inline(always)]
-    pub(crate) unsafe fn fill(self: &Rc<Self>, id: u16, len: u32) -> Chunk {
+    pub(crate) unsafe fn fill(self: &Rc<Self>, id: u16, len: u32) -> RecvBuf {
         let mut state = self.state.borrow_mut();
         let buffer = &mut state.buffers[usize::from(id)];
         assert!(
@@ -189,7 +189,7 @@ impl ChunkPool {
         let start = buffer.end();
         buffer.filled += len;
         buffer.chunks += 1;
-        Chunk { pool: self.clone(), start, len, id }
+        RecvBuf { pool: self.clone(), start, len, id }
     }
 
     #[inline(always)]
@@ -204,7 +204,7 @@ impl ChunkPool {
     }
 }
 
-impl Default for ChunkPool {
+impl Default for RecvPool {
     /// Of as many buffers as there can be.
     fn default() -> Self {
         Self::new(usize::MAX)
@@ -223,17 +223,17 @@ impl State {
     #[cold]
     fn grow(&mut self, limit: usize) {
         let there = self.buffers.len();
-        let more = there.max(ChunkPool::FIRST).min(limit - there);
+        let more = there.max(RecvPool::FIRST).min(limit - there);
         if more == 0 {
             return;
         }
-        let Some(slab) = Slab::new(more * ChunkPool::SIZE) else { return };
+        let Some(slab) = Slab::new(more * RecvPool::SIZE) else { return };
         for index in (0..more).rev() {
             self.free.push((there + index) as u16);
         }
         self.buffers.extend((0..more).map(|index| {
             // SAFETY: within the slab.
-            let start = unsafe { slab.start.add(index * ChunkPool::SIZE) };
+            let start = unsafe { slab.start.add(index * RecvPool::SIZE) };
             Buffer { start, filled: 0, chunks: 0 }
         }));
         self.slabs.push(slab);
@@ -259,7 +259,7 @@ impl Slab {
 
 impl Drop for Slab {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout. Chunks keep the pool, and so this, in place; and a
+        // SAFETY: allocated with this layout. RecvStream keep the pool, and so this, in place; and a
         // driver does, for as long as the kernel may write here.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     /// As a driver does.
-    fn receive(pool: &Rc<ChunkPool>, id: u16, bytes: &[u8]) -> Chunk {
+    fn receive(pool: &Rc<RecvPool>, id: u16, bytes: &[u8]) -> RecvBuf {
         let (start, room) = pool.room(id);
         assert!(bytes.len() <= room as usize);
         // SAFETY: within the room, where nobody reads.
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_buffer_is_free_again_when_it_is_full_and_its_chunks_are_gone() {
-        let pool = Rc::new(ChunkPool::new(ChunkPool::SIZE));
+        let pool = Rc::new(RecvPool::new(RecvPool::SIZE));
         let id = pool.take().unwrap();
         assert_eq!(pool.take(), None, "the limit is one");
         let first = receive(&pool, id, b"first");
@@ -296,12 +296,12 @@ mod tests {
         assert_eq!(&*second, b"second");
         drop(second);
         assert_eq!(pool.take_freed(), Some(id));
-        assert_eq!(pool.room(id).1, ChunkPool::SIZE as u32);
+        assert_eq!(pool.room(id).1, RecvPool::SIZE as u32);
     }
 
     #[test]
     fn neighbours_become_one() {
-        let pool = Rc::new(ChunkPool::new(1 << 20));
+        let pool = Rc::new(RecvPool::new(1 << 20));
         let id = pool.take().unwrap();
         let mut chunk = receive(&pool, id, b"ab");
         chunk.append(receive(&pool, id, b"cd")).unwrap();
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn there_are_as_many_buffers_as_the_limit_and_chunks_keep_their_pool() {
-        let pool = Rc::new(ChunkPool::new(40 * ChunkPool::SIZE));
+        let pool = Rc::new(RecvPool::new(40 * RecvPool::SIZE));
         let ids: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
         assert_eq!(ids, (0..40).collect::<Vec<_>>());
         let chunk = receive(&pool, 39, b"stays");

@@ -11,28 +11,28 @@ use std::rc::Rc;
 
 #[cfg(target_os = "linux")]
 use super::uring::Armed;
-use crate::buf::{Chunk, ChunkPool};
+use crate::buf::{RecvBuf, RecvPool};
 use crate::os;
 
 /// What one socket has received into the driver's memory. Eight-byte aligned, like an operation's
 /// record.
 #[derive(Default)]
 #[repr(align(8))]
-pub(crate) struct Feed {
+pub(crate) struct RecvQueue {
     /// What has come before it was asked for.
-    queue: RefCell<VecDeque<Chunk>>,
+    queue: RefCell<VecDeque<RecvBuf>>,
     /// How many bytes that are.
     kept: Cell<usize>,
     /// An operation is there that takes what comes.
     in_use: Cell<bool>,
     /// The result of the operation that has just ended, until its future takes it.
-    handed: Cell<Option<Chunk>>,
+    handed: Cell<Option<RecvBuf>>,
     /// The receive that goes on by itself.
     #[cfg(target_os = "linux")]
     pub(super) armed: Armed,
 }
 
-impl Feed {
+impl RecvQueue {
     /// Hands on what came before it was asked for; its length.
     #[inline(always)]
     pub(super) fn hand_on(&self) -> Option<i32> {
@@ -43,7 +43,7 @@ impl Feed {
 
     /// Has this be the result of the operation that ends now; its length.
     #[inline(always)]
-    pub(super) fn hand(&self, chunk: Chunk) -> i32 {
+    pub(super) fn hand(&self, chunk: RecvBuf) -> i32 {
         let len = chunk.len() as i32;
         debug_assert!(len > 0, "an empty chunk would say that the stream has ended");
         self.handed.set(Some(chunk));
@@ -52,7 +52,7 @@ impl Feed {
 
     /// Takes the result of the operation that has ended, if that is a chunk.
     #[inline(always)]
-    pub(crate) fn take(&self) -> Option<Chunk> {
+    pub(crate) fn take(&self) -> Option<RecvBuf> {
         self.handed.take()
     }
 
@@ -66,7 +66,7 @@ impl Feed {
 
     /// Keeps what nobody has asked for yet; how many bytes that is by now.
     #[cfg(target_os = "linux")]
-    pub(super) fn keep(&self, chunk: Chunk) -> usize {
+    pub(super) fn keep(&self, chunk: RecvBuf) -> usize {
         self.kept.set(self.kept.get() + chunk.len());
         let mut queue = self.queue.borrow_mut();
         let separate = match queue.back_mut() {
@@ -86,17 +86,17 @@ impl Feed {
 }
 
 /// The one operation at a time that takes what comes. If it is leaked, there is no other any more.
-pub(crate) struct Turn {
-    feed: Rc<Feed>,
+pub(crate) struct Reservation {
+    feed: Rc<RecvQueue>,
     taken: bool,
 }
 
-impl Turn {
-    pub(crate) fn new(feed: Rc<Feed>) -> Self {
-        Turn { feed, taken: false }
+impl Reservation {
+    pub(crate) fn new(feed: Rc<RecvQueue>) -> Self {
+        Reservation { feed, taken: false }
     }
 
-    pub(crate) fn feed(&self) -> &Rc<Feed> {
+    pub(crate) fn feed(&self) -> &Rc<RecvQueue> {
         &self.feed
     }
 
@@ -113,7 +113,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Reservation {
     #[inline(always)]
     fn drop(&mut self) {
         if self.taken {
@@ -122,15 +122,15 @@ impl Drop for Turn {
     }
 }
 
-impl fmt::Debug for Turn {
+impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turn").field("taken", &self.taken).finish_non_exhaustive()
+        f.debug_struct("Reservation").field("taken", &self.taken).finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Feed {
+impl fmt::Debug for RecvQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Feed").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("RecvQueue").field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 
@@ -138,7 +138,7 @@ impl fmt::Debug for Feed {
 /// kept.
 #[derive(Debug, Default)]
 pub(super) struct Filler {
-    pool: Rc<ChunkPool>,
+    pool: Rc<RecvPool>,
     /// The buffer that is being filled.
     current: Option<u16>,
 }
@@ -152,7 +152,7 @@ impl Filler {
     #[inline(always)]
     pub(super) unsafe fn receive(
         &mut self,
-        feed: &Feed,
+        feed: &RecvQueue,
         call: impl FnOnce(*mut u8, u32) -> i32,
     ) -> i32 {
         let Some(id) = self.current.or_else(|| self.pool.take()) else { return -os::ENOBUFS };

@@ -16,7 +16,7 @@ use io_uring::squeue::Flags;
 use io_uring::{IoUring, opcode, types};
 
 use super::Uring;
-use super::mark::{NEWS, NEWS_LOST};
+use super::user_data::{NEWS, NEWS_LOST};
 use crate::driver::Notify;
 use crate::driver::sys::EventFd;
 

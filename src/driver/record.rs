@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use super::Request;
 
 /// The identity of an operation in flight: where its record is.
-pub(crate) type Token = NonNull<Operation>;
+pub(crate) type Token = NonNull<Record>;
 
 /// The driver's part of an operation's record. It lives inside the operation's future.
 ///
@@ -14,7 +14,7 @@ pub(crate) type Token = NonNull<Operation>;
 ///
 /// Eight-byte aligned, so that the low three bits of its address are free for marks.
 #[repr(C, align(8))]
-pub(crate) struct Operation {
+pub(crate) struct Record {
     /// Describes the operation afresh, for a driver that has to try again. Only legal while
     /// nothing else uses the operation's memory.
     pub(crate) request: unsafe fn(Token) -> Request,
@@ -54,13 +54,8 @@ impl Notes {
     pub(crate) const NEW: Notes = Notes { awaited: 1, mark: 0, cancels: 0, more: false };
 }
 
-impl Operation {
+impl Record {
     pub(crate) const fn new(request: unsafe fn(Token) -> Request) -> Self {
-        Operation {
-            request,
-            result: Cell::new(0),
-            notes: Cell::new(Notes::NEW),
-            links: Links::new(),
-        }
+        Record { request, result: Cell::new(0), notes: Cell::new(Notes::NEW), links: Links::new() }
     }
 }

@@ -4,17 +4,17 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
-use super::future::{Kind, Op};
+use super::future::{Op, Operation};
 use super::source::{Descriptor, Source};
-use crate::buf::Chunk;
-use crate::driver::{Feed, OpCode, Request, Turn};
+use crate::buf::RecvBuf;
+use crate::driver::{OpCode, RecvQueue, Request, Reservation};
 use crate::os;
 use crate::runtime::Runtime;
 
 /// What a stream receives, chunk by chunk, in memory of the context: for readers that bring no
 /// buffer.
 ///
-/// Made by [`TcpStream::chunks`](crate::net::TcpStream::chunks). A connection that waits takes no
+/// Made by [`TcpStream::recv_stream`](crate::net::TcpStream::recv_stream). A connection that waits takes no
 /// buffer, and a chunk has what has come, up to 64 KiB: small messages take little memory, large
 /// ones come in few pieces. On io_uring with Linux 6.12 or newer the kernel receives by itself
 /// until the stream ends (`IORING_RECV_MULTISHOT` with `IOU_PBUF_RING_INC`); elsewhere each chunk
@@ -24,7 +24,7 @@ use crate::runtime::Runtime;
 /// (some 256 KiB of one that nobody reads from are enough to stop it). So nothing else should
 /// receive from the stream while this is there; and what has come but was not taken is lost when
 /// this is dropped, like what a [`BufReader`](std::io::BufReader) holds. Only the context's next
-/// turn tells the kernel that this is gone: until then bytes may be lost to whoever else receives,
+/// reservation tells the kernel that this is gone: until then bytes may be lost to whoever else receives,
 /// also on another thread, and the peer of a stream that was dropped does not see the end. It
 /// belongs to the first context in which it is used.
 ///
@@ -34,18 +34,18 @@ use crate::runtime::Runtime;
 /// use corio::net::UnixStream;
 ///
 /// async fn echo(stream: UnixStream) -> std::io::Result<()> {
-///     let mut chunks = stream.chunks();
+///     let mut chunks = stream.recv_stream();
 ///     while let Some(chunk) = chunks.recv().await? {
-///         stream.send_exact(chunk).await.0?;
+///         stream.send_all(chunk).await.0?;
 ///     }
 ///     Ok(())
 /// }
 /// # let mut context = corio::IoContext::new(8)?;
-/// # context.run_until_done(async {
+/// # context.block_on(async {
 /// let (a, b) = UnixStream::pair()?;
 /// let serving = corio::spawn(echo(b));
-/// a.send_exact("hello").await.0?;
-/// let mut answer = a.chunks();
+/// a.send_all("hello").await.0?;
+/// let mut answer = a.recv_stream();
 /// assert_eq!(answer.recv().await?.as_deref(), Some(&b"hello"[..]));
 /// drop(answer);
 /// drop(a);
@@ -55,16 +55,16 @@ use crate::runtime::Runtime;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Chunks<'a> {
+pub struct RecvStream<'a> {
     stream: &'a Descriptor,
-    feed: Rc<Feed>,
+    feed: Rc<RecvQueue>,
     /// The context that it belongs to; 0: none yet.
     context: Cell<u64>,
 }
 
-impl<'a> Chunks<'a> {
+impl<'a> RecvStream<'a> {
     pub(crate) fn new(stream: &'a Descriptor) -> Self {
-        Chunks { stream, feed: Rc::default(), context: Cell::new(0) }
+        RecvStream { stream, feed: Rc::default(), context: Cell::new(0) }
     }
 
     /// The next chunk; `None` when the peer has ended its side.
@@ -78,32 +78,32 @@ impl<'a> Chunks<'a> {
     /// in another context than the first, and after an operation of this was leaked in flight.
     #[inline(always)]
     #[track_caller]
-    pub fn recv(&mut self) -> AsyncRecvChunk<'_> {
-        let turn = Turn::new(self.feed.clone());
-        Op::of(RecvChunk { source: self.stream.into(), turn, context: &self.context })
+    pub fn recv(&mut self) -> AsyncRecvBuf<'_> {
+        let reservation = Reservation::new(self.feed.clone());
+        Op::of(RecvProvided { source: self.stream.into(), reservation, context: &self.context })
     }
 }
 
-impl Drop for Chunks<'_> {
+impl Drop for RecvStream<'_> {
     fn drop(&mut self) {
         self.feed.abandon();
     }
 }
 
-/// Receives one chunk. See [`Chunks::recv`].
+/// Receives one chunk. See [`RecvStream::recv`].
 #[doc(alias = "IORING_RECV_MULTISHOT")]
-pub type AsyncRecvChunk<'a> = Op<RecvChunk<'a>>;
+pub type AsyncRecvBuf<'a> = Op<RecvProvided<'a>>;
 
-/// See [`AsyncRecvChunk`].
+/// See [`AsyncRecvBuf`].
 #[derive(Debug)]
-pub struct RecvChunk<'a> {
+pub struct RecvProvided<'a> {
     source: Source<'a>,
-    turn: Turn,
+    reservation: Reservation,
     context: &'a Cell<u64>,
 }
 
-impl Kind for RecvChunk<'_> {
-    type Output = io::Result<Option<Chunk>>;
+impl Operation for RecvProvided<'_> {
+    type Output = io::Result<Option<RecvBuf>>;
     const CODE: OpCode = OpCode::Recv;
     const MAY_BE_DROPPED: bool = true;
 
@@ -115,24 +115,27 @@ impl Kind for RecvChunk<'_> {
             first if first == here => {}
             _ => return Err(os::EBUSY),
         }
-        self.turn.take()?;
+        self.reservation.take()?;
         self.source.hold()
     }
     #[inline(always)]
     #[allow(private_interfaces)]
     fn request(&mut self) -> Request {
-        Request::RecvChunk { fd: self.source.target(), feed: Rc::as_ptr(self.turn.feed()) }
+        Request::RecvProvided {
+            fd: self.source.target(),
+            feed: Rc::as_ptr(self.reservation.feed()),
+        }
     }
     #[inline(always)]
     fn finish(self, result: i32) -> Self::Output {
         match result {
-            1.. => Ok(self.turn.feed().take()),
+            1.. => Ok(self.reservation.feed().take()),
             0 => Ok(None),
             error => Err(explain(-error)),
         }
     }
     fn discard(self, _result: i32) {
-        self.turn.feed().take_back();
+        self.reservation.feed().take_back();
     }
 }
 

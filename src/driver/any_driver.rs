@@ -67,7 +67,7 @@ impl fmt::Display for DriverChoice {
 
 /// One of the drivers that this host can have. Those above know it by this name alone.
 #[allow(clippy::large_enum_variant)] // There is one of it per context.
-pub(crate) enum Host {
+pub(crate) enum AnyDriver {
     #[cfg(target_os = "linux")]
     Uring(Uring),
     Readiness(Readiness),
@@ -87,14 +87,14 @@ fn choice(settings: &Settings) -> Result<DriverChoice, SetupError> {
     }
 }
 
-impl Host {
+impl AnyDriver {
     /// Makes a driver for the calling thread; also says why it is not io_uring, if that was tried.
     pub(crate) fn choose(settings: &Settings) -> Result<(Self, Option<SetupError>), SetupError> {
-        let readiness = || Readiness::new(settings).map(Host::Readiness);
+        let readiness = || Readiness::new(settings).map(AnyDriver::Readiness);
         match choice(settings)? {
             DriverChoice::Readiness => Ok((readiness()?, None)),
-            DriverChoice::Uring => Ok((Host::uring(settings)?, None)),
-            DriverChoice::Auto => match Host::uring(settings) {
+            DriverChoice::Uring => Ok((AnyDriver::uring(settings)?, None)),
+            DriverChoice::Auto => match AnyDriver::uring(settings) {
                 Ok(driver) => Ok((driver, None)),
                 Err(reason) if reason.is_about_io_uring() => Ok((readiness()?, Some(reason))),
                 Err(error) => Err(error),
@@ -104,7 +104,7 @@ impl Host {
 
     #[cfg(target_os = "linux")]
     fn uring(settings: &Settings) -> Result<Self, SetupError> {
-        Uring::new(settings).map(Host::Uring)
+        Uring::new(settings).map(AnyDriver::Uring)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -118,15 +118,15 @@ macro_rules! pass {
     ($self:ident, $driver:ident => $call:expr) => {
         match $self {
             #[cfg(target_os = "linux")]
-            Host::Uring($driver) => $call,
-            Host::Readiness($driver) => $call,
+            AnyDriver::Uring($driver) => $call,
+            AnyDriver::Readiness($driver) => $call,
         }
     };
 }
 
-impl Driver for Host {
+impl Driver for AnyDriver {
     fn new(settings: &Settings) -> Result<Self, SetupError> {
-        Host::choose(settings).map(|(driver, _)| driver)
+        AnyDriver::choose(settings).map(|(driver, _)| driver)
     }
 
     #[inline(always)]

@@ -23,8 +23,8 @@ struct Free {
     next: *mut Free,
 }
 
-/// A context's free cells, by size.
-pub(crate) struct Cells {
+/// A context's free task_memory, by size.
+pub(crate) struct TaskMemory {
     free: [Cell<*mut Free>; CLASSES],
     bytes: Cell<usize>,
 }
@@ -64,7 +64,7 @@ impl Room {
     /// Frees a cell for good. Any thread.
     ///
     /// # Safety
-    /// As for [`Cells::give`].
+    /// As for [`TaskMemory::give`].
     #[cold]
     pub(crate) unsafe fn free(&self, cell: NonNull<u8>) {
         // SAFETY: allocated with this layout.
@@ -72,9 +72,9 @@ impl Room {
     }
 }
 
-impl Cells {
+impl TaskMemory {
     pub(super) const fn new() -> Self {
-        Cells { free: [const { Cell::new(ptr::null_mut()) }; CLASSES], bytes: Cell::new(0) }
+        TaskMemory { free: [const { Cell::new(ptr::null_mut()) }; CLASSES], bytes: Cell::new(0) }
     }
 
     /// Memory for what takes so much.
@@ -107,7 +107,7 @@ impl Cells {
     }
 }
 
-impl Drop for Cells {
+impl Drop for TaskMemory {
     fn drop(&mut self) {
         for (class, first) in self.free.iter().enumerate() {
             let mut next = first.get();
@@ -129,19 +129,19 @@ mod tests {
 
     #[test]
     fn memory_comes_back_for_any_type_of_its_size() {
-        let cells = Cells::new();
+        let task_memory = TaskMemory::new();
         let (one, like) = (Room::of::<[u64; 9]>(), Room::of::<[u64; 12]>());
-        let first = cells.take(&one);
+        let first = task_memory.take(&one);
         // SAFETY: just taken, unused.
-        let kept = unsafe { cells.give(&one, first) };
+        let kept = unsafe { task_memory.give(&one, first) };
         assert!(kept || cfg!(corio_plain_cells));
         if !kept {
             // SAFETY: likewise.
             return unsafe { one.free(first) };
         }
-        assert_eq!(cells.bytes.get(), 96);
-        let second = cells.take(&like);
-        assert_eq!((second, cells.bytes.get()), (first, 0));
+        assert_eq!(task_memory.bytes.get(), 96);
+        let second = task_memory.take(&like);
+        assert_eq!((second, task_memory.bytes.get()), (first, 0));
         // SAFETY: just taken, unused.
         unsafe { like.free(second) };
     }
@@ -150,13 +150,13 @@ mod tests {
     fn what_is_large_or_strictly_aligned_goes_back_to_the_allocator() {
         #[repr(align(64))]
         struct Strict(#[allow(dead_code)] u8);
-        let cells = Cells::new();
+        let task_memory = TaskMemory::new();
         for room in [Room::of::<[u8; 4096]>(), Room::of::<Strict>()] {
-            let cell = cells.take(&room);
+            let cell = task_memory.take(&room);
             assert!(cell.addr().get().is_multiple_of(room.layout.align()));
             // SAFETY: just taken, unused.
             unsafe {
-                assert!(!cells.give(&room, cell));
+                assert!(!task_memory.give(&room, cell));
                 room.free(cell);
             }
         }
@@ -164,16 +164,16 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_the_limit() {
-        let (cells, room) = (Cells::new(), Room::of::<[u8; 1024]>());
-        let taken: Vec<_> = (0..MOST / 1024 + 2).map(|_| cells.take(&room)).collect();
+        let (task_memory, room) = (TaskMemory::new(), Room::of::<[u8; 1024]>());
+        let taken: Vec<_> = (0..MOST / 1024 + 2).map(|_| task_memory.take(&room)).collect();
         for cell in taken {
             // SAFETY: just taken, unused.
             unsafe {
-                if !cells.give(&room, cell) {
+                if !task_memory.give(&room, cell) {
                     room.free(cell);
                 }
             }
         }
-        assert!(cells.bytes.get() <= MOST);
+        assert!(task_memory.bytes.get() <= MOST);
     }
 }
