@@ -152,7 +152,7 @@ fn cost_per_request(driver: DriverChoice, workers: usize, requests: usize) -> Du
         let address = listener.local_addr().unwrap();
         let mut tasks = Vec::new();
         for _ in 0..CONNECTIONS {
-            let client = corio::net::TcpStream::connect(&address).await.unwrap();
+            let client = corio::net::TcpStream::connect(address).await.unwrap();
             let (server, _) = listener.accept().await.unwrap();
             drop(corio::spawn(echo(server.into())));
             tasks.push(corio::spawn(async move {

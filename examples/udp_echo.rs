@@ -52,7 +52,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let first = Arc::new(Mutex::new(Some(first)));
     let workers = args.serving.workers().name("udp").start(move |worker| {
         let first = first.lock().ok().and_then(|mut first| first.take());
-        let socket = first.map_or_else(|| socket(&there), Ok);
+        let socket = first.map_or_else(|| socket(&there.into()), Ok);
         async move { echo(socket?, worker).await }
     })?;
     println!("listening on {address}");

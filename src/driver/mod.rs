@@ -27,8 +27,11 @@
 //! 9. What a host lacks, the driver does another way, with the same results and errors.
 
 mod any_driver;
+mod call;
+pub(crate) mod calls;
 #[cfg(target_os = "linux")]
 mod inline_backoff;
+mod op_code;
 mod pool;
 mod readiness;
 mod record;
@@ -46,9 +49,10 @@ use std::time::Duration;
 
 pub(crate) use any_driver::AnyDriver;
 pub use any_driver::{DriverChoice, ParseDriverError};
+pub(crate) use call::{Args, Call};
+pub use op_code::OpCode;
 pub(crate) use record::{Notes, Record, Token};
 pub(crate) use recv_queue::{RecvQueue, Reservation};
-pub use request::OpCode;
 pub(crate) use request::{CURRENT_POSITION, Request, Target};
 pub use setup::SetupError;
 pub(crate) use setup::{Settings, Setup};

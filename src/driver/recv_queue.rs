@@ -18,7 +18,7 @@ use crate::os;
 /// record.
 #[derive(Default)]
 #[repr(align(8))]
-pub(crate) struct RecvQueue {
+pub struct RecvQueue {
     /// What has come before it was asked for.
     queue: RefCell<VecDeque<RecvBuf>>,
     /// How many bytes that are.

@@ -1,13 +1,14 @@
-//! What can be asked of a driver, as plain values.
+//! What a driver can be asked to do, as plain values.
 
-use crate::os::RawFd;
+use std::ptr::NonNull;
 
+use super::call::{Args, Call};
 use super::recv_queue::RecvQueue;
-use crate::os;
+use crate::os::{self, RawFd};
 
 /// What an operation acts on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
+pub struct Target {
     /// The file descriptor; valid in any case.
     pub(crate) fd: RawFd,
     /// The slot in the table of registered files, or -1; for a driver that has such a table.
@@ -26,10 +27,27 @@ pub(crate) struct Target {
     pub(crate) eager: bool,
 }
 
-/// What is wanted. Each variant is the system call of the same name; fds that come out of it are
-/// close-on-exec, accepted sockets also non-blocking.
+impl Target {
+    /// No file.
+    pub(crate) const NONE: Target =
+        Target { fd: -1, slot: -1, id: 0, nonblocking: false, buffered: false, eager: false };
+}
+
+/// One system call to be made. Fds that it yields are close-on-exec, accepted sockets also
+/// non-blocking.
+///
+/// A plain system call is a [`Call`](Request::Call). Each other variant is the system call of its name,
+/// for which drivers take special care.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Request {
+pub enum Request {
+    /// A plain system call, by the tables in `driver/calls`. `fd` and `len` are for reports, so that
+    /// nothing safe has to read the arguments.
+    Call {
+        call: &'static Call,
+        args: NonNull<Args>,
+        fd: RawFd,
+        len: u32,
+    },
     Nop,
     Read {
         fd: Target,
@@ -63,20 +81,6 @@ pub(crate) enum Request {
     },
     Close {
         fd: RawFd,
-    },
-    Fsync {
-        fd: Target,
-        data_only: bool,
-    },
-    Fallocate {
-        fd: Target,
-        mode: i32,
-        offset: u64,
-        len: u64,
-    },
-    Ftruncate {
-        fd: Target,
-        len: u64,
     },
     Statx {
         dir: RawFd,
@@ -122,10 +126,6 @@ pub(crate) enum Request {
         msg: *const os::msghdr,
         flags: u32,
     },
-    Shutdown {
-        fd: Target,
-        how: i32,
-    },
     Poll {
         fd: Target,
         events: u32,
@@ -154,45 +154,6 @@ pub(crate) enum Request {
 /// Offset of a read or write that uses and moves the file's own position, or has none (a pipe).
 pub(crate) const CURRENT_POSITION: u64 = u64::MAX;
 
-macro_rules! opcodes {
-    ($($name:ident $text:literal),+ $(,)?) => {
-        /// The kinds of operation, for statistics and reports.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        #[non_exhaustive]
-        pub enum OpCode { $(#[doc = concat!("`", $text, "`")] $name),+ }
-
-        impl OpCode {
-            /// Every kind there is.
-            pub const ALL: &'static [OpCode] = &[$(OpCode::$name),+];
-
-            /// The name of the system call that does the same.
-            ///
-            /// # Examples
-            /// ```
-            /// assert_eq!(corio::OpCode::Recv.name(), "recv");
-            /// ```
-            pub fn name(self) -> &'static str {
-                match self { $(OpCode::$name => $text),+ }
-            }
-        }
-    };
-}
-
-opcodes! {
-    Nop "nop", Read "read", Write "write", Readv "readv", Writev "writev", Open "open",
-    Close "close", Fsync "fsync", Fdatasync "fdatasync", Fallocate "fallocate",
-    Ftruncate "ftruncate", Statx "statx", Accept "accept", Connect "connect", Recv "recv",
-    Send "send", Recvmsg "recvmsg", Sendmsg "sendmsg", Shutdown "shutdown", Poll "poll",
-    Sendfile "sendfile", Splice "splice",
-}
-
-impl std::fmt::Display for OpCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
-
 impl Request {
     /// The file descriptor (-1: none) and the number of bytes, for reports.
     #[inline(always)]
@@ -206,10 +167,8 @@ impl Request {
             Open { .. } | Statx { .. } => (-1, 0),
             Close { fd } => (fd, 0),
             RecvProvided { fd, .. } => (fd.fd, 0),
-            Fsync { fd, .. } | Fallocate { fd, .. } | Ftruncate { fd, .. } => (fd.fd, 0),
-            Accept { fd, .. } | Connect { fd, .. } | Shutdown { fd, .. } | Poll { fd, .. } => {
-                (fd.fd, 0)
-            }
+            Call { fd, len, .. } => (fd, len),
+            Accept { fd, .. } | Connect { fd, .. } | Poll { fd, .. } => (fd.fd, 0),
             Recvmsg { fd, .. } | Sendmsg { fd, .. } => (fd.fd, 0),
             Sendfile { out, len, .. } => (out.fd, len),
             #[cfg(target_os = "linux")]

@@ -146,9 +146,9 @@ impl File {
     /// # Errors
     /// What `close(2)` reports; `ResourceBusy` if an operation on this handle was leaked
     /// (`mem::forget`) while in flight, in which case the fd stays open for ever.
-    pub async fn close(self) -> io::Result<()> {
-        let fd = self.0.into_fd()?;
-        AsyncClose::new(fd).await
+    #[track_caller]
+    pub fn close(self) -> AsyncClose {
+        AsyncClose::handle(self.0)
     }
 }
 

@@ -4,10 +4,12 @@
 //! file. A [`File`] is `Send` while nothing is in flight on it. Dropping it closes it without
 //! waiting; [`File::close`] tells what the file system has to say.
 
+mod dir;
 mod file;
 mod options;
 
 pub use crate::metadata::{FileType, Metadata};
+pub use dir::{create_dir, remove_dir, remove_file, rename};
 pub use file::File;
 pub use options::OpenOptions;
 

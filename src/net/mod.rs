@@ -35,16 +35,16 @@ const BACKLOG: i32 = 4096;
 
 /// What every socket handle has: the fd, and the ways in and out of it.
 macro_rules! socket_handle {
-    ($name:ident) => {
+    ($name:ident, $address:ty) => {
         impl $name {
             /// Closes the socket, and reports what the kernel has to say about it.
             ///
             /// # Errors
             /// What `close(2)` reports; `ResourceBusy` if an operation on this handle was leaked
             /// (`mem::forget`) while in flight, in which case the fd stays open for ever.
-            pub async fn close(self) -> std::io::Result<()> {
-                let fd = self.0.into_fd()?;
-                crate::op::AsyncClose::new(fd).await
+            #[track_caller]
+            pub fn close(self) -> crate::op::AsyncClose {
+                crate::op::AsyncClose::handle(self.0)
             }
 
             /// The socket's options. (Leave it in non-blocking mode: in blocking mode a
@@ -57,8 +57,10 @@ macro_rules! socket_handle {
             ///
             /// # Errors
             /// What `getsockname(2)` reports.
-            pub fn local_addr(&self) -> std::io::Result<crate::net::SocketAddress> {
-                self.options().local_addr().map(crate::net::SocketAddress::from_sock_addr)
+            pub fn local_addr(&self) -> std::io::Result<$address> {
+                let address = self.options().local_addr()?;
+                let address = crate::net::SocketAddress::from_sock_addr(address);
+                crate::op::PeerAddress::from_socket_address(address)
             }
         }
 
@@ -110,7 +112,7 @@ pub(crate) use socket_handle;
 
 /// What every connected stream has.
 macro_rules! stream_handle {
-    ($name:ident) => {
+    ($name:ident, $address:ty) => {
         impl $name {
             /// Receives into `buf`; 0 bytes: the peer has ended its side.
             ///
@@ -210,8 +212,10 @@ macro_rules! stream_handle {
             ///
             /// # Errors
             /// What `getpeername(2)` reports, such as `NotConnected`.
-            pub fn peer_addr(&self) -> std::io::Result<crate::net::SocketAddress> {
-                self.options().peer_addr().map(crate::net::SocketAddress::from_sock_addr)
+            pub fn peer_addr(&self) -> std::io::Result<$address> {
+                let address = self.options().peer_addr()?;
+                let address = crate::net::SocketAddress::from_sock_addr(address);
+                crate::op::PeerAddress::from_socket_address(address)
             }
         }
     };

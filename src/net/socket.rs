@@ -30,8 +30,8 @@ use crate::op::{AsyncConnect, Descriptor};
 #[derive(Debug)]
 pub struct Socket(Descriptor);
 
-socket_handle!(Socket);
-stream_handle!(Socket);
+socket_handle!(Socket, SocketAddress);
+stream_handle!(Socket, SocketAddress);
 
 macro_rules! options {
     ($($(#[$doc:meta])* $get:ident, $set:ident: $ty:ty = $raw_get:ident, $raw_set:ident;)+) => {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{TcpStream, socket_handle, stream_handle};
+use super::{SocketAddress, TcpStream, socket_handle, stream_handle};
 use crate::op::Descriptor;
 use crate::os::OwnedFd;
 
@@ -23,8 +23,8 @@ use crate::os::OwnedFd;
 #[derive(Debug)]
 pub struct Stream(Descriptor);
 
-socket_handle!(Stream);
-stream_handle!(Stream);
+socket_handle!(Stream, SocketAddress);
+stream_handle!(Stream, SocketAddress);
 
 impl Stream {
     /// Takes over a socket that is in non-blocking mode already, as accepted ones are.

@@ -2,11 +2,12 @@
 
 use crate::os::OwnedFd;
 use std::io;
+use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, SockRef, Socket as Raw, Type};
 
 use super::{BACKLOG, SocketAddress, socket_handle, stream_handle};
-use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
+use crate::op::{Accepted, AsyncAccept, AsyncConnect, Descriptor};
 
 /// A TCP socket that listens.
 ///
@@ -31,7 +32,7 @@ use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
 #[derive(Debug)]
 pub struct TcpListener(Descriptor);
 
-socket_handle!(TcpListener);
+socket_handle!(TcpListener, SocketAddr);
 
 impl TcpListener {
     /// Listens on an address, with the options servers want: `SO_REUSEADDR`, `SO_REUSEPORT` (so
@@ -72,29 +73,30 @@ impl TcpListener {
         Ok(TcpListener(Descriptor::socket(socket.into())))
     }
 
-    /// Takes the next connection.
+    /// Accepts the next connection; returns it and the peer's address.
     ///
-    /// A limited wait loses no connection: see [`Op::with_timeout`](crate::op::Op::with_timeout)
-    /// on [`accept_op`](Self::accept_op).
+    /// It is an operation, so that a time limit loses no connection:
+    /// `listener.accept().with_timeout(limit)`.
     ///
     /// # Errors
     /// What `accept(2)` reports. `EMFILE` means that the process is out of file descriptors: the
     /// connection stays in the queue, so wait a little before trying again.
+    ///
+    /// # Examples
+    /// See [`TcpListener`].
     #[inline(always)]
     #[track_caller]
-    pub fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddress)>> {
-        let accept = self.accept_op();
-        async move {
-            let (fd, peer) = accept.await?;
-            Ok((TcpStream(Descriptor::nonblocking_socket(fd)), peer))
-        }
+    pub fn accept(&self) -> AsyncAccept<'_, TcpStream> {
+        AsyncAccept::of_type(self)
     }
+}
 
-    /// Takes the next connection, as the bare operation.
+impl Accepted for TcpStream {
+    type Address = SocketAddr;
+
     #[inline(always)]
-    #[track_caller]
-    pub fn accept_op(&self) -> AsyncAccept<'_> {
-        AsyncAccept::new(self)
+    fn from_accepted(fd: OwnedFd) -> Self {
+        TcpStream(Descriptor::nonblocking_socket(fd))
     }
 }
 
@@ -111,8 +113,8 @@ impl From<std::net::TcpListener> for TcpListener {
 #[derive(Debug)]
 pub struct TcpStream(pub(super) Descriptor);
 
-socket_handle!(TcpStream);
-stream_handle!(TcpStream);
+socket_handle!(TcpStream, SocketAddr);
+stream_handle!(TcpStream, SocketAddr);
 
 impl TcpStream {
     /// Connects to an address, with `TCP_NODELAY` set.

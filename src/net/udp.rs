@@ -1,13 +1,13 @@
 //! UDP.
 
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use socket2::{Protocol, SockRef, Socket as Raw, Type};
 
 use super::{SocketAddress, socket_handle};
 use crate::buf::{IoBuf, IoBufMut};
-use crate::op::{AsyncRecv, AsyncRecvmsg, AsyncSend, AsyncSendmsg, Descriptor};
+use crate::op::{AsyncRecv, AsyncRecvFrom, AsyncSend, AsyncSendTo, Descriptor};
 
 /// A UDP socket.
 ///
@@ -28,7 +28,7 @@ use crate::op::{AsyncRecv, AsyncRecvmsg, AsyncSend, AsyncSendmsg, Descriptor};
 #[derive(Debug)]
 pub struct UdpSocket(Descriptor);
 
-socket_handle!(UdpSocket);
+socket_handle!(UdpSocket, SocketAddr);
 
 impl UdpSocket {
     /// A socket with an address; port 0 is any free one. A name is looked up first, which blocks.
@@ -76,28 +76,20 @@ impl UdpSocket {
     /// Sends `buf` as one datagram to `address`.
     ///
     /// # Errors
-    /// What `sendmsg(2)` reports, such as `EMSGSIZE`; or, of an earlier datagram, `ConnectionRefused`.
-    pub async fn send_to<B: IoBuf>(
-        &self,
-        buf: B,
-        address: impl Into<SocketAddress>,
-    ) -> (io::Result<usize>, B) {
-        let (result, [buf]) = AsyncSendmsg::new(self, [buf]).to(address).await;
-        (result, buf)
+    /// See [`AsyncSendTo`].
+    #[track_caller]
+    pub fn send_to<B: IoBuf>(&self, buf: B, address: SocketAddr) -> AsyncSendTo<'_, B> {
+        AsyncSendTo::new(self, buf, address)
     }
 
-    /// Receives one datagram, and tells who sent it; what does not fit into `buf` is lost.
+    /// Receives one datagram; returns its length and its sender's address. Bytes that do not fit into
+    /// `buf` are lost.
     ///
     /// # Errors
-    /// What `recvmsg(2)` reports; of a datagram sent before, `ConnectionRefused`.
-    pub async fn recv_from<B: IoBufMut>(&self, buf: B) -> (io::Result<(usize, SocketAddress)>, B) {
-        let (result, [buf]) = AsyncRecvmsg::new(self, [buf]).await;
-        let result = result.and_then(|received| match received.address {
-            Some(peer) => Ok((received.len, peer)),
-            // A connected socket's peer is told, too; there is nothing that it could be but odd.
-            None => Err(io::Error::other("a datagram without a sender")),
-        });
-        (result, buf)
+    /// See [`AsyncRecvFrom`].
+    #[track_caller]
+    pub fn recv_from<B: IoBufMut>(&self, buf: B) -> AsyncRecvFrom<'_, B, SocketAddr> {
+        AsyncRecvFrom::new(self, buf)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use socket2::{Domain, Socket as Raw, Type};
 
 use super::{SocketAddress, socket_handle, stream_handle};
-use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
+use crate::op::{Accepted, AsyncAccept, AsyncConnect, Descriptor};
 
 /// A connection between processes of one host; it can carry file descriptors.
 ///
@@ -28,8 +28,8 @@ use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
 #[derive(Debug)]
 pub struct UnixStream(pub(super) Descriptor);
 
-socket_handle!(UnixStream);
-stream_handle!(UnixStream);
+socket_handle!(UnixStream, SocketAddress);
+stream_handle!(UnixStream, SocketAddress);
 
 impl UnixStream {
     /// Two sockets connected to each other.
@@ -84,7 +84,7 @@ impl From<std::os::unix::net::UnixStream> for UnixStream {
 #[derive(Debug)]
 pub struct UnixListener(Descriptor);
 
-socket_handle!(UnixListener);
+socket_handle!(UnixListener, SocketAddress);
 
 impl UnixListener {
     /// Listens on a path, which must not exist.
@@ -100,23 +100,27 @@ impl UnixListener {
         Ok(UnixListener(Descriptor::socket(socket.into())))
     }
 
-    /// Takes the next connection.
+    /// Accepts the next connection; returns it and the peer's address, often an unnamed one.
+    ///
+    /// It is an operation, so that a time limit loses no connection:
+    /// `listener.accept().with_timeout(limit)`.
     ///
     /// # Errors
     /// What `accept(2)` reports.
+    ///
+    /// # Examples
+    /// See [`UnixListener`].
     #[track_caller]
-    pub fn accept(&self) -> impl Future<Output = io::Result<(UnixStream, SocketAddress)>> {
-        let accept = self.accept_op();
-        async move {
-            let (fd, peer) = accept.await?;
-            Ok((UnixStream(Descriptor::nonblocking_socket(fd)), peer))
-        }
+    pub fn accept(&self) -> AsyncAccept<'_, UnixStream> {
+        AsyncAccept::of_type(self)
     }
+}
 
-    /// Takes the next connection, as the bare operation.
-    #[track_caller]
-    pub fn accept_op(&self) -> AsyncAccept<'_> {
-        AsyncAccept::new(self)
+impl Accepted for UnixStream {
+    type Address = SocketAddress;
+
+    fn from_accepted(fd: OwnedFd) -> Self {
+        UnixStream(Descriptor::nonblocking_socket(fd))
     }
 }
 

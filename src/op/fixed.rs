@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
 
-use super::source::Descriptor;
+use super::descriptor::Descriptor;
 use crate::driver::Driver;
 use crate::runtime::Runtime;
 

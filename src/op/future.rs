@@ -1,78 +1,99 @@
 //! The one future that every operation is.
-//!
-//! # Why this file has `unsafe`
-//! It lends the future's own memory to the driver. The argument in one place: the future is
-//! pinned from its first poll on, is `!Unpin`, and its destructor does not return before the
-//! driver has let go. So from `submit` to `Done` its memory is neither moved nor reused, and
-//! leaking it only leaks.
+//
+// # Why this file has `unsafe`
+// It lends the future's own memory to the driver. The argument in one place: the future is pinned
+// from its first poll on, is `!Unpin`, and its destructor does not return before the driver has let
+// go. So from `submit` to `Done` its memory is neither moved nor reused, and leaking it only leaks.
 
-use crate::os;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomPinned;
 use std::mem::ManuallyDrop;
+use std::ops::ControlFlow;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::driver::{OpCode, Request, Token};
+use crate::os;
 use crate::runtime::Runtime;
 use crate::runtime::inflight::{Inflight, State};
 use crate::runtime::scope::Scope;
 
-/// What distinguishes one operation from another.
+/// An operation: the state that distinguishes one system call from another.
 ///
-/// This trait is public only because [`Op`] names it; it can't be implemented elsewhere.
-pub trait Operation: Sized {
-    /// What awaiting the operation gives.
+/// This trait is public only because [`Op`] names it. It is sealed: its methods name types that the
+/// crate does not export.
+///
+/// # Safety
+/// The driver passes what [`request`](Self::request) returns on to the kernel or to another thread.
+/// For a value that is pinned from [`prepare`](Self::prepare) on, and from a call of `request` until
+/// the operation has ended, an implementation ensures:
+///
+/// 1. *Memory.* Each pointer of the request is valid for the access of that system call, for the
+///    length that the request names. It leads into the value itself (in fields that nothing else
+///    borrows meanwhile), into memory that the value owns and whose address does not change with it,
+///    or into a buffer, by the contract of [`IoBuf`](crate::buf::IoBuf) and its relatives.
+/// 2. *Files.* Each fd of the request stays open until the value is dropped: it is
+///    [held](super::Source) by `prepare`, or owned.
+/// 3. *Borrows.* `request` reads nothing that the value only borrows: a leaked operation is described
+///    again when a driver repeats it, after the borrows have ended.
+/// 4. *Result.* `finish` and `discard` treat memory as initialized, or an fd as theirs, only as far
+///    as the given result of that system call says so.
+pub unsafe trait Operation: Sized {
+    /// The output of the awaited operation.
     type Output;
 
     #[doc(hidden)]
     const CODE: OpCode;
 
-    /// The kernel uses no memory of it while it is in flight, so that dropping it is no mistake.
+    /// The kernel uses no memory of the value, so the future may be dropped in flight.
     #[doc(hidden)]
     const MAY_BE_DROPPED: bool = false;
 
-    /// Gets ready for [`request`](Self::request): takes hold of the file. An error number if that
-    /// fails; 0 if there is nothing to do. The value is pinned from here on.
+    /// Prepares for [`request`](Self::request): holds the files. Breaks with a result, zero or a
+    /// negated error number, if the operation ends without a system call.
     #[doc(hidden)]
-    fn prepare(&mut self) -> Result<(), i32>;
+    fn prepare(&mut self) -> ControlFlow<i32>;
 
-    /// Describes the operation. Pointers may lead into `self`, which is pinned. Nothing that `self`
-    /// borrows is looked at: a leaked operation is described too, when a driver tries it again.
+    /// Describes the system call to make next.
     #[doc(hidden)]
-    #[allow(private_interfaces)]
     fn request(&mut self) -> Request;
 
-    /// Takes note of an intermediate result; `true`: the operation goes on with a new request.
+    /// Accepts an intermediate result; `true`: the operation goes on with another request.
     #[doc(hidden)]
     #[inline(always)]
     fn goes_on(&mut self, _result: i32) -> bool {
         false
     }
 
-    /// Takes note of whether there is more to receive, as far as the driver knows.
+    /// Accepts the driver's guess whether the socket holds more to receive.
     #[doc(hidden)]
     #[inline(always)]
     fn left_more(&self, _more: bool) {}
 
-    /// Makes the output of the last result: a count, or a negated error number.
+    /// Makes the output of the last result: zero or more, or a negated error number.
     #[doc(hidden)]
     fn finish(self, result: i32) -> Self::Output;
 
-    /// Nobody wants the output of the last result. It may be an fd, which is made, so that it can be closed.
+    /// Releases what the last result brought, such as an fd, when the output is not wanted.
     #[doc(hidden)]
     fn discard(self, result: i32) {
         drop(self.finish(result));
     }
 }
 
-/// An operation: a future that owns everything the kernel needs, and is the same for every
-/// system call. See [`op`](crate::op) for the list.
+/// Ends an operation before it starts, with an error number; for [`Operation::prepare`].
+#[cold]
+pub(super) fn failed(errno: i32) -> ControlFlow<i32> {
+    ControlFlow::Break(-errno)
+}
+
+/// The future of an operation, which owns all memory that the kernel needs for it. See
+/// [`op`](crate::op) for the list of operations.
 ///
-/// Dropping it while it is in flight is a mistake that [`DropPolicy`](crate::DropPolicy) answers;
-/// end it with [`with_timeout`](Self::with_timeout), [`race`](crate::race),
+/// Dropping it in flight is answered by the [`DropPolicy`](crate::DropPolicy), by default with an
+/// abort; end it with [`with_timeout`](Self::with_timeout), [`race`](crate::race),
 /// [`timeout`](crate::timeout) or [`JoinHandle::cancel`](crate::JoinHandle::cancel) instead.
 ///
 /// # Examples
@@ -91,49 +112,51 @@ pub trait Operation: Sized {
 /// Under [`DropPolicy::Abort`](crate::DropPolicy::Abort), the default, dropping it in flight ends
 /// the process with a report.
 #[must_use = "operations do nothing unless awaited"]
-pub struct Op<K: Operation> {
+pub struct Op<T: Operation> {
     inflight: Inflight,
     /// Holds a value unless the state is `Taken`. Kernel-written memory lies within.
-    kind: UnsafeCell<ManuallyDrop<K>>,
+    operation: UnsafeCell<ManuallyDrop<T>>,
     _pinned: PhantomPinned,
 }
 
-impl<K: Operation> Op<K> {
+impl<T: Operation> Op<T> {
     #[inline(always)]
     #[track_caller]
-    pub(crate) fn of(kind: K) -> Self {
+    pub(crate) fn of(operation: T) -> Self {
         Op {
-            inflight: Inflight::new(K::CODE, Location::caller(), Self::describe),
-            kind: UnsafeCell::new(ManuallyDrop::new(kind)),
+            inflight: Inflight::new(T::CODE, Location::caller(), Self::describe),
+            operation: UnsafeCell::new(ManuallyDrop::new(operation)),
             _pinned: PhantomPinned,
         }
     }
 
-    /// The record's way back to the request.
+    /// Describes the operation of a record again.
     ///
     /// # Safety
-    /// The token is this type's record, and nothing else uses the operation's memory.
+    /// 1. The token is that of a future of this type, which is in flight.
+    /// 2. Nothing else uses the operation's memory.
     unsafe fn describe(token: Token) -> Request {
         // The token's provenance was exposed, and that of the whole future, in `start`.
         let this: *const Self = std::ptr::with_exposed_provenance(
             token.as_ptr().addr() - std::mem::offset_of!(Self, inflight),
         );
-        // SAFETY: what the caller promises; in flight, so the kind is there.
-        unsafe { (*(*this).kind.get()).request() }
+        // SAFETY: the value exists while its future is in flight (1), and is borrowed by nothing (2).
+        unsafe { (*(*this).operation.get()).request() }
     }
 
-    /// The value of a pinned future that has not been taken and is not in the driver's hands.
+    /// Returns the operation of a pinned future.
     ///
     /// # Safety
-    /// The state is `Idle` or `Done`, and the borrow ends before it changes.
+    /// 1. The state is `Idle` or `Done`: the value exists, and the driver does not use it.
+    /// 2. The borrow ends before the state changes, and before the next call.
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)] // The state says whose turn it is.
-    unsafe fn kind(&self) -> &mut K {
-        // SAFETY: what the caller promises; the value lies in an `UnsafeCell`.
-        unsafe { &mut *self.kind.get() }
+    #[allow(clippy::mut_from_ref)] // The state says who may borrow.
+    unsafe fn operation(&self) -> &mut T {
+        // SAFETY: the value exists (1), in an `UnsafeCell`, and no other borrow of it does (1, 2).
+        unsafe { &mut *self.operation.get() }
     }
 
-    // Not `always`: each `.await` would have all of this, and, unoptimised, room for it in its stack frame.
+    // Not `always`: each `.await` would contain all of this, and in debug builds reserve stack for it.
     #[inline]
     fn start(&self, runtime: &Runtime, cx: &mut Context<'_>) -> Poll<i32> {
         // SAFETY: the current scope is alive while it is current.
@@ -145,31 +168,32 @@ impl<K: Operation> Op<K> {
             // Between two parts of a transfer.
             return Poll::Ready(-os::ECANCELED);
         }
-        // SAFETY: the state is `Idle`.
-        let kind = unsafe { self.kind() };
-        if let Err(errno) = kind.prepare() {
-            return Poll::Ready(-errno);
+        // SAFETY: the state is `Idle`; the borrow ends with this function or at `submit`, whichever
+        // is first.
+        let operation = unsafe { self.operation() };
+        if let ControlFlow::Break(result) = operation.prepare() {
+            return Poll::Ready(result);
         }
         std::ptr::from_ref(self).expose_provenance();
         while runtime.has_poll_budget() {
-            let request = kind.request();
+            let request = operation.request();
             // SAFETY: idle and pinned; see the head of this file.
-            match unsafe { self.inflight.submit(K::CODE, runtime, cx.waker(), request) } {
+            match unsafe { self.inflight.submit(T::CODE, runtime, cx.waker(), request) } {
                 None => return Poll::Pending,
                 Some(result) => {
                     runtime.spend_poll_budget(result);
-                    if !kind.goes_on(result) {
+                    if !operation.goes_on(result) {
                         return Poll::Ready(result);
                     }
                 }
             }
         }
-        // Not started, or not gone on with, so that other tasks have their turn.
+        // The budget is used up: other tasks run before this operation starts or goes on.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Polls up to the last result.
+    /// Polls until the last result is there, and returns it.
     #[inline(always)]
     pub(crate) fn poll_result(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<i32> {
         let this = self.into_ref().get_ref();
@@ -178,7 +202,7 @@ impl<K: Operation> Op<K> {
             let result = this.inflight.result();
             this.inflight.set_state(State::Idle);
             // SAFETY: done, so the driver has let go.
-            if !unsafe { this.kind() }.goes_on(result) {
+            if !unsafe { this.operation() }.goes_on(result) {
                 return Poll::Ready(result);
             }
         } else if state != State::Idle {
@@ -188,7 +212,7 @@ impl<K: Operation> Op<K> {
         this.start(unsafe { Runtime::current() }, cx)
     }
 
-    /// Polled although nothing has happened, or once too often.
+    /// Handles a poll while in flight; panics after the result was given.
     #[cold]
     fn poll_again(&self, state: State, cx: &mut Context<'_>) -> Poll<i32> {
         assert!(state == State::Pending, "an operation was polled after it gave its result");
@@ -197,26 +221,26 @@ impl<K: Operation> Op<K> {
         Poll::Pending
     }
 
-    /// Makes the output of a result that [`poll_result`](Self::poll_result) gave.
+    /// Makes the output of a result of [`poll_result`](Self::poll_result).
     #[inline(always)]
-    pub(crate) fn finish(self: Pin<&mut Self>, result: i32) -> K::Output {
+    pub(crate) fn finish(self: Pin<&mut Self>, result: i32) -> T::Output {
         let this = self.into_ref().get_ref();
         debug_assert_eq!(this.inflight.state(), State::Idle);
         this.inflight.set_state(State::Taken);
         // SAFETY: the value is there and, by the state just set, not used again. The driver has
         // let go of it, so moving it is fine.
-        let kind = unsafe { ManuallyDrop::take(&mut *this.kind.get()) };
-        kind.left_more(this.inflight.left_more());
-        kind.finish(result)
+        let operation = unsafe { ManuallyDrop::take(&mut *this.operation.get()) };
+        operation.left_more(this.inflight.left_more());
+        operation.finish(result)
     }
 
-    /// The description, to be completed before the first poll.
-    pub(super) fn before_start(&mut self) -> &mut K {
+    /// Returns the operation for changes before the first poll.
+    pub(super) fn before_start(&mut self) -> &mut T {
         // `&mut self` of a value that is not pinned: it was never polled.
-        self.kind.get_mut()
+        self.operation.get_mut()
     }
 
-    /// Asks for an early end.
+    /// Requests cancellation; the operation ends later, with its true result.
     pub(crate) fn cancel(self: Pin<&mut Self>) {
         self.inflight.cancel();
     }
@@ -226,7 +250,7 @@ impl<K: Operation> Op<K> {
     }
 }
 
-/// A cancelled scope starts nothing new. See [`Scope::refuse`].
+/// Ends an operation in a cancelled scope, which starts nothing. See [`Scope::refuse`].
 #[cold]
 fn refuse(scope: &Scope) -> Poll<i32> {
     match scope.refuse() {
@@ -235,11 +259,11 @@ fn refuse(scope: &Scope) -> Poll<i32> {
     }
 }
 
-impl<K: Operation> Future for Op<K> {
-    type Output = K::Output;
+impl<T: Operation> Future for Op<T> {
+    type Output = T::Output;
 
     #[inline(always)]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<K::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
         match self.as_mut().poll_result(cx) {
             Poll::Ready(result) => Poll::Ready(self.finish(result)),
             Poll::Pending => Poll::Pending,
@@ -247,7 +271,7 @@ impl<K: Operation> Future for Op<K> {
     }
 }
 
-impl<K: Operation> Drop for Op<K> {
+impl<T: Operation> Drop for Op<T> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.inflight.state() != State::Taken {
@@ -256,21 +280,21 @@ impl<K: Operation> Drop for Op<K> {
     }
 }
 
-impl<K: Operation> Op<K> {
+impl<T: Operation> Op<T> {
     #[cold]
     fn drop_untaken(&mut self) {
         if self.inflight.state() == State::Pending {
-            self.inflight.abandon(K::MAY_BE_DROPPED);
+            self.inflight.abandon(T::MAY_BE_DROPPED);
         }
         // SAFETY: the state is not `Taken`, so the value is there; it is not used again.
-        let kind = unsafe { ManuallyDrop::take(self.kind.get_mut()) };
+        let operation = unsafe { ManuallyDrop::take(self.operation.get_mut()) };
         if self.inflight.state() == State::Done {
-            kind.discard(self.inflight.result());
+            operation.discard(self.inflight.result());
         }
     }
 }
 
-impl<K: Operation> fmt::Debug for Op<K> {
+impl<T: Operation> fmt::Debug for Op<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Op")
             .field("code", &self.inflight.code)
@@ -280,7 +304,7 @@ impl<K: Operation> fmt::Debug for Op<K> {
     }
 }
 
-/// A result as `std` has it.
+/// Converts the result of a system call to std's form.
 #[inline(always)]
 pub(crate) fn io_result(result: i32) -> std::io::Result<usize> {
     if result >= 0 { Ok(result as usize) } else { Err(std::io::Error::from_raw_os_error(-result)) }

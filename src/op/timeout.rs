@@ -17,9 +17,9 @@ pin_project! {
     /// # Examples
     /// See [`Op::with_timeout`].
     #[must_use = "operations do nothing unless awaited"]
-    pub struct WithTimeout<K: Operation> {
+    pub struct WithTimeout<T: Operation> {
         #[pin]
-        op: Op<K>,
+        op: Op<T>,
         #[pin]
         alarm: Alarm,
         limit: Duration,
@@ -27,7 +27,7 @@ pin_project! {
     }
 }
 
-impl<K: Operation> Op<K> {
+impl<T: Operation> Op<T> {
     /// Gives the operation at most `limit` from its first poll.
     ///
     /// When the time is up the operation is cancelled, and waited for: the kernel lets go before
@@ -49,16 +49,16 @@ impl<K: Operation> Op<K> {
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn with_timeout(self, limit: Duration) -> WithTimeout<K> {
+    pub fn with_timeout(self, limit: Duration) -> WithTimeout<T> {
         WithTimeout { op: self, alarm: Alarm::new(), limit, expired: false }
     }
 }
 
-impl<K: Operation> Future for WithTimeout<K> {
-    type Output = K::Output;
+impl<T: Operation> Future for WithTimeout<T> {
+    type Output = T::Output;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<K::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
         let mut this = self.project();
         loop {
             if let Poll::Ready(result) = this.op.as_mut().poll_result(cx) {
@@ -86,7 +86,7 @@ impl<K: Operation> Future for WithTimeout<K> {
     }
 }
 
-impl<K: Operation> std::fmt::Debug for WithTimeout<K> {
+impl<T: Operation> std::fmt::Debug for WithTimeout<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WithTimeout").field("op", &self.op).field("limit", &self.limit).finish()
     }

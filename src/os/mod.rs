@@ -2,6 +2,9 @@
 //!
 //! On Unix, [`OwnedFd`] and its relatives are those of `std::os::fd`. On Windows they are types that
 //! hold a socket or any other file.
+//
+// # Why this file has `unsafe`
+// It makes a message header of zeros.
 
 #[cfg(unix)]
 mod unix;
@@ -17,6 +20,10 @@ pub(crate) use unix::*;
 pub(crate) use windows::*;
 #[cfg(windows)]
 pub use windows::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+
+/// A message header without anything in it. (Zeroed, as some C libraries have private fields in it.)
+// SAFETY: null pointers, lengths and flags of zero are valid for every field.
+pub(crate) const EMPTY_HEADER: msghdr = unsafe { std::mem::zeroed() };
 
 /// A point in time: seconds since 1970, and nanoseconds.
 pub(crate) type Time = (i64, u32);

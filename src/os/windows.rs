@@ -203,6 +203,7 @@ pub(crate) type socklen_t = i32;
 // ERROR_OPERATION_ABORTED for a time-out.)
 pub(crate) const ECANCELED: i32 = error::ERROR_CANCELLED as i32;
 pub(crate) const EBADF: i32 = error::ERROR_INVALID_HANDLE as i32;
+pub(crate) const ENOSYS: i32 = error::ERROR_CALL_NOT_IMPLEMENTED as i32;
 pub(crate) const EINVAL: i32 = error::ERROR_INVALID_PARAMETER as i32;
 pub(crate) const ENOBUFS: i32 = winsock::WSAENOBUFS;
 pub(crate) const EBUSY: i32 = error::ERROR_BUSY as i32;
@@ -245,6 +246,7 @@ pub(crate) const O_CLOEXEC: i32 = 0;
 pub(crate) const AT_FDCWD: RawFd = -100;
 pub(crate) const AT_SYMLINK_NOFOLLOW: i32 = 0x100;
 pub(crate) const AT_EMPTY_PATH: i32 = 0x1000;
+pub(crate) const AT_REMOVEDIR: i32 = 0x200;
 
 pub(crate) const S_IFMT: u32 = 0o170_000;
 pub(crate) const S_IFREG: u32 = 0o100_000;

@@ -50,11 +50,10 @@ impl Place {
                     return shared(sockets.remove(0), workers);
                 }
                 // The port is known now, if it was to be found.
-                let inet = address.as_inet().ok_or(io::ErrorKind::AddrNotAvailable)?;
                 for _ in 1..workers {
-                    sockets.push(OwnedFd::try_from(TcpListener::bind(inet)?)?.into());
+                    sockets.push(OwnedFd::try_from(TcpListener::bind(address)?)?.into());
                 }
-                return Ok(Opened { address, sockets });
+                return Ok(Opened { address: address.into(), sockets });
             }
             #[cfg(unix)]
             Place::Unix(path) => OwnedFd::try_from(UnixListener::bind(path)?)?.into(),

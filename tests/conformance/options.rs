@@ -114,6 +114,6 @@ async fn binding_and_listening() -> Outcome {
         errno::EADDRNOTAVAIL,
     );
     let listener = first.listen(8)?;
-    assert_eq!(listener.local_addr()?, address);
+    assert_eq!(SocketAddress::from(listener.local_addr()?), address);
     Ok(())
 }

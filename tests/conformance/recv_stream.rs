@@ -96,7 +96,7 @@ async fn an_end_stays_an_end() -> Outcome {
 #[cfg(unix)]
 async fn what_came_before_a_reset_is_not_lost() -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let client = std::net::TcpStream::connect(listener.local_addr()?.as_inet().unwrap())?;
+    let client = std::net::TcpStream::connect(listener.local_addr()?)?;
     let (server, _) = listener.accept().await?;
     (&client).write_all(b"before")?;
     let mut chunks = server.recv_stream();
@@ -257,7 +257,7 @@ async fn many_at_once_are_kept_apart() -> Outcome {
         .map(|client| {
             let address = address.clone();
             spawn(async move {
-                let stream = TcpStream::connect(&address).await?;
+                let stream = TcpStream::connect(address).await?;
                 let mut chunks = stream.recv_stream();
                 for round in 0..30 {
                     let len = (client * 7919 + round * 104_729) % 70_000 + 1;

@@ -1,6 +1,7 @@
 //! Lowering: one [`Request`] variant in, the way in which it is carried out comes out.
 
 use super::table::Side;
+use crate::driver::call::Fallback;
 use crate::driver::{CURRENT_POSITION, Request, Target};
 use crate::os;
 
@@ -36,13 +37,11 @@ pub(super) fn way(request: &Request) -> Way {
         #[cfg(target_os = "linux")]
         Splice { socket, .. } => Way::Wait(socket, Side::Write),
         Poll { fd, .. } => Way::Wait(fd, Side::Other),
-        Shutdown { .. } => Way::Now,
-        Open { .. }
-        | Close { .. }
-        | Fsync { .. }
-        | Fallocate { .. }
-        | Ftruncate { .. }
-        | Statx { .. } => Way::Thread,
+        Call { call, .. } => match call.fallback {
+            Fallback::Inline => Way::Now,
+            Fallback::Pool => Way::Thread,
+        },
+        Open { .. } | Close { .. } | Statx { .. } => Way::Thread,
     }
 }
 

@@ -13,6 +13,7 @@ mod complete;
 mod files;
 mod msg_ring;
 mod multishot;
+mod opcodes;
 mod probe;
 mod provided;
 mod queue;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
 
+use super::call::{Args, Call, Fallback};
 use super::inline_backoff::InlineBackoff;
 use super::pool::Pool;
 use super::sys::{self, SigPipe};
@@ -39,6 +41,7 @@ use super::{
 pub(super) use multishot::Armed;
 use multishot::Receiving;
 use setup::Features;
+pub(super) use submit::on;
 use user_data::{CLOSE, Mark, WAKE, address, mark, prefetch};
 
 /// Completions are taken in batches of this many, and the records of those that are `AHEAD` are
@@ -152,9 +155,7 @@ impl Uring {
                 }
                 submit::entry(Request::Statx { dir, path, flags, out })
             }
-            Request::Ftruncate { fd, len } if !self.features.ftruncate => {
-                return self.ftruncate(op, fd, len);
-            }
+            Request::Call { call, args, .. } => return self.start_call(op, call, args),
             request => submit::entry(request),
         };
         self.push(entry.user_data(address(op)));
@@ -211,9 +212,35 @@ impl Uring {
         result
     }
 
-    /// What this kernel's rings can't do is done by a system call, on another thread.
+    /// Starts a plain system call: on the ring, or as the table says where this ring lacks it.
+    #[inline(never)]
+    fn start_call(&mut self, op: Token, call: &'static Call, args: NonNull<Args>) -> Option<i32> {
+        // SAFETY: the caller of `submit` keeps the arguments in place.
+        let arguments = unsafe { args.as_ref() };
+        match &call.ring {
+            Some(ring) if self.features.opcodes.has(ring.opcode) => {
+                self.push((ring.entry)(arguments).user_data(address(op)));
+                None
+            }
+            _ if call.fallback == Fallback::Inline => {
+                self.syscalls += 1;
+                // SAFETY: the caller of `submit` keeps all memory in place, and uses none of it.
+                Some(unsafe { call.perform(arguments) })
+            }
+            _ => {
+                // SAFETY: as for `submit`.
+                unsafe { self.hand_over(op, Request::Call { call, args, fd: -1, len: 0 }) };
+                None
+            }
+        }
+    }
+
+    /// Has a thread of the pool make the call.
+    ///
+    /// # Safety
+    /// As for [`Driver::submit`].
     #[cold]
-    fn ftruncate(&mut self, op: Token, fd: Target, len: u64) -> Option<i32> {
+    unsafe fn hand_over(&mut self, op: Token, request: Request) {
         let pool = self.pool.get_or_insert_with(|| {
             Pool::new(self.blocking_threads, self.wake.clone(), self.sigpipe)
         });
@@ -221,9 +248,8 @@ impl Uring {
         unsafe {
             let record = op.as_ref();
             record.notes.set(Notes { mark: Mark::Thread as u8, ..record.notes.get() });
-            pool.submit(op, Request::Ftruncate { fd, len });
+            pool.submit(op, request);
         }
-        None
     }
 
     /// What the ring has not is done by a call that does not wait, again whenever the socket is

@@ -4,6 +4,7 @@ use std::io;
 
 use io_uring::{IoUring, Probe, opcode};
 
+use super::opcodes::Opcodes;
 use crate::driver::{Settings, SetupError};
 
 /// What the kernel granted.
@@ -23,8 +24,8 @@ pub(crate) struct Features {
     /// Other rings may write to this one. Since the release that brought bundles (6.10), which is what
     /// is looked for, that is cheap for a ring with deferred work.
     pub(crate) messages: bool,
-    /// `IORING_OP_FTRUNCATE` (6.9).
-    pub(crate) ftruncate: bool,
+    /// The operations that the ring carries out.
+    pub(super) opcodes: Opcodes,
 }
 
 /// Sets of flags, best first. A kernel that lacks one answers `EINVAL` and gets the next.
@@ -92,7 +93,7 @@ fn granted(ring: IoUring, flags: &[&'static str]) -> Result<(IoUring, Features),
         whole_sends: probe.is_supported(opcode::SendZc::CODE),
         messages: params.is_feature_recvsend_bundle()
             && probe.is_supported(opcode::MsgRingData::CODE),
-        ftruncate: probe.is_supported(opcode::Ftruncate::CODE),
+        opcodes: Opcodes::of(&probe),
     };
     Ok((ring, features))
 }

@@ -10,7 +10,7 @@ use crate::driver::{Request, Target};
 
 /// Uses the registered slot where there is one.
 #[inline(always)]
-pub(super) fn on(target: Target, build: impl FnOnce(types::Fd) -> Entry) -> Entry {
+pub(in crate::driver) fn on(target: Target, build: impl FnOnce(types::Fd) -> Entry) -> Entry {
     if target.slot < 0 {
         build(types::Fd(target.fd))
     } else {
@@ -44,15 +44,6 @@ pub(super) fn entry(request: Request) -> Entry {
             opcode::OpenAt::new(types::Fd(dir), path).flags(flags).mode(mode).build()
         }
         Close { fd } => opcode::Close::new(types::Fd(fd)).build(),
-        Fsync { fd, data_only } => on(fd, |fd| {
-            let flags =
-                if data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
-            opcode::Fsync::new(fd).flags(flags).build()
-        }),
-        Fallocate { fd, mode, offset, len } => {
-            on(fd, |fd| opcode::Fallocate::new(fd, len).offset(offset).mode(mode).build())
-        }
-        Ftruncate { fd, len } => on(fd, |fd| opcode::Ftruncate::new(fd, len).build()),
         Statx { dir, path, flags, out } => {
             let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
             opcode::Statx::new(types::Fd(dir), path, out.cast()).flags(flags).mask(mask).build()
@@ -76,9 +67,8 @@ pub(super) fn entry(request: Request) -> Entry {
         Sendmsg { fd, msg, flags } => {
             on(fd, |fd| opcode::SendMsg::new(fd, msg).flags(flags).build())
         }
-        Shutdown { fd, how } => on(fd, |fd| opcode::Shutdown::new(fd, how).build()),
         Poll { fd, events } => poll(fd, events),
-        Sendfile { .. } | Splice { .. } | RecvProvided { .. } => {
+        Call { .. } | Sendfile { .. } | Splice { .. } | RecvProvided { .. } => {
             unreachable!("`start` carries it out")
         }
     }

@@ -106,7 +106,7 @@ unsafe fn attempt_other(request: Request, sigpipe: SigPipe) -> (i32, u64) {
             Writev { fd, iov, count, offset } => {
                 without_waiting(fd, || sigpipe.without(|| writev(fd.fd, iov, count, offset)))
             }
-            Shutdown { fd, how } => (retry(|| libc::shutdown(fd.fd, how) as isize), 1),
+            Call { call, args, .. } => (call.perform(args.as_ref()), 1),
             Poll { fd, events } => (poll(fd.fd, events), 1),
             Sendfile { out, file, offset, len, .. } => {
                 super::sendfile(sigpipe, out, file, offset, len)
@@ -115,7 +115,15 @@ unsafe fn attempt_other(request: Request, sigpipe: SigPipe) -> (i32, u64) {
             Splice { socket, pipe, len, into_pipe } => {
                 super::splice(sigpipe, socket, pipe, len, into_pipe)
             }
-            _ => unreachable!("{request:?} is not for attempts"),
+            Nop
+            | Open { .. }
+            | Close { .. }
+            | Statx { .. }
+            | Recv { .. }
+            | Send { .. }
+            | RecvProvided { .. } => {
+                unreachable!("{request:?} is not for attempts")
+            }
         }
     }
 }

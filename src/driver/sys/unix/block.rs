@@ -32,24 +32,23 @@ pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32
                 // Never again after a signal: the fd is gone by then.
                 if libc::close(fd) < 0 { -super::errno() } else { 0 }
             }
-            Fsync { fd, data_only: false } => retry(|| libc::fsync(fd.fd) as isize),
-            Fsync { fd, data_only: true } => retry(|| fdatasync(fd.fd) as isize),
-            Fallocate { fd, mode, offset, len } => fallocate(fd.fd, mode, offset, len),
-            Ftruncate { fd, len } => match len.try_into() {
-                Ok(len) => retry(|| libc::ftruncate(fd.fd, len) as isize),
-                Err(_) => -libc::EINVAL,
-            },
+            Call { call, args, .. } => call.perform(args.as_ref()),
             Statx { dir, path, flags, out } => stat(dir, path, flags, out),
-            _ => unreachable!("{request:?} does not block"),
+            Nop
+            | Accept { .. }
+            | Connect { .. }
+            | Recv { .. }
+            | RecvProvided { .. }
+            | Send { .. }
+            | Recvmsg { .. }
+            | Sendmsg { .. }
+            | Poll { .. }
+            | Sendfile { .. } => unreachable!("{request:?} is not for threads"),
+            #[cfg(target_os = "linux")]
+            Splice { .. } => unreachable!("{request:?} is not for threads"),
         }
     }
 }
-
-#[cfg(not(target_vendor = "apple"))]
-use libc::fdatasync;
-/// Here data alone can't be written out.
-#[cfg(target_vendor = "apple")]
-use libc::fsync as fdatasync;
 
 #[cfg(target_os = "linux")]
 unsafe fn stat(dir: RawFd, path: *const libc::c_char, flags: i32, out: *mut os::Stat) -> i32 {
@@ -66,37 +65,5 @@ unsafe fn stat(dir: RawFd, path: *const libc::c_char, flags: i32, out: *mut os::
             return retry(|| libc::fstat(dir, out) as isize);
         }
         retry(|| libc::fstatat(dir, path, out, flags) as isize)
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn fallocate(fd: RawFd, mode: i32, offset: u64, len: u64) -> i32 {
-    let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) else { return -libc::EINVAL };
-    // SAFETY: passes no memory.
-    retry(|| unsafe { libc::fallocate64(fd, mode, offset, len) as isize })
-}
-
-/// Where space can't be reserved, the file is made as long as that: the mode 0 alone.
-#[cfg(not(target_os = "linux"))]
-fn fallocate(fd: RawFd, mode: i32, offset: u64, len: u64) -> i32 {
-    if mode != 0 {
-        return -libc::EOPNOTSUPP;
-    }
-    let end = offset.checked_add(len).and_then(|end| libc::off_t::try_from(end).ok());
-    let Some(end) = end.filter(|_| len > 0) else { return -libc::EINVAL };
-    #[cfg(target_os = "freebsd")]
-    // SAFETY: passes no memory.
-    match unsafe { libc::posix_fallocate(fd, offset as libc::off_t, len as libc::off_t) } {
-        libc::EOPNOTSUPP | libc::EINVAL => {}
-        error => return -error,
-    }
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `stat` is a valid place, and is filled if the call succeeds.
-    unsafe {
-        match retry(|| libc::fstat(fd, stat.as_mut_ptr()) as isize) {
-            0 if stat.assume_init().st_size >= end => 0,
-            0 => retry(|| libc::ftruncate(fd, end) as isize),
-            error => error,
-        }
     }
 }

@@ -37,7 +37,7 @@ fn errno() -> i32 {
 
 /// Makes a call, again while signals interrupt it: its result, or a negated error number.
 #[inline(always)]
-fn retry(mut call: impl FnMut() -> isize) -> i32 {
+pub(in crate::driver) fn retry(mut call: impl FnMut() -> isize) -> i32 {
     loop {
         match call() {
             result @ 0.. => return result as i32,

@@ -62,19 +62,14 @@ pub(in crate::driver) unsafe fn attempt(request: Request, _: SigPipe) -> (i32, u
                     result => result,
                 }
             }),
-            Shutdown { fd, how } => {
-                let how = match how {
-                    os::SHUT_RD => self::Shutdown::Read,
-                    os::SHUT_WR => self::Shutdown::Write,
-                    _ => self::Shutdown::Both,
-                };
-                (outcome(socket(fd.fd).shutdown(how).map(|()| 0)), 1)
-            }
+            Call { call, args, .. } => (call.perform(args.as_ref()), 1),
             Poll { fd, events } => (poll(fd.fd, events), 1),
             Sendfile { out, file, offset, len, .. } => {
                 in_non_blocking_mode(out, || sendfile(out, file, offset, len))
             }
-            _ => unreachable!("{request:?} is not for attempts"),
+            Nop | Open { .. } | Close { .. } | Statx { .. } | RecvProvided { .. } => {
+                unreachable!("{request:?} is not for attempts")
+            }
         }
     }
 }
@@ -277,4 +272,14 @@ pub(in crate::driver) fn connected(fd: RawFd) -> i32 {
         error if error == -winsock::WSAENOTCONN => -os::EAGAIN,
         result => result,
     }
+}
+
+/// Shuts a socket down; `how` as in `shutdown(2)`.
+pub(in crate::driver) fn shutdown(fd: RawFd, how: i32) -> i32 {
+    let how = match how {
+        os::SHUT_RD => Shutdown::Read,
+        os::SHUT_WR => Shutdown::Write,
+        _ => Shutdown::Both,
+    };
+    outcome(socket(fd).shutdown(how).map(|()| 0))
 }

@@ -25,7 +25,7 @@ use crate::os::{self, RawFd, Stat};
 const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
 
 /// The file of that number, which somebody else keeps open and closes.
-pub(super) fn file(fd: RawFd) -> ManuallyDrop<File> {
+pub(in crate::driver) fn file(fd: RawFd) -> ManuallyDrop<File> {
     // SAFETY: the number is used only for calls, which refuse what is no file.
     ManuallyDrop::new(unsafe { File::from_raw_handle(os::raw_handle(fd)) })
 }
@@ -57,13 +57,7 @@ pub(in crate::driver) unsafe fn block(request: Request, _: SigPipe) -> i32 {
                 drop(if is_socket(fd) { os::owned_socket(fd) } else { os::owned_file(fd) });
                 0
             }
-            Fsync { fd, data_only: false } => outcome(file(fd.fd).sync_all().map(|()| 0)),
-            Fsync { fd, data_only: true } => outcome(file(fd.fd).sync_data().map(|()| 0)),
-            Fallocate { fd, mode, offset, len } => fallocate(&file(fd.fd), mode, offset, len),
-            Ftruncate { fd, len } => match i64::try_from(len) {
-                Ok(_) => outcome(file(fd.fd).set_len(len).map(|()| 0)),
-                Err(_) => -os::EINVAL,
-            },
+            Call { call, args, .. } => call.perform(args.as_ref()),
             Statx { dir, path, flags, out } => {
                 let path = path_of(path);
                 let metadata = if flags & os::AT_EMPTY_PATH != 0 {
@@ -78,14 +72,23 @@ pub(in crate::driver) unsafe fn block(request: Request, _: SigPipe) -> i32 {
                     0
                 }))
             }
-            _ => unreachable!("{request:?} does not block"),
+            Nop
+            | Accept { .. }
+            | Connect { .. }
+            | Recv { .. }
+            | RecvProvided { .. }
+            | Send { .. }
+            | Recvmsg { .. }
+            | Sendmsg { .. }
+            | Poll { .. }
+            | Sendfile { .. } => unreachable!("{request:?} is not for threads"),
         }
     }
 }
 
 /// # Safety
 /// The path was made by this crate from one of `std`, and ends with a NUL.
-unsafe fn path_of<'a>(path: *const os::c_char) -> &'a Path {
+pub(in crate::driver) unsafe fn path_of<'a>(path: *const os::c_char) -> &'a Path {
     // SAFETY: what the caller promises.
     let bytes = unsafe { CStr::from_ptr(path) }.to_bytes();
     // SAFETY: the bytes are those that `as_encoded_bytes` gave.
@@ -94,7 +97,7 @@ unsafe fn path_of<'a>(path: *const os::c_char) -> &'a Path {
 
 /// A path that starts from an open directory: by the name that the directory has now, as no call of the
 /// system's takes both.
-fn start_from(dir: RawFd, path: &Path) -> io::Result<Cow<'_, Path>> {
+pub(in crate::driver) fn start_from(dir: RawFd, path: &Path) -> io::Result<Cow<'_, Path>> {
     if dir == os::AT_FDCWD || path.is_absolute() {
         return Ok(path.into());
     }
@@ -199,7 +202,7 @@ unsafe fn each(
 }
 
 /// Space is not reserved: the file is made as long as that.
-fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> i32 {
+pub(in crate::driver) fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> i32 {
     if mode != 0 {
         return -os::EOPNOTSUPP;
     }

@@ -12,8 +12,8 @@ use std::os::windows::io::{AsRawHandle, AsRawSocket, FromRawSocket};
 
 use socket2::{Socket, Type};
 
-pub(in crate::driver) use attempt::{attempt, connected};
-pub(in crate::driver) use block::block;
+pub(in crate::driver) use attempt::{attempt, connected, shutdown};
+pub(in crate::driver) use block::{block, fallocate, file, path_of, start_from};
 
 use super::Kind;
 use crate::driver::Request;
@@ -36,7 +36,7 @@ fn socket(fd: RawFd) -> ManuallyDrop<Socket> {
 }
 
 /// A system call's outcome as the contract has it.
-fn outcome(result: io::Result<usize>) -> i32 {
+pub(in crate::driver) fn outcome(result: io::Result<usize>) -> i32 {
     match result {
         Ok(count) => i32::try_from(count).unwrap_or(i32::MAX),
         Err(error) => -error.raw_os_error().unwrap_or(os::EIO),

@@ -1,7 +1,7 @@
-//! File descriptors that travel along with messages, over Unix sockets (`SCM_RIGHTS`).
-//!
-//! # Why this file has `unsafe`
-//! It writes and reads control data as the kernel has it.
+//! File descriptors in the control data of messages over Unix sockets (`SCM_RIGHTS`).
+//
+// # Why this file has `unsafe`
+// It writes and reads the kernel's format of control data.
 
 use crate::os::{self, OwnedFd};
 #[cfg(unix)]
@@ -24,11 +24,9 @@ pub(super) fn control_len(count: usize) -> usize {
 pub(super) fn rights(fds: &[OwnedFd]) -> Vec<u64> {
     let len = control_len(fds.len());
     let mut control = vec![0u64; len.div_ceil(size_of::<u64>())];
-    let header = os::msghdr {
-        msg_control: control.as_mut_ptr().cast(),
-        msg_controllen: len as _,
-        ..super::message::EMPTY_HEADER
-    };
+    let mut header = os::EMPTY_HEADER;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = len as _;
     // SAFETY: `control` has room for one header and the fds, by `CMSG_SPACE`, and is aligned for
     // both.
     unsafe {

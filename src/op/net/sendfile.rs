@@ -1,21 +1,28 @@
-//! File to socket, without a copy through user space.
+//! Sending a file to a socket without a copy through user space.
+//
+// # Why this file has `unsafe`
+// It signs the contract of `Operation`.
 
 use std::io;
+use std::ops::ControlFlow;
 
-use super::exact::Progress;
-use super::future::{Op, Operation};
-use super::source::Source;
 use crate::driver::{OpCode, Request};
+use crate::op::future::{Op, Operation};
+use crate::op::source::Source;
+use crate::op::transfer::Progress;
 
 /// Sends a part of a file to a socket.
 /// [`sendfile(2)`](https://man7.org/linux/man-pages/man2/sendfile.2.html).
 ///
-/// Ends when all `len` bytes are in the socket's hands. A file that ends early is `UnexpectedEof`;
-/// this and any other error tells by [`Incomplete`](super::Incomplete) how many bytes went.
+/// Completes when the socket has taken all `len` bytes.
 ///
 /// The kernel moves references to the file's cached pages, not bytes. Pages that are not cached are
-/// read from the disk by the call, which holds up this thread for that time; what is sent in one
-/// go is bounded, so that other tasks have their turn.
+/// read from the disk by the call, which blocks this thread meanwhile; one call sends at most 1 MiB, so
+/// that other tasks run in between.
+///
+/// # Errors
+/// `UnexpectedEof` if the file ends early. This and any other error carries the number of bytes sent as
+/// [`Incomplete`](crate::op::Incomplete).
 ///
 /// # Examples
 /// ```
@@ -36,7 +43,7 @@ use crate::driver::{OpCode, Request};
 #[doc(alias = "sendfile")]
 pub type AsyncSendfile<'a> = Op<Sendfile<'a>>;
 
-/// See [`AsyncSendfile`].
+/// The operation of [`AsyncSendfile`].
 #[derive(Debug)]
 pub struct Sendfile<'a> {
     out: Source<'a>,
@@ -47,18 +54,19 @@ pub struct Sendfile<'a> {
     full: bool,
 }
 
-/// The most that is sent in one go.
-const CHUNK: u64 = 1 << 20;
+/// The most bytes that one call sends.
+const PART: u64 = 1 << 20;
 
-impl Operation for Sendfile<'_> {
+// SAFETY: 1. There are no pointers. 2. Both files are held. 3. A held source names its file without its
+// borrow. 4. The result is a count.
+unsafe impl Operation for Sendfile<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Sendfile;
 
-    fn prepare(&mut self) -> Result<(), i32> {
+    fn prepare(&mut self) -> ControlFlow<i32> {
         self.out.hold()?;
         self.file.hold()
     }
-    #[allow(private_interfaces)]
     fn request(&mut self) -> Request {
         Request::Sendfile {
             out: self.out.target(),
@@ -79,7 +87,7 @@ impl Operation for Sendfile<'_> {
 
 impl Sendfile<'_> {
     fn next_len(&self) -> u32 {
-        (self.progress.wanted - self.progress.moved).min(CHUNK) as u32
+        (self.progress.wanted - self.progress.moved).min(PART) as u32
     }
 }
 

@@ -1,22 +1,26 @@
-//! Socket to pipe to socket, without a copy through user space.
+//! Moving bytes from socket to pipe to socket without a copy through user space.
+//
+// # Why this file has `unsafe`
+// It signs the contract of `Operation`.
 
 use std::io;
+use std::ops::ControlFlow;
 
-use super::file::clamp;
-use super::future::{Op, Operation, io_result};
-use super::source::Source;
 use crate::driver::{OpCode, Request};
+use crate::op::future::{Op, Operation, io_result};
+use crate::op::source::Source;
+use crate::op::transfer::clamp;
 
 /// Moves bytes between a socket and a pipe, without a copy through user space (Linux).
 /// [`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html).
 ///
-/// Gives the number of bytes moved, perhaps fewer than asked for; 0 at the end of the stream. It
-/// waits for the socket, but not for the pipe: whoever fills a pipe empties it before filling it
-/// again ([`net::relay`](crate::net::relay) does).
+/// Returns the number of bytes moved, which may be fewer than asked for; 0 at the end of the stream.
+/// It waits for the socket, but not for the pipe: empty a pipe before filling it again, as
+/// [`net::relay`](crate::net::relay) does.
 ///
 /// # Errors
-/// What `splice(2)` reports; `ResourceBusy` if the pipe has no room, or no bytes. Nothing has been
-/// moved then.
+/// What `splice(2)` reports; `ResourceBusy` if the pipe has no room, or no bytes. No bytes were moved
+/// then.
 ///
 /// # Examples
 /// ```
@@ -39,7 +43,7 @@ use crate::driver::{OpCode, Request};
 #[doc(alias = "splice")]
 pub type AsyncSplice<'a> = Op<Splice<'a>>;
 
-/// See [`AsyncSplice`].
+/// The operation of [`AsyncSplice`].
 #[derive(Debug)]
 pub struct Splice<'a> {
     socket: Source<'a>,
@@ -48,15 +52,16 @@ pub struct Splice<'a> {
     into_pipe: bool,
 }
 
-impl Operation for Splice<'_> {
+// SAFETY: 1. There are no pointers. 2. Socket and pipe are held. 3. A held source names its file without
+// its borrow. 4. The result is a count.
+unsafe impl Operation for Splice<'_> {
     type Output = io::Result<usize>;
     const CODE: OpCode = OpCode::Splice;
 
-    fn prepare(&mut self) -> Result<(), i32> {
+    fn prepare(&mut self) -> ControlFlow<i32> {
         self.socket.hold()?;
         self.pipe.hold()
     }
-    #[allow(private_interfaces)]
     fn request(&mut self) -> Request {
         let (socket, pipe) = (self.socket.target(), self.pipe.target());
         Request::Splice { socket, pipe, len: self.len, into_pipe: self.into_pipe }
@@ -67,7 +72,7 @@ impl Operation for Splice<'_> {
 }
 
 impl<'a> Op<Splice<'a>> {
-    /// Moves up to `len` bytes from `socket` to the end of `pipe` that is written to.
+    /// Moves up to `len` bytes from `socket` into `pipe`, the writing end.
     #[track_caller]
     pub fn into_pipe(
         socket: impl Into<Source<'a>>,
@@ -78,7 +83,7 @@ impl<'a> Op<Splice<'a>> {
         Op::of(Splice { socket, pipe, len: clamp(len), into_pipe: true })
     }
 
-    /// Moves up to `len` bytes from the end of `pipe` that is read from to `socket`.
+    /// Moves up to `len` bytes out of `pipe`, the reading end, to `socket`.
     #[track_caller]
     pub fn out_of_pipe(
         pipe: impl Into<Source<'a>>,

@@ -1,0 +1,175 @@
+//! The fd inside a handle, and the count of operations that hold it.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use socket2::SockRef;
+
+use crate::driver::{Driver, Target};
+use crate::os::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use crate::runtime::Runtime;
+
+/// The fd inside a handle, and the number of operations that hold it.
+#[derive(Debug)]
+pub(crate) struct Descriptor {
+    /// `None` only while being dropped.
+    fd: Option<OwnedFd>,
+    id: u64,
+    holds: Cell<u32>,
+    nonblocking: bool,
+    buffered: bool,
+    /// As in [`Target::eager`].
+    eager: Cell<bool>,
+}
+
+/// Returns a number that no other descriptor of this process has or had.
+fn fresh_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Descriptor {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self::with_mode(fd, false)
+    }
+
+    /// Takes over an open file; `buffered` as in [`Target::buffered`].
+    pub(crate) fn file(fd: OwnedFd, buffered: bool) -> Self {
+        let mut descriptor = Self::with_mode(fd, false);
+        descriptor.buffered = buffered;
+        descriptor
+    }
+
+    /// Takes over a socket and puts it into non-blocking mode.
+    pub(crate) fn socket(fd: OwnedFd) -> Self {
+        let nonblocking = SockRef::from(&fd).set_nonblocking(true).is_ok();
+        Self::with_mode(fd, nonblocking)
+    }
+
+    /// Takes over a socket that is in non-blocking mode already.
+    #[inline(always)]
+    pub(crate) fn nonblocking_socket(fd: OwnedFd) -> Self {
+        Self::with_mode(fd, true)
+    }
+
+    #[inline(always)]
+    fn with_mode(fd: OwnedFd, nonblocking: bool) -> Self {
+        let (id, holds) = (fresh_id(), Cell::new(0));
+        let eager = Cell::new(false);
+        Descriptor { fd: Some(fd), id, holds, nonblocking, buffered: false, eager }
+    }
+
+    /// What to tell the driver; `slot` as in [`Target::slot`].
+    #[inline(always)]
+    pub(super) fn target(&self, slot: i32) -> Target {
+        let &Descriptor { id, nonblocking, buffered, .. } = self;
+        // An inline call must not overtake what another operation has queued.
+        let eager = self.eager.get() && self.holds.get() == 1;
+        Target { fd: self.raw(), slot, id, nonblocking, buffered, eager }
+    }
+
+    /// Counts one more operation that holds this fd, and returns what to tell the driver about it.
+    #[inline(always)]
+    pub(super) fn hold(&self) -> Target {
+        self.holds.set(self.holds.get() + 1);
+        self.target(-1)
+    }
+
+    /// Counts one operation less.
+    #[inline(always)]
+    pub(super) fn release(&self) {
+        self.holds.set(self.holds.get() - 1);
+    }
+
+    /// Stores whether the last receive left more in the socket.
+    #[inline(always)]
+    pub(super) fn set_eager(&self, more: bool) {
+        self.eager.set(more);
+    }
+
+    /// Closes the fd at once instead of through the driver.
+    pub(super) fn close_now(&mut self) {
+        drop(self.fd.take().inspect(forget));
+    }
+
+    #[inline(always)]
+    pub(crate) fn raw(&self) -> RawFd {
+        match &self.fd {
+            Some(fd) => fd.as_raw_fd(),
+            None => -1,
+        }
+    }
+
+    /// Gives the fd away. Fails if a leaked operation still holds it; the fd is then never closed.
+    pub(crate) fn into_fd(mut self) -> Result<OwnedFd, LeakedOperation> {
+        match self.fd.take() {
+            Some(fd) if self.holds.get() == 0 => {
+                forget(&fd);
+                Ok(fd)
+            }
+            Some(fd) => {
+                let _ = fd.into_raw_fd();
+                Err(LeakedOperation)
+            }
+            None => unreachable!("only `drop` and this take the fd"),
+        }
+    }
+}
+
+/// Makes the driver forget an fd that is given away or closed elsewhere.
+pub(super) fn forget(fd: &OwnedFd) {
+    Runtime::try_with(|runtime| {
+        if let Some(runtime) = runtime {
+            runtime.driver(|driver| driver.forget(fd.as_raw_fd()));
+        }
+    });
+}
+
+/// The error of giving away an fd that an operation holds which was leaked (`mem::forget`).
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("an operation on this handle was leaked while in flight: the fd is never closed")]
+pub(crate) struct LeakedOperation;
+
+impl From<LeakedOperation> for std::io::Error {
+    fn from(error: LeakedOperation) -> Self {
+        std::io::Error::new(std::io::ErrorKind::ResourceBusy, error)
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.fd {
+            Some(fd) => fd.as_fd(),
+            None => unreachable!("only `drop` and `into_fd` take the fd"),
+        }
+    }
+}
+
+#[cfg(windows)]
+impl std::os::windows::io::AsSocket for Descriptor {
+    fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+        match &self.fd {
+            Some(fd) => fd.as_socket(),
+            None => unreachable!("only `drop` and `into_fd` take the fd"),
+        }
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        let Some(fd) = self.fd.take() else { return };
+        if self.holds.get() > 0 {
+            // A leaked operation names this fd: it must never be reused.
+            let _ = fd.into_raw_fd();
+            return;
+        }
+        // No operation names the fd any more. Only sockets are put into non-blocking mode.
+        let socket = self.nonblocking;
+        Runtime::try_with(|runtime| match runtime {
+            Some(runtime) if !runtime.is_closing() => {
+                runtime.driver(|driver| driver.close(fd, socket));
+            }
+            _ => drop(fd),
+        });
+    }
+}

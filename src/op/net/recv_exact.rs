@@ -1,0 +1,86 @@
+//! Receiving until the buffer is full.
+//
+// # Why this file has `unsafe`
+// It signs the contract of `Operation`.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use crate::buf::IoBufMut;
+use crate::driver::{OpCode, Request};
+use crate::op::future::{Op, Operation};
+use crate::op::source::Source;
+use crate::op::transfer::{Progress, clamp, filled_by};
+
+/// Receives until the whole capacity of the buffer is filled.
+///
+/// For fewer bytes lend a part of the buffer: `buf.slice(..n)` of
+/// [`IoBuf`](crate::buf::IoBuf::slice). It is one operation for time limits and cancellation, however
+/// many system calls it takes.
+///
+/// # Errors
+/// `UnexpectedEof` if the peer ends its side early. This and any other error carries the number of
+/// bytes received as [`Incomplete`](crate::op::Incomplete); they are in the buffer.
+///
+/// # Examples
+/// See [`Incomplete`](crate::op::Incomplete).
+#[doc(alias = "read_exact")]
+pub type AsyncRecvExact<'a, B> = Op<RecvExact<'a, B>>;
+
+/// The operation of [`AsyncRecvExact`].
+#[derive(Debug)]
+pub struct RecvExact<'a, B> {
+    source: Source<'a>,
+    buf: B,
+    progress: Progress,
+}
+
+// SAFETY: 1. The pointer leads to the part of `buf` that is not filled yet, and the length is that of
+// this part: no more was moved than there was room for. `buf` is owned and not touched until `finish`.
+// 2. `source` is held. 3. A held source names its file without its borrow. 4. `progress` is the sum of
+// the results, each a number of bytes that `recv(2)` wrote from its pointer on.
+unsafe impl<B: IoBufMut> Operation for RecvExact<'_, B> {
+    type Output = (io::Result<()>, B);
+    const CODE: OpCode = OpCode::Recv;
+
+    #[inline(always)]
+    fn prepare(&mut self) -> ControlFlow<i32> {
+        // A receive of no bytes would wait for some.
+        if self.progress.wanted == 0 {
+            return ControlFlow::Break(0);
+        }
+        self.source.hold()
+    }
+    #[inline(always)]
+    fn request(&mut self) -> Request {
+        let moved = self.progress.moved as usize;
+        let ptr = self.buf.buf_mut_ptr().wrapping_add(moved);
+        let len = clamp(self.buf.buf_capacity() - moved);
+        // Without `MSG_WAITALL`: if an error ends the wait, the ring reports the bytes received so
+        // far, and the socket has forgotten the error by then: a reset would look like an end.
+        Request::Recv { fd: self.source.target(), ptr, len, flags: 0 }
+    }
+    #[inline(always)]
+    fn goes_on(&mut self, result: i32) -> bool {
+        self.progress.advance(result)
+    }
+    #[inline(always)]
+    fn left_more(&self, more: bool) {
+        self.source.set_eager(more);
+    }
+    #[inline(always)]
+    fn finish(mut self, result: i32) -> Self::Output {
+        filled_by(&mut self.buf, self.progress.moved as usize);
+        (self.progress.outcome(result), self.buf)
+    }
+}
+
+impl<'a, B: IoBufMut> Op<RecvExact<'a, B>> {
+    /// Receives from `source`.
+    #[inline(always)]
+    #[track_caller]
+    pub fn new(source: impl Into<Source<'a>>, buf: B) -> Self {
+        let progress = Progress::new(buf.buf_capacity() as u64);
+        Op::of(RecvExact { source: source.into(), buf, progress })
+    }
+}

@@ -1,0 +1,160 @@
+//! Receiving into the context's own memory.
+//
+// # Why this file has `unsafe`
+// It signs the contract of `Operation`.
+
+use std::cell::Cell;
+use std::io;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use crate::buf::RecvBuf;
+use crate::driver::{OpCode, RecvQueue, Request, Reservation};
+use crate::op::descriptor::Descriptor;
+use crate::op::future::{Op, Operation, failed};
+use crate::op::source::Source;
+use crate::os;
+use crate::runtime::Runtime;
+
+/// A stream of received buffers in the context's own memory, for readers that bring no buffer.
+///
+/// Made by [`TcpStream::recv_stream`](crate::net::TcpStream::recv_stream). A connection that waits holds
+/// no buffer, and a received buffer has the size of what has arrived, up to 64 KiB: small messages
+/// take little memory, and large ones come in few pieces. On io_uring with Linux 6.12 or newer the
+/// kernel receives by itself until the stream ends (`IORING_RECV_MULTISHOT` with `IOU_PBUF_RING_INC`);
+/// elsewhere each buffer is one call, made once there are bytes.
+///
+/// The kernel may receive more than was asked for, up to what the socket's buffer holds (about 256 KiB
+/// that are not taken stop it). So do not receive from the stream in another way while this exists:
+/// what was received but not taken is lost when this is dropped, like the contents of a
+/// [`BufReader`](std::io::BufReader). Dropping it stops the kernel's receive at the next turn of the
+/// loop, not at once. Until then the kernel may take bytes that are lost to any other reader, on
+/// another thread too, and a dropped stream is not yet closed for its peer. It belongs to the first
+/// context that uses it.
+///
+/// # Examples
+/// An echo server's connection:
+/// ```
+/// use corio::net::UnixStream;
+///
+/// async fn echo(stream: UnixStream) -> std::io::Result<()> {
+///     let mut received = stream.recv_stream();
+///     while let Some(buf) = received.recv().await? {
+///         stream.send_all(buf).await.0?;
+///     }
+///     Ok(())
+/// }
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.block_on(async {
+/// let (a, b) = UnixStream::pair()?;
+/// let serving = corio::spawn(echo(b));
+/// a.send_all("hello").await.0?;
+/// let mut answer = a.recv_stream();
+/// assert_eq!(answer.recv().await?.as_deref(), Some(&b"hello"[..]));
+/// drop(answer);
+/// drop(a);
+/// serving.await.unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct RecvStream<'a> {
+    stream: &'a Descriptor,
+    queue: Rc<RecvQueue>,
+    /// The id of the context that it belongs to; 0: none yet.
+    context: Cell<u64>,
+}
+
+impl<'a> RecvStream<'a> {
+    pub(crate) fn new(stream: &'a Descriptor) -> Self {
+        RecvStream { stream, queue: Rc::default(), context: Cell::new(0) }
+    }
+
+    /// Receives the next buffer; `None` when the peer has ended its side.
+    ///
+    /// This operation may be dropped in flight under any [`DropPolicy`](crate::DropPolicy): the next
+    /// one gets what arrives.
+    ///
+    /// # Errors
+    /// What `recv(2)` reports, such as `ConnectionReset`. `OutOfMemory` when no memory is left, or
+    /// received buffers that have not been dropped take 2 GiB; try again after dropping some.
+    /// `ResourceBusy` in another context than the first, and after an operation of this stream was
+    /// leaked in flight.
+    #[inline(always)]
+    #[track_caller]
+    pub fn recv(&mut self) -> AsyncRecvBuf<'_> {
+        let reservation = Reservation::new(self.queue.clone());
+        Op::of(RecvProvided { source: self.stream.into(), reservation, context: &self.context })
+    }
+}
+
+impl Drop for RecvStream<'_> {
+    fn drop(&mut self) {
+        self.queue.abandon();
+    }
+}
+
+/// Receives one buffer of a stream. See [`RecvStream::recv`].
+#[doc(alias = "IORING_RECV_MULTISHOT")]
+pub type AsyncRecvBuf<'a> = Op<RecvProvided<'a>>;
+
+/// The operation of [`AsyncRecvBuf`].
+#[derive(Debug)]
+pub struct RecvProvided<'a> {
+    source: Source<'a>,
+    reservation: Reservation,
+    context: &'a Cell<u64>,
+}
+
+// SAFETY: 1. The request leads to the receive queue, on the heap and counted by `reservation`; the memory
+// received into is the driver's. 2. `source` is held. 3. Neither the queue nor a held source is read
+// through a borrow. 4. A positive result means that the driver left a buffer in the queue.
+unsafe impl Operation for RecvProvided<'_> {
+    type Output = io::Result<Option<RecvBuf>>;
+    const CODE: OpCode = OpCode::Recv;
+    const MAY_BE_DROPPED: bool = true;
+
+    #[inline(always)]
+    fn prepare(&mut self) -> ControlFlow<i32> {
+        let here = Runtime::try_with(|runtime| runtime.map_or(0, |runtime| runtime.id));
+        match self.context.get() {
+            0 => self.context.set(here),
+            first if first == here => {}
+            _ => return failed(os::EBUSY),
+        }
+        if let Err(errno) = self.reservation.take() {
+            return failed(errno);
+        }
+        self.source.hold()
+    }
+    #[inline(always)]
+    fn request(&mut self) -> Request {
+        Request::RecvProvided {
+            fd: self.source.target(),
+            feed: Rc::as_ptr(self.reservation.feed()),
+        }
+    }
+    #[inline(always)]
+    fn finish(self, result: i32) -> Self::Output {
+        match result {
+            1.. => Ok(self.reservation.feed().take()),
+            0 => Ok(None),
+            error => Err(explain(-error)),
+        }
+    }
+    fn discard(self, _result: i32) {
+        self.reservation.feed().take_back();
+    }
+}
+
+#[cold]
+fn explain(errno: i32) -> io::Error {
+    if errno == os::ENOBUFS {
+        return io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            "no memory for received buffers, or they take 2 GiB: drop received buffers sooner",
+        );
+    }
+    io::Error::from_raw_os_error(errno)
+}
