@@ -3,9 +3,8 @@
 //! # Why this file has `unsafe`
 //! A global allocator that counts.
 
-#[path = "support/drivers.rs"]
-#[allow(unused_macros)] // Not all that is shared is of use here.
-mod drivers;
+#[macro_use]
+mod harness;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -20,9 +19,8 @@ use corio::fs::File;
 use corio::net::{TcpListener, TcpStream, UnixStream};
 use corio::op::AsyncNop;
 use corio::sync::local::{Mutex, Semaphore, mpsc};
-use drivers::Driver;
-
 use corio::{IoContext, join_all, race, sleep, spawn, timeout, yield_now};
+use harness::Driver;
 
 struct Counting;
 

@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Finished, GUARD, Running, example, finish};
+use crate::process::{Finished, GUARD, Running, example, finish};
 
 /// Those that every host of these tests has; `auto` is one of them.
 const DRIVERS: [&str; 2] = ["auto", "readiness"];

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use corio::server::{Balance, Server};
 use corio::{Builder, RaceOutput, race, sleep, timeout};
 
-use crate::support::{LONG, address, ask, echo, eventually, every_driver, server, two};
+use crate::harness::{LONG, address, ask, echo, eventually, server, two};
 
 /// Whether the server has closed the connection.
 fn is_closed(mut stream: &TcpStream) -> bool {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use corio::server::Balance;
 use corio::{RaceOutput, race, sleep};
 
-use crate::support::{LONG, address, ask, echo, eventually, every_driver, server};
+use crate::harness::{LONG, address, ask, echo, eventually, server};
 
 every_driver! {
     fn an_idle_server_stops_at_once(builder) {

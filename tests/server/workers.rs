@@ -7,7 +7,7 @@ use std::time::Duration;
 use corio::server::{OnPanic, Phase, StartError, Workers, cpus};
 use corio::sleep;
 
-use crate::support::{every_driver, two};
+use crate::harness::two;
 
 every_driver! {
     fn each_has_its_own_thread_name_and_processor(builder) {
