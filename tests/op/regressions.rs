@@ -1,10 +1,8 @@
 //! Bugs that were found and fixed; each test is named after what went wrong.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
 use std::time::Duration;
 
 use corio::net::{Socket, SocketAddress, UnixStream};

@@ -1,7 +1,7 @@
 //! Futures of tasks and operations polled with a waker whose `clone` runs code: it takes in
 //! completions, runs the task, or cancels it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,7 +12,8 @@ use std::time::Duration;
 use corio::op::AsyncNop;
 use corio::{DropPolicy, JoinHandle, sleep, spawn, timeout, yield_now};
 
-use crate::harness::{LocalStream, guarded, local_pair, poll_now, std_pair};
+use crate::harness::wakers::{HOOKED_CLONES, HOOKED_WAKES, end_by_cloning, hooked};
+use crate::harness::{LocalStream, local_pair, poll_now, std_pair};
 
 /// A waker that is only counted.
 struct Former;
