@@ -203,7 +203,7 @@ fn opening_and_closing_a_file_allocates_nothing() {
         drop(File::open("Cargo.toml").await.unwrap());
         u64::from(corio::stats().turns == before)
     };
-    // Where the system can't do it at once, one for each: the thread that does needs a path of its own.
+    // Where the system can't complete it inline, one for each: the thread that runs it owns a path.
     let most = if cost(Driver::Readiness, at_once) == Some(1) { 0 } else { 2 * ROUNDS };
     assert!(cost(Driver::Readiness, rounds).unwrap() <= most);
 }

@@ -61,7 +61,7 @@ every_driver! {
         });
     }
 
-    fn a_panic_reaches_who_waits(builder) {
+    fn a_panic_of_the_work_reaches_the_awaiting_task(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let error = spawn_blocking(|| panic!("in the pool")).await.unwrap_err();
@@ -100,7 +100,7 @@ every_driver! {
         });
     }
 
-    fn work_that_has_not_begun_can_be_taken_back(builder) {
+    fn work_that_has_not_started_can_be_cancelled(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let pool = Arc::new(BlockingPool::builder().threads(1).queue(1).build());
@@ -141,7 +141,7 @@ every_driver! {
         });
     }
 
-    fn a_shutdown_leaves_nobody_waiting(builder) {
+    fn a_shutdown_ends_every_wait(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let pool = Arc::new(BlockingPool::builder().threads(1).queue(2).build());
@@ -244,7 +244,7 @@ every_driver! {
         job.join().unwrap().unwrap();
     }
 
-    fn a_destructor_that_panics_keeps_nobody_waiting(builder) {
+    fn a_destructor_that_panics_leaves_no_caller_waiting(builder) {
         struct Bomb;
         impl Drop for Bomb {
             fn drop(&mut self) {
@@ -310,7 +310,7 @@ every_driver! {
         assert_eq!(pool.threads(), 0);
     }
 
-    fn ten_thousand_jobs_from_many_threads(_builder) {
+    fn ten_thousand_jobs_from_many_threads_all_run(_builder) {
         let pool = BlockingPool::builder().threads(3).queue(8).build();
         let ran = AtomicUsize::new(0);
         std::thread::scope(|scope| {

@@ -10,20 +10,21 @@ use corio::op::AsyncRecv;
 use crate::harness::{Outcome, assert_errno, errno, file_with, local_pair, noise};
 
 every_driver! {
-    everything_that_can_be_written_out,
+    every_kind_of_buffer_can_be_written,
     a_vec_is_filled_to_its_capacity,
     fixed_buffers_keep_their_length,
-    slices_append,
-    slices_of_slices,
-    a_slice_to_the_very_end,
-    no_room_at_all,
+    a_read_into_a_slice_fills_the_slice_only,
+    slices_can_be_sliced_again,
+    a_slice_may_end_at_the_last_index,
+    empty_buffers_transfer_nothing,
     an_error_gives_every_buffer_back,
     shared_buffers_are_freed_once,
     collections_know_their_size;
-    cases: slices_that_make_no_sense,
+    cases:
+    slices_out_of_bounds_panic,
 }
 
-async fn everything_that_can_be_written_out() -> Outcome {
+async fn every_kind_of_buffer_can_be_written() -> Outcome {
     let (a, b) = local_pair()?;
     macro_rules! check {
         ($($buf:expr),+ $(,)?) => {$(
@@ -91,7 +92,7 @@ async fn fixed_buffers_keep_their_length() -> Outcome {
     Ok(())
 }
 
-async fn slices_append() -> Outcome {
+async fn a_read_into_a_slice_fills_the_slice_only() -> Outcome {
     let contents = noise(1000);
     let file = File::from(file_with(&contents)?);
     let mut buf = Vec::with_capacity(1000);
@@ -114,7 +115,7 @@ async fn slices_append() -> Outcome {
     Ok(())
 }
 
-async fn slices_of_slices() -> Outcome {
+async fn slices_can_be_sliced_again() -> Outcome {
     let (a, b) = local_pair()?;
     a.send("<<abc>>".slice(1..6).slice(1..4)).await.0?;
     let (result, part) = b.recv(vec![0; 9].slice(2..8).slice(1..)).await;
@@ -123,7 +124,7 @@ async fn slices_of_slices() -> Outcome {
     Ok(())
 }
 
-async fn a_slice_to_the_very_end() -> Outcome {
+async fn a_slice_may_end_at_the_last_index() -> Outcome {
     let (a, b) = local_pair()?;
     a.send("0123".slice(2..=usize::MAX)).await.0?;
     a.send("0123".slice(..=0)).await.0?;
@@ -133,7 +134,7 @@ async fn a_slice_to_the_very_end() -> Outcome {
     Ok(())
 }
 
-async fn no_room_at_all() -> Outcome {
+async fn empty_buffers_transfer_nothing() -> Outcome {
     let (a, b) = local_pair()?;
     let file = File::from(file_with(b"contents")?);
     assert_eq!(file.read_at(Vec::new(), 0).await.0?, 0);
@@ -197,7 +198,7 @@ async fn collections_know_their_size() -> Outcome {
     Ok(())
 }
 
-fn slices_that_make_no_sense(_: crate::harness::Case) -> Outcome {
+fn slices_out_of_bounds_panic(_: crate::harness::Case) -> Outcome {
     #[allow(clippy::reversed_empty_ranges)]
     let makers: [fn(); 3] = [
         || drop(vec![0_u8; 4].slice(5..)),

@@ -134,7 +134,7 @@ every_driver! {
         );
     }
 
-    fn an_operation_dropped_outside_of_any_task_aborts_too(builder) {
+    fn an_operation_dropped_outside_of_any_task_aborts(builder) {
         aborts(
             || {
                 let mut context = builder.build().unwrap();
@@ -166,7 +166,7 @@ every_driver! {
         assert!(caught.is_err());
     }
 
-    fn cancel_and_wait_goes_on(builder) {
+    fn a_dropped_operation_ends_under_cancel_and_wait(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
         context.block_on(async {
             let (a, b) = local_pair().unwrap();
@@ -262,7 +262,7 @@ every_driver! {
         });
     }
 
-    fn a_drop_while_the_context_does_not_run_waits_too(builder) {
+    fn a_drop_while_the_context_does_not_run_waits(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
         let (recv, other) = receive();
         let slot = Rc::new(RefCell::new(Some(recv)));

@@ -9,7 +9,7 @@ use corio::{sleep, spawn, timeout, yield_now};
 use crate::harness::{Elsewhere, LONG};
 
 every_driver! {
-    fn a_task_that_holds_its_thread_is_named(builder) {
+    fn a_stall_report_names_the_task_that_holds_its_thread(builder) {
         let (tell, told) = mpsc::channel();
         let builder = builder.watch_stalls(Duration::from_millis(10), move |stall| {
             tell.send(stall.clone()).unwrap();
@@ -38,7 +38,7 @@ every_driver! {
         assert!(text.contains("health.rs") && text.contains("corio::spawn_blocking"), "{text}");
     }
 
-    fn a_context_that_looks_before_it_sleeps_misses_nothing(builder) {
+    fn a_context_that_busy_polls_misses_no_wake(builder) {
         for limit in [Duration::from_micros(1), Duration::from_micros(200), Duration::MAX] {
             let busy = builder.clone().busy_poll(limit);
             let there = Elsewhere::new(&busy);

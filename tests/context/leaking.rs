@@ -64,7 +64,7 @@ every_driver! {
 
     /// The driver describes a waiting sendfile again when there is room. What the leaked operation
     /// had borrowed is somebody else's by then.
-    fn a_leaked_operation_that_is_tried_again_looks_at_nothing_borrowed(builder) {
+    fn a_leaked_operation_that_is_retried_reads_no_borrowed_memory(builder) {
         alone(|| {
             let mut context = builder.build().unwrap();
             context.block_on(async {
@@ -237,7 +237,7 @@ every_driver! {
     }
 
     /// Its tasks, operations and queues stay where they are for ever.
-    fn a_leaked_context_only_leaks(builder) {
+    fn a_leaked_context_stays_the_threads_context(builder) {
         std::thread::spawn(move || {
             let mut context = builder.build().unwrap();
             let (a, b) = local_pair().unwrap();

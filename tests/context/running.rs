@@ -50,7 +50,7 @@ every_driver! {
         }
     }
 
-    fn a_stop_is_no_reason_to_spin(builder) {
+    fn a_stopped_context_does_not_spin(builder) {
         let mut context = builder.build().unwrap();
         context.stop();
         let before = context.stats().turns;
@@ -61,7 +61,7 @@ every_driver! {
         context.run(|_| {}).unwrap();
     }
 
-    fn a_stop_during_run_until_done_is_kept(builder) {
+    fn a_stop_during_block_on_ends_the_next_run(builder) {
         let mut context = builder.build().unwrap();
         let before = context.stats().turns;
         context.block_on(async {
@@ -74,7 +74,7 @@ every_driver! {
         context.run(|_| {}).unwrap();
     }
 
-    fn a_tick_comes_with_each_batch(builder) {
+    fn the_tick_runs_once_per_batch_of_completions(builder) {
         let mut context = builder.build().unwrap();
         let handle = context.handle();
         drop(context.spawn(async move {
@@ -114,7 +114,7 @@ every_driver! {
         assert!(task.is_finished());
     }
 
-    fn whether_a_context_runs_can_be_seen(builder) {
+    fn a_context_knows_whether_it_runs(builder) {
         let mut context = builder.build().unwrap();
         let handle = context.handle();
         assert!(!context.is_running() && !handle.is_running());
@@ -142,7 +142,7 @@ every_driver! {
         drop(builder.build().unwrap());
     }
 
-    fn run_until_done_leaves_nothing_behind(builder) {
+    fn block_on_leaves_nothing_in_flight(builder) {
         let mut context = builder.build().unwrap();
         let drops = Drops::default();
         context.block_on(async {
@@ -168,7 +168,7 @@ every_driver! {
         assert!(context.in_flight().is_empty());
     }
 
-    fn run_until_done_waits_for_no_leaked_operation(builder) {
+    fn block_on_does_not_wait_for_leaked_operations(builder) {
         let mut context = builder.grace_period(LONG).build().unwrap();
         let (a, _b) = local_pair().unwrap();
         context.block_on(async {
@@ -179,7 +179,7 @@ every_driver! {
         assert_eq!(context.stats().in_flight, 0);
     }
 
-    fn the_future_may_borrow(builder) {
+    fn block_on_takes_futures_that_borrow(builder) {
         let mut context = builder.build().unwrap();
         let (mut text, other) = (String::from("a"), String::from("b"));
         let out = context.block_on(async {
@@ -205,7 +205,7 @@ every_driver! {
         context.block_on(async { AsyncNop::new().await }).unwrap();
     }
 
-    fn poll_once_waits_as_told(builder) {
+    fn poll_once_waits_at_most_the_given_time(builder) {
         let mut context = builder.build().unwrap();
         assert_eq!(context.poll_once(Some(Duration::ZERO)).unwrap(), 0);
         let start = Instant::now();
@@ -224,7 +224,7 @@ every_driver! {
         }
     }
 
-    fn without_a_context_there_is_a_clear_message(builder) {
+    fn operations_without_a_context_panic_with_a_clear_message(builder) {
         let (a, _b) = std_pair().unwrap();
         let poll = |future: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
             let mut future = future;
@@ -255,7 +255,7 @@ every_driver! {
     }
 
     #[cfg(unix)]
-    fn signals_disturb_nothing(builder) {
+    fn signals_interrupt_no_operation(builder) {
         extern "C" fn ignore(_: libc::c_int) {}
         alone(|| {
             // SAFETY: the handler does nothing; all memory passed is valid.

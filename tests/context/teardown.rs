@@ -180,7 +180,7 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
 }
 
 every_driver! {
-    fn a_context_can_be_dropped_with_everything_pending(builder) {
+    fn a_context_can_be_dropped_with_every_operation_in_flight(builder) {
         alone(|| {
             let before = open_fds();
             for polls in 0..6 {
@@ -200,7 +200,7 @@ every_driver! {
     }
 
     #[cfg(unix)]
-    fn a_registered_file_goes_with_its_context(builder) {
+    fn a_registered_file_is_closed_with_its_context(builder) {
         alone(|| {
             let before = open_fds();
             for keeps in [false, true] {
@@ -284,7 +284,7 @@ every_driver! {
         });
     }
 
-    fn tasks_that_spawn_when_dropped_are_outlived_by_none(builder) {
+    fn no_task_outlives_its_context_even_if_spawned_by_a_destructor(builder) {
         let drops = Drops::default();
         let mut context = builder.build().unwrap();
         for _ in 0..10 {
@@ -325,7 +325,7 @@ every_driver! {
         assert_eq!(*results.borrow(), [Some(errno::ECANCELED)]);
     }
 
-    fn tasks_that_panic_when_dropped_stop_nobody(builder) {
+    fn tasks_that_panic_when_dropped_do_not_keep_others_from_being_dropped(builder) {
         let drops = Drops::default();
         let mut context = builder.build().unwrap();
         let mut handles = Vec::new();
@@ -367,7 +367,7 @@ every_driver! {
         });
     }
 
-    fn leaked_operations_do_not_hold_up_the_end(builder) {
+    fn leaked_operations_do_not_delay_the_end(builder) {
         alone(|| {
             let mut context = builder.build().unwrap();
             let (a, b) = local_pair().unwrap();
@@ -389,7 +389,7 @@ every_driver! {
     }
 
     /// Without any grace, nothing can be waited for.
-    fn what_the_kernel_does_not_let_go_of_in_time_is_leaked_and_reported(builder) {
+    fn operations_that_do_not_end_in_time_are_leaked_and_reported(builder) {
         reports(
             || {
                 let builder = builder.drop_policy(DropPolicy::CancelAndWait);
@@ -463,7 +463,7 @@ every_driver! {
         });
     }
 
-    fn threads_have_their_contexts_to_themselves(builder) {
+    fn contexts_of_different_threads_are_independent(builder) {
         let threads: Vec<_> = (0..8)
             .map(|n| {
                 let builder = builder.clone();

@@ -18,13 +18,19 @@ use crate::harness::seccomp::{self, REGISTER, SETUP, forbid};
 use crate::harness::{Case, Driver, Outcome, errno};
 
 every_driver! {
-    ; cases: the_builder_chooses, the_environment_chooses,
-        the_builder_overrules_the_environment, a_name_that_is_no_driver,
+    cases:
+    the_builder_chooses_the_driver,
+    the_environment_chooses_the_driver,
+    the_builder_overrules_the_environment,
+    an_unknown_driver_name_is_refused,
 }
 
 #[cfg(target_os = "linux")]
 every_driver! {
-    ; cases: no_io_uring_by_seccomp, no_memory_to_lock, few_fds,
+    cases:
+    the_automatic_choice_falls_back_if_seccomp_forbids_io_uring,
+    a_context_works_without_lockable_memory,
+    running_out_of_fds_is_an_error_of_the_operation,
 }
 
 fn name(driver: Driver) -> &'static str {
@@ -34,7 +40,7 @@ fn name(driver: Driver) -> &'static str {
     }
 }
 
-fn the_builder_chooses(case: Case) -> Outcome {
+fn the_builder_chooses_the_driver(case: Case) -> Outcome {
     let context = case.context();
     assert_eq!(context.driver_name(), name(case.driver));
     assert!(context.fallback_reason().is_none());
@@ -51,7 +57,7 @@ fn set_environment(value: &str) {
     unsafe { std::env::set_var("CORIO_DRIVER", value) };
 }
 
-fn the_environment_chooses(case: Case) -> Outcome {
+fn the_environment_chooses_the_driver(case: Case) -> Outcome {
     case.alone(|| {
         set_environment(if case.driver == Driver::IoUring { "uring" } else { "readiness" });
         assert_eq!(IoContext::new(8)?.driver_name(), name(case.driver));
@@ -74,7 +80,7 @@ fn the_builder_overrules_the_environment(case: Case) -> Outcome {
     })
 }
 
-fn a_name_that_is_no_driver(case: Case) -> Outcome {
+fn an_unknown_driver_name_is_refused(case: Case) -> Outcome {
     case.alone(|| {
         for wrong in ["", "io_uring", "epoll", "AUTO"] {
             set_environment(wrong);
@@ -124,7 +130,7 @@ fn automatic(case: Case) -> Result<IoContext, SetupError> {
 }
 
 #[cfg(target_os = "linux")]
-fn no_io_uring_by_seccomp(case: Case) -> Outcome {
+fn the_automatic_choice_falls_back_if_seccomp_forbids_io_uring(case: Case) -> Outcome {
     if !seccomp::is_here() {
         return Ok(());
     }
@@ -149,7 +155,7 @@ fn no_io_uring_by_seccomp(case: Case) -> Outcome {
 
 /// Rings were counted against this limit before Linux 5.12.
 #[cfg(target_os = "linux")]
-fn no_memory_to_lock(case: Case) -> Outcome {
+fn a_context_works_without_lockable_memory(case: Case) -> Outcome {
     case.alone(|| {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: a valid limit.
@@ -162,7 +168,7 @@ fn no_memory_to_lock(case: Case) -> Outcome {
 }
 
 #[cfg(target_os = "linux")]
-fn few_fds(case: Case) -> Outcome {
+fn running_out_of_fds_is_an_error_of_the_operation(case: Case) -> Outcome {
     case.alone(|| {
         let mut context = automatic(case)?;
         works(&mut context)?;

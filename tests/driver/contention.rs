@@ -17,16 +17,22 @@ use corio::{sleep, spawn};
 use crate::harness::{Case, Outcome, assert_errno, errno, settle};
 
 every_driver! {
-    a_receive_that_takes_the_error_of_a_connect, somebody_takes_the_error_of_a_connect,
-    a_connect_elsewhere_while_one_is_under_way, a_poll_for_room,
-    an_empty_read_of_what_can_not_be_read, a_poll_for_urgent_data_of_a_file;
-    cases: what_waits_behind_an_open_that_is_given_up_on,
+    a_connect_fails_even_if_a_receive_takes_its_error,
+    a_connect_fails_even_if_so_error_was_taken_elsewhere,
+    a_second_connect_while_one_is_in_progress_is_refused,
+    a_poll_for_writability_ends_when_there_is_room,
+    an_empty_read_of_a_write_only_file_is_refused,
+    a_poll_of_a_file_for_urgent_data_is_refused;
+    cases:
+    an_open_that_timed_out_does_not_block_the_pool,
 }
 
 #[cfg(target_os = "linux")]
 every_driver! {
-    urgent_data_that_is_taken_first, a_full_peer_of_datagrams_holds_up_nobody_else;
-    cases: bytes_are_told_also_when_the_file_can_not_be_watched,
+    bytes_after_urgent_data_are_received,
+    a_datagram_for_a_full_peer_does_not_delay_others;
+    cases:
+    a_send_that_cannot_be_watched_reports_the_bytes_it_sent,
 }
 
 /// A listener that answers nobody: its queue is full. With the connection that fills it.
@@ -43,7 +49,7 @@ fn unconnected() -> std::io::Result<TcpStream> {
     Ok(std::net::TcpStream::from(socket).into())
 }
 
-async fn a_receive_that_takes_the_error_of_a_connect() -> Outcome {
+async fn a_connect_fails_even_if_a_receive_takes_its_error() -> Outcome {
     let (listener, queued, address) = silent_listener()?;
     let stream = Rc::new(unconnected()?);
     let same = stream.clone();
@@ -59,7 +65,7 @@ async fn a_receive_that_takes_the_error_of_a_connect() -> Outcome {
     Ok(())
 }
 
-async fn somebody_takes_the_error_of_a_connect() -> Outcome {
+async fn a_connect_fails_even_if_so_error_was_taken_elsewhere() -> Outcome {
     let (listener, queued, address) = silent_listener()?;
     let stream = Rc::new(unconnected()?);
     let same = stream.clone();
@@ -71,7 +77,7 @@ async fn somebody_takes_the_error_of_a_connect() -> Outcome {
     Ok(())
 }
 
-async fn a_connect_elsewhere_while_one_is_under_way() -> Outcome {
+async fn a_second_connect_while_one_is_in_progress_is_refused() -> Outcome {
     let (_listener, _queued, address) = silent_listener()?;
     let other = TcpListener::bind("127.0.0.1:0")?;
     let stream = unconnected()?;
@@ -83,7 +89,7 @@ async fn a_connect_elsewhere_while_one_is_under_way() -> Outcome {
     Ok(())
 }
 
-async fn a_poll_for_room() -> Outcome {
+async fn a_poll_for_writability_ends_when_there_is_room() -> Outcome {
     let (near, mut far) = UnixStream::pair()?;
     near.set_nonblocking(true)?;
     let filled = crate::harness::fill(&near)?;
@@ -96,21 +102,21 @@ async fn a_poll_for_room() -> Outcome {
     Ok(())
 }
 
-async fn an_empty_read_of_what_can_not_be_read() -> Outcome {
+async fn an_empty_read_of_a_write_only_file_is_refused() -> Outcome {
     let dir = tempfile::tempdir()?;
     let file = std::fs::File::create(dir.path().join("file"))?;
     assert_errno(AsyncRead::new(&file, Vec::<u8>::new(), 0).await.0, errno::EBADF);
     Ok(())
 }
 
-async fn a_poll_for_urgent_data_of_a_file() -> Outcome {
+async fn a_poll_of_a_file_for_urgent_data_is_refused() -> Outcome {
     let file = tempfile::tempfile()?;
     assert_errno(AsyncPoll::new(&file, Interest::PRIORITY).await, errno::EINVAL);
     Ok(())
 }
 
 #[cfg(target_os = "linux")]
-async fn urgent_data_that_is_taken_first() -> Outcome {
+async fn bytes_after_urgent_data_are_received() -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut client = std::net::TcpStream::connect(listener.local_addr()?)?;
     client.set_nodelay(true)?;
@@ -138,7 +144,7 @@ async fn urgent_data_that_is_taken_first() -> Outcome {
 }
 
 #[cfg(target_os = "linux")]
-async fn a_full_peer_of_datagrams_holds_up_nobody_else() -> Outcome {
+async fn a_datagram_for_a_full_peer_does_not_delay_others() -> Outcome {
     let dir = tempfile::tempdir()?;
     let (full, free) = (dir.path().join("full"), dir.path().join("free"));
     let (_full, _free) = (UnixDatagram::bind(&full)?, UnixDatagram::bind(&free)?);
@@ -161,7 +167,7 @@ async fn a_full_peer_of_datagrams_holds_up_nobody_else() -> Outcome {
     Ok(())
 }
 
-fn what_waits_behind_an_open_that_is_given_up_on(case: Case) -> Outcome {
+fn an_open_that_timed_out_does_not_block_the_pool(case: Case) -> Outcome {
     let dir = tempfile::tempdir()?;
     let fifo = dir.path().join("fifo");
     let status = std::process::Command::new("mkfifo").arg(&fifo).status()?;
@@ -184,7 +190,7 @@ fn what_waits_behind_an_open_that_is_given_up_on(case: Case) -> Outcome {
 }
 
 #[cfg(target_os = "linux")]
-fn bytes_are_told_also_when_the_file_can_not_be_watched(case: Case) -> Outcome {
+fn a_send_that_cannot_be_watched_reports_the_bytes_it_sent(case: Case) -> Outcome {
     use corio::op::{AsyncSendAll, Incomplete};
     let (near, mut far) = UnixStream::pair()?;
     if !crate::harness::seccomp::is_here() {

@@ -14,13 +14,15 @@ use corio::net::TcpStream;
 use crate::harness::{Outcome, assert_kind, corio_tcp_pair, noise, tcp_pair};
 
 every_driver! {
-    what_is_read_does_not_depend_on_what_is_in_memory, an_open_files_metadata_is_that_of_now,
-    much_that_waits_comes_in_order, after_much_has_come_the_next_receive_waits,
-    answers_to_a_peer_that_does_not_read_wait,
+    reads_do_not_depend_on_the_page_cache,
+    metadata_of_an_open_file_is_current,
+    bytes_that_wait_in_the_socket_arrive_in_order,
+    a_receive_on_a_drained_socket_waits,
+    answers_wait_for_a_peer_that_does_not_read,
 }
 
 #[cfg(unix)]
-every_driver! { nothing_overtakes_what_was_sent_before, }
+every_driver! { no_send_overtakes_an_earlier_one }
 
 /// Drops what the system keeps of a file, as far as it lets us.
 #[cfg(target_os = "linux")]
@@ -38,7 +40,7 @@ fn forget(_: &std::fs::File) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn what_is_read_does_not_depend_on_what_is_in_memory() -> Outcome {
+async fn reads_do_not_depend_on_the_page_cache() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
     let contents = noise(5 * 65_536 + 123);
@@ -64,7 +66,7 @@ async fn what_is_read_does_not_depend_on_what_is_in_memory() -> Outcome {
     Ok(())
 }
 
-async fn an_open_files_metadata_is_that_of_now() -> Outcome {
+async fn metadata_of_an_open_file_is_current() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
     let mut theirs = std::fs::File::create(&path)?;
@@ -79,7 +81,7 @@ async fn an_open_files_metadata_is_that_of_now() -> Outcome {
     Ok(())
 }
 
-async fn much_that_waits_comes_in_order() -> Outcome {
+async fn bytes_that_wait_in_the_socket_arrive_in_order() -> Outcome {
     let (a, mut b) = tcp_pair()?;
     let a = TcpStream::from(a);
     let sent = noise(1 << 20);
@@ -100,7 +102,7 @@ async fn much_that_waits_comes_in_order() -> Outcome {
     Ok(())
 }
 
-async fn after_much_has_come_the_next_receive_waits() -> Outcome {
+async fn a_receive_on_a_drained_socket_waits() -> Outcome {
     let (a, b) = corio_tcp_pair()?;
     for _ in 0..3 {
         b.send_all(noise(10_000)).await.0?;
@@ -127,7 +129,7 @@ async fn after_much_has_come_the_next_receive_waits() -> Outcome {
 
 /// What is sent at once, because more waits to be received, comes after what is queued.
 #[cfg(unix)]
-async fn nothing_overtakes_what_was_sent_before() -> Outcome {
+async fn no_send_overtakes_an_earlier_one() -> Outcome {
     let (a, b) = corio_tcp_pair()?;
     b.send_all(noise(8192)).await.0?;
     for _ in 0..4 {
@@ -142,7 +144,7 @@ async fn nothing_overtakes_what_was_sent_before() -> Outcome {
     Ok(())
 }
 
-async fn answers_to_a_peer_that_does_not_read_wait() -> Outcome {
+async fn answers_wait_for_a_peer_that_does_not_read() -> Outcome {
     let (a, b) = tcp_pair()?;
     let a = TcpStream::from(a);
     // More than both sockets' buffers hold, so that the answers have to wait for the reader, who

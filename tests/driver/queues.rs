@@ -122,7 +122,7 @@ every_driver! {
     }
 
     /// Started and cancelled before the kernel has seen them.
-    fn operations_cancelled_in_the_backlog_end(builder) {
+    fn operations_cancelled_in_the_backlog_complete(builder) {
         let mut context = tiny(builder).build().unwrap();
         context.block_on(async {
             let pairs: Vec<_> = (0..100).map(|_| local_pair().unwrap()).collect();
@@ -236,7 +236,7 @@ every_driver! {
         context.poll_once(Some(Duration::ZERO)).unwrap();
     }
 
-    fn tasks_by_the_thousand_share_one_entry(builder) {
+    fn thousands_of_tasks_share_one_entry(builder) {
         let mut context = tiny(builder).build().unwrap();
         context.block_on(async {
             let tasks: Vec<_> = (0..3000)

@@ -11,16 +11,23 @@ use crate::harness::{Case, Driver, Outcome, errno};
 use crate::harness::{limit_fds, open_fds};
 
 every_driver! {
-    ; cases: sizes_that_no_kernel_takes, a_second_context_on_a_thread, contexts_on_many_threads,
+    cases:
+    queue_sizes_out_of_range_are_refused,
+    a_second_context_on_a_thread_is_refused,
+    each_thread_can_have_a_context,
 }
 
 #[cfg(target_os = "linux")]
 every_driver! {
-    ; cases: no_fd_left, a_failed_set_up_leaks_nothing, io_uring_forbidden, io_uring_missing,
-        half_of_io_uring_forbidden,
+    cases:
+    set_up_without_a_free_fd_is_reported,
+    a_failed_set_up_leaks_nothing,
+    io_uring_forbidden_by_seccomp_is_reported_as_policy,
+    a_kernel_without_io_uring_is_reported,
+    a_filter_of_some_io_uring_calls_is_reported_as_policy,
 }
 
-fn sizes_that_no_kernel_takes(case: Case) -> Outcome {
+fn queue_sizes_out_of_range_are_refused(case: Case) -> Outcome {
     for entries in [0, 32_769, u32::MAX] {
         let error = case.driver.builder().entries(entries).build().expect_err("an error");
         assert!(matches!(error, SetupError::InvalidEntries { .. }), "{error}");
@@ -39,7 +46,7 @@ fn sizes_that_no_kernel_takes(case: Case) -> Outcome {
     Ok(())
 }
 
-fn a_second_context_on_a_thread(case: Case) -> Outcome {
+fn a_second_context_on_a_thread_is_refused(case: Case) -> Outcome {
     let line = line!() + 1;
     let first = case.driver.builder().build()?;
     let error = case.driver.builder().build().expect_err("an error");
@@ -52,7 +59,7 @@ fn a_second_context_on_a_thread(case: Case) -> Outcome {
     Ok(())
 }
 
-fn contexts_on_many_threads(case: Case) -> Outcome {
+fn each_thread_can_have_a_context(case: Case) -> Outcome {
     let threads: Vec<_> = (0..16)
         .map(|number| std::thread::spawn(move || case.context().block_on(async move { number })))
         .collect();
@@ -64,7 +71,7 @@ fn contexts_on_many_threads(case: Case) -> Outcome {
 
 /// However many fds a context takes: whichever of them is the one too many.
 #[cfg(target_os = "linux")]
-fn no_fd_left(case: Case) -> Outcome {
+fn set_up_without_a_free_fd_is_reported(case: Case) -> Outcome {
     case.alone(|| {
         let next_free = std::os::fd::AsRawFd::as_raw_fd(&tempfile::tempfile()?) as u64;
         let mut refused = 0;
@@ -123,7 +130,7 @@ fn refused(
 }
 
 #[cfg(target_os = "linux")]
-fn io_uring_forbidden(case: Case) -> Outcome {
+fn io_uring_forbidden_by_seccomp_is_reported_as_policy(case: Case) -> Outcome {
     for errno in [errno::EPERM, errno::EACCES] {
         let Some(error) = refused(case, SETUP..=REGISTER, errno)? else { continue };
         assert!(matches!(error, SetupError::ForbiddenByPolicy(_)), "{error}");
@@ -137,7 +144,7 @@ fn io_uring_forbidden(case: Case) -> Outcome {
 }
 
 #[cfg(target_os = "linux")]
-fn io_uring_missing(case: Case) -> Outcome {
+fn a_kernel_without_io_uring_is_reported(case: Case) -> Outcome {
     let Some(error) = refused(case, SETUP..=REGISTER, errno::ENOSYS)? else { return Ok(()) };
     assert!(matches!(error, SetupError::Missing(_)), "{error}");
     let message = error.to_string();
@@ -147,7 +154,7 @@ fn io_uring_missing(case: Case) -> Outcome {
 
 /// A filter that knows only some of the calls is to blame, not the kernel's age.
 #[cfg(target_os = "linux")]
-fn half_of_io_uring_forbidden(case: Case) -> Outcome {
+fn a_filter_of_some_io_uring_calls_is_reported_as_policy(case: Case) -> Outcome {
     for calls in [ENTER..=ENTER, REGISTER..=REGISTER, ENTER..=REGISTER] {
         let Some(error) = refused(case, calls.clone(), errno::EPERM)? else { continue };
         assert!(matches!(error, SetupError::ForbiddenByPolicy(_)), "{calls:?}: {error}");

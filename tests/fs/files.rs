@@ -14,21 +14,38 @@ use crate::harness::is_cloexec;
 use crate::harness::{Outcome, assert_errno, assert_kind, errno, file_with, noise};
 
 every_driver! {
-    opening_what_is_not_there, a_directory_can_be_opened_but_not_written,
-    a_path_with_a_nul_byte_names_nothing, create_empties_what_was_there,
-    append_ignores_the_offset, reads_and_writes_at_offsets, reads_at_the_end_are_short,
-    vectored_reads_and_writes, opening_relative_to_a_directory, set_len_grows_and_shrinks, absurd_lengths_are_refused,
+    opening_a_missing_file_is_not_found,
+    a_directory_can_be_opened_but_not_written,
+    a_path_with_a_nul_byte_is_refused,
+    create_truncates_an_existing_file,
+    append_ignores_the_offset,
+    reads_and_writes_at_offsets,
+    reads_at_the_end_are_short,
+    vectored_reads_and_writes_use_all_buffers,
+    paths_can_be_relative_to_a_directory,
+    set_len_grows_and_shrinks,
+    lengths_beyond_the_maximum_are_refused,
 }
 
 #[cfg(unix)]
 every_driver! {
-    a_file_becomes_an_fd_again, open_options_agree_with_std, paths_of_any_length,
-    mode_and_custom_flags_reach_the_system,
-    more_buffers_than_the_kernel_takes, the_files_own_position_moves,
-    pipes_are_read_and_written_at_position, an_offset_beyond_all_files_is_refused,
-    the_last_offset_is_not_the_current_position, syncing, allocate_grows_the_file,
-    metadata_agrees_with_std, a_full_disk_is_an_error, the_wrong_direction_is_ebadf,
-    a_directory_cannot_be_read, direct_io, a_buffer_longer_than_one_call_moves,
+    a_file_converts_into_its_fd,
+    open_options_agree_with_std,
+    paths_of_any_legal_length_are_opened,
+    mode_and_custom_flags_reach_the_kernel,
+    more_buffers_than_iov_max_are_transferred_in_part,
+    the_current_position_moves,
+    pipes_are_read_and_written_at_the_current_position,
+    an_offset_beyond_the_maximum_is_refused,
+    the_last_offset_is_not_the_current_position,
+    files_are_synced,
+    allocate_grows_the_file,
+    metadata_agrees_with_std,
+    a_full_disk_is_an_error,
+    the_wrong_direction_is_ebadf,
+    a_directory_cannot_be_read,
+    direct_io_reads_and_writes_aligned_buffers,
+    a_buffer_longer_than_one_call_transfers_is_transferred_in_part,
     close_reports_and_gives_up_the_fd,
 }
 
@@ -82,7 +99,7 @@ async fn open_options_agree_with_std() -> Outcome {
     Ok(())
 }
 
-async fn opening_what_is_not_there() -> Outcome {
+async fn opening_a_missing_file_is_not_found() -> Outcome {
     let dir = tempfile::tempdir()?;
     assert_kind(File::open(dir.path().join("none")).await, ErrorKind::NotFound);
     assert_kind(File::create(dir.path().join("none/file")).await, ErrorKind::NotFound);
@@ -110,7 +127,7 @@ async fn a_directory_can_be_opened_but_not_written() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn paths_of_any_length() -> Outcome {
+async fn paths_of_any_legal_length_are_opened() -> Outcome {
     let dir = tempfile::tempdir()?;
     // Names of 1 to 255 bytes, so that every length around the inline limit comes up.
     for len in 1..=255 {
@@ -128,7 +145,7 @@ async fn paths_of_any_length() -> Outcome {
     Ok(())
 }
 
-async fn a_path_with_a_nul_byte_names_nothing() -> Outcome {
+async fn a_path_with_a_nul_byte_is_refused() -> Outcome {
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("file"), "")?;
     for path in ["file\0", "file\0more", "\0", &("x".repeat(200) + "\0")] {
@@ -140,7 +157,7 @@ async fn a_path_with_a_nul_byte_names_nothing() -> Outcome {
     Ok(())
 }
 
-async fn create_empties_what_was_there() -> Outcome {
+async fn create_truncates_an_existing_file() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
     std::fs::write(&path, "something long")?;
@@ -161,7 +178,7 @@ async fn append_ignores_the_offset() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn mode_and_custom_flags_reach_the_system() -> Outcome {
+async fn mode_and_custom_flags_reach_the_kernel() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
     let options = OpenOptions::new().write(true).create_new(true).mode(0o600);
@@ -178,7 +195,7 @@ async fn mode_and_custom_flags_reach_the_system() -> Outcome {
     Ok(())
 }
 
-async fn opening_relative_to_a_directory() -> Outcome {
+async fn paths_can_be_relative_to_a_directory() -> Outcome {
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("file"), "contents")?;
     let handle = File::open(dir.path()).await?;
@@ -221,7 +238,7 @@ async fn reads_at_the_end_are_short() -> Outcome {
     Ok(())
 }
 
-async fn vectored_reads_and_writes() -> Outcome {
+async fn vectored_reads_and_writes_use_all_buffers() -> Outcome {
     let contents = noise(3000);
     for count in [0, 1, 7, 8, 9, 300, 1000, 1024] {
         let file = File::from(tempfile::tempfile()?);
@@ -246,7 +263,7 @@ async fn vectored_reads_and_writes() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn more_buffers_than_the_kernel_takes() -> Outcome {
+async fn more_buffers_than_iov_max_are_transferred_in_part() -> Outcome {
     let file = File::from(tempfile::tempfile()?);
     let (result, bufs) = file.writev_at(vec!["ab"; 2000], 0).await;
     assert_eq!((result?, bufs.len()), (2048, 2000), "the first 1,024 buffers are written");
@@ -258,7 +275,7 @@ async fn more_buffers_than_the_kernel_takes() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn the_files_own_position_moves() -> Outcome {
+async fn the_current_position_moves() -> Outcome {
     let file = file_with(b"0123456789")?;
     use std::io::{Seek, SeekFrom};
     (&file).seek(SeekFrom::Start(2))?;
@@ -272,7 +289,7 @@ async fn the_files_own_position_moves() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn pipes_are_read_and_written_at_position() -> Outcome {
+async fn pipes_are_read_and_written_at_the_current_position() -> Outcome {
     let (reader, writer) = std::io::pipe()?;
     let reading = AsyncRead::at_position(&reader, vec![0; 64]);
     let writing = async { AsyncWrite::at_position(&writer, "through a pipe").await.0 };
@@ -288,7 +305,7 @@ async fn pipes_are_read_and_written_at_position() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn an_offset_beyond_all_files_is_refused() -> Outcome {
+async fn an_offset_beyond_the_maximum_is_refused() -> Outcome {
     let file = File::from(file_with(b"0123456789")?);
     for offset in [1 << 63, u64::MAX - 1] {
         assert_errno(file.read_at([0; 4], offset).await.0, errno::EINVAL);
@@ -323,7 +340,7 @@ async fn the_last_offset_is_not_the_current_position() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn syncing() -> Outcome {
+async fn files_are_synced() -> Outcome {
     let file = File::from(tempfile::tempfile()?);
     file.write_at("kept", 0).await.0?;
     file.sync_data().await?;
@@ -368,7 +385,7 @@ async fn set_len_grows_and_shrinks() -> Outcome {
     Ok(())
 }
 
-async fn absurd_lengths_are_refused() -> Outcome {
+async fn lengths_beyond_the_maximum_are_refused() -> Outcome {
     let file = File::from(file_with(b"0123456789")?);
     for len in [1 << 63, u64::MAX] {
         assert_errno(file.set_len(len).await, errno::EINVAL);
@@ -469,7 +486,7 @@ async fn a_directory_cannot_be_read() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn direct_io() -> Outcome {
+async fn direct_io_reads_and_writes_aligned_buffers() -> Outcome {
     const BLOCK: usize = 4096;
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
@@ -492,7 +509,7 @@ async fn direct_io() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn a_buffer_longer_than_one_call_moves() -> Outcome {
+async fn a_buffer_longer_than_one_call_transfers_is_transferred_in_part() -> Outcome {
     const MOST: usize = 0x7fff_f000;
     let null = File::from(std::fs::File::options().write(true).open("/dev/null")?);
     // Never touched, so it costs address space only.
@@ -529,7 +546,7 @@ async fn close_reports_and_gives_up_the_fd() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn a_file_becomes_an_fd_again() -> Outcome {
+async fn a_file_converts_into_its_fd() -> Outcome {
     let file = File::from(file_with(b"0123456789")?);
     file.read_at([0; 4], 0).await.0?;
     let fd = std::os::fd::OwnedFd::try_from(file)?;

@@ -27,16 +27,23 @@ use crate::harness::seccomp;
 use crate::harness::{Case, Driver, Outcome, assert_errno, assert_kind, errno, settle};
 
 every_driver! {
-    links_lead_to_what_they_name, a_path_is_looked_up_each_time, after_many_that_are_no_files,
-    a_file_has_the_flags_that_were_asked_for, a_path_that_changes_while_it_is_opened;
-    cases: a_fifo_waits_for_its_other_end,
+    links_are_followed,
+    a_path_is_looked_up_each_time,
+    regular_files_open_after_many_devices,
+    a_file_has_the_flags_that_were_asked_for,
+    an_open_of_a_path_that_changes_yields_one_of_its_files;
+    cases:
+    a_fifo_waits_for_its_other_end,
 }
 
 #[cfg(target_os = "linux")]
 every_driver! {
-    a_lease_is_waited_for, a_file_is_closed_whatever_has_become_of_it;
-    cases: what_is_in_memory_is_opened_and_closed_without_a_turn, a_filter_that_forbids_openat2,
-    the_last_fd,
+    a_lease_is_waited_for,
+    a_file_is_closed_even_if_written_or_unlinked;
+    cases:
+    cached_files_are_opened_and_closed_without_a_turn,
+    opens_work_if_seccomp_forbids_openat2,
+    an_open_needs_one_fd_only,
 }
 
 fn make_fifo(path: &Path) -> io::Result<()> {
@@ -59,7 +66,7 @@ async fn contents(path: impl AsRef<Path>) -> io::Result<String> {
     Ok(String::from_utf8(buf).expect("only text is written here"))
 }
 
-async fn links_lead_to_what_they_name() -> Outcome {
+async fn links_are_followed() -> Outcome {
     let dir = tempfile::tempdir()?;
     let at = |name: &str| dir.path().join(name);
     std::fs::create_dir(at("below"))?;
@@ -104,7 +111,7 @@ async fn a_path_is_looked_up_each_time() -> Outcome {
     Ok(())
 }
 
-async fn after_many_that_are_no_files() -> Outcome {
+async fn regular_files_open_after_many_devices() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
     std::fs::write(&path, "contents")?;
@@ -174,7 +181,7 @@ async fn a_file_has_the_flags_that_were_asked_for() -> Outcome {
 }
 
 /// What was looked at is what is opened, and nothing is left as it was only for the look.
-async fn a_path_that_changes_while_it_is_opened() -> Outcome {
+async fn an_open_of_a_path_that_changes_yields_one_of_its_files() -> Outcome {
     let dir = tempfile::tempdir()?;
     let [path, file, fifo] = ["path", "file", "fifo"].map(|name| dir.path().join(name));
     std::fs::write(&file, "contents")?;
@@ -264,7 +271,7 @@ fn may_end_at_once(case: Case, dir: &Path) -> io::Result<bool> {
 }
 
 #[cfg(target_os = "linux")]
-fn what_is_in_memory_is_opened_and_closed_without_a_turn(case: Case) -> Outcome {
+fn cached_files_are_opened_and_closed_without_a_turn(case: Case) -> Outcome {
     let dir = tempfile::tempdir()?;
     if !may_end_at_once(case, dir.path())? {
         return Ok(());
@@ -314,7 +321,7 @@ async fn opens_are_right() -> Outcome {
 }
 
 #[cfg(target_os = "linux")]
-async fn a_file_is_closed_whatever_has_become_of_it() -> Outcome {
+async fn a_file_is_closed_even_if_written_or_unlinked() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
     for round in 0..8 {
@@ -350,7 +357,7 @@ async fn a_file_is_closed_whatever_has_become_of_it() -> Outcome {
 }
 
 #[cfg(target_os = "linux")]
-fn a_filter_that_forbids_openat2(case: Case) -> Outcome {
+fn opens_work_if_seccomp_forbids_openat2(case: Case) -> Outcome {
     if !seccomp::is_here() {
         return Ok(());
     }
@@ -381,7 +388,7 @@ fn a_filter_that_forbids_openat2(case: Case) -> Outcome {
 
 /// An open may use one fd more for a moment, but does not need it.
 #[cfg(target_os = "linux")]
-fn the_last_fd(case: Case) -> Outcome {
+fn an_open_needs_one_fd_only(case: Case) -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
     std::fs::write(&path, "contents")?;

@@ -76,12 +76,18 @@ macro_rules! every_driver {
             on_every_driver!(|driver: $crate::harness::Driver| on(driver.builder()));
         }
     )+};
-    ($($name:ident),* $(,)? $(; cases: $($case:ident),+ $(,)?)?) => {
+    (cases: $($case:ident),+ $(,)?) => {
+        $(mod $case {
+            on_every_driver!(|driver| $crate::harness::run_case(driver, super::$case));
+        })+
+    };
+    ($($name:ident),+; cases: $($cases:tt)+) => {
+        every_driver! { $($name),+ }
+        every_driver! { cases: $($cases)+ }
+    };
+    ($($name:ident),+ $(,)?) => {
         $(mod $name {
             on_every_driver!(|driver| $crate::harness::run(driver, super::$name));
-        })*
-        $($(mod $case {
-            on_every_driver!(|driver| $crate::harness::run_case(driver, super::$case));
-        })+)?
+        })+
     };
 }

@@ -33,7 +33,7 @@ fn silent() -> (SocketAddress, impl Sized) {
 }
 
 every_driver! {
-    fn names_are_looked_up(builder) {
+    fn names_are_resolved(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let literal = resolve("[::1]:443").await.unwrap();
@@ -46,7 +46,7 @@ every_driver! {
         });
     }
 
-    fn a_host_is_connected_to(builder) {
+    fn connect_host_connects_to_a_name(builder) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut context = builder.build().unwrap();
@@ -56,7 +56,7 @@ every_driver! {
         });
     }
 
-    fn a_refusal_lets_the_next_one_begin_at_once(builder) {
+    fn after_a_refusal_the_next_address_is_tried_at_once(builder) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = SocketAddress::from(listener.local_addr().unwrap());
         // Were each of them given its head start, this would take a minute.
@@ -73,7 +73,7 @@ every_driver! {
     }
 
     #[cfg(target_os = "linux")]
-    fn an_address_that_does_not_answer_is_passed_over(builder) {
+    fn an_address_that_does_not_answer_is_skipped(builder) {
         let (silent, _keep) = silent();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = SocketAddress::from(listener.local_addr().unwrap());
@@ -86,7 +86,7 @@ every_driver! {
         });
     }
 
-    fn all_failures_are_told(builder) {
+    fn the_error_lists_every_address_that_failed(builder) {
         let (one, other) = (refused(), refused());
         let mut context = builder.build().unwrap();
         context.block_on(async {

@@ -9,12 +9,16 @@ use crate::harness::is_cloexec;
 use crate::harness::{Outcome, assert_errno, assert_kind, errno};
 
 every_driver! {
-    lingering, options_of_the_wrong_kind, binding_and_listening,
+    the_linger_time_is_set,
+    options_of_another_kind_of_socket_are_refused,
+    an_address_is_bound_once,
 }
 
 #[cfg(unix)]
 every_driver! {
-    sizes_are_doubled_by_the_kernel, switches_are_read_back, keepalive_times,
+    sizes_are_doubled_by_the_kernel,
+    boolean_options_are_read_back,
+    keepalive_times_are_set,
 }
 
 fn each_kind() -> std::io::Result<[Socket; 4]> {
@@ -22,7 +26,7 @@ fn each_kind() -> std::io::Result<[Socket; 4]> {
 }
 
 #[cfg(unix)]
-async fn switches_are_read_back() -> Outcome {
+async fn boolean_options_are_read_back() -> Outcome {
     for socket in each_kind()? {
         assert!(is_cloexec(&socket));
         macro_rules! check {
@@ -65,7 +69,7 @@ async fn sizes_are_doubled_by_the_kernel() -> Outcome {
     Ok(())
 }
 
-async fn lingering() -> Outcome {
+async fn the_linger_time_is_set() -> Outcome {
     let socket = Socket::tcp_v4()?;
     assert_eq!(socket.linger()?, None);
     for value in [Some(Duration::ZERO), Some(Duration::from_secs(7)), None] {
@@ -79,7 +83,7 @@ async fn lingering() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn keepalive_times() -> Outcome {
+async fn keepalive_times_are_set() -> Outcome {
     let socket = Socket::tcp_v4()?;
     socket.set_keepalive_times(Duration::from_secs(31), Duration::from_secs(7), 4)?;
     assert!(socket.keepalive()?);
@@ -89,7 +93,7 @@ async fn keepalive_times() -> Outcome {
     Ok(())
 }
 
-async fn options_of_the_wrong_kind() -> Outcome {
+async fn options_of_another_kind_of_socket_are_refused() -> Outcome {
     let udp = Socket::udp_v4()?;
     assert!(udp.set_nodelay(true).is_err());
     assert!(udp.nodelay().is_err());
@@ -102,7 +106,7 @@ async fn options_of_the_wrong_kind() -> Outcome {
     Ok(())
 }
 
-async fn binding_and_listening() -> Outcome {
+async fn an_address_is_bound_once() -> Outcome {
     let first = Socket::tcp_v4()?;
     first.bind(([127, 0, 0, 1], 0))?;
     let address = first.local_addr()?;

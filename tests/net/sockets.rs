@@ -16,24 +16,40 @@ use crate::harness::{
 use crate::harness::{exhaust_fds, is_cloexec, limit_fds};
 
 every_driver! {
-    listening_and_connecting_over_v4, listening_and_connecting_over_v6,
-    bind_takes_what_std_takes, an_address_in_use_by_somebody_else,
-    accepted_connections_have_nodelay, half_closed_both_ways, a_slow_reader_gets_every_byte,
-    sending_and_receiving_at_once, datagrams_have_addresses, a_long_datagram_is_cut,
-    a_socket_becomes_a_stream,
-    ; cases: a_connection_moves_to_another_threads_context,
+    listening_and_connecting_work_over_v4,
+    listening_and_connecting_work_over_v6,
+    bind_accepts_what_std_accepts,
+    an_address_in_use_is_refused,
+    accepted_connections_have_nodelay,
+    a_half_closed_connection_still_works_in_the_other_direction,
+    a_slow_reader_gets_every_byte,
+    a_socket_sends_and_receives_at_once,
+    datagrams_have_addresses,
+    a_long_datagram_is_truncated,
+    a_socket_becomes_a_stream;
+    cases:
+    a_connection_can_move_to_another_threads_context,
 }
 
 #[cfg(unix)]
 every_driver! {
-    nobody_listens, a_reset_is_an_error, sending_to_a_peer_that_has_gone, connected_datagrams,
-    peeking_leaves_the_bytes, an_unspecified_v6_listener_takes_v4_too,
-    two_listeners_share_a_port, shutting_down_the_receiving_side,
-    the_kernel_never_keeps_a_buffer, options_of_a_handle, addresses_of_every_family,
-    ; cases: out_of_fds_at_accept, a_peer_that_has_gone_raises_no_signal,
+    a_connect_without_a_listener_is_refused,
+    a_reset_is_an_error,
+    sending_to_a_closed_peer_is_an_error,
+    a_connected_datagram_socket_reports_a_closed_port,
+    peeking_leaves_the_bytes,
+    an_unspecified_v6_listener_accepts_v4,
+    two_listeners_can_share_a_port,
+    shutting_down_the_receiving_side_ends_a_receive,
+    sends_with_msg_zerocopy_panic,
+    options_of_a_handle_are_read_back,
+    addresses_of_every_family_round_trip;
+    cases:
+    an_accept_without_a_free_fd_loses_no_connection,
+    a_send_to_a_closed_peer_raises_no_signal,
 }
 
-async fn listening_and_connecting_over_v4() -> Outcome {
+async fn listening_and_connecting_work_over_v4() -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     assert_ne!(address.port(), Some(0));
@@ -55,7 +71,7 @@ async fn listening_and_connecting_over_v4() -> Outcome {
     Ok(())
 }
 
-async fn listening_and_connecting_over_v6() -> Outcome {
+async fn listening_and_connecting_work_over_v6() -> Outcome {
     let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     let (connected, accepted) =
@@ -67,7 +83,7 @@ async fn listening_and_connecting_over_v6() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn an_unspecified_v6_listener_takes_v4_too() -> Outcome {
+async fn an_unspecified_v6_listener_accepts_v4() -> Outcome {
     let listener = TcpListener::bind("[::]:0")?;
     let port = listener.local_addr()?.port().expect("it has one");
     for address in
@@ -83,7 +99,7 @@ async fn an_unspecified_v6_listener_takes_v4_too() -> Outcome {
     Ok(())
 }
 
-async fn bind_takes_what_std_takes() -> Outcome {
+async fn bind_accepts_what_std_accepts() -> Outcome {
     TcpListener::bind(("localhost", 0))?;
     TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     TcpListener::bind(String::from("127.0.0.1:0"))?;
@@ -98,7 +114,7 @@ async fn bind_takes_what_std_takes() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn nobody_listens() -> Outcome {
+async fn a_connect_without_a_listener_is_refused() -> Outcome {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     assert_kind(TcpStream::connect(nobody).await, ErrorKind::ConnectionRefused);
     // Port 0 is nobody's.
@@ -114,7 +130,7 @@ async fn nobody_listens() -> Outcome {
     Ok(())
 }
 
-async fn an_address_in_use_by_somebody_else() -> Outcome {
+async fn an_address_in_use_is_refused() -> Outcome {
     // std's listener does not share its port.
     let other = std::net::TcpListener::bind("127.0.0.1:0")?;
     assert_kind(TcpListener::bind(other.local_addr()?), ErrorKind::AddrInUse);
@@ -122,7 +138,7 @@ async fn an_address_in_use_by_somebody_else() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn two_listeners_share_a_port() -> Outcome {
+async fn two_listeners_can_share_a_port() -> Outcome {
     let first = TcpListener::bind("127.0.0.1:0")?;
     let address = first.local_addr()?;
     let second = TcpListener::bind(address.as_inet().expect("an IP address"))?;
@@ -166,7 +182,7 @@ async fn accepted_connections_have_nodelay() -> Outcome {
     Ok(())
 }
 
-async fn half_closed_both_ways() -> Outcome {
+async fn a_half_closed_connection_still_works_in_the_other_direction() -> Outcome {
     let (a, b) = corio_tcp_pair()?;
     a.send("question").await.0?;
     a.shutdown(Shutdown::Write).await?;
@@ -182,7 +198,7 @@ async fn half_closed_both_ways() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn shutting_down_the_receiving_side() -> Outcome {
+async fn shutting_down_the_receiving_side_ends_a_receive() -> Outcome {
     for how in [Shutdown::Read, Shutdown::Both] {
         let (a, b) = local_pair()?;
         // It ends a receive that is waiting.
@@ -238,7 +254,7 @@ async fn a_reset_is_an_error() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn sending_to_a_peer_that_has_gone() -> Outcome {
+async fn sending_to_a_closed_peer_is_an_error() -> Outcome {
     let (a, b) = local_pair()?;
     b.close().await?;
     let (result, buf) = a.send(String::from("anybody?")).await;
@@ -251,7 +267,7 @@ async fn sending_to_a_peer_that_has_gone() -> Outcome {
 
 /// In a process of its own, as what a signal does belongs to the process.
 #[cfg(unix)]
-fn a_peer_that_has_gone_raises_no_signal(case: Case) -> Outcome {
+fn a_send_to_a_closed_peer_raises_no_signal(case: Case) -> Outcome {
     case.alone(|| {
         // std ignores it; a program that is not all Rust may not.
         // SAFETY: sets a disposition.
@@ -308,7 +324,7 @@ async fn a_slow_reader_gets_every_byte() -> Outcome {
     Ok(())
 }
 
-async fn sending_and_receiving_at_once() -> Outcome {
+async fn a_socket_sends_and_receives_at_once() -> Outcome {
     const LEN: usize = 4 << 20;
     let (a, b) = corio_tcp_pair()?;
     let sent = noise(LEN);
@@ -360,7 +376,7 @@ async fn datagrams_have_addresses() -> Outcome {
     Ok(())
 }
 
-async fn a_long_datagram_is_cut() -> Outcome {
+async fn a_long_datagram_is_truncated() -> Outcome {
     let (a, b) = (Socket::udp_v4()?, Socket::udp_v4()?);
     b.bind(([127, 0, 0, 1], 0))?;
     a.send_msg(["0123456789"]).to(b.local_addr()?).await.0?;
@@ -375,7 +391,7 @@ async fn a_long_datagram_is_cut() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn connected_datagrams() -> Outcome {
+async fn a_connected_datagram_socket_reports_a_closed_port() -> Outcome {
     let (a, b) = (Socket::udp_v4()?, Socket::udp_v4()?);
     a.bind(([127, 0, 0, 1], 0))?;
     b.bind(([127, 0, 0, 1], 0))?;
@@ -410,7 +426,7 @@ async fn peeking_leaves_the_bytes() -> Outcome {
 
 /// With `MSG_ZEROCOPY` a send ends while the kernel still reads the buffer.
 #[cfg(unix)]
-async fn the_kernel_never_keeps_a_buffer() -> Outcome {
+async fn sends_with_msg_zerocopy_panic() -> Outcome {
     let (a, _b) = local_pair()?;
     let refused =
         |make: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).is_err();
@@ -434,7 +450,7 @@ async fn a_socket_becomes_a_stream() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn options_of_a_handle() -> Outcome {
+async fn options_of_a_handle_are_read_back() -> Outcome {
     let (a, _b) = corio_tcp_pair()?;
     a.options().set_keepalive(true)?;
     assert!(a.options().keepalive()?);
@@ -442,7 +458,7 @@ async fn options_of_a_handle() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn addresses_of_every_family() -> Outcome {
+async fn addresses_of_every_family_round_trip() -> Outcome {
     let v4: SocketAddress = "192.0.2.7:80".parse()?;
     let v6: SocketAddress = "[2001:db8::7]:80".parse()?;
     assert_eq!((v4.to_string(), v4.port()), ("192.0.2.7:80".into(), Some(80)));
@@ -463,7 +479,7 @@ async fn addresses_of_every_family() -> Outcome {
 }
 
 #[cfg(unix)]
-fn out_of_fds_at_accept(case: Case) -> Outcome {
+fn an_accept_without_a_free_fd_loses_no_connection(case: Case) -> Outcome {
     case.alone(|| {
         case.context().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -540,7 +556,7 @@ assert_not!(Send: AsyncNop, AsyncRecv<'static, Vec<u8>>, corio::op::AsyncAccept<
 assert_not!(Sync: TcpStream, corio::fs::File, AsyncNop);
 assert_not!(Unpin: AsyncNop, AsyncRecv<'static, Vec<u8>>, corio::time::AsyncSleep);
 
-fn a_connection_moves_to_another_threads_context(case: Case) -> Outcome {
+fn a_connection_can_move_to_another_threads_context(case: Case) -> Outcome {
     let mut context = case.context();
     let (server, client) = context.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0")?;

@@ -78,7 +78,7 @@ fn on_a_context<F: Future>(builder: &Builder, body: F) -> F::Output {
 }
 
 every_driver! {
-    fn everything_comes_back(builder) {
+    fn every_byte_comes_back(builder) {
         let server = echo_server(&builder);
         on_a_context(&builder, async {
             for len in [0, 1, 16_384, 16_385, 100_000, 1 << 20] {
@@ -143,7 +143,7 @@ every_driver! {
         assert_eq!(server.join().failed, 2);
     }
 
-    fn an_end_without_a_word_is_an_error(builder) {
+    fn an_end_without_close_notify_is_an_error(builder) {
         on_a_context(&builder, async {
             let listener = corio::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();

@@ -7,16 +7,23 @@ use corio::net::UdpSocket;
 use crate::harness::{Outcome, assert_errno, assert_kind, errno, noise};
 
 every_driver! {
-    there_and_back, datagrams_stay_apart, a_connected_pair, only_the_peer_is_heard,
-    what_does_not_fit_is_lost, one_too_long_is_refused, an_address_in_use, over_ipv6,
-    a_cancelled_receive_loses_nothing, nobody_listens,
+    datagrams_travel_both_ways,
+    datagrams_stay_apart,
+    connected_sockets_send_without_an_address,
+    a_connected_socket_receives_from_its_peer_only,
+    the_part_of_a_datagram_that_does_not_fit_is_lost,
+    a_datagram_that_is_too_long_is_refused,
+    an_address_in_use_is_refused,
+    datagrams_travel_over_ipv6,
+    a_cancelled_receive_loses_nothing,
+    a_receive_after_a_send_to_a_closed_port_is_refused,
 }
 
 fn bound() -> std::io::Result<UdpSocket> {
     UdpSocket::bind("127.0.0.1:0")
 }
 
-async fn there_and_back() -> Outcome {
+async fn datagrams_travel_both_ways() -> Outcome {
     let (a, b) = (bound()?, bound()?);
     for len in [0, 1, 1400, 60_000] {
         let (result, sent) = a.send_to(noise(len), b.local_addr()?).await;
@@ -46,7 +53,7 @@ async fn datagrams_stay_apart() -> Outcome {
     Ok(())
 }
 
-async fn a_connected_pair() -> Outcome {
+async fn connected_sockets_send_without_an_address() -> Outcome {
     let (a, b) = (bound()?, bound()?);
     assert_errno(a.send("to whom?").await.0, errno::EDESTADDRREQ);
     a.connect(b.local_addr()?)?;
@@ -61,7 +68,7 @@ async fn a_connected_pair() -> Outcome {
     Ok(())
 }
 
-async fn only_the_peer_is_heard() -> Outcome {
+async fn a_connected_socket_receives_from_its_peer_only() -> Outcome {
     let (a, b, stranger) = (bound()?, bound()?, bound()?);
     b.connect(a.local_addr()?)?;
     stranger.send_to("hear me", b.local_addr()?).await.0?;
@@ -71,7 +78,7 @@ async fn only_the_peer_is_heard() -> Outcome {
     Ok(())
 }
 
-async fn what_does_not_fit_is_lost() -> Outcome {
+async fn the_part_of_a_datagram_that_does_not_fit_is_lost() -> Outcome {
     let (a, b) = (bound()?, bound()?);
     a.send_to("too much", b.local_addr()?).await.0?;
     a.send_to("next", b.local_addr()?).await.0?;
@@ -82,7 +89,7 @@ async fn what_does_not_fit_is_lost() -> Outcome {
     Ok(())
 }
 
-async fn one_too_long_is_refused() -> Outcome {
+async fn a_datagram_that_is_too_long_is_refused() -> Outcome {
     let (a, b) = (bound()?, bound()?);
     let (result, buf) = a.send_to(noise(70_000), b.local_addr()?).await;
     assert_errno(result, errno::EMSGSIZE);
@@ -90,14 +97,14 @@ async fn one_too_long_is_refused() -> Outcome {
     Ok(())
 }
 
-async fn an_address_in_use() -> Outcome {
+async fn an_address_in_use_is_refused() -> Outcome {
     let first = std::net::UdpSocket::bind("127.0.0.1:0")?;
     assert_errno(UdpSocket::bind(first.local_addr()?), errno::EADDRINUSE);
     assert_kind(UdpSocket::bind(&[][..]), std::io::ErrorKind::InvalidInput);
     Ok(())
 }
 
-async fn over_ipv6() -> Outcome {
+async fn datagrams_travel_over_ipv6() -> Outcome {
     let (a, b) = match UdpSocket::bind("[::1]:0") {
         Ok(a) => (a, UdpSocket::bind("[::1]:0")?),
         Err(error) => {
@@ -121,7 +128,7 @@ async fn a_cancelled_receive_loses_nothing() -> Outcome {
     Ok(())
 }
 
-async fn nobody_listens() -> Outcome {
+async fn a_receive_after_a_send_to_a_closed_port_is_refused() -> Outcome {
     // Closed at once, as a handle of this crate need not be.
     let gone = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
     let a = bound()?;

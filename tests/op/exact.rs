@@ -16,15 +16,21 @@ use crate::harness::{
 };
 
 every_driver! {
-    an_early_end_tells_how_much_came, a_cancel_tells_how_much_came, a_file_that_ends_early,
-    a_part_of_a_buffer,
+    an_early_end_reports_the_bytes_received,
+    a_cancelled_receive_reports_the_bytes_received,
+    a_file_that_ends_early_is_an_unexpected_eof,
+    a_slice_of_a_buffer_is_filled_exactly,
 }
 
 #[cfg(unix)]
 every_driver! {
-    a_reset_midway_is_not_an_early_end, the_error_says_what_happened, what_comes_bit_by_bit,
-    a_timeout_tells_how_much_came, a_timeout_tells_how_much_went, a_disk_that_is_full,
-    nothing_to_move_does_not_wait,
+    a_reset_midway_is_not_an_early_end,
+    the_error_states_the_cause_and_the_bytes_transferred,
+    bytes_that_arrive_one_by_one_are_collected,
+    a_timed_out_receive_reports_the_bytes_received,
+    a_timed_out_send_reports_the_bytes_sent,
+    a_full_disk_ends_a_write_with_an_error,
+    an_empty_transfer_does_not_wait,
 }
 
 /// How far a transfer came, if it says so.
@@ -35,7 +41,7 @@ fn moved<T: std::fmt::Debug>(result: std::io::Result<T>, kind: ErrorKind) -> u64
     Incomplete::of(&error).expect("it tells how far it came").moved
 }
 
-async fn an_early_end_tells_how_much_came() -> Outcome {
+async fn an_early_end_reports_the_bytes_received() -> Outcome {
     for len in [0, 1, 7] {
         let (a, b) = local_pair()?;
         a.send(b"0123456"[..len].to_vec()).await.0?;
@@ -50,7 +56,7 @@ async fn an_early_end_tells_how_much_came() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn what_comes_bit_by_bit() -> Outcome {
+async fn bytes_that_arrive_one_by_one_are_collected() -> Outcome {
     let (a, b) = corio_tcp_pair()?;
     let receiving = corio::spawn(async move { b.recv_exact([0; 10]).await });
     for byte in b"0123456789" {
@@ -74,7 +80,7 @@ async fn what_comes_bit_by_bit() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn a_timeout_tells_how_much_came() -> Outcome {
+async fn a_timed_out_receive_reports_the_bytes_received() -> Outcome {
     let limit = Duration::from_millis(2);
     for len in [0, 1, 5] {
         let (a, b) = local_pair()?;
@@ -96,7 +102,7 @@ async fn a_timeout_tells_how_much_came() -> Outcome {
     Ok(())
 }
 
-async fn a_cancel_tells_how_much_came() -> Outcome {
+async fn a_cancelled_receive_reports_the_bytes_received() -> Outcome {
     let (a, b) = local_pair()?;
     let receiving = corio::spawn(async move { b.recv_exact(vec![9; 8]).await });
     settle().await;
@@ -114,7 +120,7 @@ async fn a_cancel_tells_how_much_came() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn a_timeout_tells_how_much_went() -> Outcome {
+async fn a_timed_out_send_reports_the_bytes_sent() -> Outcome {
     const LEN: usize = 16 << 20;
     let limit = Duration::from_millis(5);
     let (a, b) = corio_tcp_pair()?;
@@ -155,7 +161,7 @@ async fn a_reset_midway_is_not_an_early_end() -> Outcome {
     Ok(())
 }
 
-async fn a_file_that_ends_early() -> Outcome {
+async fn a_file_that_ends_early_is_an_unexpected_eof() -> Outcome {
     let contents = noise(100_000);
     let file = File::from(file_with(&contents)?);
     let (result, buf) = file.read_exact_at(vec![0; 90_000], 10_000).await;
@@ -170,7 +176,7 @@ async fn a_file_that_ends_early() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn a_disk_that_is_full() -> Outcome {
+async fn a_full_disk_ends_a_write_with_an_error() -> Outcome {
     let full = File::from(std::fs::File::options().write(true).open("/dev/full")?);
     let (result, buf) = full.write_all_at("lost", 0).await;
     assert_eq!((moved(result, ErrorKind::StorageFull), buf), (0, "lost"));
@@ -178,7 +184,7 @@ async fn a_disk_that_is_full() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn nothing_to_move_does_not_wait() -> Outcome {
+async fn an_empty_transfer_does_not_wait() -> Outcome {
     let (a, b) = corio_tcp_pair()?;
     let (c, d) = local_pair()?;
     let (reader, writer) = std::io::pipe()?;
@@ -196,7 +202,7 @@ async fn nothing_to_move_does_not_wait() -> Outcome {
     Ok(())
 }
 
-async fn a_part_of_a_buffer() -> Outcome {
+async fn a_slice_of_a_buffer_is_filled_exactly() -> Outcome {
     let (a, b) = local_pair()?;
     a.send_all(b"<0123456>".to_vec().slice(1..8)).await.0?;
     let mut buf = Vec::with_capacity(7 + 4);
@@ -210,7 +216,7 @@ async fn a_part_of_a_buffer() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn the_error_says_what_happened() -> Outcome {
+async fn the_error_states_the_cause_and_the_bytes_transferred() -> Outcome {
     let (a, b) = local_pair()?;
     a.send("abc").await.0?;
     a.close().await?;

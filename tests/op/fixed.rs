@@ -12,22 +12,25 @@ use crate::harness::{
 };
 
 every_driver! {
-    every_operation_on_registered_files,
+    every_operation_works_on_registered_files,
     a_stale_handle_is_an_error_for_every_operation,
-    a_slot_is_used_again,
-    a_full_table,
-    one_table_at_a_time,
-    tables_of_absurd_sizes,
-    handles_of_another_table,
-    an_operation_in_flight_goes_on_with_the_old_file,
-    a_wait_on_a_nonblocking_fd_goes_on_with_the_old_file,
-    a_whole_transfer_goes_on_with_the_old_file,
-    a_sendfile_goes_on_with_the_old_files,
+    a_free_slot_is_reused,
+    an_insert_into_a_full_table_is_refused,
+    a_context_has_one_table_at_a_time,
+    tables_of_absurd_sizes_are_refused,
+    handles_of_another_table_are_refused,
+    an_operation_in_flight_continues_on_the_old_file,
+    a_wait_on_a_nonblocking_fd_continues_on_the_old_file,
+    a_whole_transfer_continues_on_the_old_file,
+    a_sendfile_continues_on_the_old_files,
     an_operation_made_early_is_checked_when_it_starts;
-    cases: handles_of_another_context, a_table_outlives_its_context, registered_fds_are_closed,
+    cases:
+    handles_of_another_context_are_refused,
+    a_table_outlives_its_context,
+    registered_fds_are_closed,
 }
 
-async fn every_operation_on_registered_files() -> Outcome {
+async fn every_operation_works_on_registered_files() -> Outcome {
     let table = FixedFiles::register(8)?;
     let file = table.insert(tempfile::tempfile()?)?;
     assert_eq!(AsyncWrite::new(&file, "0123456789", 0).await.0?, 10);
@@ -140,7 +143,7 @@ async fn a_stale_handle_is_an_error_for_every_operation() -> Outcome {
     Ok(())
 }
 
-async fn a_slot_is_used_again() -> Outcome {
+async fn a_free_slot_is_reused() -> Outcome {
     let table = FixedFiles::register(1)?;
     for number in 0..100_usize {
         let file = table.insert(file_with(number.to_string().as_bytes())?)?;
@@ -159,7 +162,7 @@ async fn a_slot_is_used_again() -> Outcome {
     Ok(())
 }
 
-async fn a_full_table() -> Outcome {
+async fn an_insert_into_a_full_table_is_refused() -> Outcome {
     let table = FixedFiles::register(3)?;
     assert_eq!(table.capacity(), 3);
     let null = std::fs::File::open("/dev/null")?;
@@ -171,7 +174,7 @@ async fn a_full_table() -> Outcome {
     Ok(())
 }
 
-async fn one_table_at_a_time() -> Outcome {
+async fn a_context_has_one_table_at_a_time() -> Outcome {
     let first = FixedFiles::register(1)?;
     assert_errno(FixedFiles::register(1).map(drop), libc::EBUSY);
     // The first one is as it was.
@@ -186,7 +189,7 @@ async fn one_table_at_a_time() -> Outcome {
     Ok(())
 }
 
-async fn tables_of_absurd_sizes() -> Outcome {
+async fn tables_of_absurd_sizes_are_refused() -> Outcome {
     assert_errno(FixedFiles::register(0).map(drop), libc::EINVAL);
     for slots in [(1 << 20) + 1, u32::MAX] {
         assert_errno(FixedFiles::register(slots).map(drop), libc::EMFILE);
@@ -196,7 +199,7 @@ async fn tables_of_absurd_sizes() -> Outcome {
     Ok(())
 }
 
-async fn handles_of_another_table() -> Outcome {
+async fn handles_of_another_table_are_refused() -> Outcome {
     let first = FixedFiles::register(1)?;
     let old = first.insert(file_with(b"contents")?)?;
     first.unregister()?;
@@ -238,7 +241,7 @@ fn meet(
     Ok(Some(table))
 }
 
-async fn an_operation_in_flight_goes_on_with_the_old_file() -> Outcome {
+async fn an_operation_in_flight_continues_on_the_old_file() -> Outcome {
     for fate in FATES {
         let table = FixedFiles::register(1)?;
         let (a, mut far) = UnixStream::pair()?;
@@ -259,7 +262,7 @@ async fn an_operation_in_flight_goes_on_with_the_old_file() -> Outcome {
 }
 
 /// Each step of such an operation is an entry of its own in the ring.
-async fn a_wait_on_a_nonblocking_fd_goes_on_with_the_old_file() -> Outcome {
+async fn a_wait_on_a_nonblocking_fd_continues_on_the_old_file() -> Outcome {
     for fate in FATES {
         let (right, wrong) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let table = FixedFiles::register(1)?;
@@ -280,7 +283,7 @@ async fn a_wait_on_a_nonblocking_fd_goes_on_with_the_old_file() -> Outcome {
     Ok(())
 }
 
-async fn a_whole_transfer_goes_on_with_the_old_file() -> Outcome {
+async fn a_whole_transfer_continues_on_the_old_file() -> Outcome {
     for fate in FATES {
         let table = FixedFiles::register(1)?;
         let (reader, mut far) = std::io::pipe()?;
@@ -304,7 +307,7 @@ async fn a_whole_transfer_goes_on_with_the_old_file() -> Outcome {
     Ok(())
 }
 
-async fn a_sendfile_goes_on_with_the_old_files() -> Outcome {
+async fn a_sendfile_continues_on_the_old_files() -> Outcome {
     const LEN: usize = 3 << 20;
     for fate in FATES {
         let table = FixedFiles::register(2)?;
@@ -354,7 +357,7 @@ async fn an_operation_made_early_is_checked_when_it_starts() -> Outcome {
     Ok(())
 }
 
-fn handles_of_another_context(case: Case) -> Outcome {
+fn handles_of_another_context_are_refused(case: Case) -> Outcome {
     let mut first = case.context();
     let (table, file) = first.block_on(async {
         let table = FixedFiles::register(2)?;

@@ -9,16 +9,19 @@ use corio::op::{AsyncRecvmsg, AsyncSendmsg};
 use crate::harness::{Case, Outcome, assert_errno, file_with, is_cloexec, noise, open_fds, settle};
 
 every_driver! {
-    one_fd_travels,
-    sixty_fds_travel,
-    too_many_fds_to_send,
+    an_fd_travels_with_a_message,
+    sixty_fds_travel_with_a_message,
+    too_many_fds_are_refused,
     fds_over_tcp_are_not_sent,
-    a_message_of_many_buffers,
+    a_message_gathers_and_scatters_many_buffers,
     a_stream_message_fills_the_buffers_in_order,
-    a_message_without_room,
-    sending_in_parts;
-    cases: fds_beyond_the_room_are_not_leaked, fds_of_a_dropped_message_are_not_leaked,
-        fds_received_with_none_left_are_not_leaked, sent_fds_are_closed_here,
+    a_message_without_buffers_transfers_nothing,
+    parts_sent_with_msg_more_arrive_in_order;
+    cases:
+    fds_beyond_the_room_are_not_leaked,
+    fds_of_a_dropped_message_are_not_leaked,
+    fds_received_with_none_left_are_not_leaked,
+    sent_fds_are_closed_here,
 }
 
 /// A file and its fd, to be recognised by its contents.
@@ -33,7 +36,7 @@ fn contents(fd: OwnedFd) -> std::io::Result<String> {
     file.read_to_string(&mut text).map(|_| text)
 }
 
-async fn one_fd_travels() -> Outcome {
+async fn an_fd_travels_with_a_message() -> Outcome {
     let (a, b) = UnixStream::pair()?;
     let (result, bufs) = a.send_msg([String::from("take it")]).fds([numbered(1)?]).await;
     assert_eq!((result?, bufs), (7, [String::from("take it")]));
@@ -51,7 +54,7 @@ async fn one_fd_travels() -> Outcome {
     Ok(())
 }
 
-async fn sixty_fds_travel() -> Outcome {
+async fn sixty_fds_travel_with_a_message() -> Outcome {
     let (a, b) = UnixStream::pair()?;
     for count in [2, 3, 59, 60] {
         let fds = (0..count).map(numbered).collect::<Result<Vec<_>, _>>()?;
@@ -68,7 +71,7 @@ async fn sixty_fds_travel() -> Outcome {
     Ok(())
 }
 
-async fn too_many_fds_to_send() -> Outcome {
+async fn too_many_fds_are_refused() -> Outcome {
     let (a, b) = UnixStream::pair()?;
     let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
     let copies = |count| (0..count).map(|_| null.try_clone()).collect::<Result<Vec<_>, _>>();
@@ -96,7 +99,7 @@ async fn fds_over_tcp_are_not_sent() -> Outcome {
     Ok(())
 }
 
-async fn a_message_of_many_buffers() -> Outcome {
+async fn a_message_gathers_and_scatters_many_buffers() -> Outcome {
     let whole = noise(5000);
     for count in [1, 8, 9, 500] {
         let (a, b) = UnixStream::pair()?;
@@ -130,7 +133,7 @@ async fn a_stream_message_fills_the_buffers_in_order() -> Outcome {
     Ok(())
 }
 
-async fn a_message_without_room() -> Outcome {
+async fn a_message_without_buffers_transfers_nothing() -> Outcome {
     let (a, b) = UnixStream::pair()?;
     a.send("x").await.0?;
     let (result, bufs) = b.recv_msg([[0_u8; 0]; 0]).await;
@@ -141,7 +144,7 @@ async fn a_message_without_room() -> Outcome {
     Ok(())
 }
 
-async fn sending_in_parts() -> Outcome {
+async fn parts_sent_with_msg_more_arrive_in_order() -> Outcome {
     // `MSG_MORE` holds a part back until the rest comes.
     let (a, b) = crate::harness::corio_tcp_pair()?;
     let flags = libc::MSG_MORE;

@@ -25,7 +25,7 @@ every_driver! {
     a_send_waits_for_room,
     a_write_to_a_full_pipe_waits,
     a_read_that_the_kernel_does_not_wait_for_waits,
-    whole_transfers_wait,
+    whole_transfers_wait_for_the_rest,
     dont_wait_means_would_block,
     a_wait_can_be_cancelled,
     a_cancel_right_after_the_start_is_not_would_block,
@@ -214,7 +214,7 @@ async fn a_read_that_the_kernel_does_not_wait_for_waits() -> Outcome {
     Ok(())
 }
 
-async fn whole_transfers_wait() -> Outcome {
+async fn whole_transfers_wait_for_the_rest() -> Outcome {
     const LEN: usize = 3 << 20;
     let (a, b) = pair()?;
     let send = corio::spawn(async move { AsyncSendAll::new(&a, vec![7_u8; LEN]).await.0 });

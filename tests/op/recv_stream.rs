@@ -18,23 +18,31 @@ use crate::harness::{
 };
 
 every_driver! {
-    every_byte_comes_in_order, an_end_stays_an_end,
-    dropping_one_in_flight_loses_nothing, losing_a_race_loses_nothing,
-    a_time_limit_loses_nothing, a_cancelled_task_loses_nothing,
-    what_came_too_early_is_kept, one_that_nobody_reads_from_does_not_hold_up_others,
-    many_at_once_are_kept_apart, a_chunk_can_be_sent_and_written,
-    giving_up_ends_the_connection, another_after_one_was_leaked;
-    cases: many_that_begin_at_once_share_what_there_is,
-    chunks_that_are_kept_starve_nobody, a_chunk_outlives_its_context, one_context_only,
-    what_waits_is_counted, a_context_gives_its_memory_back,
-    what_waits_for_one_that_was_given_up_ends,
+    every_byte_comes_in_order,
+    a_stream_that_has_ended_stays_ended,
+    a_receive_dropped_in_flight_loses_no_byte,
+    a_receive_that_loses_a_race_loses_no_byte,
+    a_receive_that_times_out_loses_no_byte,
+    a_receive_in_a_cancelled_task_loses_no_byte,
+    bytes_that_arrive_before_the_receive_are_kept,
+    a_stream_that_is_not_read_does_not_block_others,
+    streams_that_run_at_once_do_not_mix,
+    a_received_buffer_can_be_sent_and_written,
+    dropping_the_stream_and_its_socket_ends_the_connection,
+    a_stream_works_after_another_was_leaked;
+    cases:
+    streams_that_start_at_once_share_the_buffers,
+    buffers_that_are_kept_starve_no_other_stream,
+    a_received_buffer_may_outlive_its_context,
+    a_stream_belongs_to_one_context,
+    a_pending_receive_is_counted,
+    a_context_gives_its_memory_back,
+    a_leaked_receive_of_a_dropped_stream_ends,
 }
 
 // Wine does not reset such a connection.
 #[cfg(unix)]
-every_driver! {
-    what_came_before_a_reset_is_not_lost,
-}
+every_driver! { bytes_before_a_reset_are_not_lost }
 
 /// All that comes, and in how many chunks.
 async fn read_all(chunks: &mut RecvStream<'_>) -> std::io::Result<(Vec<u8>, usize)> {
@@ -77,7 +85,7 @@ async fn every_byte_comes_in_order() -> Outcome {
     Ok(())
 }
 
-async fn an_end_stays_an_end() -> Outcome {
+async fn a_stream_that_has_ended_stays_ended() -> Outcome {
     let (a, b) = local_pair()?;
     a.send_all("last").await.0?;
     drop(a);
@@ -93,7 +101,7 @@ async fn an_end_stays_an_end() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn what_came_before_a_reset_is_not_lost() -> Outcome {
+async fn bytes_before_a_reset_are_not_lost() -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let client = std::net::TcpStream::connect(listener.local_addr()?.as_inet().unwrap())?;
     let (server, _) = listener.accept().await?;
@@ -109,7 +117,7 @@ async fn what_came_before_a_reset_is_not_lost() -> Outcome {
     Ok(())
 }
 
-async fn dropping_one_in_flight_loses_nothing() -> Outcome {
+async fn a_receive_dropped_in_flight_loses_no_byte() -> Outcome {
     let (a, b) = local_pair()?;
     let mut chunks = b.recv_stream();
     for round in 0..10_u8 {
@@ -130,7 +138,7 @@ async fn dropping_one_in_flight_loses_nothing() -> Outcome {
     Ok(())
 }
 
-async fn losing_a_race_loses_nothing() -> Outcome {
+async fn a_receive_that_loses_a_race_loses_no_byte() -> Outcome {
     let (a, b) = local_pair()?;
     let mut chunks = b.recv_stream();
     let mut received = Vec::new();
@@ -155,7 +163,7 @@ async fn losing_a_race_loses_nothing() -> Outcome {
     Ok(())
 }
 
-async fn a_time_limit_loses_nothing() -> Outcome {
+async fn a_receive_that_times_out_loses_no_byte() -> Outcome {
     let (a, b) = local_pair()?;
     let mut chunks = b.recv_stream();
     for _ in 0..3 {
@@ -167,7 +175,7 @@ async fn a_time_limit_loses_nothing() -> Outcome {
     Ok(())
 }
 
-async fn a_cancelled_task_loses_nothing() -> Outcome {
+async fn a_receive_in_a_cancelled_task_loses_no_byte() -> Outcome {
     let (a, b) = local_pair()?;
     let b = std::rc::Rc::new(b);
     let stream = b.clone();
@@ -186,7 +194,7 @@ async fn a_cancelled_task_loses_nothing() -> Outcome {
 }
 
 /// Far more than may be kept.
-async fn what_came_too_early_is_kept() -> Outcome {
+async fn bytes_that_arrive_before_the_receive_are_kept() -> Outcome {
     let (client, server) = corio_tcp_pair()?;
     let bytes = noise(3_000_000);
     let expected = bytes.clone();
@@ -211,7 +219,7 @@ async fn what_came_too_early_is_kept() -> Outcome {
     Ok(())
 }
 
-async fn one_that_nobody_reads_from_does_not_hold_up_others() -> Outcome {
+async fn a_stream_that_is_not_read_does_not_block_others() -> Outcome {
     let (flood, flooded) = corio_tcp_pair()?;
     let mut idle = flooded.recv_stream();
     flood.send_all("first").await.0?;
@@ -236,7 +244,7 @@ async fn one_that_nobody_reads_from_does_not_hold_up_others() -> Outcome {
     Ok(())
 }
 
-async fn many_at_once_are_kept_apart() -> Outcome {
+async fn streams_that_run_at_once_do_not_mix() -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let serving = spawn(async move {
@@ -280,7 +288,7 @@ async fn many_at_once_are_kept_apart() -> Outcome {
     Ok(())
 }
 
-async fn a_chunk_can_be_sent_and_written() -> Outcome {
+async fn a_received_buffer_can_be_sent_and_written() -> Outcome {
     use corio::buf::IoBuf;
     let (a, b) = local_pair()?;
     a.send_all("hello").await.0?;
@@ -302,7 +310,7 @@ async fn a_chunk_can_be_sent_and_written() -> Outcome {
 }
 
 /// The kernel's own receive must not keep the socket open.
-async fn giving_up_ends_the_connection() -> Outcome {
+async fn dropping_the_stream_and_its_socket_ends_the_connection() -> Outcome {
     let (a, b) = local_pair()?;
     for way in 0..2 {
         let (c, d) = local_pair()?;
@@ -328,7 +336,7 @@ async fn giving_up_ends_the_connection() -> Outcome {
     Ok(())
 }
 
-async fn another_after_one_was_leaked() -> Outcome {
+async fn a_stream_works_after_another_was_leaked() -> Outcome {
     let (a, b) = local_pair()?;
     let mut chunks = b.recv_stream();
     let mut leaked = Box::pin(chunks.recv());
@@ -343,7 +351,7 @@ async fn another_after_one_was_leaked() -> Outcome {
 }
 
 /// Also of the kernel's own memory nobody is told that there is too little.
-fn chunks_that_are_kept_starve_nobody(case: Case) -> Outcome {
+fn buffers_that_are_kept_starve_no_other_stream(case: Case) -> Outcome {
     const ENOUGH: usize = 5_000_000;
     for limit in [1, 3 * 64 * 1024] {
         let mut context = case.driver.builder().receive_memory(limit).build()?;
@@ -394,7 +402,7 @@ fn pages() -> Result<usize, Box<dyn std::error::Error>> {
     Ok(0)
 }
 
-fn many_that_begin_at_once_share_what_there_is(case: Case) -> Outcome {
+fn streams_that_start_at_once_share_the_buffers(case: Case) -> Outcome {
     case.alone(|| {
         let mut context = case.context();
         let before = pages()?;
@@ -422,7 +430,7 @@ fn many_that_begin_at_once_share_what_there_is(case: Case) -> Outcome {
     })
 }
 
-fn a_chunk_outlives_its_context(case: Case) -> Outcome {
+fn a_received_buffer_may_outlive_its_context(case: Case) -> Outcome {
     let (a, b) = local_pair()?;
     let (stream, mut sender) = (Box::leak(Box::new(b)), std::mem::ManuallyDrop::new(a));
     let mut chunks = stream.recv_stream();
@@ -449,7 +457,7 @@ fn a_chunk_outlives_its_context(case: Case) -> Outcome {
     Ok(())
 }
 
-fn one_context_only(case: Case) -> Outcome {
+fn a_stream_belongs_to_one_context(case: Case) -> Outcome {
     let (a, b) = local_pair()?;
     let mut chunks = b.recv_stream();
     case.context().block_on(async {
@@ -460,7 +468,7 @@ fn one_context_only(case: Case) -> Outcome {
     Ok(())
 }
 
-fn what_waits_is_counted(case: Case) -> Outcome {
+fn a_pending_receive_is_counted(case: Case) -> Outcome {
     let mut context = case.context();
     context.block_on(async {
         let (a, b) = local_pair()?;
@@ -509,7 +517,7 @@ fn a_context_gives_its_memory_back(case: Case) -> Outcome {
     })
 }
 
-fn what_waits_for_one_that_was_given_up_ends(case: Case) -> Outcome {
+fn a_leaked_receive_of_a_dropped_stream_ends(case: Case) -> Outcome {
     let mut context = case.context();
     context.block_on(async {
         let (a, b) = local_pair()?;

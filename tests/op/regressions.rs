@@ -20,7 +20,7 @@ fn run<T>(future: impl Future<Output = io::Result<T>>) -> T {
 
 /// The driver tried the operation again on the slot, whoever had it by then.
 #[test]
-fn an_operation_is_tried_again_on_its_file_when_the_slot_has_another() {
+fn an_operation_is_retried_on_its_own_file_when_the_slot_has_another() {
     run(async {
         let dir = tempfile::tempdir()?;
         let (new, mut new_writer) = io::pipe()?;
@@ -42,7 +42,7 @@ fn an_operation_is_tried_again_on_its_file_when_the_slot_has_another() {
 
 /// The same when the table was removed altogether, or its context is not the running one.
 #[test]
-fn a_transfer_goes_on_without_the_table() {
+fn a_transfer_continues_without_the_table() {
     let (old, mut old_writer) = io::pipe().unwrap();
     let handle = std::cell::OnceCell::new();
     let mut reading = {
@@ -79,7 +79,7 @@ fn a_transfer_goes_on_without_the_table() {
 
 /// A close that a time limit kept from starting was taken for one that had run.
 #[test]
-fn a_close_that_never_ran_leaks_no_fd() {
+fn a_close_that_was_never_polled_leaks_no_fd() {
     run(async {
         let (a, _b) = UnixStream::pair()?;
         let (fd, mut peer) = StdStream::pair()?;
@@ -136,7 +136,7 @@ fn connecting_a_nonblocking_socket_to_a_busy_listener_can_be_cancelled() {
 /// A read ends before urgent data. The readiness driver took a short read for a sign that nothing
 /// is left, and waited for an event that had been told before.
 #[test]
-fn what_follows_urgent_data_is_received() {
+fn bytes_after_urgent_data_are_received() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_nodelay(true).unwrap();
@@ -164,7 +164,7 @@ fn what_follows_urgent_data_is_received() {
 
 /// The rings would go on behind what was looked at, and see it again.
 #[test]
-fn looking_at_all_bytes_gave_some_of_them_twice() {
+fn peeking_at_all_bytes_yields_none_twice() {
     let flags = libc::MSG_PEEK | libc::MSG_WAITALL;
     let (a, _b) = StdStream::pair().unwrap();
     let refused = std::panic::catch_unwind(|| {

@@ -15,17 +15,24 @@ use crate::harness::{
 };
 
 every_driver! {
-    past_the_end_of_the_file, absurd_offsets, a_file_that_is_cut_short_midway,
+    a_transfer_past_the_end_reports_the_bytes_sent,
+    offsets_beyond_the_maximum_are_refused,
+    a_file_truncated_midway_reports_the_bytes_sent,
 }
 
 #[cfg(target_os = "linux")]
-every_driver! { a_cork_stays_as_its_owner_wants_it }
+every_driver! { the_cork_option_is_preserved }
 
 #[cfg(unix)]
 every_driver! {
-    offsets_and_lengths, a_slow_reader, two_at_once_over_each_kind_of_socket,
-    a_peer_that_resets_midway, a_time_limit_tells_how_much_went, what_is_not_a_file_or_a_socket,
-    the_sockets_mode_stays, between_other_sends,
+    any_offset_and_length_is_sent,
+    a_slow_reader_gets_every_byte,
+    transfers_over_tcp_and_unix_sockets_run_at_once,
+    a_peer_that_resets_midway_fails_its_own_transfer_only,
+    a_timed_out_transfer_reports_the_bytes_sent,
+    other_kinds_of_files_are_refused_or_copied,
+    the_sockets_mode_is_preserved,
+    files_go_out_in_order_with_other_sends,
 }
 
 /// Reads to the end in a thread of its own.
@@ -47,7 +54,7 @@ fn moved(result: std::io::Result<()>, kind: ErrorKind) -> u64 {
 
 /// While a long part is sent, the socket is corked: afterwards it is as it was, and nothing waits.
 #[cfg(target_os = "linux")]
-async fn a_cork_stays_as_its_owner_wants_it() -> Outcome {
+async fn the_cork_option_is_preserved() -> Outcome {
     const LEN: usize = (1 << 20) + 777;
     let contents = noise(LEN);
     let file = file_with(&contents)?;
@@ -73,7 +80,7 @@ async fn a_cork_stays_as_its_owner_wants_it() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn offsets_and_lengths() -> Outcome {
+async fn any_offset_and_length_is_sent() -> Outcome {
     const PAGE: usize = 4096;
     const LEN: usize = (3 << 20) + 777;
     let contents = noise(LEN);
@@ -108,7 +115,7 @@ async fn offsets_and_lengths() -> Outcome {
     Ok(())
 }
 
-async fn past_the_end_of_the_file() -> Outcome {
+async fn a_transfer_past_the_end_reports_the_bytes_sent() -> Outcome {
     let file = file_with(b"0123456789")?;
     let (near, far) = tcp_pair()?;
     let (near, far) = (TcpStream::from(near), drain(far));
@@ -123,7 +130,7 @@ async fn past_the_end_of_the_file() -> Outcome {
     Ok(())
 }
 
-async fn absurd_offsets() -> Outcome {
+async fn offsets_beyond_the_maximum_are_refused() -> Outcome {
     let file = file_with(b"0123456789")?;
     let (near, _far) = local_pair()?;
     for offset in [1 << 62, i64::MAX as u64, 1 << 63, u64::MAX] {
@@ -134,7 +141,7 @@ async fn absurd_offsets() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn a_slow_reader() -> Outcome {
+async fn a_slow_reader_gets_every_byte() -> Outcome {
     const LEN: usize = 8 << 20;
     let contents = noise(LEN);
     let file = file_with(&contents)?;
@@ -159,7 +166,7 @@ async fn a_slow_reader() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn two_at_once_over_each_kind_of_socket() -> Outcome {
+async fn transfers_over_tcp_and_unix_sockets_run_at_once() -> Outcome {
     const LEN: usize = 2 << 20;
     let (one, two) = (noise(LEN), noise(LEN + 99));
     let (first, second) = (file_with(&one)?, file_with(&two)?);
@@ -180,7 +187,7 @@ async fn two_at_once_over_each_kind_of_socket() -> Outcome {
     Ok(())
 }
 
-async fn a_file_that_is_cut_short_midway() -> Outcome {
+async fn a_file_truncated_midway_reports_the_bytes_sent() -> Outcome {
     const LEN: u64 = 16 << 20;
     let file = file_with(&noise(LEN as usize))?;
     let (near, far) = tcp_pair()?;
@@ -202,7 +209,7 @@ async fn a_file_that_is_cut_short_midway() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn a_peer_that_resets_midway() -> Outcome {
+async fn a_peer_that_resets_midway_fails_its_own_transfer_only() -> Outcome {
     const LEN: u64 = 16 << 20;
     let file = file_with(&noise(LEN as usize))?;
     let (a, b) = tcp_pair()?;
@@ -233,7 +240,7 @@ async fn a_peer_that_resets_midway() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn a_time_limit_tells_how_much_went() -> Outcome {
+async fn a_timed_out_transfer_reports_the_bytes_sent() -> Outcome {
     const LEN: u64 = 16 << 20;
     let contents = noise(LEN as usize);
     let file = file_with(&contents)?;
@@ -252,7 +259,7 @@ async fn a_time_limit_tells_how_much_went() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn what_is_not_a_file_or_a_socket() -> Outcome {
+async fn other_kinds_of_files_are_refused_or_copied() -> Outcome {
     let file = file_with(b"0123456789")?;
     let (near, _far) = local_pair()?;
     let (reader, _writer) = std::io::pipe()?;
@@ -285,7 +292,7 @@ async fn what_is_not_a_file_or_a_socket() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn the_sockets_mode_stays() -> Outcome {
+async fn the_sockets_mode_is_preserved() -> Outcome {
     const LEN: u64 = 1 << 20;
     let contents = noise(LEN as usize);
     let file = file_with(&contents)?;
@@ -312,7 +319,7 @@ async fn the_sockets_mode_stays() -> Outcome {
 }
 
 #[cfg(unix)]
-async fn between_other_sends() -> Outcome {
+async fn files_go_out_in_order_with_other_sends() -> Outcome {
     let file = file_with(b"body")?;
     let (near, far) = tcp_pair()?;
     let near = TcpStream::from(near);

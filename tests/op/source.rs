@@ -14,18 +14,21 @@ use corio::race;
 use crate::harness::{Case, Outcome, assert_kind, ended, file_with, open_fds, settle, tcp_pair};
 
 every_driver! {
-    every_file_operation_on_a_std_file,
-    every_socket_operation_on_std_sockets,
-    operations_on_borrowed_and_owned_fds,
-    operations_on_unix_listeners_and_datagrams,
-    a_childs_pipes,
-    every_operation_on_the_wrong_kind_of_file,
-    polling_for_readiness;
-    cases: a_borrowed_fd_is_duplicated_only_for_the_operation, no_fd_left_for_the_duplicate,
-        an_fd_that_nobody_takes_is_closed, a_cancelled_close_closes,
+    every_file_operation_works_on_a_std_file,
+    every_socket_operation_works_on_std_sockets,
+    operations_work_on_borrowed_and_owned_fds,
+    operations_work_on_unix_listeners_and_datagrams,
+    operations_work_on_a_childs_pipes,
+    every_operation_on_the_wrong_kind_of_file_is_an_error,
+    a_poll_reports_readiness;
+    cases:
+    a_borrowed_fd_is_duplicated_only_for_the_operation,
+    an_operation_without_an_fd_for_its_duplicate_is_refused,
+    an_fd_opened_for_a_dropped_future_is_closed,
+    a_cancelled_close_closes,
 }
 
-async fn every_file_operation_on_a_std_file() -> Outcome {
+async fn every_file_operation_works_on_a_std_file() -> Outcome {
     let file = tempfile::tempfile()?;
     assert_eq!(AsyncWrite::new(&file, "0123456789", 0).await.0?, 10);
     assert_eq!(AsyncWritev::new(&file, ["ab", "cd"], 10).await.0?, 4);
@@ -48,7 +51,7 @@ async fn every_file_operation_on_a_std_file() -> Outcome {
     Ok(())
 }
 
-async fn every_socket_operation_on_std_sockets() -> Outcome {
+async fn every_socket_operation_works_on_std_sockets() -> Outcome {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     let client = std::net::TcpStream::from(client);
@@ -78,7 +81,7 @@ async fn every_socket_operation_on_std_sockets() -> Outcome {
     Ok(())
 }
 
-async fn operations_on_borrowed_and_owned_fds() -> Outcome {
+async fn operations_work_on_borrowed_and_owned_fds() -> Outcome {
     let (a, b) = UnixStream::pair()?;
     AsyncSend::new(a.as_fd(), "by loan").await.0?;
     let owned = OwnedFd::from(b);
@@ -88,7 +91,7 @@ async fn operations_on_borrowed_and_owned_fds() -> Outcome {
     Ok(())
 }
 
-async fn operations_on_unix_listeners_and_datagrams() -> Outcome {
+async fn operations_work_on_unix_listeners_and_datagrams() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("socket");
     let listener = UnixListener::bind(&path)?;
@@ -120,7 +123,7 @@ async fn operations_on_unix_listeners_and_datagrams() -> Outcome {
     Ok(())
 }
 
-async fn a_childs_pipes() -> Outcome {
+async fn operations_work_on_a_childs_pipes() -> Outcome {
     let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     AsyncWrite::at_position(&stdin, "through a child").await.0?;
@@ -132,7 +135,7 @@ async fn a_childs_pipes() -> Outcome {
     Ok(())
 }
 
-async fn every_operation_on_the_wrong_kind_of_file() -> Outcome {
+async fn every_operation_on_the_wrong_kind_of_file_is_an_error() -> Outcome {
     let file = file_with(b"contents")?;
     let (a, _b) = UnixStream::pair()?;
     let notsock = |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
@@ -152,7 +155,7 @@ async fn every_operation_on_the_wrong_kind_of_file() -> Outcome {
     Ok(())
 }
 
-async fn polling_for_readiness() -> Outcome {
+async fn a_poll_reports_readiness() -> Outcome {
     let (mut a, b) = UnixStream::pair()?;
     let both = Interest::READABLE | Interest::WRITABLE;
     let ready_both = Readiness::READABLE | Readiness::WRITABLE;
@@ -208,7 +211,7 @@ fn a_borrowed_fd_is_duplicated_only_for_the_operation(case: Case) -> Outcome {
     })
 }
 
-fn no_fd_left_for_the_duplicate(case: Case) -> Outcome {
+fn an_operation_without_an_fd_for_its_duplicate_is_refused(case: Case) -> Outcome {
     case.alone(|| {
         let (a, b) = UnixStream::pair()?;
         let handle = corio::net::UnixStream::from(b);
@@ -228,7 +231,7 @@ fn no_fd_left_for_the_duplicate(case: Case) -> Outcome {
 }
 
 /// Whatever an operation brings is closed if its future is dropped with it.
-fn an_fd_that_nobody_takes_is_closed(case: Case) -> Outcome {
+fn an_fd_opened_for_a_dropped_future_is_closed(case: Case) -> Outcome {
     case.alone(|| {
         let mut context = case.context();
         context.block_on(async {
@@ -251,7 +254,7 @@ fn an_fd_that_nobody_takes_is_closed(case: Case) -> Outcome {
                 drop(race(opening(), ready(())).await);
                 drop(race(AsyncNop::new(), opening()).await);
                 ended().await;
-                // An open that was given up may be with its thread still, which closes what it gets.
+                // A dropped open may still be with its thread, which closes what it opens.
                 for _ in 0..1000 {
                     if open_fds() == before {
                         break;

@@ -13,13 +13,21 @@ use crate::harness::{
 };
 
 every_driver! {
-    in_parts_and_to_the_end, waits_for_bytes, waits_for_room, a_cancelled_one_moves_nothing,
-    a_peer_that_is_gone, what_can_not_be_spliced, a_relay_in_both_directions,
-    a_relay_that_is_cancelled, a_pipe_that_is_not_ready, an_error_ends_both_directions;
-    cases: a_relay_without_splice,
+    a_splice_moves_parts_up_to_the_end,
+    a_splice_waits_for_bytes_in_the_socket,
+    a_splice_waits_for_room_in_the_socket,
+    a_cancelled_splice_moves_nothing,
+    a_splice_to_a_closed_peer_is_a_broken_pipe,
+    other_kinds_of_files_are_refused,
+    a_relay_copies_in_both_directions,
+    a_cancelled_relay_ends,
+    a_splice_with_a_pipe_that_is_not_ready_is_busy,
+    an_error_ends_both_directions;
+    cases:
+    a_relay_works_without_splice,
 }
 
-async fn in_parts_and_to_the_end() -> Outcome {
+async fn a_splice_moves_parts_up_to_the_end() -> Outcome {
     let (a, b) = local_pair()?;
     let (mut reader, writer) = std::io::pipe()?;
     a.send_all("hello world").await.0?;
@@ -34,7 +42,7 @@ async fn in_parts_and_to_the_end() -> Outcome {
     Ok(())
 }
 
-async fn waits_for_bytes() -> Outcome {
+async fn a_splice_waits_for_bytes_in_the_socket() -> Outcome {
     let (near, far) = tcp_pair()?;
     let near = TcpStream::from(near);
     let (reader, writer) = std::io::pipe()?;
@@ -55,7 +63,7 @@ async fn waits_for_bytes() -> Outcome {
     Ok(())
 }
 
-async fn waits_for_room() -> Outcome {
+async fn a_splice_waits_for_room_in_the_socket() -> Outcome {
     let (near, far) = tcp_pair()?;
     near.set_nonblocking(true)?;
     let filled = fill(&near)?;
@@ -74,7 +82,7 @@ async fn waits_for_room() -> Outcome {
     Ok(())
 }
 
-async fn a_cancelled_one_moves_nothing() -> Outcome {
+async fn a_cancelled_splice_moves_nothing() -> Outcome {
     let (a, b) = local_pair()?;
     let (mut reader, writer) = std::io::pipe()?;
     let splice = AsyncSplice::into_pipe(&b, &writer, 100);
@@ -89,7 +97,7 @@ async fn a_cancelled_one_moves_nothing() -> Outcome {
 }
 
 /// The pipe is not waited for, and what it lacks says nothing about the socket.
-async fn a_pipe_that_is_not_ready() -> Outcome {
+async fn a_splice_with_a_pipe_that_is_not_ready_is_busy() -> Outcome {
     let (a, b) = local_pair()?;
     let (mut reader, writer) = std::io::pipe()?;
     assert_errno(AsyncSplice::out_of_pipe(&reader, &a, 100).await, errno::EBUSY);
@@ -109,7 +117,7 @@ async fn a_pipe_that_is_not_ready() -> Outcome {
     Ok(())
 }
 
-async fn a_peer_that_is_gone() -> Outcome {
+async fn a_splice_to_a_closed_peer_is_a_broken_pipe() -> Outcome {
     let (a, b) = local_pair()?;
     let (reader, mut writer) = std::io::pipe()?;
     writer.write_all(b"nobody will read this")?;
@@ -118,7 +126,7 @@ async fn a_peer_that_is_gone() -> Outcome {
     Ok(())
 }
 
-async fn what_can_not_be_spliced() -> Outcome {
+async fn other_kinds_of_files_are_refused() -> Outcome {
     let (a, b) = local_pair()?;
     a.send_all("x").await.0?;
     assert_errno(AsyncSplice::into_pipe(&b, &a, 100).await, errno::EINVAL);
@@ -147,7 +155,7 @@ async fn exchange(stream: TcpStream, len: usize) -> std::io::Result<Vec<u8>> {
     sent.and(received)
 }
 
-async fn a_relay_in_both_directions() -> Outcome {
+async fn a_relay_copies_in_both_directions() -> Outcome {
     const LEN: usize = 3 << 20;
     let (client, a) = corio_tcp_pair()?;
     let (b, server) = corio_tcp_pair()?;
@@ -161,7 +169,7 @@ async fn a_relay_in_both_directions() -> Outcome {
     Ok(())
 }
 
-async fn a_relay_that_is_cancelled() -> Outcome {
+async fn a_cancelled_relay_ends() -> Outcome {
     let (client, a) = corio_tcp_pair()?;
     let (b, _server) = corio_tcp_pair()?;
     let (a, b) = (Stream::from(a), Stream::from(b));
@@ -192,7 +200,7 @@ async fn an_error_ends_both_directions() -> Outcome {
 }
 
 /// A filter that refuses the call, as sandboxes have them.
-fn a_relay_without_splice(case: Case) -> Outcome {
+fn a_relay_works_without_splice(case: Case) -> Outcome {
     if !seccomp::is_here() {
         return Ok(());
     }
@@ -200,7 +208,7 @@ fn a_relay_without_splice(case: Case) -> Outcome {
         let call = libc::SYS_splice as u32;
         let thread = std::thread::spawn(move || {
             forbid(call..=call, errno).expect("a filter");
-            let relayed = case.context().block_on(a_relay_in_both_directions());
+            let relayed = case.context().block_on(a_relay_copies_in_both_directions());
             relayed.map_err(|error| format!("errno {errno}: {error}"))
         });
         thread.join().expect("no panic")?;

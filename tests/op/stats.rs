@@ -12,7 +12,9 @@ use crate::harness::{Case, Outcome, assert_at_rest, assert_kind, file_with, sett
 
 every_driver! {
     what_is_in_flight_is_counted_and_listed;
-    cases: every_operation_is_counted_once, failures_are_counted,
+    cases:
+    every_operation_is_counted_once,
+    failures_are_counted,
 }
 
 fn every_operation_is_counted_once(case: Case) -> Outcome {

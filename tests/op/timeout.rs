@@ -10,18 +10,22 @@ use corio::op::*;
 use crate::harness::{Outcome, assert_kind, fill, noise, tcp_pair};
 
 every_driver! {
-    an_operation_that_is_ready_beats_any_limit, an_unlimited_limit,
-    a_limit_counts_from_the_first_poll, a_late_recv_loses_no_byte,
-    a_late_accept_loses_no_connection, a_connect_that_gets_no_answer,
+    an_operation_that_is_ready_beats_any_limit,
+    a_limit_of_duration_max_never_elapses,
+    a_limit_counts_from_the_first_poll,
+    a_late_recv_loses_no_byte,
+    a_late_accept_loses_no_connection,
+    a_connect_without_an_answer_times_out,
 }
 
 #[cfg(unix)]
 every_driver! {
-    an_open_that_waits_for_another_program,
-    every_family_times_out_and_gives_its_buffer_back, a_late_recv_message_loses_no_fd,
+    an_open_that_waits_for_another_program_times_out,
+    every_family_times_out_and_gives_its_buffer_back,
+    a_late_recv_message_loses_no_fd,
     a_late_send_sends_once_or_never,
     an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out,
-    a_transfer_that_never_has_to_wait_times_out_too,
+    a_transfer_that_never_waits_times_out,
 }
 
 const SHORT: Duration = Duration::from_millis(2);
@@ -87,7 +91,7 @@ async fn an_operation_that_is_ready_beats_any_limit() -> Outcome {
     Ok(())
 }
 
-async fn an_unlimited_limit() -> Outcome {
+async fn a_limit_of_duration_max_never_elapses() -> Outcome {
     let (mut a, b) = tcp_pair()?;
     let waiting =
         corio::spawn(async move { AsyncRecv::new(&b, [0; 1]).with_timeout(Duration::MAX).await.0 });
@@ -249,7 +253,7 @@ async fn a_late_send_sends_once_or_never() -> Outcome {
     Ok(())
 }
 
-async fn a_connect_that_gets_no_answer() -> Outcome {
+async fn a_connect_without_an_answer_times_out() -> Outcome {
     // A listener with a full queue does not answer.
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
@@ -289,7 +293,7 @@ async fn an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out() -> O
 }
 
 #[cfg(unix)]
-async fn a_transfer_that_never_has_to_wait_times_out_too() -> Outcome {
+async fn a_transfer_that_never_waits_times_out() -> Outcome {
     // As long as anything, and without a byte on the disk.
     let file = tempfile::tempfile_in("/dev/shm")?;
     file.set_len(1 << 50)?;
@@ -303,7 +307,7 @@ async fn a_transfer_that_never_has_to_wait_times_out_too() -> Outcome {
 
 /// Nobody can stop such a call where a thread makes it; the thread is given up on, and no more.
 #[cfg(unix)]
-async fn an_open_that_waits_for_another_program() -> Outcome {
+async fn an_open_that_waits_for_another_program_times_out() -> Outcome {
     let dir = tempfile::tempdir()?;
     let fifo = dir.path().join("fifo");
     crate::harness::make_fifo(&fifo)?;

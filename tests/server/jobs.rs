@@ -77,7 +77,7 @@ impl Drop for Gone {
 }
 
 every_driver! {
-    fn a_worker_that_is_held_up_by_a_job_takes_no_more(builder) {
+    fn a_worker_blocked_by_a_job_takes_no_more(builder) {
         let jobs = Jobs::new(8);
         let (one, other) = (serving(&builder, &jobs), serving(&builder, &jobs));
         let mut context = builder.build().unwrap();
@@ -104,7 +104,7 @@ every_driver! {
         });
     }
 
-    fn a_worker_that_is_held_up_by_something_else_is_passed_over(builder) {
+    fn a_worker_blocked_by_something_else_is_skipped(builder) {
         let jobs = Jobs::new(8);
         let (one, other) = (serving(&builder, &jobs), serving(&builder, &jobs));
         let mut context = builder.build().unwrap();
@@ -162,7 +162,7 @@ every_driver! {
         }
     }
 
-    fn one_job_per_turn(builder) {
+    fn at_most_one_job_starts_per_turn(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let jobs = Jobs::new(1000);
@@ -186,7 +186,7 @@ every_driver! {
         });
     }
 
-    fn a_full_queue_makes_wait_and_keeps_the_order(builder) {
+    fn a_full_queue_makes_callers_wait_in_order(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let jobs = Jobs::new(2);
@@ -209,7 +209,7 @@ every_driver! {
         });
     }
 
-    fn a_job_that_is_taken_back_never_runs(builder) {
+    fn a_job_cancelled_in_the_queue_never_runs(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let jobs = Jobs::new(2);
@@ -238,7 +238,7 @@ every_driver! {
 
     /// The place that a job leaves is given to one who waits, and is not lost if that one goes,
     /// too.
-    fn a_place_is_never_lost(builder) {
+    fn a_slot_of_the_queue_is_never_lost(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             for turns in 0..4 {
@@ -260,7 +260,7 @@ every_driver! {
         });
     }
 
-    fn a_job_that_nobody_awaits_any_more_is_cancelled(builder) {
+    fn a_job_whose_awaiting_task_is_cancelled_is_cancelled(builder) {
         let jobs = Jobs::new(8);
         let _there = serving(&builder, &jobs);
         let mut context = builder.build().unwrap();
@@ -284,7 +284,7 @@ every_driver! {
         eventually("the job is gone", || gone.load(Ordering::SeqCst));
     }
 
-    fn a_panic_goes_to_whoever_awaits(builder) {
+    fn a_panic_reaches_the_awaiting_task(builder) {
         let jobs = Jobs::new(8);
         let _there = serving(&builder, &jobs);
         let mut context = builder.build().unwrap();
@@ -304,7 +304,7 @@ every_driver! {
         });
     }
 
-    fn a_close_refuses_what_has_not_begun(builder) {
+    fn a_close_refuses_jobs_that_have_not_started(builder) {
         let jobs = Jobs::new(1);
         let there = Elsewhere::new(&builder);
         let serves = jobs.clone();
@@ -340,7 +340,7 @@ every_driver! {
         });
     }
 
-    fn nobody_hangs_when_all_who_serve_are_gone(builder) {
+    fn callers_get_an_error_when_the_last_serving_context_ends(builder) {
         let jobs = Jobs::new(2);
         let mut there = builder.build().unwrap();
         let serves = jobs.clone();
@@ -371,7 +371,7 @@ every_driver! {
         assert!(jobs.is_closed());
     }
 
-    fn who_waits_is_told_when_the_last_one_goes(builder) {
+    fn waiting_callers_get_an_error_when_the_last_service_is_cancelled(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let jobs = Jobs::new(1);
@@ -395,7 +395,7 @@ every_driver! {
         });
     }
 
-    fn many_jobs_of_many_contexts_are_done_once_each(builder) {
+    fn many_jobs_of_many_contexts_run_once_each(builder) {
         const EACH: usize = 1500;
         let jobs = Jobs::new(16);
         let contexts: Vec<_> = (0..4).map(|_| Elsewhere::new(&builder)).collect();
@@ -432,7 +432,7 @@ every_driver! {
         assert_eq!(jobs.queued(), 0);
     }
 
-    fn jobs_that_wait_for_jobs(builder) {
+    fn jobs_may_wait_for_other_jobs(builder) {
         let jobs = Jobs::new(1);
         let _there = serving(&builder, &jobs);
         let mut context = builder.build().unwrap();
@@ -445,7 +445,7 @@ every_driver! {
         assert_eq!(context.block_on(jobs.run(job)).unwrap(), 3);
     }
 
-    fn workers_share(builder) {
+    fn workers_share_the_jobs(builder) {
         let workers = two(&builder)
             .share_jobs(4)
             .start(|worker| async move {
@@ -460,7 +460,7 @@ every_driver! {
         }
     }
 
-    fn a_worker_ends_when_it_has_finished_what_it_has_begun(builder) {
+    fn a_worker_finishes_the_jobs_that_it_started_before_it_ends(builder) {
         let workers = two(&builder).share_jobs(4).start(|worker| async move {
             if worker.index() == 1 {
                 return worker.stopping().await;
@@ -538,7 +538,7 @@ every_driver! {
         assert_eq!(workers.join().remove(0).unwrap(), 8);
     }
 
-    fn what_is_not_shared_is_told(builder) {
+    fn jobs_of_workers_without_share_jobs_panic(builder) {
         let workers = two(&builder)
             .start(|worker| async move {
                 worker.jobs().queued();

@@ -55,7 +55,7 @@ fn serve_and_stop(driver: Driver, balance: Balance, connections: u64) {
 }
 
 #[test]
-fn after_20_000_connections_everything_is_as_before() {
+fn a_server_leaves_no_fd_thread_or_mapping_after_20_000_connections() {
     alone(|| {
         // What the standard library and the kernel set up once.
         serve_and_stop(Driver::Readiness, Balance::ReusePort, 2);

@@ -110,7 +110,7 @@ every_driver! {
         });
     }
 
-    fn a_sender_that_gives_up_passes_its_slot_on(builder) {
+    fn a_cancelled_sender_passes_its_slot_on(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let count = Arc::new(AtomicUsize::new(0));
@@ -145,7 +145,7 @@ every_driver! {
         });
     }
 
-    fn a_receiver_that_goes_gives_messages_back(builder) {
+    fn a_dropped_receiver_returns_unsent_messages(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let count = Arc::new(AtomicUsize::new(0));
@@ -165,7 +165,7 @@ every_driver! {
         });
     }
 
-    fn a_closed_channel_gives_out_what_it_has(builder) {
+    fn a_closed_channel_delivers_what_it_holds(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (sender, mut receiver) = channel(8);
@@ -196,7 +196,7 @@ every_driver! {
         });
     }
 
-    fn a_context_that_goes_takes_its_receiver_along(builder) {
+    fn a_receiver_is_dropped_with_its_context(builder) {
         let (sender, mut receiver) = channel::<u32>(1);
         let mut context = builder.build().unwrap();
         context.spawn(async move { receiver.recv().await });
@@ -206,7 +206,7 @@ every_driver! {
         assert!(sender.send_blocking(1).is_err());
     }
 
-    fn waiting_for_a_message_can_be_limited(builder) {
+    fn a_receive_can_time_out(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (sender, mut receiver) = channel::<u32>(1);
@@ -230,7 +230,7 @@ every_driver! {
         assert!(error.to_string().contains("`.await` instead"), "{error}");
     }
 
-    fn one_value_once(builder) {
+    fn a_oneshot_carries_one_value(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (sender, receiver) = oneshot();
@@ -252,7 +252,7 @@ every_driver! {
         });
     }
 
-    fn everybody_sees_the_latest_value(builder) {
+    fn every_watcher_sees_the_latest_value(builder) {
         let (sender, receiver) = watch(0);
         let contexts = [Elsewhere::new(&builder), Elsewhere::new(&builder)];
         let tasks: Vec<_> = (0..20)

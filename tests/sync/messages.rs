@@ -63,7 +63,7 @@ fn contexts_on_any_two_drivers_wake_each_other() {
 }
 
 every_driver! {
-    fn a_million_from_each_of_two_senders_are_in_order(builder) {
+    fn a_million_messages_are_in_order_per_sender(builder) {
         const EACH: u64 = 1_000_000;
         let mut context = builder.build().unwrap();
         let there = Elsewhere::new(&builder);
@@ -91,7 +91,7 @@ every_driver! {
         thread.join().unwrap();
     }
 
-    fn every_bit_is_the_senders(builder) {
+    fn tag_and_value_arrive_unchanged(builder) {
         let tags = [0, 1, 1 << 31, i32::MIN as u32, u32::MAX - 1, u32::MAX];
         // Among them numbers that a driver might use for something of its own.
         let values = [0, 1, 7, 8 | 7, 16 | 7, 24 | 7, 1 << 63, u64::MAX - 1, u64::MAX];
@@ -116,7 +116,7 @@ every_driver! {
         });
     }
 
-    fn what_comes_before_anybody_listens_is_kept(builder) {
+    fn messages_sent_before_a_listener_exists_are_kept(builder) {
         let mut context = builder.build().unwrap();
         let handle = context.handle();
         thread::spawn(move || fill(&handle)).join().unwrap();
@@ -173,7 +173,7 @@ every_driver! {
         });
     }
 
-    fn a_thread_that_waits_for_room_is_let_in(builder) {
+    fn a_thread_that_waits_for_room_is_woken(builder) {
         let mut context = builder.build().unwrap();
         let handle = context.handle();
         fill(&handle);
@@ -194,7 +194,7 @@ every_driver! {
         thread.join().unwrap();
     }
 
-    fn a_context_that_is_gone_gets_no_message(builder) {
+    fn a_send_to_a_context_that_has_ended_is_an_error(builder) {
         let context = builder.build().unwrap();
         let (never_written_to, message) = (context.handle(), Message { tag: 1, value: 2 });
         drop(context);
@@ -224,7 +224,7 @@ every_driver! {
         assert_eq!(context.block_on(left.next()), None);
     }
 
-    fn a_listener_elsewhere_hears_that_the_context_went(builder) {
+    fn a_listener_on_another_thread_ends_with_its_context(builder) {
         let mut context = builder.build().unwrap();
         let there = Elsewhere::new(&builder);
         let mut moved = context.block_on(async { messages() });
@@ -254,7 +254,7 @@ every_driver! {
         });
     }
 
-    fn one_listens_at_a_time(builder) {
+    fn a_second_listener_is_refused(builder) {
         let mut context = builder.build().unwrap();
         let task = context.spawn(async { (messages(), messages()) });
         let error = context.block_on(task).unwrap_err();

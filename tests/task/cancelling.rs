@@ -45,7 +45,8 @@ every_driver! {
                 };
                 // Whatever comes first: what was sent arrives, here or at the next receive.
                 let got = match race(receiver, sender).await {
-                    corio::RaceOutput::First(Ok(got), _) | corio::RaceOutput::Second(Some(Ok(got)), ()) => got,
+                    corio::RaceOutput::First(Ok(got), _)
+                    | corio::RaceOutput::Second(Some(Ok(got)), ()) => got,
                     _ => a.recv(Vec::with_capacity(4)).await.1,
                 };
                 assert_eq!(got, round.to_le_bytes());
@@ -99,7 +100,7 @@ every_driver! {
         });
     }
 
-    fn a_task_that_ignores_errors_comes_to_rest(builder) {
+    fn a_task_that_ignores_errors_ends(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (a, _b) = local_pair().unwrap();
@@ -115,7 +116,7 @@ every_driver! {
     }
 
     /// Each round makes a scope of its own, so that nothing within it is refused often.
-    fn a_task_that_ignores_errors_of_timeouts_comes_to_rest(builder) {
+    fn a_task_that_ignores_errors_of_timeouts_ends(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (a, _b) = local_pair().unwrap();
@@ -130,7 +131,7 @@ every_driver! {
         });
     }
 
-    fn a_task_that_ignores_errors_of_races_comes_to_rest(builder) {
+    fn a_task_that_ignores_errors_of_races_ends(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (a, b) = local_pair().unwrap();
@@ -146,7 +147,7 @@ every_driver! {
     }
 
     /// As many as there are, each in a scope of its own below the cancelled one.
-    fn a_task_that_ignores_errors_of_many_branches_comes_to_rest(builder) {
+    fn a_task_that_ignores_errors_of_many_branches_ends(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (a, _b) = local_pair().unwrap();
@@ -229,7 +230,7 @@ every_driver! {
         });
     }
 
-    fn cancelling_all_that_is_pending_refuses_nothing_new(builder) {
+    fn cancel_all_pending_does_not_affect_new_operations(builder) {
         let mut context = builder.build().unwrap();
         let tasks: Vec<_> = (0..20)
             .map(|_| {
@@ -256,7 +257,7 @@ every_driver! {
 
     /// The kernel answers `EAGAIN` at once there, and the driver waits in its own way.
     #[cfg(unix)]
-    fn a_cancel_in_the_turn_of_the_start_on_a_nonblocking_file_says_so(builder) {
+    fn an_operation_cancelled_in_its_first_turn_on_a_nonblocking_file_is_cancelled(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             for turns in 0..3 {

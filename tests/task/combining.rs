@@ -37,7 +37,7 @@ every_driver! {
         });
     }
 
-    fn both_at_once_lose_nothing(builder) {
+    fn a_race_that_both_win_loses_no_output(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (a, b) = local_pair().unwrap();
@@ -84,7 +84,7 @@ every_driver! {
         assert_eq!(drops.count(), 1);
     }
 
-    fn a_loser_that_ignores_errors_comes_to_rest(builder) {
+    fn a_loser_that_ignores_errors_ends(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (a, _b) = local_pair().unwrap();
@@ -125,7 +125,7 @@ every_driver! {
         });
     }
 
-    fn race_all_gives_what_each_has_brought(builder) {
+    fn race_all_returns_every_output(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let pairs: Vec<_> = (0..20).map(|_| local_pair().unwrap()).collect();
@@ -160,7 +160,8 @@ every_driver! {
                     }
                 };
                 let accepted = match race(listener.accept(), pause).await {
-                    RaceOutput::First(Ok(accepted), _) | RaceOutput::Second(Some(Ok(accepted)), ()) => accepted,
+                    RaceOutput::First(Ok(accepted), _)
+                    | RaceOutput::Second(Some(Ok(accepted)), ()) => accepted,
                     _ => listener.accept().await.unwrap(),
                 };
                 let client = connecting.await.unwrap();
@@ -265,7 +266,7 @@ every_driver! {
         });
     }
 
-    fn an_operations_timeout_says_so_also_on_a_nonblocking_socket(builder) {
+    fn an_operation_on_a_nonblocking_socket_times_out(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (a, _b) = std_pair().unwrap();

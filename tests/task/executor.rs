@@ -24,7 +24,7 @@ every_driver! {
     }
 
     /// Future and output share their place, wherever their alignment puts it.
-    fn futures_and_outputs_of_any_alignment(builder) {
+    fn futures_and_outputs_may_have_any_alignment(builder) {
         #[repr(align(64))]
         struct Strict([u8; 64]);
         #[repr(align(256))]
@@ -114,7 +114,7 @@ every_driver! {
         context.block_on(async { AsyncNop::new().await }).unwrap();
     }
 
-    fn a_panic_of_a_detached_task_goes_nowhere(builder) {
+    fn a_panic_of_a_detached_task_does_not_propagate(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             drop(spawn(async { panic!("nobody listens") }));
@@ -176,7 +176,7 @@ every_driver! {
         });
     }
 
-    fn a_panic_in_an_outputs_destructor_harms_nobody(builder) {
+    fn a_panic_in_an_outputs_destructor_affects_no_other_task(builder) {
         struct Bad;
         impl Drop for Bad {
             fn drop(&mut self) {
@@ -223,7 +223,7 @@ every_driver! {
         });
     }
 
-    fn a_panic_whose_payload_panics_when_dropped_harms_nobody(builder) {
+    fn a_panic_whose_payload_panics_when_dropped_affects_no_other_task(builder) {
         struct Bad;
         impl Drop for Bad {
             fn drop(&mut self) {
@@ -240,7 +240,7 @@ every_driver! {
         });
     }
 
-    fn the_texts_of_join_errors(builder) {
+    fn join_errors_say_what_happened(builder) {
         let mut context = builder.build().unwrap();
         let (cancelled, text, owned, other) = context.block_on(async {
             let cancelled = spawn(std::future::pending::<()>());
@@ -411,7 +411,7 @@ every_driver! {
     }
 
     /// An executor within a task polls for as long as it is woken, and never gives way.
-    fn polling_on_and_on_within_a_task_gets_somewhere(builder) {
+    fn polling_in_a_loop_within_a_task_makes_progress(builder) {
         let mut context = builder.build().unwrap();
         let file = corio::fs::File::from(std::fs::File::open("Cargo.toml").unwrap());
         context.block_on(async {

@@ -114,7 +114,7 @@ every_driver! {
         });
     }
 
-    fn whoever_polled_last_is_woken(builder) {
+    fn the_task_that_polled_last_is_woken(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             for make in [receive, receive_in_scopes] {
@@ -187,7 +187,7 @@ every_driver! {
     }
 
     /// Nobody has polled it in a new place yet.
-    fn a_cancel_of_the_old_task_waits_for_an_operation_in_nobodys_hands(builder) {
+    fn a_cancel_of_the_old_task_waits_for_an_operation_that_no_task_polls(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             for make in [receive, receive_in_scopes] {
@@ -429,7 +429,7 @@ every_driver! {
         }
     }
 
-    fn what_a_thread_local_holds_may_be_dropped_at_the_threads_end(builder) {
+    fn futures_in_a_thread_local_may_be_dropped_at_the_threads_end(builder) {
         thread_local! {
             static KEPT: RefCell<Vec<Received>> = const { RefCell::new(Vec::new()) };
             static HANDLES: RefCell<Vec<JoinHandle<()>>> = const { RefCell::new(Vec::new()) };
@@ -486,7 +486,7 @@ every_driver! {
         }
     }
 
-    fn futures_of_a_former_context_go_on_in_the_next(builder) {
+    fn futures_of_a_former_context_continue_in_the_next(builder) {
         let mut first = builder.build().unwrap();
         let (plain, other) = receive();
         let (scoped, another) = receive_in_scopes();

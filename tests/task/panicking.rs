@@ -65,7 +65,7 @@ every_driver! {
     }
 
     /// The thread passed for held by the task, although its loop was left.
-    fn a_task_whose_joiner_panics_does_not_pass_for_a_stall(builder) {
+    fn a_task_whose_joiner_panics_is_not_reported_as_a_stall(builder) {
         const THRESHOLD: Duration = Duration::from_millis(100);
         for _ in 0..10 {
             let (tell, told) = mpsc::channel();
@@ -88,7 +88,7 @@ every_driver! {
     }
 
     /// Its memory was given back while the tree still referred to it.
-    fn a_scope_whose_waiter_panics_leaves_the_tree(builder) {
+    fn a_scope_whose_waiter_panics_is_unlinked(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (a, _end) = local_pair().unwrap();

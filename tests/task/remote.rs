@@ -20,7 +20,7 @@ impl Drop for Gone {
 }
 
 every_driver! {
-    fn the_result_comes_back(builder) {
+    fn the_output_comes_back(builder) {
         let there = Elsewhere::new(&builder);
         let id = there.handle.spawn(|| async { std::thread::current().id() });
         assert_ne!(id.join().unwrap(), std::thread::current().id());
@@ -43,7 +43,7 @@ every_driver! {
         });
     }
 
-    fn a_task_for_ones_own_context(builder) {
+    fn a_context_can_spawn_on_itself_through_its_handle(builder) {
         let mut context = builder.build().unwrap();
         let handle = context.handle();
         let early = handle.spawn(|| async { 1 });
@@ -53,7 +53,7 @@ every_driver! {
         assert_eq!(sum, 3);
     }
 
-    fn a_panic_comes_back(builder) {
+    fn a_panic_reaches_the_awaiting_context(builder) {
         let there = Elsewhere::new(&builder);
         let task: RemoteTask<()> = there.handle.spawn(|| async { panic!("oh dear") });
         let error = task.join().unwrap_err();
@@ -69,7 +69,7 @@ every_driver! {
         assert_eq!(there.handle.spawn(|| async { 1 }).join().unwrap(), 1, "all goes on");
     }
 
-    fn it_can_be_cancelled_from_here(builder) {
+    fn a_remote_task_can_be_cancelled(builder) {
         let there = Elsewhere::new(&builder);
         let gone = Arc::new(AtomicBool::new(false));
         let guard = Gone(gone.clone());
@@ -91,7 +91,7 @@ every_driver! {
         assert!(task.join().unwrap_err().is_cancelled());
     }
 
-    fn one_that_can_end_by_itself_does(builder) {
+    fn a_cancelled_remote_task_may_still_return_its_output(builder) {
         let there = Elsewhere::new(&builder);
         let (tell, told) = corio::sync::oneshot();
         let task = there.handle.spawn(|| async move {
@@ -111,7 +111,7 @@ every_driver! {
         }
     }
 
-    fn a_handle_that_is_dropped_lets_it_run(builder) {
+    fn a_remote_task_runs_on_when_its_handle_is_dropped(builder) {
         let there = Elsewhere::new(&builder);
         let (tell, told) = corio::sync::oneshot();
         drop(there.handle.spawn(|| async move {
@@ -121,7 +121,7 @@ every_driver! {
         assert_eq!(told.recv_blocking(), Ok(5));
     }
 
-    fn a_context_that_goes_cancels_its_tasks(builder) {
+    fn a_context_that_ends_cancels_its_remote_tasks(builder) {
         let gone = Arc::new(AtomicBool::new(false));
         let handle: Handle;
         let (never_started, started);
@@ -144,17 +144,16 @@ every_driver! {
         assert!(!handle.is_running());
     }
 
-    fn contexts_that_spawn_on_each_other(builder) {
+    fn contexts_can_spawn_on_each_other(builder) {
         let (a, b) = (Elsewhere::new(&builder), Elsewhere::new(&builder));
         let (to_b, to_a) = (b.handle.clone(), a.handle.clone());
         let task = a.handle.spawn(move || async move {
             let mut sum = 0;
             for n in 0..2000 {
                 let back = to_a.clone();
-                sum += to_b
-                    .spawn(move || async move { back.spawn(move || async move { n }).await.unwrap() })
-                    .await
-                    .unwrap();
+                let there_and_back =
+                    move || async move { back.spawn(move || async move { n }).await.unwrap() };
+                sum += to_b.spawn(there_and_back).await.unwrap();
             }
             sum
         });

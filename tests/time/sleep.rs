@@ -53,7 +53,7 @@ every_driver! {
         });
     }
 
-    fn a_time_in_the_past_has_come(builder) {
+    fn a_deadline_in_the_past_has_elapsed(builder) {
         let mut context = builder.build().unwrap();
         let past = Instant::now() - Duration::from_millis(5);
         context.block_on(async {
@@ -63,7 +63,7 @@ every_driver! {
         });
     }
 
-    fn a_time_without_end_is_legal(builder) {
+    fn a_sleep_of_duration_max_is_legal(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             race(sleep(Duration::MAX), sleep(SHORT)).await;
@@ -72,7 +72,7 @@ every_driver! {
         });
     }
 
-    fn a_wait_without_end_is_legal(builder) {
+    fn a_wait_of_duration_max_is_legal(builder) {
         let mut context = builder.build().unwrap();
         let task = context.spawn(sleep(SHORT));
         while !task.is_finished() {
@@ -102,7 +102,7 @@ every_driver! {
         }
     }
 
-    fn a_grace_period_without_end_is_legal(builder) {
+    fn a_grace_period_of_duration_max_is_legal(builder) {
         let mut context = builder.grace_period(Duration::MAX).build().unwrap();
         context.block_on(async { drop(spawn(sleep(LONG))) });
         drop(context);

@@ -51,7 +51,7 @@ impl Model {
 
 /// Thousands of random steps, with futures dropped at every stage, beside the model.
 #[test]
-fn a_semaphore_does_as_its_model() {
+fn a_semaphore_agrees_with_its_model() {
     for seed in 1..=200 {
         let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let semaphore = Semaphore::new(3);
@@ -107,7 +107,7 @@ fn a_semaphore_does_as_its_model() {
 }
 
 every_driver! {
-    fn a_mutex_gives_turns_in_order(builder) {
+    fn a_mutex_is_granted_in_order(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let list = Rc::new(Mutex::new(Vec::new()));
@@ -135,7 +135,7 @@ every_driver! {
         });
     }
 
-    fn a_panic_gives_the_lock_back(builder) {
+    fn a_panic_releases_the_lock(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let lock = Rc::new(Mutex::new(1));
@@ -238,7 +238,7 @@ every_driver! {
         });
     }
 
-    fn a_barrier_is_passed_together_again_and_again(builder) {
+    fn a_barrier_can_be_passed_repeatedly(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let barrier = Rc::new(Barrier::new(3));
@@ -265,7 +265,9 @@ every_driver! {
             // Who gives up has not come.
             assert!(timeout(Duration::from_millis(1), barrier.wait()).await.is_err());
             let (one, two) = (barrier.clone(), barrier.clone());
-            let tasks = [spawn(async move { one.wait().await }), spawn(async move { two.wait().await })];
+            let one = spawn(async move { one.wait().await });
+            let two = spawn(async move { two.wait().await });
+            let tasks = [one, two];
             yield_now().await;
             assert!(tasks.iter().all(|task| !task.is_finished()));
             assert!(barrier.wait().await);
@@ -275,7 +277,7 @@ every_driver! {
         });
     }
 
-    fn a_closed_semaphore_turns_everybody_away(builder) {
+    fn a_closed_semaphore_refuses_every_acquire(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let semaphore = Rc::new(Semaphore::new(0));
@@ -290,7 +292,7 @@ every_driver! {
         });
     }
 
-    fn local_channels(builder) {
+    fn local_channels_deliver_in_order(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (sender, mut receiver) = mpsc::channel(2);

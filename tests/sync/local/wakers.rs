@@ -16,7 +16,7 @@ fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
 
 /// The receiver had made room, and went before the sender noticed.
 #[test]
-fn a_message_after_the_receiver_has_gone_comes_back() {
+fn a_message_sent_after_the_receiver_was_dropped_is_returned() {
     let (sender, mut receiver) = mpsc::channel(1);
     let value = Rc::new(2);
     sender.try_send(Rc::new(1)).unwrap();
@@ -76,7 +76,7 @@ impl Wake for PollsAtOnce {
 }
 
 #[test]
-fn a_receiver_polled_by_its_waker_sees_that_the_sender_is_gone() {
+fn a_receiver_polled_by_its_waker_sees_the_closed_channel() {
     let (sender, receiver) = oneshot::channel();
     RECEIVER.set(Some(Box::pin(receiver)));
     Waker::from(Arc::new(PollsAtOnce)).wake();
@@ -116,7 +116,7 @@ impl Wake for DropsTheOther {
 }
 
 #[test]
-fn who_passes_a_barrier_may_drop_another_who_passes() {
+fn a_waiter_that_passes_a_barrier_may_drop_another() {
     let barrier: &'static Barrier = Box::leak(Box::new(Barrier::new(3)));
     let waker = Waker::from(Arc::new(DropsTheOther));
     let mut first = Box::pin(barrier.wait());
@@ -146,7 +146,7 @@ impl Wake for Adds {
 }
 
 #[test]
-fn nobody_is_served_while_a_semaphore_closes() {
+fn no_waiter_is_granted_permits_while_a_semaphore_closes() {
     let semaphore: &'static Semaphore = Box::leak(Box::new(Semaphore::new(0)));
     ADD_TO.set(Some(semaphore));
     let waker = Waker::from(Arc::new(Adds));
@@ -160,7 +160,7 @@ fn nobody_is_served_while_a_semaphore_closes() {
 
 /// Serving all costs as much as there are waiters, not its square, which would be minutes.
 #[test]
-fn very_many_wait_at_once() {
+fn a_hundred_thousand_waiters_are_served_in_linear_time() {
     const COUNT: usize = 100_000;
     let (semaphore, notify) = (Semaphore::new(0), Notify::new());
     let mut acquiring: Vec<_> = (0..COUNT).map(|_| Box::pin(semaphore.acquire(1))).collect();
@@ -221,7 +221,7 @@ async fn enter(lock: &RwLock<()>, writes: bool) -> Guard<'_> {
 
 /// Random steps, with futures dropped at every stage, beside a model.
 #[test]
-fn a_lock_does_as_its_model() {
+fn a_reader_writer_lock_agrees_with_its_model() {
     for seed in 1..=200_u64 {
         let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let lock = RwLock::new(());
@@ -283,7 +283,7 @@ fn a_lock_does_as_its_model() {
 
 /// However a waiter ends, before its turn or just after, the next has the lock.
 #[test]
-fn whoever_ends_passes_the_turn_on() {
+fn a_cancelled_waiter_passes_the_grant_on() {
     const LONG: Duration = Duration::from_secs(60);
     let mut context = IoContext::new(8).unwrap();
     context.block_on(async {
