@@ -3,9 +3,8 @@
 //! # Why this file has `unsafe`
 //! A global allocator that counts.
 
-#[path = "support/drivers.rs"]
-#[allow(unused_macros)] // Not all that is shared is of use here.
-mod drivers;
+#[macro_use]
+mod harness;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -20,9 +19,8 @@ use corio::fs::File;
 use corio::net::{TcpListener, TcpStream, UnixStream};
 use corio::op::AsyncNop;
 use corio::sync::local::{Mutex, Semaphore, mpsc};
-use drivers::Driver;
-
 use corio::{IoContext, join_all, race, sleep, spawn, timeout, yield_now};
+use harness::Driver;
 
 struct Counting;
 
@@ -205,7 +203,7 @@ fn opening_and_closing_a_file_allocates_nothing() {
         drop(File::open("Cargo.toml").await.unwrap());
         u64::from(corio::stats().turns == before)
     };
-    // Where the system can't do it at once, one for each: the thread that does needs a path of its own.
+    // Where the system can't complete it inline, one for each: the thread that runs it owns a path.
     let most = if cost(Driver::Readiness, at_once) == Some(1) { 0 } else { 2 * ROUNDS };
     assert!(cost(Driver::Readiness, rounds).unwrap() <= most);
 }

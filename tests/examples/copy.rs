@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::harness::{Finished, GUARD, Running, example, finish, limited};
+use crate::process::{Finished, GUARD, Running, example, finish, limited};
 
 /// A directory for sources, and one for copies that shows what a failure leaves behind.
 struct Place {

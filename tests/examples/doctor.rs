@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt;
 
 use serde_json::Value;
 
-use crate::harness::{example, finish};
-use crate::seccomp::{REGISTER, SETUP, forbid, is_here};
+use crate::harness::seccomp::{REGISTER, SETUP, forbid, is_here};
+use crate::process::{example, finish};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use crate::harness::{example, finish, limited};
+use crate::process::{example, finish, limited};
 
 #[test]
 fn abort_ends_the_process_with_a_report() {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Finished, GUARD, Running, example, finish, limited};
+use crate::process::{Finished, GUARD, Running, example, finish, limited};
 
 struct Server {
     process: Running,

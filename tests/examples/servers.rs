@@ -1,5 +1,5 @@
-//! The proxy, the chat, the acceptor and the UDP echo: on each driver, with several workers. And how one
-//! server takes another's place.
+//! The proxy, the chat, the acceptor and the UDP echo: on each driver, with several workers. And how
+//! one server replaces another.
 //!
 //! # Why this file has `unsafe`
 //! It gives a socket to a process that it starts.
@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Finished, GUARD, Running, example, finish};
+use crate::process::{Finished, GUARD, Running, example, finish};
 
 /// Those that every host of these tests has; `auto` is one of them.
 const DRIVERS: [&str; 2] = ["auto", "readiness"];
@@ -287,7 +287,8 @@ fn with_socket(listener: &TcpListener, pid: &str) -> Running {
     let script = format!("LISTEN_FDS=1 LISTEN_PID={pid} exec \"$0\" \"$@\"");
     command.arg("-c").arg(script).arg(example("echo_server").get_program());
     command.args(["--addr", "127.0.0.1:0", "--workers", "2", "--grace", "60"]);
-    // SAFETY: `dup2` is fine between fork and exec; it clears close-on-exec, unless the numbers are the same.
+    // SAFETY: `dup2` is fine between fork and exec; it clears close-on-exec, unless the numbers are
+    // the same.
     unsafe {
         command.pre_exec(move || {
             let result = match fd {

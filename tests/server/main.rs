@@ -1,18 +1,12 @@
-//! Contexts that work together: offloaded work, names, channels, locks, tasks on other contexts, workers, servers. On every driver.
+//! Servers: their workers, connections, limits, jobs, and their stop.
 
 #[macro_use]
-#[path = "../support/drivers.rs"]
-mod drivers;
+#[path = "../harness/mod.rs"]
+mod harness;
 
-mod blocking;
-mod channels;
-mod health;
-mod local;
-mod messages;
-mod names;
-mod remote;
+mod jobs;
+#[cfg(target_os = "linux")]
+mod leaks;
 mod serving;
-mod sharing;
 mod stopping;
-mod support;
 mod workers;

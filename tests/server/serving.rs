@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use corio::server::{Balance, Server};
 use corio::{Builder, RaceOutput, race, sleep, timeout};
 
-use crate::support::{LONG, address, ask, echo, eventually, every_driver, server, two};
+use crate::harness::{LONG, address, ask, echo, eventually, server, two};
 
 /// Whether the server has closed the connection.
 fn is_closed(mut stream: &TcpStream) -> bool {
@@ -27,7 +27,7 @@ fn server_that_sleeps(builder: &Builder, total: Duration, idle: Duration) -> Ser
 }
 
 every_driver! {
-    fn many_clients_at_once(builder) {
+    fn many_clients_are_served_at_once(builder) {
         for balance in [Balance::ReusePort, Balance::LeastLoaded] {
             let server = server(&builder)
                 .balance(balance)
@@ -60,7 +60,7 @@ every_driver! {
         }
     }
 
-    fn connections_churn(builder) {
+    fn connections_that_come_and_go_are_all_served(builder) {
         let server = server(&builder).start(|_| (), |stream, _| echo(stream)).unwrap();
         let to = address(&server);
         const EACH: u64 = 2500;
@@ -183,7 +183,7 @@ every_driver! {
         eventually("all have ended", || server.totals().finished == 8);
     }
 
-    fn a_peer_has_its_own_limit(builder) {
+    fn each_peer_has_its_own_limit_of_connections(builder) {
         let server = server(&builder)
             .max_connections_per_peer(3)
             .start(|_| (), |stream, _| echo(stream))
@@ -204,7 +204,7 @@ every_driver! {
         assert_eq!(server.totals().refused, 1);
     }
 
-    fn a_connection_has_its_time(builder) {
+    fn a_connection_is_ended_after_its_total_time(builder) {
         let server = server(&builder)
             .total_timeout(Duration::from_millis(30))
             .start(|_| (), |stream, _| echo(stream))
@@ -284,7 +284,7 @@ every_driver! {
     }
 
     /// The peer takes nothing: after its buffers are full nothing moves any more.
-    fn a_peer_that_takes_nothing_is_idle(builder) {
+    fn a_peer_that_reads_nothing_is_idle(builder) {
         let server = server(&builder)
             .idle_timeout(Duration::from_millis(40))
             .start(
@@ -302,7 +302,7 @@ every_driver! {
     }
 
     /// What fails moves nothing, however often it is tried.
-    fn operations_that_fail_are_no_sign_of_life(builder) {
+    fn failed_operations_do_not_count_as_activity(builder) {
         let server = server(&builder)
             .idle_timeout(Duration::from_millis(40))
             .start(
@@ -322,7 +322,7 @@ every_driver! {
         eventually("counted", || server.totals().timed_out == 1);
     }
 
-    fn both_limits_hold(builder) {
+    fn the_total_and_the_idle_limit_both_hold(builder) {
         let short = Duration::from_millis(20);
         for (total, idle) in [(LONG, short), (short, LONG)] {
             let server = server(&builder)
@@ -359,7 +359,7 @@ every_driver! {
     }
 
     #[cfg(unix)]
-    fn several_listeners_of_both_kinds(builder) {
+    fn tcp_and_unix_listeners_are_served_together(builder) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let inherited = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -398,14 +398,15 @@ every_driver! {
         }
     }
 
-    fn what_cannot_be_listened_on_is_told(builder) {
+    fn an_address_that_cannot_be_bound_is_reported(builder) {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let start = |builder: corio::server::ServerBuilder| {
             builder.start(|_| (), |stream, _| echo(stream)).unwrap_err().to_string()
         };
         let address = taken.local_addr().unwrap();
         let error = start(Server::builder().listen(address).workers(two(&builder)));
-        assert!(error.contains("can't listen on") && error.contains(&address.to_string()), "{error}");
+        let named = error.contains(&address.to_string());
+        assert!(named && error.contains("can't listen on"), "{error}");
         #[cfg(target_os = "linux")]
         {
             let file = tempfile::tempfile().unwrap();
@@ -414,7 +415,7 @@ every_driver! {
         }
     }
 
-    fn handlers_may_wait_for_ever(builder) {
+    fn a_server_without_grace_ends_handlers_that_wait(builder) {
         let server = server(&builder)
             .grace_period(Duration::ZERO)
             .start(|_| (), |_stream, _| async {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use corio::server::Balance;
 use corio::{RaceOutput, race, sleep};
 
-use crate::support::{LONG, address, ask, echo, eventually, every_driver, server};
+use crate::harness::{LONG, address, ask, echo, eventually, server};
 
 every_driver! {
     fn an_idle_server_stops_at_once(builder) {
@@ -37,7 +37,7 @@ every_driver! {
         assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
     }
 
-    fn a_second_signal_forces(builder) {
+    fn a_second_signal_forces_the_stop(builder) {
         let server = server(&builder)
             .grace_period(LONG)
             .start(|_| (), |stream, _| echo(stream))
@@ -69,7 +69,7 @@ every_driver! {
         }
     }
 
-    fn work_that_can_finish_does(builder) {
+    fn work_that_can_finish_in_the_grace_period_finishes(builder) {
         let server = server(&builder)
             .grace_period(LONG)
             .start(
@@ -80,7 +80,8 @@ every_driver! {
                         let buf = [0; 4];
                         let request = stream.recv_exact(buf);
                         match race(request, ctx.stopping()).await {
-                            RaceOutput::First((result, buf), _) | RaceOutput::Second(Some((result, buf)), ())
+                            RaceOutput::First((result, buf), _)
+                            | RaceOutput::Second(Some((result, buf)), ())
                                 if result.is_ok() =>
                             {
                                 sleep(Duration::from_millis(10)).await;
@@ -161,7 +162,7 @@ every_driver! {
         }
     }
 
-    fn a_server_that_is_full_stops_too(builder) {
+    fn a_full_server_stops(builder) {
         let server = server(&builder)
             .max_connections(1)
             .grace_period(Duration::from_millis(10))

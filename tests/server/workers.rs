@@ -7,10 +7,10 @@ use std::time::Duration;
 use corio::server::{OnPanic, Phase, StartError, Workers, cpus};
 use corio::sleep;
 
-use crate::support::{every_driver, two};
+use crate::harness::two;
 
 every_driver! {
-    fn each_has_its_own_thread_name_and_processor(builder) {
+    fn each_worker_has_its_own_thread_name_and_processor(builder) {
         let workers = Workers::builder()
             .count(3)
             .name("names")
@@ -29,7 +29,7 @@ every_driver! {
         }
     }
 
-    fn they_reach_each_other_from_the_start(builder) {
+    fn workers_reach_each_other_from_the_start(builder) {
         let workers = two(&builder).start(|worker| async move {
             let other = &worker.handles()[1 - worker.index()];
             let answer = other.spawn(|| async { 7 }).await;
@@ -43,7 +43,7 @@ every_driver! {
         assert_eq!(results.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [7, 7]);
     }
 
-    fn stopped_at_once(builder) {
+    fn workers_can_be_stopped_at_once(builder) {
         for _ in 0..20 {
             let workers = two(&builder)
                 .start(|worker| async move { worker.stopping().await })
@@ -107,7 +107,7 @@ every_driver! {
         assert_eq!(workers.join().into_iter().filter(Result::is_ok).count(), 1);
     }
 
-    fn a_panic_can_restart(builder) {
+    fn a_panic_can_restart_the_worker(builder) {
         let starts = Arc::new(AtomicUsize::new(0));
         let counts = starts.clone();
         let workers = two(&builder)
@@ -138,7 +138,7 @@ every_driver! {
         assert!(workers.join().into_iter().all(|result: Result<(), _>| result.is_err()));
     }
 
-    fn a_context_that_cannot_be_made_is_told(builder) {
+    fn a_context_that_cannot_be_built_is_reported(builder) {
         let impossible = builder.entries(1 << 30);
         let error = two(&impossible).start(|_| async {}).unwrap_err();
         match &error {
@@ -148,7 +148,7 @@ every_driver! {
         assert!(error.to_string().starts_with("no context for worker"), "{error}");
     }
 
-    fn they_can_be_started_from_within_a_context(builder) {
+    fn workers_can_be_started_from_within_a_context(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let workers = two(&builder).start(|worker| async move { worker.index() }).unwrap();

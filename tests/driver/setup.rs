@@ -1,0 +1,163 @@
+//! Contexts that can't be made, and why.
+
+use std::io;
+
+use corio::SetupError;
+
+#[cfg(target_os = "linux")]
+use crate::harness::seccomp::{self, ENTER, REGISTER, SETUP, forbid};
+use crate::harness::{Case, Driver, Outcome, errno};
+#[cfg(target_os = "linux")]
+use crate::harness::{limit_fds, open_fds};
+
+every_driver! {
+    cases:
+    queue_sizes_out_of_range_are_refused,
+    a_second_context_on_a_thread_is_refused,
+    each_thread_can_have_a_context,
+}
+
+#[cfg(target_os = "linux")]
+every_driver! {
+    cases:
+    set_up_without_a_free_fd_is_reported,
+    a_failed_set_up_leaks_nothing,
+    io_uring_forbidden_by_seccomp_is_reported_as_policy,
+    a_kernel_without_io_uring_is_reported,
+    a_filter_of_some_io_uring_calls_is_reported_as_policy,
+}
+
+fn queue_sizes_out_of_range_are_refused(case: Case) -> Outcome {
+    for entries in [0, 32_769, u32::MAX] {
+        let error = case.driver.builder().entries(entries).build().expect_err("an error");
+        assert!(matches!(error, SetupError::InvalidEntries { .. }), "{error}");
+        assert!(error.to_string().contains(&entries.to_string()), "{error}");
+    }
+    for entries in [0, 7, 65_537] {
+        let builder = case.driver.builder().entries(8).completion_entries(entries);
+        let error = builder.build().expect_err("an error");
+        assert!(matches!(error, SetupError::InvalidEntries { .. }), "{error}");
+    }
+    // The extremes, and what is no power of two.
+    for (entries, granted) in [(1, 1), (5, 8), (32_768, 32_768)] {
+        let context = case.driver.builder().entries(entries).build()?;
+        assert_eq!(context.queue_sizes().0, granted);
+    }
+    Ok(())
+}
+
+fn a_second_context_on_a_thread_is_refused(case: Case) -> Outcome {
+    let line = line!() + 1;
+    let first = case.driver.builder().build()?;
+    let error = case.driver.builder().build().expect_err("an error");
+    assert!(matches!(error, SetupError::SecondContext(_)), "{error}");
+    let message = error.to_string();
+    assert!(message.contains(&format!("{}:{line}", file!())), "{message}");
+    assert!(message.contains("drop the other one first"), "{message}");
+    drop(first);
+    case.driver.builder().build()?;
+    Ok(())
+}
+
+fn each_thread_can_have_a_context(case: Case) -> Outcome {
+    let threads: Vec<_> = (0..16)
+        .map(|number| std::thread::spawn(move || case.context().block_on(async move { number })))
+        .collect();
+    for (number, thread) in threads.into_iter().enumerate() {
+        assert_eq!(thread.join().expect("no panic"), number);
+    }
+    Ok(())
+}
+
+/// However many fds a context takes: whichever of them is the one too many.
+#[cfg(target_os = "linux")]
+fn set_up_without_a_free_fd_is_reported(case: Case) -> Outcome {
+    case.alone(|| {
+        let next_free = std::os::fd::AsRawFd::as_raw_fd(&tempfile::tempfile()?) as u64;
+        let mut refused = 0;
+        loop {
+            let old = limit_fds(next_free + refused)?;
+            let built = case.driver.builder().build();
+            limit_fds(old)?;
+            let Err(error) = built else { break };
+            assert!(matches!(error, SetupError::Descriptors(_)), "{refused} left: {error}");
+            assert!(error.to_string().contains("ulimit -n"), "{error}");
+            refused += 1;
+        }
+        assert!((1..10).contains(&refused), "{refused}");
+        Ok(())
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn a_failed_set_up_leaks_nothing(case: Case) -> Outcome {
+    case.alone(|| {
+        let before = open_fds();
+        for left in 0..3 {
+            let old = limit_fds(before as u64 + left)?;
+            let built = case.driver.builder().build();
+            limit_fds(old)?;
+            drop(built);
+            assert_eq!(open_fds(), before);
+        }
+        drop(case.context());
+        assert_eq!(open_fds(), before);
+        Ok(())
+    })
+}
+
+/// What a context says on a thread whose filter refuses `calls`. The thread is a new one, since
+/// a filter stays as long as its thread does.
+#[cfg(target_os = "linux")]
+fn refused(
+    case: Case,
+    calls: std::ops::RangeInclusive<u32>,
+    errno: i32,
+) -> Result<Option<SetupError>, Box<dyn std::error::Error>> {
+    if !seccomp::is_here() {
+        return Ok(None);
+    }
+    let thread = std::thread::spawn(move || {
+        forbid(calls, errno)?;
+        Ok::<_, io::Error>(case.driver.builder().build().map(drop))
+    });
+    let built = thread.join().expect("no panic")?;
+    match case.driver {
+        Driver::IoUring => Ok(Some(built.expect_err("an error"))),
+        // It does without those calls.
+        Driver::Readiness => Ok(built.map(|()| None)?),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn io_uring_forbidden_by_seccomp_is_reported_as_policy(case: Case) -> Outcome {
+    for errno in [errno::EPERM, errno::EACCES] {
+        let Some(error) = refused(case, SETUP..=REGISTER, errno)? else { continue };
+        assert!(matches!(error, SetupError::ForbiddenByPolicy(_)), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains("seccomp") && message.contains("allow io_uring_setup"),
+            "{message}"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn a_kernel_without_io_uring_is_reported(case: Case) -> Outcome {
+    let Some(error) = refused(case, SETUP..=REGISTER, errno::ENOSYS)? else { return Ok(()) };
+    assert!(matches!(error, SetupError::Missing(_)), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("5.13") && message.contains("seccomp"), "{message}");
+    Ok(())
+}
+
+/// A filter that knows only some of the calls is to blame, not the kernel's age.
+#[cfg(target_os = "linux")]
+fn a_filter_of_some_io_uring_calls_is_reported_as_policy(case: Case) -> Outcome {
+    for calls in [ENTER..=ENTER, REGISTER..=REGISTER, ENTER..=REGISTER] {
+        let Some(error) = refused(case, calls.clone(), errno::EPERM)? else { continue };
+        assert!(matches!(error, SetupError::ForbiddenByPolicy(_)), "{calls:?}: {error}");
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! From names to files, and never out of the root.
+//!
+//! # Why this file has `unsafe`
+//! It makes a pipe in the file system, for which `std` has no function.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use super::site::Site;
+use crate::harness::noise;
+
+#[test]
+fn names_are_decoded() {
+    let site = Site::new(&[]);
+    site.file("a b/ü?#%.txt", "odd");
+    site.file("plain", "plain");
+    let mut client = site.connect();
+    for target in [
+        "/a%20b/%C3%BC%3F%23%25.txt",
+        "/a%20b%2f%c3%bc%3f%23%25.txt?query#fragment",
+        "//a%20b//%C3%BC%3F%23%25.txt",
+        "/./a%20b/.//%C3%BC%3F%23%25.txt",
+        "/x/../a%20b/y/z/../../%C3%BC%3F%23%25.txt",
+        "/%61%20b/%2e/%C3%BC%3F%23%25.txt",
+    ] {
+        assert_eq!(client.get(target).expect(200).text(), "odd", "{target}");
+    }
+    for target in ["/pl%", "/pl%4", "/pl%4g", "/pl%00ain", "/plain%00", "/%"] {
+        client.get(target).expect(400);
+    }
+    client.get("/plain/").expect(404);
+    client.get("/plain/x").expect(404);
+    client.get("/plain/..").expect(200);
+    client.get("/Plain").expect(404);
+    client.get(&format!("/{}", "x".repeat(300))).expect(404);
+}
+
+#[test]
+fn nothing_leads_out_of_the_root() {
+    for options in [&[][..], &["--no-symlinks"]] {
+        let site = Site::new(options);
+        site.file("d/inside", "inside");
+        site.link("out", "../secret");
+        site.link("out_absolute", "/etc/passwd");
+        site.link("out_dir", "..");
+        site.link("d/out_by_two", "../out");
+        site.link("magic", "/proc/self/cwd");
+        site.link("loop", "loop");
+        let mut client = site.connect();
+        for target in [
+            "/../secret",
+            "/d/../../secret",
+            "/%2e%2e/secret",
+            "/..%2fsecret",
+            "/%2e%2e%2fsecret",
+            "/.%2e/secret",
+            "/d/..%2f..%2fsecret",
+            "/..",
+            "/d/../..",
+            "/../www/d/inside",
+        ] {
+            client.get(target).expect(400);
+        }
+        for target in ["/..%5csecret", "/...", "/.../secret", "/%252e%252e/secret", "/..;/secret"] {
+            client.get(target).expect(404);
+        }
+        for target in [
+            "/out",
+            "/out_absolute",
+            "/out_dir",
+            "/out_dir/",
+            "/out_dir/secret",
+            "/d/out_by_two",
+            "/magic/",
+            "/loop",
+        ] {
+            let response = client.get(target);
+            assert!(matches!(response.status, 403 | 404), "{target}: {}", response.head);
+            assert!(!response.text().contains("secret"), "{target}");
+        }
+        let page = client.get("/").expect(200);
+        assert!(!page.text().contains("out") && page.text().contains("href=\"d/\""));
+        client.get("/d/inside").expect(200);
+    }
+}
+
+#[test]
+fn links_that_stay_inside_are_followed_unless_unwanted() {
+    for (options, status) in [(&[][..], 200), (&["--no-symlinks"][..], 403)] {
+        let site = Site::new(options);
+        site.file("d/inside", "inside");
+        site.link("to_file", "d/inside");
+        site.link("d/up_and_down", "../d/inside");
+        site.link("twice", "to_file");
+        site.link("absolute", site.path("d").join("inside").canonicalize().unwrap());
+        let mut client = site.connect();
+        for target in ["/to_file", "/d/up_and_down", "/twice", "/absolute"] {
+            let response = client.get(target).expect(status);
+            assert!(status != 200 || response.text() == "inside", "{target}");
+        }
+        site.link("to_dir", "d");
+        site.link("to_root", ".");
+        let status = if status == 200 { 200 } else { 404 };
+        client.get("/to_dir/inside").expect(status);
+        client.get("/to_root/d/inside").expect(status);
+        client.get("/d/inside").expect(200);
+        let listed = client.get("/").expect(200).text().contains("to_file");
+        assert_eq!(listed, status == 200);
+    }
+}
+
+#[test]
+fn directories_show_their_index_or_a_listing() {
+    let site = Site::new(&[]);
+    site.file("with/index.html", "<p>index");
+    site.file("without/f", "x");
+    fs::create_dir_all(site.path("strange/index.html")).unwrap();
+    let mut client = site.connect();
+    let response = client.get("/with/").expect(200);
+    assert_eq!(response.text(), "<p>index");
+    assert_eq!(response.field("content-type"), Some("text/html; charset=utf-8"));
+    for (target, location) in [
+        ("/with", "/with/"),
+        ("/with?a=b", "/with/?a=b"),
+        ("//with", "/with/"),
+        ("/./without/../with", "/with/"),
+    ] {
+        let response = client.get(target).expect(301);
+        assert_eq!(response.field("location"), Some(location));
+    }
+    let response = client.get("/without/").expect(200);
+    assert!(response.text().contains("<a href=\"f\">f</a>"));
+    client.get("/strange/").expect(403);
+    site.link("linked_index", "with");
+    assert_eq!(client.get("/linked_index/").expect(200).text(), "<p>index");
+}
+
+/// The targets of all links in a page.
+fn links(page: &str) -> Vec<&str> {
+    let after = page.split("href=\"").skip(1);
+    after.map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+#[test]
+fn a_listing_can_be_clicked_through() {
+    let site = Site::new(&[]);
+    let odd = ["a&b <i>\"'.txt", "100%.txt", "ü ? #", "a:b", "-", "x\ny", "%2e%2e"];
+    for name in odd {
+        site.file(&format!("zdir & co/{name}"), name);
+    }
+    site.file("zdir & co/Sub/f", "x");
+    site.file("zdir & co/large", noise(1_500_000));
+    site.file("afile", "x");
+    let mut client = site.connect();
+
+    let top = client.get("/").expect(200);
+    assert_eq!(links(top.text()), ["/", "zdir%20%26%20co/", "afile"]);
+    let target = format!("/{}", links(top.text())[1]);
+    let page = client.get(&target).expect(200);
+    let text = page.text();
+    assert!(text.contains("a&amp;b &lt;i&gt;&quot;&#39;.txt") && !text.contains("<i>"));
+    assert!(text.contains("1.4 MiB") && text.contains(">/zdir &amp; co<"));
+
+    let listed = links(text);
+    assert_eq!(listed[..4], ["/", "/zdir%20%26%20co/", "../", "Sub/"]);
+    let mut names: Vec<_> = odd.iter().copied().chain(["large"]).collect();
+    names.sort_unstable();
+    for (link, name) in listed[4..].iter().zip(&names) {
+        let body = client.get(&format!("{target}{link}")).expect(200).body;
+        assert!(*name == "large" || body == name.as_bytes(), "{link}");
+    }
+    assert_eq!(listed.len(), 4 + names.len());
+    client.get(listed[1]).expect(200);
+    client.get(&format!("{target}Sub/")).expect(200);
+    client.get(&format!("{target}../")).expect(200);
+
+    // The date is that of the system's own tool.
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(951_827_696);
+    fs::File::options().write(true).open(site.path("afile")).unwrap().set_modified(old).unwrap();
+    assert!(client.get("/").text().contains("2000-02-29 12:34"));
+}
+
+#[test]
+fn what_is_no_readable_file_is_forbidden() {
+    let site = Site::new(&[]);
+    let path = std::ffi::CString::new(site.path("pipe").to_str().unwrap()).unwrap();
+    // SAFETY: the path ends with a NUL.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o666) }, 0);
+    let _socket = std::os::unix::net::UnixListener::bind(site.path("socket")).unwrap();
+    let mut client = site.connect();
+    client.get("/pipe").expect(403);
+    client.get("/socket").expect(403);
+    client.get("/").expect(200);
+
+    let programs = tempfile::tempdir().unwrap();
+    let Some(command) = super::site::as_nobody(programs.path()) else { return };
+    let site = Site::with(command, &[], |dir| {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::Permissions::from_mode;
+        fs::set_permissions(dir, mode(0o755)).unwrap();
+        fs::write(dir.join("www/unreadable"), "x").unwrap();
+        fs::set_permissions(dir.join("www/unreadable"), mode(0)).unwrap();
+        fs::create_dir(dir.join("www/closed")).unwrap();
+        fs::set_permissions(dir.join("www/closed"), mode(0)).unwrap();
+    });
+    let mut client = site.connect();
+    client.get("/unreadable").expect(403);
+    client.get("/closed/").expect(403);
+    client.get("/closed/x").expect(403);
+    assert!(client.get("/").expect(200).text().contains("unreadable"));
+}

@@ -1,0 +1,101 @@
+//! Names, and several addresses at once.
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+
+use corio::net::{SocketAddress, TcpStream, resolve};
+use corio::timeout;
+
+use crate::harness::LONG;
+
+/// An address of this host where nobody listens.
+fn refused() -> SocketAddress {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().into()
+}
+
+/// An address that does not answer: the queue of its listener is full. With what keeps it so.
+#[cfg(target_os = "linux")]
+fn silent() -> (SocketAddress, impl Sized) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut fillers = Vec::new();
+    for _ in 0..8 {
+        let filler =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        filler.set_nonblocking(true).unwrap();
+        let _ = filler.connect(&address.into());
+        fillers.push(filler);
+    }
+    (address.into(), (socket, fillers))
+}
+
+every_driver! {
+    fn names_are_resolved(builder) {
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let literal = resolve("[::1]:443").await.unwrap();
+            assert_eq!(literal, [SocketAddress::v6([0, 0, 0, 0, 0, 0, 0, 1], 443)]);
+            let local = resolve("localhost:80").await.unwrap();
+            assert!(local.iter().all(|address| address.port() == Some(80)));
+            let error = resolve("no port").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(resolve("name.invalid:80").await.is_err());
+        });
+    }
+
+    fn connect_host_connects_to_a_name(builder) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let stream = TcpStream::connect_host(format!("localhost:{port}")).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap().port(), port);
+        });
+    }
+
+    fn after_a_refusal_the_next_address_is_tried_at_once(builder) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = SocketAddress::from(listener.local_addr().unwrap());
+        // Were each of them given its head start, this would take a minute.
+        let mut addresses = vec![refused(); 240];
+        addresses.push(good.clone());
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let began = std::time::Instant::now();
+            let stream = timeout(LONG, TcpStream::connect_any(&addresses)).await.unwrap().unwrap();
+            assert_eq!(SocketAddress::from(stream.peer_addr().unwrap()), good);
+            assert!(began.elapsed().as_secs() < 30);
+            assert_eq!(corio::stats().in_flight, 0);
+        });
+    }
+
+    #[cfg(target_os = "linux")]
+    fn an_address_that_does_not_answer_is_skipped(builder) {
+        let (silent, _keep) = silent();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = SocketAddress::from(listener.local_addr().unwrap());
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let addresses = [silent.clone(), silent, good.clone()];
+            let stream = timeout(LONG, TcpStream::connect_any(&addresses)).await.unwrap().unwrap();
+            assert_eq!(SocketAddress::from(stream.peer_addr().unwrap()), good);
+            assert_eq!(corio::stats().in_flight, 0, "those that have not won are cancelled");
+        });
+    }
+
+    fn the_error_lists_every_address_that_failed(builder) {
+        let (one, other) = (refused(), refused());
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let error = TcpStream::connect_any(&[one.clone(), other.clone()]).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            let text = error.to_string();
+            assert!(text.contains(&one.to_string()) && text.contains(&other.to_string()), "{text}");
+            let error = TcpStream::connect_any(&[]).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        });
+    }
+}

@@ -1,0 +1,29 @@
+//! Operations: their results, checked against what the system says.
+
+// What only tests for Unix use.
+#![cfg_attr(windows, allow(unused_imports, dead_code))]
+
+#[macro_use]
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod exact;
+#[cfg(unix)]
+mod fixed;
+#[cfg(unix)]
+mod huge;
+#[cfg(unix)]
+mod message;
+#[cfg(unix)]
+mod nonblocking;
+mod recv_stream;
+#[cfg(target_os = "linux")]
+mod regressions;
+mod sendfile;
+#[cfg(unix)]
+mod source;
+#[cfg(target_os = "linux")]
+mod splice;
+#[cfg(unix)]
+mod stats;
+mod timeout;

@@ -1,0 +1,32 @@
+//! Futures polled with a waker whose `clone` brings about what they wait for.
+
+use corio::sync::{self, watch};
+
+use crate::harness::guarded;
+use crate::harness::wakers::end_by_cloning;
+
+/// It would wait for its own lock.
+#[test]
+fn a_waker_whose_clone_changes_a_watched_value() {
+    let (sender, mut receiver) = watch(1);
+    let other = sender.clone();
+    end_by_cloning(receiver.changed(), move || other.send(2)).unwrap();
+    assert_eq!(receiver.get(), 2);
+    end_by_cloning(receiver.changed(), || drop(sender)).unwrap_err();
+}
+
+/// It would wait for its own lock.
+#[test]
+fn a_waker_whose_clone_sends_what_threads_share() {
+    guarded(|| {
+        let (sender, receiver) = sync::oneshot();
+        assert_eq!(end_by_cloning(receiver, || sender.send(5).unwrap()), Ok(5));
+        let (mut sender, receiver) = sync::oneshot::<()>();
+        end_by_cloning(sender.closed(), || drop(receiver));
+        let (sender, mut receiver) = sync::channel(1);
+        let sends = move || sender.try_send(5).unwrap();
+        assert_eq!(end_by_cloning(async move { receiver.recv().await }, sends), Some(5));
+        let (sender, mut receiver) = sync::channel::<()>(1);
+        assert_eq!(end_by_cloning(async move { receiver.recv().await }, || drop(sender)), None);
+    });
+}

@@ -1,0 +1,5 @@
+//! Locks and channels of one thread.
+
+mod cloning;
+mod contention;
+mod wakers;

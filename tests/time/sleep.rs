@@ -1,0 +1,128 @@
+//! Sleeps: their order, their cost, and the edges of time.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use corio::{race, sleep, sleep_until, spawn};
+
+use crate::harness::{LONG, SHORT, poll_now};
+
+every_driver! {
+    fn sleeps_end_in_the_order_of_their_deadlines(builder) {
+        let mut context = builder.build().unwrap();
+        let order = Rc::new(RefCell::new(Vec::new()));
+        context.block_on(async {
+            let start = Instant::now();
+            let tasks: Vec<_> = [7_u64, 3, 9, 1, 5, 3, 8]
+                .into_iter()
+                .enumerate()
+                .map(|(index, ms)| {
+                    let order = order.clone();
+                    spawn(async move {
+                        sleep_until(start + Duration::from_millis(ms)).await;
+                        assert!(start.elapsed() >= Duration::from_millis(ms));
+                        order.borrow_mut().push((ms, index));
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        assert_eq!(*order.borrow(), [(1, 3), (3, 1), (3, 5), (5, 4), (7, 0), (8, 6), (9, 2)]);
+    }
+
+    fn a_hundred_thousand_sleeps_cost_no_submission(builder) {
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let before = corio::stats();
+            let mut sleeps: Vec<_> = (0..100_000_u64)
+                .map(|n| Box::pin(sleep(LONG + Duration::from_nanos(n * 7919 % 100_000))))
+                .collect();
+            for sleep in &mut sleeps {
+                assert!(poll_now(sleep).await.is_pending());
+            }
+            sleep(SHORT).await;
+            drop(sleeps);
+            let after = corio::stats();
+            assert_eq!(after.total().submitted, before.total().submitted);
+            assert!(after.syscalls - before.syscalls <= after.turns - before.turns);
+        });
+    }
+
+    fn a_deadline_in_the_past_has_elapsed(builder) {
+        let mut context = builder.build().unwrap();
+        let past = Instant::now() - Duration::from_millis(5);
+        context.block_on(async {
+            sleep_until(past).await;
+            sleep_until(Instant::now()).await;
+            sleep(Duration::ZERO).await;
+        });
+    }
+
+    fn a_sleep_of_duration_max_is_legal(builder) {
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            race(sleep(Duration::MAX), sleep(SHORT)).await;
+            let far = Instant::now() + Duration::from_secs(u64::MAX >> 4);
+            race(sleep_until(far), sleep(SHORT)).await;
+        });
+    }
+
+    fn a_wait_of_duration_max_is_legal(builder) {
+        let mut context = builder.build().unwrap();
+        let task = context.spawn(sleep(SHORT));
+        while !task.is_finished() {
+            context.poll_once(Some(Duration::MAX)).unwrap();
+        }
+        // Without a timer, or with a far one, the whole of it goes to the kernel.
+        for sleeps in [false, true] {
+            if sleeps {
+                drop(context.spawn(sleep(Duration::MAX)));
+            }
+            let handle = context.handle();
+            let over = Arc::new(AtomicBool::new(false));
+            let flag = over.clone();
+            let stopper = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                flag.store(true, Ordering::SeqCst);
+                handle.stop();
+            });
+            let before = context.stats().turns;
+            while !over.load(Ordering::SeqCst) {
+                context.poll_once(Some(Duration::MAX)).unwrap();
+            }
+            let turns = context.stats().turns - before;
+            stopper.join().unwrap();
+            context.run(|_| {}).unwrap();
+            assert!(turns < 10, "{turns} turns for one wait");
+        }
+    }
+
+    fn a_grace_period_of_duration_max_is_legal(builder) {
+        let mut context = builder.grace_period(Duration::MAX).build().unwrap();
+        context.block_on(async { drop(spawn(sleep(LONG))) });
+        drop(context);
+    }
+
+    fn a_sleep_can_be_dropped_at_any_time(builder) {
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let mut kept = Vec::new();
+            for n in 0..1000_u64 {
+                let mut nap = Box::pin(sleep(Duration::from_micros(n * 31 % 977)));
+                assert!(poll_now(&mut nap).await.is_pending());
+                kept.push(nap);
+                if n % 3 == 0 {
+                    drop(kept.swap_remove((n as usize * 17) % kept.len()));
+                }
+            }
+            for nap in kept {
+                nap.await;
+            }
+        });
+    }
+}
