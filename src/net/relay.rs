@@ -7,6 +7,8 @@ use std::net::Shutdown;
 use super::Stream;
 #[cfg(target_os = "linux")]
 use crate::op::AsyncSplice;
+#[cfg(target_os = "linux")]
+use crate::os;
 use crate::task::{RaceOutput, race};
 
 /// How much is moved in one go; a pipe holds as much by default.
@@ -78,7 +80,7 @@ async fn forward(from: &Stream, to: &Stream) -> io::Result<u64> {
 
 #[cfg(target_os = "linux")]
 async fn transfer(from: &Stream, to: &Stream) -> io::Result<u64> {
-    let Ok((reader, writer)) = io::pipe() else {
+    let Ok((reader, writer)) = os::pipe() else {
         return through_buffer(from, to).await;
     };
     let mut moved = 0;

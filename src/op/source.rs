@@ -192,8 +192,12 @@ from_std! {
 
 #[cfg(unix)]
 from_std! {
-    std::io::Stdin, std::io::Stdout, std::io::Stderr, std::io::PipeReader, std::io::PipeWriter,
+    std::io::Stdin, std::io::Stdout, std::io::Stderr,
     std::os::unix::net::UnixListener, std::os::unix::net::UnixStream,
     std::os::unix::net::UnixDatagram,
     std::process::ChildStdin, std::process::ChildStdout, std::process::ChildStderr,
 }
+
+// The types of `std::io::pipe` exist since Rust 1.87; `build.rs` looks for them.
+#[cfg(all(unix, corio_std_pipe))]
+from_std! { std::io::PipeReader, std::io::PipeWriter }

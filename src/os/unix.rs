@@ -1,8 +1,9 @@
 //! What Unix hosts have in different ways, or not at all.
 //!
 //! # Why this file has `unsafe`
-//! It reads a clock, and takes fds over.
+//! It reads a clock, creates pipes, and takes over descriptors.
 
+use std::io;
 use std::time::Duration;
 
 pub(crate) use libc::{
@@ -60,6 +61,20 @@ macro_rules! kinds {
 }
 
 kinds!(S_IFMT, S_IFREG, S_IFDIR, S_IFLNK);
+
+/// Creates a pipe whose ends are closed on exec: the end to read from, and the end to write to.
+///
+/// The same as `std::io::pipe`, which exists since Rust 1.87.
+#[cfg(target_os = "linux")]
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: `fds` has room for the two descriptors that the call writes.
+    if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has just created both descriptors, and nothing else owns them.
+    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+}
 
 /// What the host says about a file.
 #[cfg(target_os = "linux")]

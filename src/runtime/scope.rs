@@ -128,9 +128,7 @@ impl Scope {
     #[cold]
     unsafe fn move_to(&self, parent: &Scope, runtime: &Runtime) {
         unlink(self);
-        if let Some(old) = self.parent()
-            && old.is_cancelled()
-        {
+        if let Some(old) = self.parent().filter(|old| old.is_cancelled()) {
             // It may be drained now.
             old.announce(runtime);
         }

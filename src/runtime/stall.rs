@@ -112,7 +112,7 @@ fn watch(pulse: &Pulse, threshold: Duration, thread: Option<String>, report: &Re
     while !pulse.over.load(Ordering::Relaxed) {
         thread::park_timeout(pause);
         let count = pulse.count.load(Ordering::Acquire);
-        if count != seen || count.is_multiple_of(2) {
+        if count != seen || count % 2 == 0 {
             (seen, since, told) = (count, Instant::now(), false);
             continue;
         }

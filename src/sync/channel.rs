@@ -317,9 +317,8 @@ impl<T> SendFuture<'_, T> {
         let result = loop {
             wakers.extend(shared.give_turns(&mut state));
             let place = state.find(ticket).expect("who waits is on the list");
-            if let Some(waker) = &mut state.waiting[place].waker
-                && !shared.ring.is_closed()
-            {
+            let waker = state.waiting[place].waker.as_mut();
+            if let Some(waker) = waker.filter(|_| !shared.ring.is_closed()) {
                 wakers.push(std::mem::replace(waker, cx.waker().clone()));
                 break None;
             }
@@ -473,7 +472,7 @@ impl<T> Receiver<T> {
         if empty && last_word {
             return Err(TryRecvError::Closed);
         }
-        if !empty && let Some(cx) = cx {
+        if let Some(cx) = cx.filter(|_| !empty) {
             // A sender that saw nobody wait is putting a message in at this moment, if it is not kept
             // from its processor.
             yield_now();

@@ -98,10 +98,10 @@ fn advance<F: Future>(
     cx: &mut Context<'_>,
     poll: impl FnOnce(Pin<&mut Scoped<F>>, &mut Context<'_>) -> Step<F::Output>,
 ) {
-    if let End::Running = end
-        && let Poll::Ready(result) = outcome(poll(branch, cx))
-    {
-        *end = End::Over(result);
+    if let End::Running = end {
+        if let Poll::Ready(result) = outcome(poll(branch, cx)) {
+            *end = End::Over(result);
+        }
     }
 }
 

@@ -61,11 +61,11 @@ impl Readiness {
     pub(super) fn start(&mut self, op: Token, request: Request) -> Option<i32> {
         // SAFETY: being submitted.
         unsafe { record(op) }.result.set(0);
-        if let Request::RecvProvided { feed, .. } = request
+        if let Request::RecvProvided { feed, .. } = request {
             // SAFETY: the operation has a count of it.
-            && let Some(len) = unsafe { &*feed }.hand_on()
-        {
-            return Some(len);
+            if let Some(len) = unsafe { &*feed }.hand_on() {
+                return Some(len);
+            }
         }
         match way(&request) {
             Way::Wait(target, side) => self.start_waiting(op, request, target, side),
@@ -208,9 +208,7 @@ impl Readiness {
         if !Selector::PERSISTENT {
             return;
         }
-        if let Request::Recv { flags, .. } = *request
-            && flags & os::MSG_OOB != 0
-            && result > 0
+        if matches!(*request, Request::Recv { flags, .. } if flags & os::MSG_OOB != 0) && result > 0
         {
             // Its event may come as one of plain data, now that it is taken.
             self.table.entry(target).over = true;

@@ -99,9 +99,7 @@ impl Driver for Readiness {
 
     fn close(&mut self, fd: OwnedFd, _socket: bool) {
         let entry = self.table.remove(fd.as_raw_fd());
-        if let Some(entry) = &entry
-            && entry.registered
-        {
+        if entry.as_ref().is_some_and(|entry| entry.registered) {
             self.selector.forget(fd.as_raw_fd());
             self.syscalls += 1;
         }

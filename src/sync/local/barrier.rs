@@ -73,9 +73,8 @@ impl Future for BarrierWait<'_> {
 
 impl Drop for BarrierWait<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket
-            && self.barrier.waiting.remove(ticket) == Some(Stands::Waiting)
-        {
+        let stands = self.ticket.and_then(|ticket| self.barrier.waiting.remove(ticket));
+        if stands == Some(Stands::Waiting) {
             self.barrier.here.set(self.barrier.here.get() - 1);
         }
     }

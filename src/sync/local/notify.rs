@@ -87,9 +87,8 @@ impl Future for Notified<'_> {
 
 impl Drop for Notified<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket
-            && self.notify.waiting.remove(ticket) == Some(Stands::Served)
-        {
+        let stands = self.ticket.and_then(|ticket| self.notify.waiting.remove(ticket));
+        if stands == Some(Stands::Served) {
             self.notify.notify_one();
         }
     }
