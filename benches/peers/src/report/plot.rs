@@ -23,7 +23,7 @@ const ROW: i32 = 40;
 const BAR: i32 = 26;
 const TITLE_LINE: i32 = 36;
 const NOTE_LINE: i32 = 28;
-/// Where shorter is better, a bar that is longer than so many times the middle one is cut off.
+/// Where shorter is better, a bar that is longer than this multiple of the median bar is cut off.
 const CUT: f64 = 3.0;
 
 const DARK: RGBColor = RGBColor(130, 20, 40);
