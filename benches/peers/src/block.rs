@@ -1,7 +1,7 @@
-//! A buffer of one block that `O_DIRECT` takes, for each of the runtimes.
+//! A buffer of one block, aligned for `O_DIRECT`, for each of the runtimes.
 //!
 //! # Why this file has `unsafe`
-//! A buffer has to promise each runtime that its bytes stay where they are.
+//! The buffer traits of the runtimes are `unsafe`: the bytes must stay in place.
 
 use std::mem::MaybeUninit;
 
@@ -10,7 +10,7 @@ use crate::program::BLOCK;
 #[repr(align(4096))]
 struct Aligned([u8; BLOCK]);
 
-/// 4 KiB at an address that is a multiple of that.
+/// 4 KiB, aligned to 4 KiB.
 pub(crate) struct Block(Box<Aligned>);
 
 impl Block {
@@ -31,7 +31,7 @@ impl Block {
     }
 }
 
-// SAFETY: heap memory of a fixed size, initialised, that stays in place until the box is dropped.
+// SAFETY: initialised heap memory of a fixed size, which stays in place until the box is dropped.
 unsafe impl corio::buf::IoBuf for Block {
     fn buf_ptr(&self) -> *const u8 {
         self.bytes().as_ptr()
@@ -80,7 +80,8 @@ impl compio::buf::SetLen for Block {
 
 impl compio::buf::IoBufMut for Block {
     fn as_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
-        // SAFETY: the same bytes; whoever gets them writes initialised ones only.
+        // SAFETY: `start` points to `BLOCK` bytes that are borrowed mutably by `self`; callers must
+        // not write uninitialised bytes, by the contract of `as_uninit`.
         unsafe { std::slice::from_raw_parts_mut(self.start().cast(), BLOCK) }
     }
 }

@@ -1,34 +1,25 @@
-//! System calls and instructions per operation. Each program is run twice, the second time for twice as
-//! many operations; what the second run did more, is what those operations took.
+//! System calls and instructions per operation. Each program runs twice, the second time for twice
+//! as many operations; the difference is the cost of the additional operations.
 
 use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
 
-use crate::cells::{Ask, Files};
 use crate::generator::{ClosedLoop, Generator, Until, churn};
 use crate::http;
 use crate::measure::Subject;
 use crate::peers::Peer;
 use crate::program::{Job, Service};
-use crate::server::{Server, Under, is_installed, run_job};
-
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Counted {
-    pub(crate) what: String,
-    pub(crate) peer: String,
-    /// Per operation. `None`: it could not be counted.
-    pub(crate) system_calls: Option<f64>,
-    pub(crate) instructions: Option<f64>,
-}
+use crate::results::Counted;
+use crate::server::{Server, Wrapper, is_installed, run_job};
+use crate::workloads::{Exchange, Files};
 
 /// One column of the tables.
 struct Column<'a> {
     what: &'static str,
     program: Program<'a>,
-    /// How many operations the first run has: to count system calls, and instructions.
+    /// The number of operations of the first run: for system calls, for instructions.
     operations: [u64; 2],
 }
 
@@ -36,12 +27,12 @@ enum Program<'a> {
     Serve {
         service: Service,
         connections: usize,
-        ask: Ask,
+        exchange: Exchange,
     },
     Churn {
         at_once: usize,
     },
-    /// For so many operations.
+    /// The job with a given number of operations.
     Job(&'a dyn Fn(u64) -> Job),
 }
 
@@ -54,25 +45,29 @@ impl Program<'_> {
         }
     }
 
-    fn run(&self, peer: &str, under: Under, operations: u64) -> Result<()> {
+    fn run(&self, peer: &str, wrapper: Wrapper, operations: u64) -> Result<()> {
         let until = Until::Answers(operations);
         match self {
-            Program::Serve { service, connections, ask } => {
-                let server = Server::start(peer, service, under)?;
-                let Ask { request, expected } = ask.clone();
+            Program::Serve { service, connections, exchange } => {
+                let server = Server::start(peer, service, wrapper)?;
+                let Exchange { request, expected } = exchange.clone();
                 let mut generator =
                     Generator::connect(server.address, *connections, request, expected)?;
                 generator.closed_loop(until)?;
                 server.stop()
             }
             Program::Churn { at_once } => {
-                let server = Server::start(peer, &Service::Echo { buffer: 4096 }, under)?;
+                let server = Server::start(peer, &Service::Echo { buffer: 4096 }, wrapper)?;
                 churn(server.address, *at_once, until)?;
                 server.stop()
             }
             Program::Job(job) => {
-                let done = run_job(peer, &job(operations), under)?;
-                ensure!(done.count == operations, "{} instead of {operations}", done.count);
+                let done = run_job(peer, &job(operations), wrapper)?;
+                ensure!(
+                    done.count == operations,
+                    "{peer} did {} operations instead of {operations}",
+                    done.count
+                );
                 Ok(())
             }
         }
@@ -86,11 +81,11 @@ pub(crate) fn count(
     quick: bool,
 ) -> Result<Vec<Counted>> {
     let echo = |connections| {
-        let (service, ask) = (Service::Echo { buffer: 4096 }, Ask::echo(64));
-        Program::Serve { service, connections, ask }
+        let (service, exchange) = (Service::Echo { buffer: 4096 }, Exchange::echo(64));
+        Program::Serve { service, connections, exchange }
     };
-    let get = |service, ask| Program::Serve { service, connections: 50, ask };
-    let hello = get(Service::Http, Ask::get("", Rc::new(http::HELLO)));
+    let get = |service, exchange| Program::Serve { service, connections: 50, exchange };
+    let hello = get(Service::Http, Exchange::get("", Rc::new(http::HELLO)));
     let file = get(files.service(), files.get("4k")?);
     let reads = |reads| files.reads(64, false, reads);
     let spawn = |tasks| Job::Spawn { tasks, at_once: 1 };
@@ -108,7 +103,8 @@ pub(crate) fn count(
     let out = scratch.join("count");
     let scale = if quick { 1 } else { 3 };
     let mut counted = Vec::new();
-    // Starting each four times takes longer than what is counted: a quick run has the latter ones alone.
+    // Each program starts four times, which takes longer than the counting: a quick run leaves out
+    // the first columns.
     let skipped = if quick { 3 } else { 0 };
     for Column { what, program, operations } in columns.into_iter().skip(skipped) {
         for subject in subjects {
@@ -116,8 +112,8 @@ pub(crate) fn count(
             if !program.is_for(peer) {
                 continue;
             }
-            let each = |counter, under, operations, read| {
-                let result = difference(&program, peer, (counter, under, read), &out, operations);
+            let each = |counter, wrapper, operations, read| {
+                let result = difference(&program, peer, (counter, wrapper, read), &out, operations);
                 if let Err(error) = &result {
                     eprintln!("{}, {what}, {counter}: {error:#}", peer.name);
                 }
@@ -127,8 +123,8 @@ pub(crate) fn count(
             let result = Counted {
                 what: what.to_owned(),
                 peer: peer.name.to_owned(),
-                system_calls: each("perf", Under::Perf(&out), calls, of_perf),
-                instructions: each("valgrind", Under::Valgrind(&out), instructions, of_valgrind),
+                system_calls: each("perf", Wrapper::Perf(&out), calls, of_perf),
+                instructions: each("valgrind", Wrapper::Valgrind(&out), instructions, of_valgrind),
             };
             let show = |count: Option<f64>| count.map_or("-".into(), |count| format!("{count:.2}"));
             println!(
@@ -143,14 +139,14 @@ pub(crate) fn count(
     Ok(counted)
 }
 
-/// A program that counts another's doings in a file, and what reads that.
-type Counter<'a> = (&'a str, Under<'a>, fn(&str) -> Option<u64>);
+/// A counting program, the wrapper that runs it, and the parser of its output file.
+type Counter<'a> = (&'a str, Wrapper<'a>, fn(&str) -> Option<u64>);
 
-/// What an operation takes; `None`: the counter is not installed.
+/// Returns the count per operation; `None` if the counter is not installed.
 fn difference(
     program: &Program,
     peer: &Peer,
-    (name, under, read): Counter,
+    (name, wrapper, read): Counter,
     out: &Path,
     operations: u64,
 ) -> Result<Option<f64>> {
@@ -158,14 +154,14 @@ fn difference(
         return Ok(None);
     }
     let total = |operations| {
-        program.run(peer.name, under, operations)?;
+        program.run(peer.name, wrapper, operations)?;
         let text = std::fs::read_to_string(out)?;
-        read(&text).with_context(|| format!("what {name} told: {text}"))
+        read(&text).with_context(|| format!("parsing the output of {name}: {text}"))
     };
     let (once, twice) = (total(operations)?, total(2 * operations)?);
     let each = (twice as f64 - once as f64) / operations as f64;
-    // An operation may take none; two runs differ by a few of their own.
-    ensure!(each > -0.01, "{once}, then {twice}");
+    // The count may be zero, and two runs differ slightly.
+    ensure!(each > -0.01, "the longer run counted less: {once}, then {twice}");
     Ok(Some(each.max(0.0)))
 }
 

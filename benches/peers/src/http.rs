@@ -1,24 +1,25 @@
-//! HTTP as far as the measured servers need it; the same for all of them, as it isn't what is measured.
+//! The part of HTTP that the measured servers need, the same for all of them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// What is answered to each request of the "hello" service.
+/// The body of the answers of `Service::Http`.
 pub(crate) const HELLO: &[u8] = b"Hello, World!";
 
-/// The head and body of that answer.
+/// Appends head and body of the answer of `Service::Http`.
 pub(crate) fn hello(out: &mut Vec<u8>) {
     head(out, HELLO.len() as u64);
     out.extend_from_slice(HELLO);
 }
 
-/// The head of an answer with a body of so many bytes.
+/// Appends the head of an answer with a body of `len` bytes.
 pub(crate) fn head(out: &mut Vec<u8>, len: u64) {
-    write!(out, "HTTP/1.1 200 OK\r\nServer: peers\r\nContent-Type: text/plain\r\nContent-Length: {len}\r\n\r\n")
-        .expect("a vector takes everything");
+    const FIELDS: &str = "HTTP/1.1 200 OK\r\nServer: peers\r\nContent-Type: text/plain\r\n";
+    write!(out, "{FIELDS}Content-Length: {len}\r\n\r\n")
+        .expect("writing to a vector does not fail");
 }
 
-/// A request at the start of `bytes`: how long it is, and what it asks for; `None`: more is needed.
+/// Parses a request at the start of `bytes`: its length and path; `None` if more bytes are needed.
 pub(crate) fn request(bytes: &[u8]) -> Option<(usize, &str)> {
     let mut headers = [httparse::EMPTY_HEADER; 16];
     let mut request = httparse::Request::new(&mut headers);
@@ -28,7 +29,7 @@ pub(crate) fn request(bytes: &[u8]) -> Option<(usize, &str)> {
     }
 }
 
-/// Answers all whole requests at the start of `bytes`, and takes them off.
+/// Answers all complete requests at the start of `bytes`, and removes them.
 pub(crate) fn answer_hello(bytes: &mut Vec<u8>, out: &mut Vec<u8>) {
     let mut done = 0;
     while let Some((len, _)) = request(&bytes[done..]) {
@@ -38,7 +39,7 @@ pub(crate) fn answer_hello(bytes: &mut Vec<u8>, out: &mut Vec<u8>) {
     bytes.drain(..done);
 }
 
-/// The first whole request's file, and takes the request off.
+/// Removes the first complete request, and returns the path of its file.
 pub(crate) fn take_file_request(bytes: &mut Vec<u8>, root: &Path) -> Option<PathBuf> {
     let (len, path) = request(bytes)?;
     let path = root.join(path.trim_start_matches('/'));
@@ -46,5 +47,5 @@ pub(crate) fn take_file_request(bytes: &mut Vec<u8>, root: &Path) -> Option<Path
     Some(path)
 }
 
-/// The most bytes of a file that are read and sent at a time by servers that do it so.
+/// The piece size of servers that read and send a file in pieces.
 pub(crate) const CHUNK: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! What was measured, and on what.
+//! The machine, and the versions of the measured programs.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -12,7 +12,7 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) compiler: String,
     pub(crate) date: String,
-    /// Of what is measured.
+    /// Versions of the measured programs.
     pub(crate) versions: BTreeMap<String, String>,
 }
 
@@ -21,13 +21,14 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
     let bytes = match &output {
         Ok(output) if output.stdout.is_empty() => &output.stderr,
         Ok(output) => &output.stdout,
-        Err(_) => return "not there".into(),
+        Err(_) => return "not installed".into(),
     };
     String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().to_owned()
 }
 
 impl Machine {
-    pub(crate) fn look() -> Self {
+    /// Collects the description of this machine.
+    pub(crate) fn detect() -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = cpuinfo
             .lines()
@@ -37,12 +38,12 @@ impl Machine {
             .unwrap_or("unknown");
         let mut versions = locked_versions(include_str!("../Cargo.lock"));
         let nginx = first_line("nginx", &["-v"]);
-        let word = |text: &str, mark| text.split(mark).nth(1).unwrap_or("not there").to_owned();
+        let word = |text: &str, mark| text.split(mark).nth(1).unwrap_or("not installed").to_owned();
         versions.insert("nginx".into(), word(&nginx, '/'));
         versions.insert("fio".into(), word(&first_line("fio", &["--version"]), '-'));
         Machine {
             processor: processor.to_owned(),
-            // Not only those that this thread, which is kept on one, may use.
+            // All of them: this thread is pinned to one.
             processors: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             kernel: first_line("uname", &["-r"]),
             compiler: first_line("rustc", &["--version"]),
@@ -52,7 +53,7 @@ impl Machine {
     }
 }
 
-/// The versions of the peers in a lock file.
+/// Returns the versions of the peers in a lock file.
 fn locked_versions(lock: &str) -> BTreeMap<String, String> {
     const PEERS: [&str; 6] = ["monoio", "compio", "tokio", "tokio-uring", "glommio", "io-uring"];
     let quoted = |line: &str, key: &str| {
@@ -65,7 +66,7 @@ fn locked_versions(lock: &str) -> BTreeMap<String, String> {
         if let (Some(name), Some(version)) = (name, version)
             && PEERS.contains(&name.as_str())
         {
-            // Of several, the newest comes last.
+            // If there are several, the newest comes last.
             versions.insert(name, version);
         }
     }

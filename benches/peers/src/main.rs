@@ -1,13 +1,13 @@
 //! corio beside the other runtimes: the same programs on each, measured in one run.
 //!
-//! `cargo run --release -- all` measures everything (some 40 minutes), `quick` a part of it (less than
-//! five). Either writes its figures to `results.json`, and the tables and plots to `docs/`.
+//! `cargo run --release -- all` measures everything (some 25 minutes), `quick` a part of it (less
+//! than five). Either writes its figures to `results.json`, and pages and plots to `docs/`;
+//! `report` writes these again.
 //!
 //! # Why this file has `unsafe`
-//! It takes over a socket by its number.
+//! It takes ownership of an inherited socket by its number.
 
 mod block;
-mod cells;
 mod counting;
 mod counts;
 mod generator;
@@ -17,9 +17,11 @@ mod measure;
 mod peers;
 mod program;
 mod report;
+mod results;
 mod server;
-mod session;
+mod suite;
 mod system;
+mod workloads;
 
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
@@ -42,24 +44,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Measures everything, and writes the report.
-    All(session::Options),
-    /// Measures a part, in less than five minutes.
-    Quick(session::Options),
-    /// Writes the report again, from the figures of an earlier run.
+    /// Measure everything, and write the report.
+    All(suite::Options),
+    /// Measure a part, in less than five minutes.
+    Quick(suite::Options),
+    /// Write the report from the stored figures, without measuring.
     Report {
         #[command(flatten)]
         paths: report::Paths,
     },
-    /// Who can be measured, and how they are set up.
+    /// List the peers with their settings.
     Peers,
-    /// A measured server, on a socket that it inherits; tells when it is there.
+    /// Run a measured server on an inherited listener; prints a line when it is ready.
     #[command(hide = true)]
     Serve { peer: String, service: String, listener: RawFd },
-    /// A program that measures itself; prints what it did.
+    /// Run a program that measures itself; prints its measurements.
     #[command(hide = true)]
     Job { peer: String, job: String },
-    /// Another program, on the servers' processor.
+    /// Run another program on the servers' processor.
     #[command(hide = true)]
     Pinned {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -69,8 +71,8 @@ enum Action {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Action::All(options) => session::run(&options, false),
-        Action::Quick(options) => session::run(&options, true),
+        Action::All(options) => suite::run(&options, false),
+        Action::Quick(options) => suite::run(&options, true),
         Action::Report { paths } => report::write(&paths),
         Action::Peers => {
             for peer in peers::all() {
@@ -82,7 +84,8 @@ fn main() -> Result<()> {
             system::pin(server::SERVER_CPU)?;
             let peer = named(&peer)?;
             let service: Service = serde_json::from_str(&service)?;
-            // SAFETY: whoever starts this has made the socket for it alone.
+            // SAFETY: the parent process has passed the number of a listener that this process
+            // alone uses, and nothing else in this process owns it.
             let listener = unsafe { TcpListener::from_raw_fd(listener) };
             println!("{}", serde_json::to_string(&Ready::now())?);
             peer.serve(listener, service);
@@ -97,11 +100,11 @@ fn main() -> Result<()> {
         Action::Pinned { command } => {
             system::pin(server::SERVER_CPU)?;
             let Some((program, arguments)) = command.split_first() else { bail!("no command") };
-            Err(Command::new(program).args(arguments).exec()).context("starting it")
+            Err(Command::new(program).args(arguments).exec()).context("starting the program")
         }
     }
 }
 
 fn named(name: &str) -> Result<Peer> {
-    Peer::named(name).with_context(|| format!("there is no peer {name}; see `peers`"))
+    peers::named(name).with_context(|| format!("unknown peer {name}; `peers` lists all"))
 }

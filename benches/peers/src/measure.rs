@@ -1,33 +1,16 @@
-//! One sample of one peer in one cell.
+//! One sample of one peer for one workload.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use serde::{Deserialize, Serialize};
 
-use crate::cells::{Ask, Client, Effort, Work};
 use crate::generator::{ClosedLoop, EpollGenerator, Expected, Generator, Outcome, Until, churn};
 use crate::peers::Peer;
 use crate::program::{Done, Job, Reads, Service};
-use crate::server::{self, Server, Under};
-
-/// What one round tells of a peer. What does not apply is absent.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Sample {
-    /// Requests, bytes, or whatever is counted.
-    pub(crate) per_second: f64,
-    /// CPU time of the measured process, for each.
-    pub(crate) cpu_ns: f64,
-    /// In microseconds: p50, p99, p99.9.
-    pub(crate) latency: Option<[f64; 3]>,
-    /// For each; not known of programs that aren't ours.
-    pub(crate) allocations: Option<f64>,
-    /// Bytes for each connection.
-    pub(crate) memory: Option<f64>,
-    /// How much later than asked, in microseconds, on average.
-    pub(crate) late: Option<f64>,
-}
+use crate::results::Sample;
+use crate::server::{self, Server, Wrapper};
+use crate::workloads::{Client, Exchange, Kind, RunConfig};
 
 impl Sample {
     fn of_load(outcome: &Outcome, cpu: Duration, allocations: Option<u64>) -> Self {
@@ -60,7 +43,7 @@ impl Sample {
     }
 }
 
-/// Who is measured.
+/// A measured program: a peer of this package, or one that is installed.
 pub(crate) enum Subject {
     Peer(Peer),
     Nginx,
@@ -76,92 +59,101 @@ impl Subject {
         }
     }
 
-    pub(crate) fn can(&self, work: &Work) -> bool {
-        match (self, work) {
-            (Subject::Peer(peer), Work::Serve { service, .. }) => peer.offers(service),
-            (Subject::Peer(_), Work::Paced { .. } | Work::Churn { .. } | Work::Idle { .. }) => true,
-            (Subject::Peer(peer), Work::Job(job)) => peer.can(job),
-            (Subject::Nginx, Work::Serve { service, .. }) => {
+    /// Returns `true` if the program can be measured with this workload.
+    pub(crate) fn can(&self, kind: &Kind) -> bool {
+        match (self, kind) {
+            (Subject::Peer(peer), Kind::Serve { service, .. }) => peer.offers(service),
+            (Subject::Peer(_), Kind::Paced { .. } | Kind::Churn { .. } | Kind::Idle { .. }) => true,
+            (Subject::Peer(peer), Kind::Job(job)) => peer.can(job),
+            (Subject::Nginx, Kind::Serve { service, .. }) => {
                 matches!(service, Service::Files { .. })
             }
             (Subject::Nginx, _) => false,
-            (Subject::Fio, work) => matches!(work, Work::Job(Job::Reads(_))),
+            (Subject::Fio, kind) => matches!(kind, Kind::Job(Job::Reads(_))),
         }
     }
 
     fn serve(&self, service: &Service, scratch: &Path) -> Result<Server> {
         match (self, service) {
-            (Subject::Peer(peer), _) => Server::start(peer.name, service, Under::Nothing),
+            (Subject::Peer(peer), _) => Server::start(peer.name, service, Wrapper::Nothing),
             (Subject::Nginx, Service::Files { root }) => Server::nginx(root, scratch),
-            _ => bail!("{} serves no {service:?}", self.name()),
+            _ => bail!("{} has no server for {service:?}", self.name()),
         }
     }
 
-    /// One round of one cell.
+    /// Measures one round of a workload.
     pub(crate) fn measure(
         &self,
-        work: &Work,
-        effort: &Effort,
+        kind: &Kind,
+        config: &RunConfig,
         pace: f64,
         scratch: &Path,
     ) -> Result<Sample> {
-        match work {
-            Work::Serve { service, connections, ask, client } => {
+        match kind {
+            Kind::Serve { service, connections, exchange, client } => {
                 let server = self.serve(service, scratch)?;
-                let Ask { request, expected } = ask.clone();
-                let (address, until) = (server.address, Until::Elapsed(effort.length));
+                let Exchange { request, expected } = exchange.clone();
+                let (address, until) = (server.address, Until::Elapsed(config.length));
                 match client {
                     Client::Ring => {
-                        let asks = Generator::connect(address, *connections, request, expected)?;
-                        load(&server, asks, effort, |asks| asks.closed_loop(until))
+                        let generator =
+                            Generator::connect(address, *connections, request, expected)?;
+                        load(&server, generator, config, |generator| generator.closed_loop(until))
                     }
                     Client::Epoll => {
-                        let asks =
+                        let generator =
                             EpollGenerator::connect(address, *connections, request, expected)?;
-                        load(&server, asks, effort, |asks| asks.closed_loop(until))
+                        load(&server, generator, config, |generator| generator.closed_loop(until))
                     }
                 }
             }
-            Work::Paced { service, connections, ask, share } => {
+            Kind::Paced { service, connections, exchange, share } => {
                 let server = self.serve(service, scratch)?;
-                let Ask { request, expected } = ask.clone();
-                let asks = Generator::connect(server.address, *connections, request, expected)?;
-                load(&server, asks, effort, |asks| asks.open_loop(pace * share, effort.length))
+                let Exchange { request, expected } = exchange.clone();
+                let generator =
+                    Generator::connect(server.address, *connections, request, expected)?;
+                load(&server, generator, config, |generator| {
+                    generator.open_loop(pace * share, config.length)
+                })
             }
-            Work::Churn { at_once } => {
+            Kind::Churn { at_once } => {
                 let server = self.serve(&Service::Echo { buffer: 4096 }, scratch)?;
-                churn(server.address, *at_once, Until::Elapsed(effort.length / 4))?;
+                churn(server.address, *at_once, Until::Elapsed(config.length / 4))?;
                 let (cpu, allocations) = (server.cpu()?, server.allocations()?);
-                let outcome = churn(server.address, *at_once, Until::Elapsed(effort.length))?;
+                let outcome = churn(server.address, *at_once, Until::Elapsed(config.length))?;
                 let allocations = allocated_since(&server, allocations)?;
                 Ok(Sample::of_load(&outcome, server.cpu()? - cpu, allocations))
             }
-            Work::Idle { connections } => {
+            Kind::Idle { connections } => {
                 let server = self.serve(&Service::Echo { buffer: 4096 }, scratch)?;
-                let ask = Ask { request: vec![7; 64], expected: Expected::Echo };
-                // Whatever the first connections need only once.
+                let exchange = Exchange { request: vec![7; 64], expected: Expected::Echo };
+                // Leave out what only the first connections allocate.
                 let mut first = Generator::connect(
                     server.address,
                     8,
-                    ask.request.clone(),
-                    ask.expected.clone(),
+                    exchange.request.clone(),
+                    exchange.expected.clone(),
                 )?;
                 first.closed_loop(Until::Answers(1000))?;
                 let before = server.memory()?;
-                let mut all =
-                    Generator::connect(server.address, *connections, ask.request, ask.expected)?;
+                let mut all = Generator::connect(
+                    server.address,
+                    *connections,
+                    exchange.request,
+                    exchange.expected,
+                )?;
                 all.closed_loop(Until::Answers(*connections as u64))?;
                 let after = server.memory()?;
                 let memory = Some(after.saturating_sub(before) as f64 / *connections as f64);
                 Ok(Sample { memory, ..Sample::default() })
             }
-            Work::Job(job) => match (self, job) {
+            Kind::Job(job) => match (self, job) {
                 (Subject::Fio, Job::Reads(Reads { file, direct, depth, .. })) => {
-                    Ok(Sample::of_job(None, server::fio(file, *direct, *depth, effort.length)?))
+                    Ok(Sample::of_job(None, server::fio(file, *direct, *depth, config.length)?))
                 }
                 _ => Ok(Sample::of_job(
                     Some(job),
-                    server::run_job(self.name(), job, Under::Nothing)?,
+                    server::run_job(self.name(), job, Wrapper::Nothing)?,
                 )),
             },
         }
@@ -175,11 +167,11 @@ fn allocated_since(server: &Server, before: Option<u64>) -> Result<Option<u64>> 
 fn load<G: ClosedLoop>(
     server: &Server,
     mut generator: G,
-    effort: &Effort,
+    config: &RunConfig,
     run: impl FnOnce(&mut G) -> Result<Outcome>,
 ) -> Result<Sample> {
-    // All are accepted, and everything has been used, before the clock starts.
-    generator.closed_loop(Until::Elapsed(effort.length / 8))?;
+    // Accept all connections and warm up before the clock starts.
+    generator.closed_loop(Until::Elapsed(config.length / 8))?;
     let (cpu, allocations) = (server.cpu()?, server.allocations()?);
     let outcome = run(&mut generator)?;
     let cpu = server.cpu()? - cpu;

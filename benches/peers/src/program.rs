@@ -1,4 +1,4 @@
-//! What a measured program is to its measurer: what it is asked for, what it tells.
+//! The interface of measured programs: their arguments and their results.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::system::process_cpu;
 /// What a server does with its connections.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Service {
-    /// Sends back what comes, through a buffer of so many bytes per connection.
+    /// Sends received bytes back, through a buffer of this size per connection.
     Echo { buffer: usize },
     /// Answers each HTTP request with the same few bytes.
     Http,
@@ -29,7 +29,7 @@ pub(crate) enum Job {
         from: PathBuf,
         to: PathBuf,
     },
-    /// Spawns and joins: `at_once` tasks, then the next so many.
+    /// Spawns `at_once` tasks and joins them, until there were `tasks`.
     Spawn {
         tasks: u64,
         at_once: u64,
@@ -38,12 +38,12 @@ pub(crate) enum Job {
         tasks: u64,
         times: u64,
     },
-    /// One sleep after the other.
+    /// Sleeps, one after the other.
     Sleep {
         nanoseconds: u64,
         times: u64,
     },
-    /// As many tasks, each with one sleep of up to 100 ms.
+    /// Tasks that each sleep once, for up to 100 ms.
     Timers {
         tasks: u64,
     },
@@ -51,13 +51,13 @@ pub(crate) enum Job {
     Channel {
         messages: u64,
     },
-    /// Messages there and back, one at a time.
+    /// Round trips of one message at a time between two threads.
     Wake {
         round_trips: u64,
     },
 }
 
-/// Reads of 4 KiB at scattered places of a file.
+/// Reads of 4 KiB at random positions of a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Reads {
     pub(crate) file: PathBuf,
@@ -69,9 +69,11 @@ pub(crate) struct Reads {
 pub(crate) const BLOCK: usize = 4096;
 
 impl Reads {
-    /// The blocks that one of `depth` readers reads, in no order.
+    /// Returns the blocks that one of `depth` readers reads, in random order.
     pub(crate) fn blocks(&self, reader: u64) -> impl Iterator<Item = u64> + use<> {
-        let blocks = std::fs::metadata(&self.file).expect("the file is there").len() / BLOCK as u64;
+        let blocks =
+            std::fs::metadata(&self.file).expect("reading the metadata of the file of reads").len()
+                / BLOCK as u64;
         let mut state = reader.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         (0..self.reads / self.depth).map(move |_| {
             // xorshift64 (Marsaglia, 2003).
@@ -85,22 +87,26 @@ impl Reads {
     pub(crate) fn open(&self) -> File {
         use std::os::unix::fs::OpenOptionsExt;
         let flags = if self.direct { libc::O_DIRECT } else { 0 };
-        File::options().read(true).custom_flags(flags).open(&self.file).expect("the file opens")
+        File::options()
+            .read(true)
+            .custom_flags(flags)
+            .open(&self.file)
+            .expect("opening the file of reads")
     }
 
-    /// The reads that are really made.
+    /// Returns the number of reads, rounded down to a multiple of `depth`.
     pub(crate) fn count(&self) -> u64 {
         self.reads / self.depth * self.depth
     }
 }
 
-/// Each block of a file of reads starts with its number.
+/// Checks that a block starts with its number, as `write_blocks` writes it.
 pub(crate) fn check_block(bytes: &[u8], block: u64) {
     assert_eq!(bytes.len(), BLOCK, "a short read");
     assert_eq!(bytes[..8], block.to_le_bytes(), "the wrong block");
 }
 
-/// A file for reads, and for copies.
+/// Writes a file of blocks that start with their numbers.
 pub(crate) fn write_blocks(path: &Path, blocks: u64) -> std::io::Result<()> {
     use std::io::Write;
     let mut file = std::io::BufWriter::with_capacity(1 << 20, File::create(path)?);
@@ -112,11 +118,11 @@ pub(crate) fn write_blocks(path: &Path, blocks: u64) -> std::io::Result<()> {
     file.into_inner()?.sync_all()
 }
 
-/// What a server tells when it is about to accept.
+/// The line that a server prints when it is about to accept.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ready {
     pub(crate) pid: u32,
-    /// Where in the memory of the process its allocations are counted.
+    /// The address of the allocation counter in the process's memory.
     pub(crate) allocations_at: u64,
 }
 
@@ -126,7 +132,7 @@ impl Ready {
     }
 }
 
-/// What a job did.
+/// The measurements of a job.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Done {
     pub(crate) count: u64,
@@ -135,7 +141,7 @@ pub(crate) struct Done {
     pub(crate) allocations: u64,
 }
 
-/// Started where the work begins, so that setting up is not measured.
+/// Measures a job without its set-up.
 pub(crate) struct Stopwatch {
     start: Instant,
     cpu: Duration,
@@ -144,13 +150,14 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     pub(crate) fn start() -> Self {
-        let cpu = process_cpu(std::process::id()).expect("this process is there");
+        let cpu = process_cpu(std::process::id()).expect("reading the CPU clock of this process");
         Stopwatch { cpu, allocations: counting::allocations(), start: Instant::now() }
     }
 
     pub(crate) fn stop(self, count: u64) -> Done {
         let wall = self.start.elapsed();
-        let cpu = process_cpu(std::process::id()).expect("this process is there") - self.cpu;
+        let cpu = process_cpu(std::process::id()).expect("reading the CPU clock of this process")
+            - self.cpu;
         Done {
             count,
             wall_ns: wall.as_nanos() as u64,

@@ -17,9 +17,9 @@ use crate::system;
 pub(crate) const SERVER_CPU: usize = 0;
 pub(crate) const GENERATOR_CPU: usize = 1;
 
-/// What a program is run under, to count what it does.
+/// The program that runs a peer, to count what it does.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Under<'a> {
+pub(crate) enum Wrapper<'a> {
     Nothing,
     /// `perf stat`, which writes the number of system calls to this file.
     Perf(&'a Path),
@@ -27,8 +27,8 @@ pub(crate) enum Under<'a> {
     Valgrind(&'a Path),
 }
 
-/// With a queue that is long enough for all connections at once. Accepted ones inherit what is set here;
-/// programs that are started inherit the socket.
+/// Creates a listener with a backlog for all connections at once. Accepted sockets inherit its
+/// options; child processes inherit the listener.
 fn listen() -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
@@ -39,21 +39,21 @@ fn listen() -> Result<Socket> {
     Ok(socket)
 }
 
-fn command(under: Under) -> Result<Command> {
-    let program = std::env::current_exe().context("where is this program?")?;
-    let mut command = match under {
-        Under::Nothing => {
+fn command(wrapper: Wrapper) -> Result<Command> {
+    let program = std::env::current_exe().context("the path of this executable")?;
+    let mut command = match wrapper {
+        Wrapper::Nothing => {
             let mut command = Command::new(&program);
             command.stdin(Stdio::null());
             return Ok(command);
         }
-        Under::Perf(out) => {
+        Wrapper::Perf(out) => {
             let mut command = Command::new("perf");
             command.args(["stat", "-x,", "-e", "raw_syscalls:sys_enter", "-o"]).arg(out).arg("--");
             command.arg(&program);
             command
         }
-        Under::Valgrind(out) => {
+        Wrapper::Valgrind(out) => {
             let mut command = Command::new("valgrind");
             command.args([
                 "--tool=cachegrind",
@@ -64,15 +64,15 @@ fn command(under: Under) -> Result<Command> {
             command
         }
     };
-    // Which tells that it was ended, as it was.
+    // The wrapper reports the signal that ends it: not an error.
     command.stdin(Stdio::null()).stderr(Stdio::null());
     Ok(command)
 }
 
-/// A server that accepts.
+/// A running server.
 pub(crate) struct Server {
     child: Child,
-    /// The socket it accepts from, if it has that from here.
+    /// The listener, if the server inherited it.
     listener: Option<Socket>,
     pid: u32,
     pub(crate) address: SocketAddr,
@@ -80,21 +80,21 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(peer: &str, service: &Service, under: Under) -> Result<Self> {
+    pub(crate) fn start(peer: &str, service: &Service, wrapper: Wrapper) -> Result<Self> {
         let listener = listen()?;
-        let mut child = command(under)?
+        let mut child = command(wrapper)?
             .args(["serve", peer, &serde_json::to_string(service)?])
             .arg(listener.as_raw_fd().to_string())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("starting {peer} {under:?}"))?;
+            .with_context(|| format!("starting {peer} under {wrapper:?}"))?;
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it was asked for")).read_line(&mut line)?;
+        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line)?;
         let Ok(ready) = serde_json::from_str::<Ready>(&line) else {
             let _ = child.kill();
-            bail!("{peer} ended at once: {:?}", child.wait()?);
+            bail!("{peer} exited at start-up: {:?}", child.wait()?);
         };
-        let address = listener.local_addr()?.as_socket().context("an address of the Internet")?;
+        let address = listener.local_addr()?.as_socket().context("not an IP address")?;
         Ok(Server {
             child,
             listener: Some(listener),
@@ -104,16 +104,17 @@ impl Server {
         })
     }
 
-    /// nginx with one process, for files.
+    /// Starts nginx with one process, as a file server.
     pub(crate) fn nginx(root: &Path, scratch: &Path) -> Result<Self> {
-        // It takes no port 0; another program may take the port meanwhile, which is then an error.
+        // nginx cannot use port 0. If another program takes this port first, nginx fails to start.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let config = scratch.join("nginx.conf");
         let text = format!(
             "daemon off; master_process off; pid {0}/nginx.pid; error_log stderr crit;\n\
              events {{ worker_connections 4096; }}\n\
              http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000;\n\
-             client_body_temp_path {0}/body; proxy_temp_path {0}/proxy; fastcgi_temp_path {0}/fastcgi;\n\
+             client_body_temp_path {0}/body; proxy_temp_path {0}/proxy;\n\
+             fastcgi_temp_path {0}/fastcgi;\n\
              uwsgi_temp_path {0}/uwsgi; scgi_temp_path {0}/scgi;\n\
              server {{ listen {address}; root {1}; }} }}\n",
             scratch.display(),
@@ -132,12 +133,15 @@ impl Server {
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
             if let Some(status) = child.try_wait()? {
-                bail!("nginx ended at once: {status}");
+                bail!("nginx exited at start-up: {status}");
             }
-            ensure!(start.elapsed() < Duration::from_secs(10), "nginx does not accept");
+            ensure!(
+                start.elapsed() < Duration::from_secs(10),
+                "nginx does not accept connections after 10 s"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
-        // It has no setting for that.
+        // nginx has no setting for the congestion control.
         for socket in system::sockets_of(child.id())? {
             if socket.is_listener()? {
                 system::control_congestion(&socket)?;
@@ -146,26 +150,28 @@ impl Server {
         Ok(Server { pid: child.id(), child, listener: None, address, allocations_at: None })
     }
 
+    /// Returns the CPU time of the process.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        system::process_cpu(self.pid).context("the server has gone")
+        system::process_cpu(self.pid).context("the server process has exited")
     }
 
-    /// In bytes.
+    /// Returns the private memory of the process, in bytes.
     pub(crate) fn memory(&self) -> Result<u64> {
-        system::private_memory(self.pid).context("the server has gone")
+        system::private_memory(self.pid).context("the server process has exited")
     }
 
+    /// Returns the number of heap allocations so far; `None` for programs that do not count them.
     pub(crate) fn allocations(&self) -> Result<Option<u64>> {
         self.allocations_at.map(|at| Ok(system::peek(self.pid, at)?)).transpose()
     }
 
-    /// Ends it; when this returns, whatever it runs under has written its file.
+    /// Stops the server; when this returns, its wrapper has written the output file.
     pub(crate) fn stop(mut self) -> Result<()> {
         self.end()
     }
 
     fn end(&mut self) -> Result<()> {
-        // Its accept fails then, and its program comes to its end.
+        // Then `accept` fails and the server returns.
         match &self.listener {
             Some(listener) => listener.shutdown(Shutdown::Both)?,
             None => system::terminate(self.pid),
@@ -189,23 +195,23 @@ impl Drop for Server {
     }
 }
 
-/// Lets a program measure itself.
-pub(crate) fn run_job(peer: &str, job: &Job, under: Under) -> Result<Done> {
-    let output = command(under)?
+/// Runs a program that measures itself.
+pub(crate) fn run_job(peer: &str, job: &Job, wrapper: Wrapper) -> Result<Done> {
+    let output = command(wrapper)?
         .args(["job", peer, &serde_json::to_string(job)?])
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("starting {peer}"))?;
     ensure!(output.status.success(), "{peer} failed: {}", output.status);
-    serde_json::from_slice(&output.stdout).with_context(|| format!("what {peer} told"))
+    serde_json::from_slice(&output.stdout).with_context(|| format!("parsing the output of {peer}"))
 }
 
-/// fio's random reads.
+/// Runs fio's random reads.
 pub(crate) fn fio(file: &Path, direct: bool, depth: u64, length: Duration) -> Result<Done> {
     let program = std::env::current_exe()?;
     let output = Command::new(program)
         .args(["pinned", "fio", "--name=reads", "--ioengine=io_uring", "--rw=randread", "--bs=4k"])
-        // It would drop what others are about to find in memory.
+        // By default fio drops the file from the page cache, which the other programs need.
         .arg("--invalidate=0")
         .args(["--output-format=json", "--time_based", "--readonly", "--norandommap"])
         .arg(format!("--filename={}", file.display()))
@@ -215,10 +221,10 @@ pub(crate) fn fio(file: &Path, direct: bool, depth: u64, length: Duration) -> Re
         .output()
         .context("starting fio")?;
     ensure!(output.status.success(), "fio: {}", String::from_utf8_lossy(&output.stderr));
-    let told: serde_json::Value =
-        serde_json::from_slice(&output.stdout).context("what fio told")?;
-    let job = &told["jobs"][0];
-    let number = |value: &serde_json::Value| value.as_f64().context("a number from fio");
+    let output: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("parsing the output of fio")?;
+    let job = &output["jobs"][0];
+    let number = |value: &serde_json::Value| value.as_f64().context("fio: not a number");
     let wall_ns = number(&job["read"]["runtime"])? * 1e6;
     let busy = (number(&job["usr_cpu"])? + number(&job["sys_cpu"])?) / 100.0;
     Ok(Done {
@@ -229,7 +235,7 @@ pub(crate) fn fio(file: &Path, direct: bool, depth: u64, length: Duration) -> Re
     })
 }
 
-/// Whether a program can be started.
+/// Returns `true` if the program is installed.
 pub(crate) fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];

@@ -1,7 +1,7 @@
-//! What has to be asked of the system: processors, CPU time, memory.
+//! System interfaces: processors, CPU time, memory, sockets of other processes.
 //!
 //! # Why this file has `unsafe`
-//! Pinning, CPU clocks and another process's sockets are bare C calls.
+//! Pinning, CPU clocks and another process's sockets need `libc` calls.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, Socket};
 
-/// Keeps this thread, and those it starts, on one processor.
+/// Pins this thread, and the threads and processes that it starts, to one processor.
 pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     // SAFETY: a zeroed set is an empty one, and outlives the calls.
     let result = unsafe {
@@ -20,15 +20,16 @@ pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Has the kernel's default way to control congestion, whatever this machine is set to. Under `bbr` a
-/// sender is held to the rate that it has estimated, by timers: over loopback that measures the estimate.
+/// Sets the congestion control to the kernel's default, whatever the machine's setting is. `bbr`
+/// paces a sender by timers to the rate that it has estimated: over loopback that measures the
+/// estimate.
 pub(crate) fn control_congestion<'a>(socket: impl Into<SockRef<'a>>) -> io::Result<()> {
     let socket = socket.into();
-    // A program without privileges may be allowed only the plain one.
+    // Without privileges only `reno` may be allowed.
     socket.set_tcp_congestion(b"cubic").or_else(|_| socket.set_tcp_congestion(b"reno"))
 }
 
-/// The CPU time that all threads of a process have used, the kernel's workers for it among them.
+/// Returns the CPU time of all threads of a process, including its kernel workers.
 pub(crate) fn process_cpu(pid: u32) -> io::Result<Duration> {
     let mut clock = 0;
     // SAFETY: `clock` is a valid place to write to.
@@ -44,7 +45,7 @@ pub(crate) fn process_cpu(pid: u32) -> io::Result<Duration> {
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
-/// The memory that is the process's alone, in bytes.
+/// Returns the private memory of a process, in bytes.
 pub(crate) fn private_memory(pid: u32) -> io::Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let kib = |field: &str| {
@@ -53,11 +54,11 @@ pub(crate) fn private_memory(pid: u32) -> io::Result<u64> {
     };
     match (kib("Private_Clean:"), kib("Private_Dirty:")) {
         (Some(clean), Some(dirty)) => Ok((clean + dirty) * 1024),
-        _ => Err(io::Error::other("smaps_rollup tells no private memory")),
+        _ => Err(io::Error::other("smaps_rollup has no private memory")),
     }
 }
 
-/// A number in another process's memory.
+/// Reads a number from another process's memory.
 pub(crate) fn peek(pid: u32, address: u64) -> io::Result<u64> {
     use std::os::unix::fs::FileExt;
     let mut bytes = [0; 8];
@@ -65,14 +66,14 @@ pub(crate) fn peek(pid: u32, address: u64) -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Another process's sockets; shared with it, as if by `dup(2)`. Linux 5.6.
+/// Duplicates another process's sockets, as `dup(2)` would. Needs Linux 5.6.
 pub(crate) fn sockets_of(pid: u32) -> io::Result<Vec<Socket>> {
     let owned = |result: libc::c_long| match RawFd::try_from(result) {
-        // SAFETY: the kernel has just made this fd for us.
+        // SAFETY: the system call has returned a new fd, which nothing else owns.
         Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     };
-    // SAFETY: no memory is involved.
+    // SAFETY: the call has no argument that points to memory.
     let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
     let mut sockets = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
@@ -84,14 +85,14 @@ pub(crate) fn sockets_of(pid: u32) -> io::Result<Vec<Socket>> {
             continue;
         };
         let (process, call) = (process.as_raw_fd(), libc::SYS_pidfd_getfd);
-        // SAFETY: no memory is involved.
+        // SAFETY: the call has no argument that points to memory.
         sockets.push(Socket::from(owned(unsafe { libc::syscall(call, process, number, 0) })?));
     }
     Ok(sockets)
 }
 
-/// Asks a process to end.
+/// Sends SIGTERM to a process.
 pub(crate) fn terminate(pid: u32) {
-    // SAFETY: sends a signal, and touches no memory.
+    // SAFETY: the call has no argument that points to memory.
     unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
 }

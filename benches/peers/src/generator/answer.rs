@@ -1,10 +1,10 @@
-//! What is to come back, compared as it comes.
+//! The expected answer, compared with the received bytes as they arrive.
 
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// What the server must answer.
+/// The answer that the server must give.
 #[derive(Clone)]
 pub(crate) enum Expected {
     /// The request itself.
@@ -13,12 +13,12 @@ pub(crate) enum Expected {
     Body(Rc<dyn AsRef<[u8]>>),
 }
 
-/// The most that is received at a time.
+/// The largest receive buffer of a connection.
 const LARGEST: usize = 256 * 1024;
 const LONGEST_HEAD: usize = 1024;
 
 impl Expected {
-    /// How large a connection's buffer is.
+    /// Returns the size of a connection's receive buffer.
     pub(super) fn buffer(&self, request: &[u8]) -> usize {
         match self {
             Expected::Echo => request.len(),
@@ -27,7 +27,7 @@ impl Expected {
     }
 }
 
-/// How much of an answer has come.
+/// How much of an answer has been received.
 #[derive(Default)]
 pub(super) struct Progress {
     head: Vec<u8>,
@@ -36,7 +36,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// How much may be received next: never more than belongs to this answer.
+    /// Returns how many bytes to receive next: at most the rest of this answer.
     pub(super) fn room(&self, expected: &Expected, request: &[u8], buffer: usize) -> usize {
         match expected {
             Expected::Echo => request.len() - self.at,
@@ -45,7 +45,7 @@ impl Progress {
         }
     }
 
-    /// `true`: that was all.
+    /// Compares received bytes; returns `true` if the answer is complete.
     pub(super) fn take(
         &mut self,
         mut bytes: &[u8],
@@ -64,15 +64,15 @@ impl Progress {
             }
         };
         let end = self.at + bytes.len();
-        ensure!(end <= whole.len(), "more came back than was to");
-        ensure!(whole[self.at..end] == *bytes, "a wrong answer, in bytes {} to {end}", self.at);
+        ensure!(end <= whole.len(), "received {end} bytes instead of {}", whole.len());
+        ensure!(whole[self.at..end] == *bytes, "a wrong answer in bytes {} to {end}", self.at);
         self.at = end;
         Ok(end == whole.len())
     }
 
-    /// What follows the head in `bytes`, once it is there.
+    /// Parses the head; returns the part of `bytes` that follows it, or `None` if more is needed.
     fn take_head<'a>(&mut self, bytes: &'a [u8], body: usize) -> Result<Option<&'a [u8]>> {
-        // Nearly always it comes in one piece.
+        // Nearly always the head arrives in one piece.
         let before = self.head.len();
         let whole: &[u8] = if before == 0 {
             bytes
@@ -82,7 +82,8 @@ impl Progress {
         };
         let mut fields = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut fields);
-        let httparse::Status::Complete(len) = response.parse(whole).context("no HTTP response")?
+        let httparse::Status::Complete(len) =
+            response.parse(whole).context("not an HTTP response")?
         else {
             if before == 0 {
                 self.head.extend_from_slice(bytes);
@@ -90,13 +91,13 @@ impl Progress {
             return Ok(None);
         };
         ensure!(response.code == Some(200), "status {:?}", response.code);
-        let told = response
+        let length = response
             .headers
             .iter()
             .find(|field| field.name.eq_ignore_ascii_case("content-length"))
             .and_then(|field| std::str::from_utf8(field.value).ok()?.parse::<usize>().ok());
-        let Some(told) = told else { bail!("a response without a length") };
-        ensure!(told == body, "a body of {told} bytes instead of {body}");
+        let Some(length) = length else { bail!("a response without a Content-Length") };
+        ensure!(length == body, "a body of {length} bytes instead of {body}");
         self.in_body = true;
         Ok(Some(&bytes[len - before..]))
     }

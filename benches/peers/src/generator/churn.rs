@@ -1,7 +1,7 @@
 //! Connections that live for one exchange.
 //!
 //! # Why this file has `unsafe`
-//! It queues entries that name memory.
+//! It queues entries that point to memory.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -11,9 +11,9 @@ use anyhow::{Result, ensure};
 use io_uring::{opcode, types};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::ring::{ring, wait};
+use super::tally::{Outcome, Tally, Until};
 use crate::system;
-
-use super::{Outcome, Tally, Until, ring, wait};
 
 const CONNECT: u64 = 0;
 const SEND: u64 = 1;
@@ -28,7 +28,7 @@ fn open() -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
     system::control_congestion(&socket)?;
-    // Closing resets, so that no port is kept waiting afterwards.
+    // Close by a reset: otherwise the port stays in TIME_WAIT.
     socket.set_linger(Some(Duration::ZERO))?;
     Ok(socket)
 }
@@ -41,7 +41,7 @@ pub(crate) fn churn(address: SocketAddr, at_once: usize, until: Until) -> Result
         .collect::<Result<Vec<_>>>()?;
     let outcome = exchange(SockAddr::from(address), &mut slots, until);
     if outcome.is_err() {
-        // Something may be in flight into the buffers.
+        // Entries in flight may still point to the buffers.
         std::mem::forget(slots);
     }
     outcome
@@ -51,7 +51,7 @@ static REQUEST: [u8; 64] = [7; 64];
 
 fn exchange(address: SockAddr, slots: &mut [Slot], until: Until) -> Result<Outcome> {
     let mut ring = ring(slots.len())?;
-    // In place for as long as a connect may be in flight.
+    // Leaked, as connects in flight point to it.
     let address: &'static SockAddr = Box::leak(Box::new(address));
     let mut tally = Tally::start();
     let connect = |index: usize, slot: &Slot| {
@@ -62,15 +62,17 @@ fn exchange(address: SockAddr, slots: &mut [Slot], until: Until) -> Result<Outco
     };
     let mut next = Vec::new();
     for (index, slot) in slots.iter().enumerate() {
-        if tally.asks(until, tally.start) {
+        if tally.may_send(until, tally.start) {
             next.push(connect(index, slot));
         }
     }
     let mut in_flight = 0;
     loop {
         for entry in next.drain(..) {
-            // SAFETY: the address and the request stay for ever, the slots until nothing is in flight.
-            unsafe { ring.submission().push(&entry) }.expect("there is room for each slot");
+            // SAFETY: the address and the request are static. The slots live until nothing is in
+            // flight; after an error the caller leaks them.
+            unsafe { ring.submission().push(&entry) }
+                .expect("the ring has room for two entries per slot");
             in_flight += 1;
         }
         if in_flight == 0 {
@@ -87,14 +89,18 @@ fn exchange(address: SockAddr, slots: &mut [Slot], until: Until) -> Result<Outco
                 CONNECT => {
                     ensure!(
                         completion.result() == 0,
-                        "a connect failed: {}",
+                        "connect failed: {}",
                         std::io::Error::from_raw_os_error(-completion.result())
                     );
                     let send = opcode::Send::new(fd, REQUEST.as_ptr(), 64).build();
                     next.push(send.user_data(index as u64 * 4 + SEND));
                 }
                 SEND => {
-                    ensure!(completion.result() == 64, "a request was sent in part");
+                    ensure!(
+                        completion.result() == 64,
+                        "sent {} bytes of a request of 64 bytes",
+                        completion.result()
+                    );
                     let receive = opcode::Recv::new(fd, slot.buffer.as_mut_ptr(), 64)
                         .flags(libc::MSG_WAITALL)
                         .build();
@@ -103,12 +109,12 @@ fn exchange(address: SockAddr, slots: &mut [Slot], until: Until) -> Result<Outco
                 _ => {
                     ensure!(
                         completion.result() == 64,
-                        "an answer of {} bytes",
+                        "an answer of {} bytes instead of 64",
                         completion.result()
                     );
-                    ensure!(slot.buffer == REQUEST, "a wrong answer");
-                    tally.answered(now - slot.since);
-                    if tally.asks(until, now) {
+                    ensure!(slot.buffer == REQUEST, "the answer differs from the request");
+                    tally.record(now - slot.since);
+                    if tally.may_send(until, now) {
                         *slot = Slot { socket: open()?, buffer: [0; 64], since: now };
                         next.push(connect(index, slot));
                     }

@@ -1,17 +1,17 @@
-//! What a load has asked and been answered, and whether it goes on.
+//! Counts requests and answers, records latencies, and decides when a load ends.
 
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// When to stop asking.
+/// When a load ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
     Elapsed(Duration),
     Answers(u64),
 }
 
-/// What came of it.
+/// The measurements of a load.
 pub(crate) struct Outcome {
     pub(crate) answers: u64,
     pub(crate) wall: Duration,
@@ -21,7 +21,7 @@ pub(crate) struct Outcome {
 
 pub(super) struct Tally {
     pub(super) start: Instant,
-    pub(super) asked: u64,
+    pub(super) sent: u64,
     pub(super) answers: u64,
     latencies: Histogram<u64>,
 }
@@ -31,20 +31,20 @@ impl Tally {
         // For latencies of up to 100 s, to 0.1 %.
         let latencies =
             Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("the bounds are valid");
-        Tally { latencies, asked: 0, answers: 0, start: Instant::now() }
+        Tally { latencies, sent: 0, answers: 0, start: Instant::now() }
     }
 
-    /// `true`: one more is to be asked, and is counted as asked.
-    pub(super) fn asks(&mut self, until: Until, now: Instant) -> bool {
-        let goes_on = match until {
+    /// Returns `true`, and counts a request as sent, unless the load has ended.
+    pub(super) fn may_send(&mut self, until: Until, now: Instant) -> bool {
+        let may_send = match until {
             Until::Elapsed(length) => now - self.start < length,
-            Until::Answers(most) => self.asked < most,
+            Until::Answers(most) => self.sent < most,
         };
-        self.asked += u64::from(goes_on);
-        goes_on
+        self.sent += u64::from(may_send);
+        may_send
     }
 
-    pub(super) fn answered(&mut self, latency: Duration) {
+    pub(super) fn record(&mut self, latency: Duration) {
         self.answers += 1;
         self.latencies.saturating_record(latency.as_nanos() as u64);
     }

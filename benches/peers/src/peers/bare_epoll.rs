@@ -1,7 +1,7 @@
-//! A loop on epoll, by hand: wait, then a receive and a send for each connection that is ready.
+//! A bare loop on epoll: waits, then receives and sends once for each ready connection.
 //!
 //! # Why this file has `unsafe`
-//! It is made of system calls.
+//! It calls `epoll(7)` and `sendfile(2)` through `libc`.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use super::Peer;
+use super::peer::Peer;
 use crate::http;
 
 pub(super) fn peers() -> Vec<Peer> {
@@ -59,7 +59,7 @@ struct Body {
 
 struct Connection {
     stream: TcpStream,
-    /// What has come of a request that is not whole.
+    /// The received part of an incomplete request.
     held: Vec<u8>,
     output: Vec<u8>,
     sent: usize,
@@ -79,17 +79,17 @@ fn serve(
     buffer: usize,
     answer: impl Fn(&[u8], &mut Vec<u8>, &mut Vec<u8>) -> Option<Body>,
 ) {
-    // SAFETY: no memory is involved.
+    // SAFETY: the call has no argument that points to memory.
     let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     assert!(epoll >= 0, "epoll_create1: {}", std::io::Error::last_os_error());
     listener.set_nonblocking(true).expect("the listener can be switched");
     control(epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN);
-    // By fd.
+    // The index is the fd.
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 1024];
     let mut input = vec![0; buffer];
     loop {
-        // SAFETY: there is room for so many events.
+        // SAFETY: `events` has room for the number of events that the call is passed.
         let count =
             unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, -1) };
         for event in &events[..usize::try_from(count).unwrap_or(0)] {
@@ -144,7 +144,7 @@ fn serve(
                         control(epoll, libc::EPOLL_CTL_MOD, fd, events);
                     }
                 }
-                // Closing takes it off the list.
+                // Closing the socket removes it from epoll's list.
                 None | Some(Err(_)) => *slot = None,
             }
         }
@@ -152,7 +152,7 @@ fn serve(
 }
 
 impl Connection {
-    /// `false`: the socket is full.
+    /// Returns `false` if the socket's send buffer is full.
     fn send(&mut self) -> std::io::Result<bool> {
         while self.sent < self.output.len() {
             match self.stream.write(&self.output[self.sent..]) {

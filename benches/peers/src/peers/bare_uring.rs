@@ -1,7 +1,7 @@
-//! A loop on a ring, by hand: what a runtime on io_uring can come near to.
+//! A bare loop on a ring: the bound for a runtime on io_uring.
 //!
 //! # Why this file has `unsafe`
-//! It queues entries that name memory, and takes over the fds that the kernel gives.
+//! It queues entries that point to memory, and takes ownership of accepted fds.
 
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use io_uring::squeue::Entry;
 use io_uring::{IoUring, opcode, types};
 
-use super::Peer;
+use super::peer::Peer;
 use crate::block::Block;
 use crate::http;
 use crate::program::{BLOCK, Done, Reads, Stopwatch, check_block};
@@ -37,7 +37,7 @@ fn ring() -> IoUring {
         .expect("a ring can be made")
 }
 
-/// One connection: it receives, or it sends.
+/// A connection, which has either a receive or a send in flight.
 struct Connection {
     socket: OwnedFd,
     input: Vec<u8>,
@@ -48,7 +48,7 @@ struct Connection {
 const ACCEPT: u64 = u64::MAX;
 
 fn echo(listener: TcpListener, buffer: usize) {
-    // What came is what goes: the buffers are swapped.
+    // Send the received bytes: swap the buffers.
     serve(&listener, buffer, std::mem::swap);
 }
 
@@ -69,7 +69,8 @@ fn serve(listener: &TcpListener, buffer: usize, answer: fn(&mut Vec<u8>, &mut Ve
     let mut queue = vec![accept.clone()];
     loop {
         for entry in queue.drain(..) {
-            // SAFETY: what an entry names is its connection's, which stays until its completion is in.
+            // SAFETY: an entry points to a buffer of its connection, which is neither moved nor
+            // freed before the entry's completion.
             while unsafe { ring.submission().push(&entry) }.is_err() {
                 ring.submit().expect("entries are taken");
             }
@@ -81,7 +82,7 @@ fn serve(listener: &TcpListener, buffer: usize, answer: fn(&mut Vec<u8>, &mut Ve
                 if result < 0 {
                     return;
                 }
-                // SAFETY: the kernel has just made this fd for us.
+                // SAFETY: the accept has returned a new fd, which nothing else owns.
                 let socket = unsafe { OwnedFd::from_raw_fd(result) };
                 let slot =
                     connections.iter().position(Option::is_none).unwrap_or(connections.len());
@@ -112,7 +113,7 @@ fn serve(listener: &TcpListener, buffer: usize, answer: fn(&mut Vec<u8>, &mut Ve
                     connection.receive(slot)
                 }
             } else {
-                // SAFETY: so many bytes have been written there.
+                // SAFETY: the kernel has written this number of bytes to the buffer.
                 unsafe { connection.input.set_len(result as usize) };
                 connection.output.clear();
                 connection.sent = 0;
@@ -158,7 +159,7 @@ fn reads(reads: Reads) -> Done {
                 .offset(block * BLOCK as u64)
                 .build()
                 .user_data(index as u64);
-            // SAFETY: the reader's buffer stays, and is not touched until the completion is in.
+            // SAFETY: the reader's buffer is neither freed nor accessed before the completion.
             unsafe { ring.submission().push(&entry) }.expect("there is room for all readers");
             in_flight += 1;
         }

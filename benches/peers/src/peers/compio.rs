@@ -1,4 +1,4 @@
-//! compio: with its defaults, and with the ring's flags that its builder takes.
+//! compio: with its defaults, and with the ring flags that its builder offers.
 
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use compio::io::{AsyncRead, AsyncReadAt, AsyncWriteAtExt, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream};
 use compio::runtime::RuntimeBuilder;
 
-use super::Peer;
+use super::peer::Peer;
 use super::tasks::{self, Receives, Runtime, Sends, neutral};
 use crate::block::Block;
 use crate::http;

@@ -12,7 +12,7 @@ use corio::op::AsyncSend;
 use corio::sync::channel::{Receiver, Sender, channel};
 use corio::{DriverChoice, IoContext};
 
-use super::Peer;
+use super::peer::Peer;
 use super::tasks::{self, Receives, ReceivesHere, Runtime, Sends, SendsHere};
 use crate::block::Block;
 use crate::http;
@@ -60,7 +60,7 @@ async fn accept<F: Future<Output = ()> + 'static>(
     }
 }
 
-/// The size of buffers is the context's business.
+/// Ignores the buffer size: the context chooses it.
 fn echo<R: Runtime>(listener: StdListener, _buffer: usize) {
     R::block_on(accept(listener, |stream| async move {
         let mut chunks = stream.recv_stream();
@@ -85,7 +85,7 @@ fn hello<R: Runtime>(listener: StdListener) {
     }));
 }
 
-/// Answers what has come; `None`: the client has gone.
+/// Answers the received bytes; returns `None` if the client has disconnected.
 async fn answer_hello(
     stream: &TcpStream,
     input: &mut Vec<u8>,
@@ -147,7 +147,7 @@ fn files<R: Runtime>(listener: StdListener, root: PathBuf) {
                     let len = file.metadata().await.expect("the file has a size").len();
                     head.clear();
                     http::head(&mut head, len);
-                    // As the file server among the examples does: a small file goes along with its head.
+                    // A small file is sent together with its head, as the file server example does.
                     let small = len <= 16 * 1024;
                     if small {
                         let end = head.len();

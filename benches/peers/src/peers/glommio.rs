@@ -1,7 +1,7 @@
 //! glommio, with its defaults.
 //!
 //! # Why this file has `unsafe`
-//! glommio takes a listener that exists by its bare number.
+//! glommio takes an existing listener by its fd only.
 
 use std::io;
 use std::net::TcpListener as StdListener;
@@ -18,7 +18,7 @@ use glommio::io::{BufferedFile, DmaFile};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
-use super::Peer;
+use super::peer::Peer;
 use super::tasks::{self, Receives, ReceivesHere, Runtime, Sends, SendsHere};
 use crate::http;
 use crate::program::{BLOCK, Done, Reads, Stopwatch, check_block};
@@ -47,7 +47,7 @@ fn accept<F: Future<Output = io::Result<()>> + 'static>(
     serve: impl Fn(TcpStream) -> F,
 ) {
     executor().run(async move {
-        // SAFETY: the number of a listener that is given away here.
+        // SAFETY: `into_raw_fd` has given up the listener, so nothing else owns the fd.
         let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
         while let Ok(stream) = listener.accept().await {
             glommio::spawn_local(serve(stream)).detach();
@@ -171,7 +171,7 @@ fn copy(from: &Path, to: &Path) -> Done {
             if bytes.is_empty() {
                 break;
             }
-            // It writes vectors only.
+            // glommio writes vectors only.
             let written = to.write_at(bytes.to_vec(), at).await.expect("a write works");
             assert_eq!(written, bytes.len(), "a short write");
             at += written as u64;

@@ -1,4 +1,5 @@
-//! monoio: with its defaults, with the ring's flags that its builder takes, and on its epoll driver.
+//! monoio: with its defaults, with the ring flags that its builder offers, and on its epoll
+//! driver.
 
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-use super::Peer;
+use super::peer::Peer;
 use super::tasks::{self, Receives, Runtime, Sends, neutral};
 use crate::block::Block;
 use crate::http;
@@ -34,7 +35,7 @@ pub(super) fn peers() -> Vec<Peer> {
         }
     }
     let mut epoll = peer::<Epoll>("monoio-epoll", "legacy driver");
-    // On this driver its file operations block the thread.
+    // On this driver monoio's file operations block the thread.
     (epoll.files, epoll.reads, epoll.copy) = (None, None, None);
     vec![
         peer::<Default>("monoio", "default"),
@@ -43,8 +44,9 @@ pub(super) fn peers() -> Vec<Peer> {
     ]
 }
 
-/// What its listeners have to be like.
+/// A driver of monoio.
 trait Driver: Runtime {
+    /// Whether the driver needs non-blocking sockets.
     const NONBLOCKING: bool = false;
 }
 
@@ -225,7 +227,7 @@ runtime!(Default, RuntimeBuilder::<IoUringDriver>::new());
 runtime!(
     Tuned,
     RuntimeBuilder::<IoUringDriver>::new().uring_builder({
-        // The version that monoio uses, which tokio-uring's door leads to as well.
+        // monoio takes a builder of the io-uring version that tokio-uring re-exports.
         let mut flags = tokio_uring::uring_builder();
         flags.setup_single_issuer().setup_defer_taskrun();
         flags

@@ -1,21 +1,21 @@
-//! Tasks, timers and messages: calls that all runtimes have, so the programs are the same.
+//! Tasks, timers and messages: all runtimes have the calls, so the programs are the same.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use super::Tasks;
+use super::peer::Tasks;
 use crate::program::{Done, Stopwatch};
 
-/// A runtime as it is set up.
+/// A runtime with its settings.
 pub(super) trait Runtime: 'static {
     /// Runs a future on a new context of this thread.
     fn block_on<F: Future + 'static>(future: F) -> F::Output
     where
         F::Output: 'static;
 
-    /// Starts a task; the future given back waits for it.
+    /// Spawns a task; the returned future waits for its output.
     fn spawn<F: Future + 'static>(future: F) -> impl Future<Output = F::Output> + 'static
     where
         F::Output: 'static;
@@ -33,11 +33,11 @@ pub(super) trait Runtime: 'static {
 
 /// The sending half of a channel.
 pub(super) trait Sends<T>: Send + 'static {
-    /// On its context, before the first message.
+    /// Binds the sender to this thread's context, before the first message.
     fn attach(self) -> impl Future<Output = impl SendsHere<T> + 'static>;
 }
 
-/// The same on its context.
+/// The sending half, bound to its context.
 pub(super) trait SendsHere<T> {
     fn send(&mut self, value: T) -> impl Future<Output = ()>;
 }
@@ -50,7 +50,7 @@ pub(super) trait ReceivesHere<T> {
     fn recv(&mut self) -> impl Future<Output = Option<T>>;
 }
 
-/// For runtimes that have nothing of their own for it.
+/// A yield for runtimes without their own.
 struct YieldOnce(bool);
 
 impl Future for YieldOnce {
@@ -65,7 +65,7 @@ impl Future for YieldOnce {
     }
 }
 
-/// The channel of the `futures` crate, for runtimes that have none of their own.
+/// The channel of the `futures` crate, for runtimes without their own.
 pub(super) mod neutral {
     use futures_channel::mpsc;
     use futures_util::{SinkExt, StreamExt};
@@ -181,10 +181,10 @@ fn timers<R: Runtime>(tasks: u64) -> Done {
     })
 }
 
-/// The sender's thread is another processor's.
+/// Runs the sender on a thread that is pinned to the other processor.
 fn other_thread(body: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
     thread::spawn(|| {
-        crate::system::pin(1).expect("there is a second processor");
+        crate::system::pin(1).expect("pinning to processor 1");
         body();
     })
 }
@@ -201,7 +201,7 @@ fn channel<R: Runtime>(messages: u64) -> Done {
     });
     let done = R::block_on(async move {
         let mut receiver = receiver.attach().await;
-        let mut next = receiver.recv().await.expect("there is a first message");
+        let mut next = receiver.recv().await.expect("the channel closed before the first message");
         let watch = Stopwatch::start();
         while let Some(message) = receiver.recv().await {
             next += 1;
@@ -210,7 +210,7 @@ fn channel<R: Runtime>(messages: u64) -> Done {
         assert_eq!(next, messages - 1, "messages were lost");
         watch.stop(messages - 1)
     });
-    sending.join().expect("the sender ends well");
+    sending.join().expect("the sender panicked");
     done
 }
 
@@ -219,7 +219,7 @@ fn wake<R: Runtime>(round_trips: u64) -> Done {
     let (back, from_other) = R::channel::<u64>(1);
     let other = other_thread(move || {
         R::block_on(async move {
-            // Attaching may wait for the other end to do so: both sides begin with the same channel.
+            // Attaching may wait for the other end: both sides must begin with the same channel.
             let mut incoming = at_other.attach().await;
             let mut back = back.attach().await;
             while let Some(message) = incoming.recv().await {
@@ -237,6 +237,6 @@ fn wake<R: Runtime>(round_trips: u64) -> Done {
         }
         watch.stop(round_trips)
     });
-    other.join().expect("the other side ends well");
+    other.join().expect("the other thread panicked");
     done
 }

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::LocalSet;
 
-use super::Peer;
+use super::peer::Peer;
 use super::tasks::{self, Receives, ReceivesHere, Runtime, Sends, SendsHere};
 use crate::block::Block;
 use crate::http;
@@ -40,7 +40,7 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime can be made")
 }
 
-/// Runs `serve` for each connection; its error ends the connection alone.
+/// Spawns `serve` for each connection; an error ends only that connection.
 fn accept<F: Future<Output = io::Result<()>> + Send + 'static>(
     listener: StdListener,
     serve: impl Fn(TcpStream) -> F,
@@ -105,8 +105,8 @@ fn files(listener: StdListener, root: PathBuf) {
     });
 }
 
-/// tokio's files have one position, so that reads at places are made as its documents say: the blocking call,
-/// on its threads for such.
+/// tokio's files have only a shared position. As its documentation advises, positioned reads are
+/// blocking calls on its pool of blocking threads.
 fn reads(reads: Reads) -> Done {
     use std::os::unix::fs::FileExt;
     runtime().block_on(async move {

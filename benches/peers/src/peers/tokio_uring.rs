@@ -1,4 +1,4 @@
-//! tokio-uring: with its defaults, and with the ring's flags that its builder takes.
+//! tokio-uring: with its defaults, and with the ring flags that its builder offers.
 
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_uring::fs::File;
 use tokio_uring::net::{TcpListener, TcpStream};
 
-use super::Peer;
+use super::peer::Peer;
 use super::tasks::{self, Receives, Runtime, Sends};
 use crate::block::Block;
 use crate::http;
@@ -101,7 +101,7 @@ fn files<R: Runtime>(listener: StdListener, root: PathBuf) {
                 }
                 input.extend_from_slice(&chunk);
                 while let Some(path) = http::take_file_request(&mut input, &root) {
-                    // It has no call for a file's size.
+                    // tokio-uring has no call for a file's size.
                     let len = std::fs::metadata(&path).expect("the file has a size").len();
                     let file = File::open(path).await.expect("the file opens");
                     head.clear();

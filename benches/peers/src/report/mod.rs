@@ -1,7 +1,11 @@
-//! The report: tables in `docs/performance.md`, plots beside it.
+//! The report: generated pages in `docs/measurements/`, plots in `docs/plots/`.
 
-mod figures;
+mod counts;
+mod metric;
+mod pages;
 mod plot;
+mod questions;
+mod summary;
 mod table;
 
 use std::fmt::Write;
@@ -10,187 +14,133 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::machine::Machine;
-use crate::session::{CellResult, Results};
-use figures::Measure;
+use crate::results::{Results, WorkloadResult};
+use metric::Metric;
+use pages::{Group, PAGES};
+use questions::QUESTIONS;
 
 #[derive(clap::Args)]
 pub(crate) struct Paths {
-    /// Where the figures are kept.
+    /// The file that stores the figures.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results.json"))]
     pub(crate) results: PathBuf,
-    /// The page whose part between the two marks is written anew.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/performance.md"))]
-    page: PathBuf,
-    /// The directory for plots.
+    /// The directory for the pages with tables.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/measurements"))]
+    pages: PathBuf,
+    /// The directory for the plots.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/plots"))]
     plots: PathBuf,
 }
 
-/// A table, or several of the same cells.
-struct Group {
-    id: &'static str,
-    title: &'static str,
-    /// What the columns are.
-    text: &'static str,
-    measures: &'static [Measure],
-}
-
-const GROUPS: &[Group] = &[
-    Group {
-        id: "echo-64",
-        title: "Echo, messages of 64 bytes",
-        text: "By the number of connections. Buffers of 4 KiB; corio and corio-epoll receive chunks, into the context's memory.",
-        measures: &[Measure::Throughput, Measure::Cpu],
-    },
-    Group {
-        id: "echo-64-epoll",
-        title: "Echo, messages of 64 bytes, asked by an epoll loop",
-        text: "The same, but the load is not on a ring, which sends all that is due together: it reads, and at once sends the next, on \
-               one connection after the other, as `epoll_wait` tells them. Who is ahead depends on who asks.",
-        measures: &[Measure::Throughput, Measure::Cpu],
-    },
-    Group {
-        id: "echo-1k",
-        title: "Echo, messages of 1 KiB",
-        text: "By the number of connections. Buffers of 4 KiB; corio and corio-epoll receive chunks, into the context's memory.",
-        measures: &[Measure::Throughput, Measure::Cpu],
-    },
-    Group {
-        id: "echo-16k",
-        title: "Echo, messages of 16 KiB through buffers of 4 KiB",
-        text: "By the number of connections. corio and corio-epoll receive chunks of up to 64 KiB, into the context's memory: for like with like see corio-buffers.",
-        measures: &[Measure::Throughput, Measure::Cpu],
-    },
-    Group {
-        id: "echo-16k-large",
-        title: "Echo, messages of 16 KiB through buffers of 16 KiB",
-        text: "By the number of connections. corio and corio-epoll receive chunks of up to 64 KiB, into the context's memory: for like with like see corio-buffers.",
-        measures: &[Measure::Throughput, Measure::Cpu],
-    },
-    Group {
-        id: "http",
-        title: "HTTP, a few bytes",
-        text: "By the number of connections; once asked by an epoll loop. All parse with `httparse` and answer with the same bytes.",
-        measures: &[Measure::Throughput, Measure::Cpu],
-    },
-    Group {
-        id: "files",
-        title: "HTTP, files",
-        text: "By size; 50, 10, 10 and 1 connections. Page-cached. Who has a way to send a file takes it (corio: \
-               `send_file`, nginx and bare epoll: `sendfile(2)`); the others read and send pieces of 64 KiB.",
-        measures: &[Measure::Throughput, Measure::Cpu],
-    },
-    Group {
-        id: "churn",
-        title: "Connections that live for one exchange",
-        text: "Connect, 64 bytes there and back, close; 50 at a time.",
-        measures: &[Measure::Throughput, Measure::Cpu],
-    },
-    Group {
-        id: "latency",
-        title: "Latency at a fixed rate",
-        text: "64-byte echoes over 50 connections, at 0.5 and 0.8 of what the bare ring loop can do: an open loop, so each answer \
-               counts from when its request was due. In microseconds.",
-        measures: &[Measure::Latency],
-    },
-    Group {
-        id: "disk",
-        title: "Files",
-        text: "Reads by how many are under way; tokio's are made on its threads for blocking calls.",
-        measures: &[Measure::Throughput, Measure::Cpu],
-    },
-    Group {
-        id: "tasks",
-        title: "Tasks and timers",
-        text: "Nanoseconds for each. Timers: tasks that each sleep for up to 100 ms, CPU time of spawning, firing and joining.",
-        measures: &[Measure::Nanoseconds, Measure::CpuNanoseconds],
-    },
-    Group {
-        id: "sleep",
-        title: "How late a sleep ends",
-        text: "Microseconds beyond what was asked, on average.",
-        measures: &[Measure::Late],
-    },
-    Group {
-        id: "threads",
-        title: "Between threads",
-        text: "Numbers sent through a channel with 1024 places, and one number there and back. monoio and compio have no channel \
-               between threads: there it is that of the `futures` crate.",
-        measures: &[Measure::Throughput, Measure::Cpu],
-    },
-    Group {
-        id: "idle",
-        title: "Connections that wait",
-        text: "Memory of the process for each, with a buffer of 4 KiB; corio and corio-epoll have none while nothing comes.",
-        measures: &[Measure::Memory],
-    },
-];
-
-const BEGIN: &str = "<!-- peers: begin -->";
-const END: &str = "<!-- peers: end -->";
-
+/// Writes all pages and plots from the stored figures.
 pub(crate) fn write(paths: &Paths) -> Result<()> {
     let results = Results::load(&paths.results)?;
-    std::fs::create_dir_all(&paths.plots)?;
-    let mut text = String::new();
-    intro(&mut text, &results)?;
-    for group in GROUPS {
-        let cells: Vec<&CellResult> =
-            results.cells.iter().filter(|cell| cell.group == group.id).collect();
-        if cells.is_empty() {
-            continue;
-        }
-        writeln!(text, "### {}\n\n{}", group.title, group.text)?;
-        for &measure in group.measures {
-            writeln!(text)?;
-            table::write(&mut text, measure, &cells)?;
-        }
-        if let Some(svg) =
-            plot::bars(group.title, group.measures[0], &cells, &paths.plots.join(group.id))?
-        {
-            writeln!(text, "\n![{}](plots/{svg})", group.title)?;
-        }
-        writeln!(text)?;
+    for directory in [&paths.pages, &paths.plots] {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("creating {}", directory.display()))?;
     }
-    table::counts(&mut text, &results)?;
-    let page = std::fs::read_to_string(&paths.page)
-        .with_context(|| format!("reading {}", paths.page.display()))?;
-    let (before, rest) =
-        page.split_once(BEGIN).with_context(|| format!("no `{BEGIN}` in the page"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("no `{END}` in the page"))?;
-    std::fs::write(&paths.page, format!("{before}{BEGIN}\n{text}{END}{after}"))?;
-    println!("{} and {} written", paths.page.display(), paths.plots.display());
+    let save = |name: &str, text: String| {
+        let path = paths.pages.join(name).with_extension("md");
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    };
+    let drawn = draw(&results, paths)?;
+    for page in PAGES {
+        let mut text = head(page.title, &results);
+        for group in page.groups {
+            write_group(&mut text, group, &results, &drawn)?;
+        }
+        save(page.name, text)?;
+    }
+    let mut text = head("All workloads: who is ahead", &results);
+    writeln!(text)?;
+    summary::write(&mut text, &results)?;
+    save("summary", text)?;
+    if !results.counts.is_empty() {
+        let mut text = head("Counts per operation", &results);
+        writeln!(text)?;
+        counts::write(&mut text, &results)?;
+        save("counts", text)?;
+    }
+    println!("wrote {} and {}", paths.pages.display(), paths.plots.display());
     Ok(())
 }
 
-fn intro(out: &mut String, results: &Results) -> Result<()> {
+/// Draws the plots; returns those whose workloads have figures, as a group and a line of Markdown.
+fn draw(results: &Results, paths: &Paths) -> Result<Vec<(&'static str, String)>> {
+    let mut drawn = Vec::new();
+    for question in QUESTIONS {
+        let is_wanted = |workload: &&WorkloadResult| {
+            workload.group == question.group && workload.name == question.workload
+        };
+        let Some(workload) = results.workloads.iter().find(is_wanted) else { continue };
+        let file = format!("{}.svg", question.id);
+        if plot::draw(question, workload, &paths.plots.join(&file))? {
+            let alt = format!("{} {}", question.title.join(" "), question.note);
+            drawn.push((question.group, format!("![{alt}](../plots/{file})")));
+        }
+    }
+    Ok(drawn)
+}
+
+fn write_group(
+    out: &mut String,
+    group: &Group,
+    results: &Results,
+    drawn: &[(&str, String)],
+) -> Result<()> {
+    let workloads: Vec<&WorkloadResult> =
+        results.workloads.iter().filter(|workload| workload.group == group.id).collect();
+    if workloads.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n## {}\n\n{}", group.title, group.text)?;
+    for &metric in group.metrics {
+        writeln!(out)?;
+        table::write(out, metric, &workloads)?;
+    }
+    for (_, image) in drawn.iter().filter(|(of, _)| *of == group.id) {
+        writeln!(out, "\n{image}")?;
+    }
+    Ok(())
+}
+
+/// A page's head: where its figures come from, and how they are to be read.
+fn head(title: &str, results: &Results) -> String {
     let Machine { processor, processors, kernel, compiler, date, versions } = &results.machine;
-    let versions: Vec<String> =
-        versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let command = if results.quick { "quick" } else { "all" };
-    writeln!(
-        out,
-        "Written by `cargo run --release --manifest-path benches/peers/Cargo.toml -- {command}`. {processors} processors of {processor} \
-         (a virtual machine), Linux {kernel}, {compiler}, {date}. {}.\n\n\
-         The measured process has one processor, the load the other; the load is on a ring where nothing else is said. {} rounds; in each, every program is measured once, in turn, in a \
-         process of its own. Unless a unit is told, a figure is the peer's divided by corio's **of the same round**: the median, and the least \
-         and the most of all rounds. So corio is 1; in *per second* a figure below 1 is slower than corio, in *CPU* one above 1 costs more. \
-         Every answer was compared, byte by byte.\n",
-        versions.join(", "),
-        results.rounds,
-    )?;
-    Ok(())
+    let rounds = results.rounds;
+    let versions = versions.iter().map(|(name, version)| format!("{name} {version}"));
+    let versions: Vec<String> = versions.collect();
+    let (first, last) = versions.split_at(versions.len() / 2);
+    let (first, last) = (first.join(", "), last.join(", "));
+    format!(
+        "\
+# {title}
+
+Generated from `benches/peers/results.json`; do not edit. The figures are measured by
+`cargo run --release --manifest-path benches/peers/Cargo.toml -- {command}`,
+the page is rendered by the same with `report`. [performance.md](../performance.md) says what is
+measured and how.
+
+- {processors} processors of {processor} (a virtual machine), Linux {kernel},
+  {compiler}, {date}
+- {first},
+  {last}
+- {rounds} rounds. Unless there is a unit, a figure is the peer's divided by corio's **of the same
+  round**: the median, then minimum and maximum of all rounds. For throughput more is better, for
+  all else less.
+"
+    )
 }
 
-/// What a cell gave, for whoever watches.
-pub(crate) fn print_cell(cell: &CellResult) {
-    for &measure in
-        GROUPS.iter().find(|group| group.id == cell.group).map_or(&[][..], |group| group.measures)
-    {
-        let shown: Vec<String> = table::entries(measure, cell)
-            .into_iter()
-            .map(|(peer, entry)| format!("{peer} {entry}"))
-            .collect();
-        println!("        {}: {}", measure.title(), shown.join(" | "));
+/// Prints a workload's figures as soon as they are measured.
+pub(crate) fn print(workload: &WorkloadResult) {
+    let metrics: &[Metric] = pages::group(&workload.group).map_or(&[], |group| group.metrics);
+    for &metric in metrics {
+        let entry = |peer| table::entry(metric, workload, peer);
+        let peers = workload.peers.iter();
+        let shown: Vec<String> =
+            peers.map(|peer| format!("{} {}", peer.peer, entry(peer))).collect();
+        println!("        {}: {}", metric.title(), shown.join(" | "));
     }
 }

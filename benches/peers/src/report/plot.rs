@@ -1,137 +1,218 @@
-//! Plots as SVG.
+//! Draws a plot as SVG: horizontal bars that bear their names and values, best first.
+//!
+//! The sizes are for a phone: at a width of 360 pixels the names are still legible. Nothing depends
+//! on colours: corio's bars are dark and their names bold, the other runtimes' bars are light,
+//! those of bare loops and other programs are white.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use anyhow::Result;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::figures::{Measure, Spread, figure};
-use super::table;
-use crate::session::CellResult;
+use super::metric::{Metric, Summary, absolute, shown};
+use super::questions::Question;
+use crate::results::{OURS, PeerResult, WorkloadResult};
 
-/// Bars by cell and peer, with a line from the least to the most; gives the file's name.
-pub(super) fn bars(
-    title: &str,
-    measure: Measure,
-    cells: &[&CellResult],
-    path: &Path,
-) -> Result<Option<String>> {
-    let names = table::peers(cells);
-    let mut drawn: Vec<(usize, usize, Spread)> = Vec::new();
-    for (column, cell) in cells.iter().enumerate() {
-        for (row, name) in names.iter().enumerate() {
-            let peer = cell.peers.iter().find(|peer| peer.peer == *name);
-            if let Some(spread) = peer.and_then(|peer| figure(measure, cell, peer)) {
-                drawn.push((column, row, spread));
-            }
-        }
-    }
-    if drawn.is_empty() {
-        return Ok(None);
-    }
-    let mut path = path.to_owned();
-    path.set_extension("svg");
-    draw(title, measure, cells, &names, &drawn, &path)?;
-    Ok(path.file_name().and_then(|name| name.to_str()).map(str::to_owned))
+const WIDTH: i32 = 680;
+const MARGIN: i32 = 16;
+/// Where bars start, and where the longest one ends.
+const BARS: (i32, i32) = (232, 524);
+const ROW: i32 = 40;
+const BAR: i32 = 26;
+const TITLE_LINE: i32 = 36;
+const NOTE_LINE: i32 = 28;
+/// Where shorter is better, a bar that is longer than this multiple of the median bar is cut off.
+const CUT: f64 = 3.0;
+
+const DARK: RGBColor = RGBColor(130, 20, 40);
+const LIGHT: RGBColor = RGBColor(190, 205, 225);
+const EDGE: RGBColor = RGBColor(60, 60, 60);
+
+/// What kind of program a bar is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ours,
+    Runtime,
+    /// A bare loop, or a program that is not written on a runtime.
+    Native,
 }
 
-fn draw(
-    title: &str,
-    measure: Measure,
-    cells: &[&CellResult],
-    names: &[&str],
-    drawn: &[(usize, usize, Spread)],
-    path: &Path,
-) -> Result<()> {
-    // One far off must not squeeze all the others: the axis ends at some multiple of the middle, and
-    // bars that go beyond have their figure written on them.
-    let middle = Spread::of(drawn.iter().map(|(_, _, spread)| spread.median).collect());
-    let tallest = drawn.iter().map(|(_, _, spread)| spread.most).fold(0.0, f64::max);
-    let top = middle.map_or(tallest, |middle| tallest.min(middle.median * 3.0)) * 1.08;
-    let width = (names.len() + 2) as f64;
-    let size = ((180 + 22 * names.len() * cells.len()).clamp(640, 1400) as u32, 420);
-    let root = SVGBackend::new(path, size).into_drawing_area();
+struct Bar {
+    label: String,
+    value: String,
+    kind: Kind,
+    summary: Summary,
+}
+
+/// Draws the plot; returns `false` if the workload has no figures.
+pub(super) fn draw(question: &Question, workload: &WorkloadResult, path: &Path) -> Result<bool> {
+    let bars = bars(question, workload);
+    if bars.is_empty() {
+        return Ok(false);
+    }
+    let rounds = workload.peers.iter().map(|peer| peer.rounds.len()).max().unwrap_or(0);
+    let notes = notes(question, workload, rounds);
+    let top = MARGIN
+        + TITLE_LINE * question.title.len() as i32
+        + NOTE_LINE * notes.len() as i32
+        + MARGIN / 2;
+    let height = top + ROW * bars.len() as i32 + MARGIN;
+    let root = SVGBackend::new(path, (WIDTH as u32, height as u32)).into_drawing_area();
     root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 18))
-        .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(64)
-        .margin_right(160)
-        .build_cartesian_2d(0.0..width * cells.len() as f64, 0.0..top)?;
-    let relative = if measure.is_relative() { ", peer : corio" } else { "" };
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .disable_x_axis()
-        .y_desc(format!("{}{relative}", measure.title()))
-        .y_label_formatter(&|value| table::grouped(*value))
-        .light_line_style(WHITE)
-        .draw()?;
-    for (column, cell) in cells.iter().enumerate() {
-        let x = (column as f64 + 0.5) * width;
-        let place = chart.backend_coord(&(x, 0.0));
-        let style = ("sans-serif", 13).into_font().into_text_style(&root);
-        let centred = style.pos(plotters::style::text_anchor::Pos::new(
-            plotters::style::text_anchor::HPos::Center,
-            plotters::style::text_anchor::VPos::Top,
-        ));
-        root.draw_text(&cell.name, &centred, (place.0, place.1 + 6))?;
+    let text = |text: &str, (x, y): (i32, i32), size: i32, bold: bool, right: bool| {
+        let style = if bold { FontStyle::Bold } else { FontStyle::Normal };
+        let horizontal = if right { HPos::Right } else { HPos::Left };
+        let style = ("sans-serif", size).into_font().style(style).into_text_style(&root);
+        root.draw_text(text, &style.pos(Pos::new(horizontal, VPos::Center)), (x, y))
+    };
+    let mut y = MARGIN + TITLE_LINE / 2;
+    for line in question.title {
+        text(line, (MARGIN, y), 30, true, false)?;
+        y += TITLE_LINE;
     }
-    for (row, name) in names.iter().enumerate() {
-        let color = color(row, names.len(), name);
-        let bars = drawn.iter().filter(|(_, of, _)| *of == row).map(|(column, _, spread)| {
-            let left = *column as f64 * width + 1.0 + row as f64;
-            Rectangle::new(
-                [(left + 0.06, 0.0), (left + 0.94, spread.median.min(top))],
-                color.filled(),
-            )
-        });
-        chart.draw_series(bars)?;
-        let whiskers = drawn.iter().filter(|(_, of, _)| *of == row).map(|(column, _, spread)| {
-            let x = *column as f64 * width + 1.5 + row as f64;
-            PathElement::new(
-                vec![(x, spread.least.min(top)), (x, spread.most.min(top))],
-                BLACK.mix(0.6),
-            )
-        });
-        chart.draw_series(whiskers)?;
-        let beyond = drawn.iter().filter(|(_, of, spread)| *of == row && spread.median > top);
-        chart.draw_series(beyond.map(|(column, _, spread)| {
-            let x = *column as f64 * width + 1.1 + row as f64;
-            let font = ("sans-serif", 11).into_font().transform(FontTransform::Rotate90);
-            Text::new(table::grouped(spread.median), (x + 0.75, top * 0.98), font.color(&WHITE))
-        }))?;
-        let entry = (size.0 as i32 - 150, 44 + 20 * row as i32);
-        root.draw(&Rectangle::new([entry, (entry.0 + 12, entry.1 + 12)], color.filled()))?;
-        root.draw_text(
-            name,
-            &("sans-serif", 13).into_font().into_text_style(&root),
-            (entry.0 + 18, entry.1),
-        )?;
+    for line in &notes {
+        text(line, (MARGIN, y), 22, false, false)?;
+        y += NOTE_LINE;
     }
-    if measure.is_relative() {
-        let end = width * cells.len() as f64;
-        chart.draw_series([PathElement::new(vec![(0.0, 1.0), (end, 1.0)], BLACK.mix(0.5))])?;
+
+    let longest = bars.iter().map(|bar| bar.summary.max).fold(0.0, f64::max);
+    let middle = Summary::of(bars.iter().map(|bar| bar.summary.median).collect());
+    let end = match middle {
+        Some(middle) if !question.metric.larger_is_better() => longest.min(middle.median * CUT),
+        _ => longest,
+    };
+    let x = |value: f64| BARS.0 + ((BARS.1 - BARS.0) as f64 * (value / end).min(1.0)) as i32;
+    for (row, bar) in bars.iter().enumerate() {
+        let y = top + ROW * row as i32 + ROW / 2;
+        let corners = [(BARS.0, y - BAR / 2), (x(bar.summary.median), y + BAR / 2)];
+        let fill = match bar.kind {
+            Kind::Ours => DARK,
+            Kind::Runtime => LIGHT,
+            Kind::Native => WHITE,
+        };
+        root.draw(&Rectangle::new(corners, fill.filled()))?;
+        root.draw(&Rectangle::new(corners, EDGE.stroke_width(2)))?;
+        if bar.summary.median > end {
+            cut(&root, y)?;
+        }
+        // From the minimum to the maximum.
+        let line = vec![(x(bar.summary.min), y), (x(bar.summary.max), y)];
+        let color = if bar.kind == Kind::Ours { WHITE } else { EDGE };
+        root.draw(&PathElement::new(line.clone(), EDGE.stroke_width(2)))?;
+        let inside = vec![line[0], (line[1].0.min(corners[1].0), y)];
+        root.draw(&PathElement::new(inside, color.stroke_width(2)))?;
+        if bar.summary.max > end && bar.summary.median <= end {
+            let arrow = vec![(BARS.1 - 8, y - 7), (BARS.1, y), (BARS.1 - 8, y + 7)];
+            root.draw(&PathElement::new(arrow, EDGE.stroke_width(2)))?;
+        }
+        let bold = bar.kind == Kind::Ours;
+        text(&bar.label, (MARGIN, y), 22, bold, false)?;
+        text(&bar.value, (WIDTH - MARGIN, y), 22, bold, true)?;
+    }
+    if question.metric.is_relative() {
+        // corio is 1: for comparison along all rows.
+        for row in 0..=bars.len() as i32 {
+            let y = top + ROW * row - (ROW - BAR) / 2;
+            root.draw(&PathElement::new(vec![(x(1.0), y), (x(1.0), y + ROW - BAR)], DARK))?;
+        }
     }
     root.present()?;
+    Ok(true)
+}
+
+/// Marks a bar that is cut off.
+fn cut<B: DrawingBackend>(root: &DrawingArea<B, plotters::coord::Shift>, y: i32) -> Result<()>
+where
+    B::ErrorType: 'static,
+{
+    let at = BARS.1 - 40;
+    let (low, high) = (y + BAR / 2 + 3, y - BAR / 2 - 3);
+    let gap = vec![(at, low), (at + 10, high), (at + 22, high), (at + 12, low)];
+    root.draw(&Polygon::new(gap, WHITE.filled()))?;
+    for side in [0, 12] {
+        let edge = vec![(at + side, low), (at + side + 10, high)];
+        root.draw(&PathElement::new(edge, EDGE.stroke_width(2)))?;
+    }
     Ok(())
 }
 
-/// Ours stands out; the bare loops are grey; the peers go round the wheel.
-fn color(row: usize, rows: usize, name: &str) -> RGBColor {
-    match name {
-        "corio" => RGBColor(200, 30, 45),
-        "corio-buffers" => RGBColor(220, 90, 80),
-        "corio-epoll" => RGBColor(240, 140, 120),
-        _ if name.starts_with("bare") => RGBColor(
-            130 + 30 * (row % 3) as u8,
-            130 + 30 * (row % 3) as u8,
-            135 + 30 * (row % 3) as u8,
-        ),
-        _ => {
-            let (r, g, b) = HSLColor(0.12 + 0.72 * row as f64 / rows as f64, 0.55, 0.5).rgb();
-            RGBColor(r, g, b)
+fn notes(question: &Question, workload: &WorkloadResult, rounds: usize) -> Vec<String> {
+    let metric = question.metric;
+    let better = if metric.larger_is_better() { "longer" } else { "shorter" };
+    let ours = workload.peer(OURS).and_then(|peer| absolute(metric, peer));
+    let scale = match ours {
+        Some(ours) if metric.is_relative() => {
+            format!("corio = 1 ({}); ", metric.with_unit(ours.median))
+        }
+        _ => String::new(),
+    };
+    vec![
+        question.note.to_owned(),
+        format!("{scale}{better} is better"),
+        format!("thin line: range of {rounds} rounds"),
+    ]
+}
+
+/// One bar per shown variant of corio, and per other peer with the settings that are best for it.
+fn bars(question: &Question, workload: &WorkloadResult) -> Vec<Bar> {
+    let metric = question.metric;
+    let better = |a: &Summary, b: &Summary| {
+        let order = a.median.total_cmp(&b.median);
+        if metric.larger_is_better() { order.reverse() } else { order }
+    };
+    let mut bars: Vec<(&str, Bar)> = Vec::new();
+    for peer in &workload.peers {
+        let (family, variant) = family(&peer.peer);
+        if family == OURS && !question.ours.contains(&peer.peer.as_str()) {
+            continue;
+        }
+        let Some(summary) = shown(metric, workload, peer) else { continue };
+        let bar = bar(metric, peer, (family, variant), summary);
+        let same = bars.iter_mut().find(|(of, _)| *of == family && family != OURS);
+        match same {
+            Some((_, best)) if better(&bar.summary, &best.summary) == Ordering::Less => *best = bar,
+            Some(_) => {}
+            None => bars.push((family, bar)),
         }
     }
+    let mut bars: Vec<Bar> = bars.into_iter().map(|(_, bar)| bar).collect();
+    bars.sort_by(|a, b| better(&a.summary, &b.summary));
+    bars
+}
+
+/// Splits a peer's name into the program and its variant.
+fn family(name: &str) -> (&str, Option<&str>) {
+    for variant in ["tuned", "epoll", "buffers"] {
+        let program = name.strip_suffix(variant).and_then(|name| name.strip_suffix('-'));
+        if let Some(program) = program {
+            return (program, Some(variant));
+        }
+    }
+    (name, None)
+}
+
+fn bar(
+    metric: Metric,
+    peer: &PeerResult,
+    (family, variant): (&str, Option<&str>),
+    summary: Summary,
+) -> Bar {
+    let kind = match family {
+        OURS => Kind::Ours,
+        "bare io_uring" | "bare epoll" | "nginx" | "fio" => Kind::Native,
+        _ => Kind::Runtime,
+    };
+    let label = match variant {
+        Some("epoll") => format!("{family} on epoll"),
+        Some("buffers") => format!("{family}, buffers"),
+        Some(variant) => format!("{family}, {variant}"),
+        None => family.to_owned(),
+    };
+    let value = match absolute(metric, peer) {
+        Some(absolute) if !metric.is_relative() => metric.with_unit(absolute.median),
+        _ => format!("{:.2}", summary.median),
+    };
+    Bar { label, value, kind, summary }
 }
