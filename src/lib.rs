@@ -7,9 +7,9 @@
 //! corio".
 //!
 //! # Three rules
-//! 1. **Who owns the buffer.** An operation takes its buffer by value and returns `(io::Result<n>,
-//!    buf)`: the buffer comes back on error, timeout and cancellation too. A `Vec` is overwritten
-//!    from its start, up to its capacity.
+//! 1. **Who owns the buffer.** An operation takes its buffer by value and returns
+//!    `(io::Result<n>, buf)`: the buffer comes back on error, timeout and cancellation too. A `Vec`
+//!    is overwritten from its start, up to its capacity.
 //! 2. **Who owns the fd.** An operation borrows its handle, so a handle can't be closed underneath
 //!    it. Dropping a handle closes it, without waiting.
 //! 3. **What a drop does.** A future whose operation is in flight must not be dropped: the kernel
@@ -112,8 +112,8 @@
 //!     a.send_all("thank you").await.0
 //! })
 //! .await;
-//! // The inner `?` returned `TimedOut`, so the outer result is `Ok`. `Err(Elapsed)` appears only if
-//! // the block does not return then.
+//! // The inner `?` returned `TimedOut`, so the outer result is `Ok`. `Err(Elapsed)` appears only
+//! // if the block does not return then.
 //! assert_eq!(outcome.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
 //! # Ok::<(), std::io::Error>(())
 //! # })?;
