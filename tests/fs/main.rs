@@ -7,6 +7,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod directories;
 mod files;
 #[cfg(unix)]
 mod opening;

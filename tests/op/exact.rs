@@ -221,9 +221,9 @@ async fn the_error_states_the_cause_and_the_bytes_transferred() -> Outcome {
     a.send("abc").await.0?;
     a.close().await?;
     let error = b.recv_exact(vec![0; 8]).await.0.unwrap_err();
-    assert_eq!(error.to_string(), "unexpected end of file: 3 of 8 bytes had moved");
+    assert_eq!(error.to_string(), "unexpected end of file: 3 of 8 bytes were moved");
     let error = b.send_all("x").await.0.unwrap_err();
-    assert_eq!(error.to_string(), "Broken pipe (os error 32): 0 of 1 bytes had moved");
+    assert_eq!(error.to_string(), "Broken pipe (os error 32): 0 of 1 bytes were moved");
     let source = std::error::Error::source(Incomplete::of(&error).expect("the details"));
     assert!(source.is_some_and(|source| source.is::<std::io::Error>()));
     let other = std::io::Error::from_raw_os_error(errno::EPIPE);

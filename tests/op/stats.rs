@@ -23,6 +23,8 @@ fn every_operation_is_counted_once(case: Case) -> Outcome {
         let file = file_with(b"contents")?;
         let (a, b) = UnixStream::pair()?;
         let pipe = std::io::pipe()?;
+        let dir = tempfile::tempdir()?;
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
         for _ in 0..3 {
             AsyncNop::new().await?;
             AsyncRead::new(&file, [0; 1], 0).await.0?;
@@ -35,6 +37,9 @@ fn every_operation_is_counted_once(case: Case) -> Outcome {
             AsyncFtruncate::new(&file, 8).await?;
             AsyncStatx::file(&file).await?;
             AsyncClose::new(AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0).await?).await?;
+            AsyncMkdir::new(&one, 0o700).await?;
+            AsyncRename::new(&one, &two).await?;
+            AsyncUnlink::new(&two, libc::AT_REMOVEDIR).await?;
             AsyncSend::new(&a, "x").await.0?;
             AsyncRecv::new(&b, [0; 1]).await.0?;
             AsyncSendmsg::new(&a, ["x"]).await.0?;

@@ -1,0 +1,182 @@
+//! Names that come, go, and are given to other files: checked against what std then sees.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use corio::OpCode;
+use corio::fs::{create_dir, remove_dir, remove_file, rename};
+use corio::op::{AsyncMkdir, AsyncRename, AsyncUnlink};
+
+use crate::harness::{Case, Outcome, assert_errno, assert_kind};
+
+every_driver! {
+    a_removed_file_is_gone_and_its_directory_stays,
+    a_directory_is_removed_only_when_it_is_empty,
+    a_renamed_file_keeps_its_contents_and_replaces_what_was_there,
+    a_created_directory_exists_once,
+    a_path_with_a_nul_byte_is_refused_before_the_system_sees_it,
+    long_paths_work_like_short_ones;
+    cases:
+    each_change_is_one_operation,
+}
+
+#[cfg(unix)]
+every_driver! {
+    relative_paths_start_from_the_open_directory,
+    a_created_directory_has_the_mode_that_the_umask_leaves,
+}
+
+#[cfg(target_os = "linux")]
+every_driver! {
+    a_rename_with_flags_replaces_nothing_or_exchanges,
+    a_renamed_link_is_the_link_itself,
+}
+
+async fn a_removed_file_is_gone_and_its_directory_stays() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("file");
+    fs::write(&path, "contents")?;
+    remove_file(&path).await?;
+    assert!(!path.exists() && dir.path().exists());
+    assert_kind(remove_file(&path).await, ErrorKind::NotFound);
+    assert_kind(remove_file(dir.path().join("no/file")).await, ErrorKind::NotFound);
+    // Linux says that it is a directory, POSIX and others that it is not permitted.
+    assert!(remove_file(dir.path()).await.is_err() && dir.path().exists());
+    Ok(())
+}
+
+async fn a_directory_is_removed_only_when_it_is_empty() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let (inner, file) = (dir.path().join("inner"), dir.path().join("inner/file"));
+    fs::create_dir(&inner)?;
+    fs::write(&file, "")?;
+    assert_kind(remove_dir(&inner).await, ErrorKind::DirectoryNotEmpty);
+    assert!(remove_dir(&file).await.is_err() && file.exists());
+    remove_file(&file).await?;
+    remove_dir(&inner).await?;
+    assert!(!inner.exists());
+    Ok(())
+}
+
+async fn a_renamed_file_keeps_its_contents_and_replaces_what_was_there() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    fs::write(&old, "kept")?;
+    fs::write(&new, "replaced")?;
+    rename(&old, &new).await?;
+    assert!(!old.exists());
+    assert_eq!(fs::read(&new)?, b"kept");
+    assert_kind(rename(&old, &new).await, ErrorKind::NotFound);
+    assert_eq!(fs::read(&new)?, b"kept");
+    Ok(())
+}
+
+async fn a_created_directory_exists_once() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("new");
+    create_dir(&path).await?;
+    assert!(path.is_dir());
+    assert_kind(create_dir(&path).await, ErrorKind::AlreadyExists);
+    assert_kind(create_dir(dir.path().join("no/parent")).await, ErrorKind::NotFound);
+    Ok(())
+}
+
+async fn a_path_with_a_nul_byte_is_refused_before_the_system_sees_it() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let bad = dir.path().join("a\0b");
+    assert_kind(remove_file(&bad).await, ErrorKind::InvalidInput);
+    assert_kind(remove_dir(&bad).await, ErrorKind::InvalidInput);
+    assert_kind(create_dir(&bad).await, ErrorKind::InvalidInput);
+    assert_kind(rename(&bad, dir.path().join("b")).await, ErrorKind::InvalidInput);
+    assert_kind(rename(dir.path().join("b"), &bad).await, ErrorKind::InvalidInput);
+    assert_eq!(fs::read_dir(dir.path())?.count(), 0);
+    Ok(())
+}
+
+async fn long_paths_work_like_short_ones() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let long = |letter: &str| dir.path().join(letter.repeat(200));
+    create_dir(long("a")).await?;
+    rename(long("a"), long("b")).await?;
+    assert!(!long("a").exists() && long("b").is_dir());
+    remove_dir(long("b")).await?;
+    assert!(create_dir(dir.path().join("c".repeat(10_000))).await.is_err());
+    assert_eq!(fs::read_dir(dir.path())?.count(), 0);
+    Ok(())
+}
+
+fn each_change_is_one_operation(case: Case) -> Outcome {
+    let mut context = case.context();
+    let dir = tempfile::tempdir()?;
+    context.block_on(async {
+        create_dir(dir.path().join("a")).await?;
+        rename(dir.path().join("a"), dir.path().join("b")).await?;
+        remove_dir(dir.path().join("b")).await
+    })?;
+    for code in [OpCode::Mkdir, OpCode::Rename, OpCode::Unlink] {
+        let one = context.stats().of(code);
+        assert_eq!((one.submitted, one.completed, one.failed), (1, 1, 0), "{code}");
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn relative_paths_start_from_the_open_directory() -> Outcome {
+    let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let (one_dir, two_dir) = (fs::File::open(one.path())?, fs::File::open(two.path())?);
+    AsyncMkdir::at(&one_dir, "a", 0o700).await?;
+    assert!(one.path().join("a").is_dir());
+    AsyncRename::at(&one_dir, "a", &two_dir, "b", 0).await?;
+    assert!(!one.path().join("a").exists() && two.path().join("b").is_dir());
+    AsyncUnlink::at(&two_dir, "b", libc::AT_REMOVEDIR).await?;
+    assert!(!two.path().join("b").exists());
+    // An absolute path starts from the root all the same.
+    AsyncMkdir::at(&one_dir, two.path().join("c"), 0o700).await?;
+    assert!(two.path().join("c").is_dir());
+    let file = tempfile::tempfile()?;
+    assert_kind(AsyncMkdir::at(&file, "d", 0o700).await, ErrorKind::NotADirectory);
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn a_created_directory_has_the_mode_that_the_umask_leaves() -> Outcome {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir()?;
+    let mode = |path: &Path| fs::metadata(path).map(|metadata| metadata.permissions().mode());
+    let (ours, std) = (dir.path().join("ours"), dir.path().join("std"));
+    create_dir(&ours).await?;
+    fs::create_dir(&std)?;
+    assert_eq!(mode(&ours)?, mode(&std)?);
+    let private = dir.path().join("private");
+    AsyncMkdir::new(&private, 0o500).await?;
+    assert_eq!(mode(&private)? & 0o777, 0o500);
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+async fn a_rename_with_flags_replaces_nothing_or_exchanges() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let open = fs::File::open(dir.path())?;
+    fs::write(dir.path().join("a"), "a")?;
+    fs::write(dir.path().join("b"), "b")?;
+    let keep = AsyncRename::at(&open, "a", &open, "b", libc::RENAME_NOREPLACE).await;
+    assert_kind(keep, ErrorKind::AlreadyExists);
+    AsyncRename::at(&open, "a", &open, "b", libc::RENAME_EXCHANGE).await?;
+    assert_eq!(fs::read(dir.path().join("a"))?, b"b");
+    assert_eq!(fs::read(dir.path().join("b"))?, b"a");
+    assert_errno(AsyncRename::at(&open, "a", &open, "b", 1 << 20).await, libc::EINVAL);
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+async fn a_renamed_link_is_the_link_itself() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let (link, moved) = (dir.path().join("link"), dir.path().join("moved"));
+    std::os::unix::fs::symlink("nowhere", &link)?;
+    rename(&link, &moved).await?;
+    assert_eq!(fs::read_link(&moved)?, Path::new("nowhere"));
+    remove_file(&moved).await?;
+    assert!(fs::symlink_metadata(&moved).is_err());
+    Ok(())
+}
