@@ -3,7 +3,6 @@
 //! # Why this file has `unsafe`
 //! It reads a clock, creates pipes, and takes over descriptors.
 
-use std::io;
 use std::time::Duration;
 
 pub(crate) use libc::{
@@ -66,11 +65,11 @@ kinds!(S_IFMT, S_IFREG, S_IFDIR, S_IFLNK);
 ///
 /// The same as `std::io::pipe`, which exists since Rust 1.87.
 #[cfg(target_os = "linux")]
-pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
     // SAFETY: `fds` has room for the two descriptors that the call writes.
     if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
+        return Err(std::io::Error::last_os_error());
     }
     // SAFETY: the call has just created both descriptors, and nothing else owns them.
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
