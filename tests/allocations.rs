@@ -30,7 +30,7 @@ thread_local! {
 }
 
 fn count() {
-    // A thread that is ending has no counter any more, nor anybody who reads it.
+    // A thread that is ending has no counter any more, and no test reads it.
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
@@ -74,7 +74,7 @@ fn context() -> IoContext {
     IoContext::new(64).unwrap()
 }
 
-/// Runs `rounds` on a driver, and gives its number of allocations; `None` if it is not here.
+/// Runs `rounds` on a driver, and returns its number of allocations; `None` if this host lacks it.
 fn cost(driver: Driver, rounds: impl AsyncFn() -> u64) -> Option<u64> {
     let mut context = driver.is_here().then(|| driver.builder().entries(64).build().unwrap())?;
     Some(context.block_on(rounds()))
@@ -423,7 +423,7 @@ fn waiting_costs_nothing() {
 }
 
 /// What the readiness driver does for servers: clients on the same thread take turns with it, so
-/// that who waits for whom does not depend on the host.
+/// that the order does not depend on the host.
 #[cfg(target_os = "linux")] // Where the host tells of changes.
 #[test]
 fn an_echo_on_the_readiness_driver_is_two_system_calls() {

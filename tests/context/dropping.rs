@@ -229,7 +229,7 @@ every_driver! {
                     assert!(poll_now(&mut accept).await.is_pending());
                     let client = std::net::TcpStream::connect(address).unwrap();
                     if round % 2 == 0 {
-                        // The completion is reaped, but nobody has taken it.
+                        // The completion is reaped, but its result is not taken.
                         yield_now().await;
                     }
                     drop(accept);

@@ -62,8 +62,8 @@ every_driver! {
         });
     }
 
-    /// The driver describes a waiting sendfile again when there is room. What the leaked operation
-    /// had borrowed is somebody else's by then.
+    /// The driver submits a waiting sendfile again when there is room. The memory that the leaked
+    /// operation had borrowed has been reused by then.
     fn a_leaked_operation_that_is_retried_reads_no_borrowed_memory(builder) {
         alone(|| {
             let mut context = builder.build().unwrap();

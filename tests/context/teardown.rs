@@ -1,4 +1,4 @@
-//! The end of a context, with whatever is still going on in it.
+//! The end of a context that has tasks and operations in flight.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Which driver a context gets, and what it says about that.
+//! The choice of the driver, and what a context reports about it.
 //!
 //! # Why this file has `unsafe`
 //! It sets a limit of its process.

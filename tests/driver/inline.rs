@@ -1,7 +1,8 @@
-//! Operations that may end without a turn of the loop: the results are the same as if they waited.
+//! Operations that may complete without a turn of the loop: the results are the same as if they
+//! waited.
 //!
 //! # Why this file has `unsafe`
-//! It has the system forget what it keeps of a file.
+//! It drops a file's pages from the page cache.
 
 use std::io::{ErrorKind, Read, Write};
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! Contexts that can't be made, and why.
+//! Contexts that cannot be built, and the errors that say why.
 
 use std::io;
 

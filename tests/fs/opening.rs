@@ -1,5 +1,5 @@
-//! Opens that may end at once, as their files are in memory: the results are the same as if they
-//! waited, and those that have to wait hold nobody up.
+//! Opens that may complete inline, as their files are cached: the results are the same as if they
+//! waited, and those that have to wait delay no other operation.
 //!
 //! # Why this file has `unsafe`
 //! It asks the system things that std does not.
@@ -214,7 +214,7 @@ async fn an_open_of_a_path_that_changes_yields_one_of_its_files() -> Outcome {
     Ok(())
 }
 
-/// Whoever holds a write lease on a file is asked to give it up before others may open it.
+/// The holder of a write lease on a file must release it before others may open the file.
 #[cfg(target_os = "linux")]
 async fn a_lease_is_waited_for() -> Outcome {
     let dir = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! Names, and several addresses at once.
+//! Name resolution, and connecting to one of several addresses.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use corio::timeout;
 
 use crate::harness::LONG;
 
-/// An address of this host where nobody listens.
+/// An address of this host without a listener.
 fn refused() -> SocketAddress {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().into()

@@ -117,7 +117,7 @@ async fn bind_accepts_what_std_accepts() -> Outcome {
 async fn a_connect_without_a_listener_is_refused() -> Outcome {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     assert_kind(TcpStream::connect(nobody).await, ErrorKind::ConnectionRefused);
-    // Port 0 is nobody's.
+    // No socket has port 0.
     assert!(TcpStream::connect(([127, 0, 0, 1], 0)).await.is_err());
     let socket = Socket::tcp_v4()?;
     assert_kind(socket.peer_addr(), ErrorKind::NotConnected);
@@ -399,7 +399,7 @@ async fn a_connected_datagram_socket_reports_a_closed_port() -> Outcome {
     b.connect(a.local_addr()?).await?;
     a.send("by name").await.0?;
     assert_eq!(b.recv(vec![0; 64]).await.1, b"by name");
-    // A port where nobody listens answers.
+    // A closed port answers with an error.
     let gone = b.local_addr()?;
     b.close().await?;
     assert_eq!(a.peer_addr()?, gone);

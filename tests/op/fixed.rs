@@ -105,7 +105,7 @@ async fn a_stale_handle_is_an_error_for_every_operation() -> Outcome {
                 table.remove(&stale)?;
                 assert_errno(table.remove(&stale), libc::EBADF);
                 assert_errno(table.update(&stale, fresh()?), libc::EBADF);
-                // Whoever comes next has the slot.
+                // The next file gets the slot.
                 assert_eq!(table.insert(fresh()?)?.slot(), stale.slot());
                 kept = Some(table);
             }

@@ -1,4 +1,4 @@
-//! Operations on fds in non-blocking mode: they wait all the same.
+//! Operations on fds in non-blocking mode, which wait nevertheless.
 
 use std::future::ready;
 use std::io::{ErrorKind, Read, Write};

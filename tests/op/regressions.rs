@@ -1,4 +1,4 @@
-//! Bugs that were found and fixed; each test is named after what went wrong.
+//! Bugs that were found and fixed.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ fn run<T>(future: impl Future<Output = io::Result<T>>) -> T {
     context.block_on(future).unwrap()
 }
 
-/// The driver tried the operation again on the slot, whoever had it by then.
+/// The driver retried the operation on the slot, which had another file by then.
 #[test]
 fn an_operation_is_retried_on_its_own_file_when_the_slot_has_another() {
     run(async {
@@ -133,8 +133,8 @@ fn connecting_a_nonblocking_socket_to_a_busy_listener_can_be_cancelled() {
     });
 }
 
-/// A read ends before urgent data. The readiness driver took a short read for a sign that nothing
-/// is left, and waited for an event that had been told before.
+/// A read ends before urgent data. The readiness driver concluded from a short read that nothing
+/// is left, and waited for an event that it had consumed.
 #[test]
 fn bytes_after_urgent_data_are_received() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

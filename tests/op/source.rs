@@ -175,7 +175,7 @@ async fn a_poll_reports_readiness() -> Outcome {
     assert!(waiting.await??.contains(Readiness::READABLE));
     // A regular file always is.
     assert!(AsyncPoll::new(&file_with(b"")?, both).await?.contains(ready_both));
-    // Urgent data, and a reader that has gone.
+    // Urgent data, and a closed reader.
     let (near, far) = tcp_pair()?;
     socket2::SockRef::from(&near).send_out_of_band(b"!")?;
     assert!(AsyncPoll::new(&far, Interest::PRIORITY).await?.contains(Readiness::PRIORITY));

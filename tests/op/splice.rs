@@ -1,4 +1,4 @@
-//! From a socket to a pipe and on, without a copy.
+//! Splice: from a socket to a pipe and on, without a copy.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -135,7 +135,7 @@ async fn other_kinds_of_files_are_refused() -> Outcome {
     Ok(())
 }
 
-/// Sends `len` bytes and ends its side; gives what comes until the other has ended.
+/// Sends `len` bytes and shuts its side down; returns what arrives until the other side ends.
 async fn exchange(stream: TcpStream, len: usize) -> std::io::Result<Vec<u8>> {
     let sending = async {
         stream.send_all(noise(len)).await.0?;

@@ -1,4 +1,4 @@
-//! Time limits: the buffer comes back, and nothing that had succeeded is lost.
+//! Time limits: the buffer comes back, and no success is lost.
 
 use std::io::{ErrorKind, Read, Write};
 #[cfg(unix)]
@@ -301,11 +301,11 @@ async fn a_transfer_that_never_waits_times_out() -> Outcome {
     let send = AsyncSendfile::new(&null, &file, 0, 1 << 50);
     let error = send.with_timeout(Duration::from_millis(20)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-    assert!(Incomplete::of(&error).expect("it tells how far it came").moved > 0);
+    assert!(Incomplete::of(&error).expect("the error is `Incomplete`").moved > 0);
     Ok(())
 }
 
-/// Nobody can stop such a call where a thread makes it; the thread is given up on, and no more.
+/// A call that a thread makes cannot be interrupted: the thread is abandoned, and nothing else.
 #[cfg(unix)]
 async fn an_open_that_waits_for_another_program_times_out() -> Outcome {
     let dir = tempfile::tempdir()?;

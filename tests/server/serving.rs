@@ -1,4 +1,4 @@
-//! A server at work.
+//! Connections: their limits, their handlers, and the listeners.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

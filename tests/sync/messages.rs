@@ -125,7 +125,7 @@ every_driver! {
             for value in 0..10 {
                 assert_eq!(first.next().await, Some(Message { tag: ROOM_TAG, value }));
             }
-            // Nor is anything lost by one who no longer listens, or who gives up waiting.
+            // A dropped listener loses no message, nor does a cancelled wait.
             drop(first);
             let mut second = messages();
             for value in 10..ROOM as u64 {
@@ -204,7 +204,7 @@ every_driver! {
         let there = Elsewhere::new(&builder);
         let waits = full.clone();
         let waiting = there.handle.spawn(move || async move { waits.send_message(1, 2).await });
-        // Who listens may outlive the context, and hears everything.
+        // A listener may outlive the context, and receives every message.
         let mut left = context.block_on(async { messages() });
         drop(context);
         assert_eq!(waiting.join().unwrap(), Err(SendError(message)));

@@ -47,7 +47,7 @@ every_driver! {
             let mut turns = 0;
             while HOOKED_WAKES.get() == 0 {
                 turns += 1;
-                assert!(turns < 1000, "nobody is woken");
+                assert!(turns < 1000, "no task is woken");
                 AsyncNop::new().await.unwrap();
             }
             let Poll::Ready((result, _)) = future.as_mut().poll(&mut cx) else {
@@ -74,7 +74,7 @@ every_driver! {
         assert!(task.is_finished());
         match polled {
             Poll::Ready(output) => assert_eq!(output.unwrap(), 5),
-            Poll::Pending => assert_ne!(HOOKED_WAKES.get(), 0, "nobody is woken"),
+            Poll::Pending => assert_ne!(HOOKED_WAKES.get(), 0, "no task is woken"),
         }
         drop(task);
         drop(waker);
@@ -122,7 +122,7 @@ every_driver! {
             let (b, _other_end) = local_pair().unwrap();
             let mut limited = Box::pin(timeout(Duration::from_millis(1), async move {
                 let mut received = Box::pin(a.recv(vec![0; 64]));
-                // Woken by it is nobody.
+                // This waker wakes no task.
                 let mut cx = Context::from_waker(Waker::noop());
                 assert!(received.as_mut().poll(&mut cx).is_pending());
                 std::future::pending::<()>().await;
@@ -137,7 +137,7 @@ every_driver! {
             while limited.as_mut().poll(&mut cx).is_pending() {
                 while HOOKED_WAKES.take() == 0 {
                     turns += 1;
-                    assert!(turns < 1000, "nobody is woken");
+                    assert!(turns < 1000, "no task is woken");
                     AsyncNop::new().await.unwrap();
                 }
             }

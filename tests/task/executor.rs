@@ -1,4 +1,4 @@
-//! Tasks: their outputs, panics, order and fair share.
+//! Tasks: their outputs, panics, order and fairness.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -117,7 +117,7 @@ every_driver! {
     fn a_panic_of_a_detached_task_does_not_propagate(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
-            drop(spawn(async { panic!("nobody listens") }));
+            drop(spawn(async { panic!("unobserved") }));
             yield_now().await;
             yield_now().await;
             AsyncNop::new().await.unwrap();

@@ -1,5 +1,4 @@
-//! Futures that leave the place where they were first polled: other tasks, other wakers, other
-//! scopes, other contexts.
+//! Futures that move after their first poll: to other tasks, wakers, scopes and contexts.
 //!
 //! # Why this file has `unsafe`
 //! It makes a file in memory, and a waker that panics.
@@ -186,7 +185,7 @@ every_driver! {
         });
     }
 
-    /// Nobody has polled it in a new place yet.
+    /// It has not been polled in a new place yet.
     fn a_cancel_of_the_old_task_waits_for_an_operation_that_no_task_polls(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {

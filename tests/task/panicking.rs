@@ -1,4 +1,4 @@
-//! Foreign wakers that panic: nothing is left behind, nor half done.
+//! Foreign wakers that panic: nothing leaks, and no state is half changed.
 
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,4 @@
-//! Locks and channels of one thread, where wakers run foreign code and grants come late.
+//! Locks and channels of one thread whose wakers run code, and whose grants arrive late.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -24,13 +24,13 @@ fn a_message_sent_after_the_receiver_was_dropped_is_returned() {
     assert!(poll(sending.as_mut()).is_pending());
     assert_eq!(receiver.try_recv().as_deref(), Ok(&1));
     drop(receiver);
-    let Poll::Ready(result) = poll(sending.as_mut()) else { panic!("nobody is left to wait for") };
-    assert!(result.is_err(), "nobody can receive it");
+    let Poll::Ready(result) = poll(sending.as_mut()) else { panic!("the send still waits") };
+    assert!(result.is_err(), "the receiver was dropped");
     drop((result, sending));
     assert_eq!(Rc::strong_count(&value), 1);
 }
 
-/// `Closed` is the last word: no message comes after it, unless its sender is told that it failed.
+/// After `Closed` no message is received; a send that comes later fails.
 #[test]
 fn no_message_is_sent_after_the_end() {
     let (sender, mut receiver) = mpsc::channel(1);
@@ -106,7 +106,7 @@ thread_local! {
     static OTHER: Cell<Option<Pin<Box<BarrierWait<'static>>>>> = const { Cell::new(None) };
 }
 
-/// Drops somebody else's future where it is woken.
+/// Drops another task's future when it is woken.
 struct DropsTheOther;
 
 impl Wake for DropsTheOther {
@@ -170,7 +170,7 @@ fn a_hundred_thousand_waiters_are_served_in_linear_time() {
     semaphore.add_permits(COUNT);
     notify.notify_all();
     assert!(notified.iter_mut().all(|future| poll(future.as_mut()).is_ready()));
-    // Each is dropped at once, and gives its permit back.
+    // Each is dropped at once, and returns its permit.
     assert!(acquiring.iter_mut().all(|future| poll(future.as_mut()).is_ready()));
     assert_eq!(semaphore.available(), COUNT);
 }
@@ -187,15 +187,15 @@ impl Numbers {
     }
 }
 
-/// Who asked for a lock, in order; each a writer or not, and whether it has been let in.
+/// The requests for a lock, in order: an id, whether it writes, and whether it holds the lock.
 type Queue = Vec<(usize, bool, bool)>;
 
-/// Lets in whom a fair lock lets in: readers together, a writer alone, nobody past a waiting one.
+/// Grants as a fair lock does: readers together, a writer alone, none past a waiting one.
 fn let_in(queue: &mut Queue) {
     for place in 0..queue.len() {
         let (earlier, later) = queue.split_at_mut(place);
         let (_, writes, inside) = &mut later[0];
-        // The queue holds those inside, too; who is inside came first.
+        // The queue has the holders, too, before those that wait.
         if !*inside {
             let free = earlier.iter().all(|other| other.2 && !*writes && !other.1);
             if !free {
@@ -252,7 +252,7 @@ fn a_reader_writer_lock_agrees_with_its_model() {
                 }
                 _ => {}
             }
-            // Whom the model lets in, and nobody else, has the lock.
+            // Exactly the model's holders have the lock.
             let mut place = 0;
             while place < waiting.len() {
                 let (id, future) = &mut waiting[place];
