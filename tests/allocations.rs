@@ -58,7 +58,7 @@ static ALLOCATOR: Counting = Counting;
 const LONG: Duration = Duration::from_secs(3600);
 const ROUNDS: u64 = 1000;
 
-/// How many allocations a thousand rounds make, once there were a few.
+/// The allocations of a thousand rounds, after a few to warm up.
 async fn allocations(mut round: impl AsyncFnMut()) -> u64 {
     for _ in 0..10 {
         round().await;
@@ -80,7 +80,7 @@ fn cost(driver: Driver, rounds: impl AsyncFn() -> u64) -> Option<u64> {
     Some(context.block_on(rounds()))
 }
 
-/// Runs `rounds` on each driver, and sees that it made no allocation at all.
+/// Runs `rounds` on each driver, and checks that it made no allocation.
 fn costs_nothing(rounds: impl AsyncFn() -> u64) {
     for driver in [Driver::IoUring, Driver::Readiness] {
         assert_eq!(cost(driver, &rounds).unwrap_or(0), 0, "{driver:?}");
@@ -134,7 +134,7 @@ fn an_echo_allocates_nothing() {
     });
 }
 
-/// Of so many bytes all buffers are used several times.
+/// With so many bytes every buffer is used several times.
 #[test]
 fn an_echo_in_chunks_allocates_nothing() {
     costs_nothing(async || {
@@ -364,10 +364,10 @@ fn one_operation_is_one_system_call() {
     assert!(syscalls <= ROUNDS + 1, "{syscalls}");
 }
 
-/// A receive that has taken everything says so to the next, whatever kind of receive it was.
+/// After a receive of either kind has drained the socket, the next one does not try inline.
 #[test]
 #[cfg(target_os = "linux")] // Where a receive tells whether it has left anything.
-fn what_a_message_has_emptied_is_not_looked_at() {
+fn a_receive_on_a_drained_socket_is_not_tried_inline() {
     let mut context = context();
     context.block_on(async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -11,7 +11,7 @@ use corio::{join_all, spawn, spawn_blocking, timeout, yield_now};
 
 use crate::harness::{LONG, eventually};
 
-/// Work waits at it until it is opened.
+/// A gate at which work waits until it is opened.
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<bool>, Condvar)>);
 

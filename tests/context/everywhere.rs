@@ -20,7 +20,7 @@ use crate::harness::{SHORT, alone, open_fds};
 /// The contents of memory that must not be written to any more.
 const CANARY: u8 = 0xc7;
 
-/// Memory for buffers, which stays after them.
+/// Memory of buffers, which is kept when they are dropped.
 #[derive(Clone, Default)]
 struct Yard(Rc<RefCell<Blocks>>);
 
@@ -53,7 +53,7 @@ impl Yard {
         Watched { yard: self.clone(), index: blocks.len() - 1, memory, len }
     }
 
-    /// Sees that no memory was written to after its buffer was dropped.
+    /// Checks that no memory was written to after its buffer was dropped.
     fn check(&self) -> usize {
         let blocks = &self.0.borrow().0;
         let dropped = blocks.iter().filter(|(_, dropped)| *dropped);
@@ -96,7 +96,7 @@ unsafe impl IoBufMut for Watched {
     unsafe fn set_filled(&mut self, _n: usize) {}
 }
 
-/// A bit of everything, with an echo server as its peer.
+/// Files, sockets, timers, races and tasks, with an echo server as peer.
 async fn scenario(yard: Yard, directory: std::path::PathBuf) -> std::io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -182,7 +182,7 @@ async fn poll_times<F: Future>(mut future: Pin<Box<F>>, polls: u32) -> Option<Pi
     (!done).then_some(future)
 }
 
-/// Some work of the context's own, before and after which nothing may be wrong.
+/// Some work that must still succeed on the same context.
 async fn life_goes_on() {
     let nap = spawn(sleep(SHORT));
     for _ in 0..3 {

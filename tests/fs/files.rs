@@ -395,7 +395,7 @@ async fn lengths_beyond_the_maximum_are_refused() -> Outcome {
     Ok(())
 }
 
-/// Compares one file's metadata with what std says.
+/// Compares one file's metadata with std's.
 #[cfg(unix)]
 #[track_caller]
 fn compare(ours: &corio::fs::Metadata, theirs: &std::fs::Metadata) {

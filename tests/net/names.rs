@@ -14,7 +14,7 @@ fn refused() -> SocketAddress {
     listener.local_addr().unwrap().into()
 }
 
-/// An address that does not answer: the queue of its listener is full. With what keeps it so.
+/// An address that does not answer, as its listener's queue is full; with what keeps it full.
 #[cfg(target_os = "linux")]
 fn silent() -> (SocketAddress, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

@@ -265,7 +265,7 @@ async fn sending_to_a_closed_peer_is_an_error() -> Outcome {
     Ok(())
 }
 
-/// In a process of its own, as what a signal does belongs to the process.
+/// In a child process, as signal dispositions belong to the process.
 #[cfg(unix)]
 fn a_send_to_a_closed_peer_raises_no_signal(case: Case) -> Outcome {
     case.alone(|| {

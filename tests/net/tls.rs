@@ -17,7 +17,7 @@ use crate::harness::noise;
 const CERTIFICATE: &[u8] = include_bytes!("../data/localhost.pem");
 const KEY: &[u8] = include_bytes!("../data/localhost.key");
 
-/// So long that a test which waits for it hangs.
+/// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(60);
 
 fn server_config() -> Arc<ServerConfig> {

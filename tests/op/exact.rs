@@ -33,7 +33,7 @@ every_driver! {
     an_empty_transfer_does_not_wait,
 }
 
-/// How far a transfer came, if it says so.
+/// The number of bytes transferred, from the error.
 #[track_caller]
 fn moved<T: std::fmt::Debug>(result: std::io::Result<T>, kind: ErrorKind) -> u64 {
     let error = result.expect_err("an error");
@@ -144,7 +144,7 @@ async fn a_timed_out_send_reports_the_bytes_sent() -> Outcome {
     Ok(())
 }
 
-/// The error of the socket must not get lost behind the bytes that came before it.
+/// The socket's error must not be hidden by the bytes that arrived before it.
 #[cfg(unix)]
 async fn a_reset_midway_is_not_an_early_end() -> Outcome {
     let (a, mut b) = tcp_pair()?;

@@ -24,7 +24,7 @@ every_driver! {
     sent_fds_are_closed_here,
 }
 
-/// A file and its fd, to be recognised by its contents.
+/// The fd of a file that is recognised by its contents.
 fn numbered(number: usize) -> std::io::Result<OwnedFd> {
     file_with(format!("file {number}").as_bytes()).map(OwnedFd::from)
 }

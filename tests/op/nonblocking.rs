@@ -33,7 +33,7 @@ every_driver! {
     handles_made_from_std_are_in_non_blocking_mode,
 }
 
-/// Starts `op` in a task, sees that it waits, and goes on.
+/// Starts `op` in a task, and checks that it waits; evaluates to the task.
 macro_rules! pending {
     ($op:expr) => {{
         let task = corio::spawn(async move { $op.await });
@@ -272,7 +272,7 @@ async fn a_wait_can_be_cancelled() -> Outcome {
     Ok(())
 }
 
-/// The kernel has answered "would block" before it sees the cancel.
+/// The kernel has answered `EAGAIN` before it sees the cancel.
 async fn a_cancel_right_after_the_start_is_not_would_block() -> Outcome {
     let (reader, _writer) = std::io::pipe()?;
     set_nonblocking(&reader);
@@ -302,7 +302,7 @@ async fn a_cancel_right_after_the_start_is_not_would_block() -> Outcome {
     Ok(())
 }
 
-/// Such a socket is readable all the time, but its error queue is not.
+/// The socket is always readable, but its error queue is not.
 async fn a_wait_for_the_error_queue_does_not_spin() -> Outcome {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
     socket.set_nonblocking(true)?;

@@ -44,7 +44,7 @@ every_driver! {
 #[cfg(unix)]
 every_driver! { bytes_before_a_reset_are_not_lost }
 
-/// All that comes, and in how many chunks.
+/// Receives up to the end; returns the bytes and the number of buffers.
 async fn read_all(chunks: &mut RecvStream<'_>) -> std::io::Result<(Vec<u8>, usize)> {
     let (mut bytes, mut count) = (Vec::new(), 0);
     while let Some(chunk) = chunks.recv().await? {
@@ -55,7 +55,7 @@ async fn read_all(chunks: &mut RecvStream<'_>) -> std::io::Result<(Vec<u8>, usiz
     Ok((bytes, count))
 }
 
-/// Polls an operation once, which is to wait.
+/// Polls an operation once; it must be pending.
 async fn begin(mut operation: std::pin::Pin<&mut AsyncRecvBuf<'_>>) {
     poll_fn(|cx| {
         assert!(operation.as_mut().poll(cx).is_pending());
@@ -193,7 +193,7 @@ async fn a_receive_in_a_cancelled_task_loses_no_byte() -> Outcome {
     Ok(())
 }
 
-/// Far more than may be kept.
+/// Far more bytes than the driver keeps for a stream.
 async fn bytes_that_arrive_before_the_receive_are_kept() -> Outcome {
     let (client, server) = corio_tcp_pair()?;
     let bytes = noise(3_000_000);
@@ -489,7 +489,7 @@ fn a_pending_receive_is_counted(case: Case) -> Outcome {
     Ok(())
 }
 
-/// Also if it has no time left for those that are given up at its end.
+/// Even without a grace period for the receives that its end abandons.
 fn a_context_gives_its_memory_back(case: Case) -> Outcome {
     const CONTEXTS: usize = 64;
     case.alone(|| {

@@ -40,7 +40,7 @@ fn an_operation_is_retried_on_its_own_file_when_the_slot_has_another() {
     });
 }
 
-/// The same when the table was removed altogether, or its context is not the running one.
+/// The same when the table was removed, or its context is not the running one.
 #[test]
 fn a_transfer_continues_without_the_table() {
     let (old, mut old_writer) = io::pipe().unwrap();
@@ -77,7 +77,7 @@ fn a_transfer_continues_without_the_table() {
     });
 }
 
-/// A close that a time limit kept from starting was taken for one that had run.
+/// A close that a time limit prevented from starting was treated as one that had run.
 #[test]
 fn a_close_that_was_never_polled_leaks_no_fd() {
     run(async {
@@ -96,7 +96,7 @@ fn a_close_that_was_never_polled_leaks_no_fd() {
     });
 }
 
-/// An operation that found nothing to do, and a cancel on its heels, gave `EAGAIN`.
+/// An operation that had to wait, cancelled immediately, returned `EAGAIN`.
 #[test]
 fn a_cancelled_operation_on_a_nonblocking_file_says_so() {
     run(async {
@@ -112,7 +112,7 @@ fn a_cancelled_operation_on_a_nonblocking_file_says_so() {
     });
 }
 
-/// Tried again and again by the driver, it could not be cancelled any more.
+/// The driver retried it in a loop, so it could not be cancelled.
 #[test]
 fn connecting_a_nonblocking_socket_to_a_busy_listener_can_be_cancelled() {
     run(async {
@@ -162,9 +162,9 @@ fn bytes_after_urgent_data_are_received() {
     assert_eq!(received, b"abcdef");
 }
 
-/// The rings would go on behind what was looked at, and see it again.
+/// io_uring would continue such a receive after a part, and receive the peeked bytes again.
 #[test]
-fn peeking_at_all_bytes_yields_none_twice() {
+fn a_peek_that_waits_for_all_bytes_is_refused() {
     let flags = libc::MSG_PEEK | libc::MSG_WAITALL;
     let (a, _b) = StdStream::pair().unwrap();
     let refused = std::panic::catch_unwind(|| {

@@ -52,7 +52,7 @@ fn moved(result: std::io::Result<()>, kind: ErrorKind) -> u64 {
     Incomplete::of(&error).expect("the error is `Incomplete`").moved
 }
 
-/// While a long part is sent, the socket is corked: afterwards it is as it was, and nothing waits.
+/// A long transfer sets `TCP_CORK`; afterwards the option is as before, and no byte is held back.
 #[cfg(target_os = "linux")]
 async fn the_cork_option_is_preserved() -> Outcome {
     const LEN: usize = (1 << 20) + 777;

@@ -111,14 +111,14 @@ async fn a_limit_counts_from_the_first_poll() -> Outcome {
     Ok(())
 }
 
-/// How late the loop looks, in which both the time is up and the operation has succeeded.
+/// Time limits, and how long the loop is held: both the deadline and the operation pass meanwhile.
 fn delays() -> impl Iterator<Item = (Duration, Duration)> {
     (0..300).map(|round: u64| {
         (Duration::from_micros(round * 13 % 400), Duration::from_micros(round * 29 % 700))
     })
 }
 
-/// Does `act` while a limit runs that is over about then.
+/// Runs `act` at about the time when the limit elapses.
 async fn meanwhile<T>(limited: impl Future<Output = T>, hold: Duration, act: impl FnOnce()) -> T {
     let acting = async {
         // The loop stands still, so that everything is due in the same turn.
@@ -273,7 +273,7 @@ async fn a_connect_without_an_answer_times_out() -> Outcome {
     panic!("the queue never filled: {} connections", waiting.len());
 }
 
-/// The kernel ends those by a signal.
+/// The kernel interrupts its worker threads by a signal.
 #[cfg(unix)]
 async fn an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out() -> Outcome {
     let dir = tempfile::tempdir()?;

@@ -34,7 +34,7 @@ fn serving(builder: &Builder, jobs: &Jobs) -> (Elsewhere, ThreadId) {
     (there, id)
 }
 
-/// Starts a job that does nothing but say its number.
+/// Starts a job that records its number.
 fn numbered(jobs: &Jobs, n: usize, began: &Arc<Mutex<Vec<usize>>>) -> JoinHandle<usize> {
     let (jobs, began) = (jobs.clone(), began.clone());
     spawn(async move {
@@ -46,7 +46,7 @@ fn numbered(jobs: &Jobs, n: usize, began: &Arc<Mutex<Vec<usize>>>) -> JoinHandle
     })
 }
 
-/// Starts a job on another context, by keeping this one from it.
+/// Starts a job on another context, by blocking this one until it has started.
 async fn begun_elsewhere<F>(
     jobs: &Jobs,
     start: fn() -> F,
@@ -67,7 +67,7 @@ where
     job
 }
 
-/// Says that it is gone.
+/// Sets a flag when dropped.
 struct Gone(Arc<AtomicBool>);
 
 impl Drop for Gone {
@@ -550,7 +550,7 @@ every_driver! {
         }
     }
 
-    /// Handlers that are answered while the server stops still have their jobs done.
+    /// The jobs of handlers that end while the server stops are still done.
     fn a_server_serves_jobs_until_its_last_connection(builder) {
         use std::io::{Read, Write};
         let server = server(&builder)

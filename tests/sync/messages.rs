@@ -22,8 +22,8 @@ fn fill(handle: &Handle) {
     assert_eq!(handle.try_message(ROOM_TAG, 0), Err(TrySendError::Full(one_more)));
 }
 
-/// Passes a count to and fro between a context that runs here and one over there, which mostly
-/// sleep.
+/// Passes a count back and forth between a context of this thread and one of another, which are
+/// mostly blocked.
 fn to_and_fro(here: &Builder, there: &Builder) {
     const TURNS: u64 = 2000;
     let there = Elsewhere::new(there);

@@ -14,7 +14,7 @@ fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// The receiver had made room, and went before the sender noticed.
+/// The receiver made room, and was dropped before the sender was polled.
 #[test]
 fn a_message_sent_after_the_receiver_was_dropped_is_returned() {
     let (sender, mut receiver) = mpsc::channel(1);
@@ -60,7 +60,7 @@ thread_local! {
     static ENDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Polls where it is woken, as simple executors do.
+/// Polls within `wake`, as simple executors do.
 struct PollsAtOnce;
 
 impl Wake for PollsAtOnce {
@@ -85,7 +85,7 @@ fn a_receiver_polled_by_its_waker_sees_the_closed_channel() {
     assert!(ENDED.get(), "it would wait for ever");
 }
 
-/// A waiter that is leaked keeps its place, and what it was given; its memory is never looked at.
+/// A leaked waiter keeps its place and its grant; its memory stays valid.
 #[test]
 fn leaked_waiters_are_sound() {
     let semaphore = Semaphore::new(0);
@@ -136,7 +136,7 @@ thread_local! {
     static ADD_TO: Cell<Option<&'static Semaphore>> = const { Cell::new(None) };
 }
 
-/// Adds permits where it is woken.
+/// Adds permits when it is woken.
 struct Adds;
 
 impl Wake for Adds {
@@ -158,7 +158,7 @@ fn no_waiter_is_granted_permits_while_a_semaphore_closes() {
     assert!(matches!(poll(second.as_mut()), Poll::Ready(Err(_))));
 }
 
-/// Serving all costs as much as there are waiters, not its square, which would be minutes.
+/// Serving all takes linear time; quadratic time would be minutes.
 #[test]
 fn a_hundred_thousand_waiters_are_served_in_linear_time() {
     const COUNT: usize = 100_000;
@@ -206,7 +206,7 @@ fn let_in(queue: &mut Queue) {
     }
 }
 
-/// A guard of either kind, only to be dropped.
+/// A guard of either kind, which is only dropped.
 #[allow(dead_code)]
 enum Guard<'a> {
     Reads(corio::sync::local::RwLockReadGuard<'a, ()>),
@@ -281,7 +281,7 @@ fn a_reader_writer_lock_agrees_with_its_model() {
     }
 }
 
-/// However a waiter ends, before its turn or just after, the next has the lock.
+/// However a waiter ends, before its grant or just after, the next waiter gets the lock.
 #[test]
 fn a_cancelled_waiter_passes_the_grant_on() {
     const LONG: Duration = Duration::from_secs(60);
