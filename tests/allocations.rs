@@ -281,7 +281,7 @@ fn waiting_for_a_lock_or_a_message_allocates_nothing() {
                     *value
                 };
                 if sender.send(value).await.is_err() {
-                    return; // nobody counts any more
+                    return; // the counting has ended
                 }
             }
         }));

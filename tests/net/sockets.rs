@@ -115,8 +115,8 @@ async fn bind_accepts_what_std_accepts() -> Outcome {
 
 #[cfg(unix)]
 async fn a_connect_without_a_listener_is_refused() -> Outcome {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    assert_kind(TcpStream::connect(nobody).await, ErrorKind::ConnectionRefused);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    assert_kind(TcpStream::connect(closed).await, ErrorKind::ConnectionRefused);
     // No socket has port 0.
     assert!(TcpStream::connect(([127, 0, 0, 1], 0)).await.is_err());
     let socket = Socket::tcp_v4()?;
@@ -125,7 +125,7 @@ async fn a_connect_without_a_listener_is_refused() -> Outcome {
     assert_kind(socket.send("x").await.0, ErrorKind::BrokenPipe);
     assert_kind(socket.shutdown(Shutdown::Both).await, ErrorKind::NotConnected);
     // The wrong family.
-    let v6 = SocketAddress::v6(Ipv6Addr::LOCALHOST, nobody.port());
+    let v6 = SocketAddress::v6(Ipv6Addr::LOCALHOST, closed.port());
     assert_errno(socket.connect(v6).await, errno::EAFNOSUPPORT);
     Ok(())
 }

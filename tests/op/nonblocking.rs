@@ -110,12 +110,12 @@ async fn a_connect_waits() -> Outcome {
 }
 
 async fn a_refused_connect_is_refused() -> Outcome {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     for nonblocking in [false, true] {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
         socket.set_nonblocking(nonblocking)?;
         let client = std::net::TcpStream::from(socket);
-        assert_kind(AsyncConnect::new(&client, nobody).await, ErrorKind::ConnectionRefused);
+        assert_kind(AsyncConnect::new(&client, closed).await, ErrorKind::ConnectionRefused);
     }
     Ok(())
 }
