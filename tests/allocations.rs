@@ -30,7 +30,7 @@ thread_local! {
 }
 
 fn count() {
-    // A thread that is ending has no counter any more, nor anybody who reads it.
+    // A thread that is ending has no counter any more, and no test reads it.
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
@@ -58,7 +58,7 @@ static ALLOCATOR: Counting = Counting;
 const LONG: Duration = Duration::from_secs(3600);
 const ROUNDS: u64 = 1000;
 
-/// How many allocations a thousand rounds make, once there were a few.
+/// The allocations of a thousand rounds, after a few to warm up.
 async fn allocations(mut round: impl AsyncFnMut()) -> u64 {
     for _ in 0..10 {
         round().await;
@@ -74,13 +74,13 @@ fn context() -> IoContext {
     IoContext::new(64).unwrap()
 }
 
-/// Runs `rounds` on a driver, and gives its number of allocations; `None` if it is not here.
+/// Runs `rounds` on a driver, and returns its number of allocations; `None` if this host lacks it.
 fn cost(driver: Driver, rounds: impl AsyncFn() -> u64) -> Option<u64> {
     let mut context = driver.is_here().then(|| driver.builder().entries(64).build().unwrap())?;
     Some(context.block_on(rounds()))
 }
 
-/// Runs `rounds` on each driver, and sees that it made no allocation at all.
+/// Runs `rounds` on each driver, and checks that it made no allocation.
 fn costs_nothing(rounds: impl AsyncFn() -> u64) {
     for driver in [Driver::IoUring, Driver::Readiness] {
         assert_eq!(cost(driver, &rounds).unwrap_or(0), 0, "{driver:?}");
@@ -134,7 +134,7 @@ fn an_echo_allocates_nothing() {
     });
 }
 
-/// Of so many bytes all buffers are used several times.
+/// With so many bytes every buffer is used several times.
 #[test]
 fn an_echo_in_chunks_allocates_nothing() {
     costs_nothing(async || {
@@ -281,7 +281,7 @@ fn waiting_for_a_lock_or_a_message_allocates_nothing() {
                     *value
                 };
                 if sender.send(value).await.is_err() {
-                    return; // nobody counts any more
+                    return; // the counting has ended
                 }
             }
         }));
@@ -364,10 +364,10 @@ fn one_operation_is_one_system_call() {
     assert!(syscalls <= ROUNDS + 1, "{syscalls}");
 }
 
-/// A receive that has taken everything says so to the next, whatever kind of receive it was.
+/// After a receive of either kind has drained the socket, the next one does not try inline.
 #[test]
 #[cfg(target_os = "linux")] // Where a receive tells whether it has left anything.
-fn what_a_message_has_emptied_is_not_looked_at() {
+fn a_receive_on_a_drained_socket_is_not_tried_inline() {
     let mut context = context();
     context.block_on(async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -423,7 +423,7 @@ fn waiting_costs_nothing() {
 }
 
 /// What the readiness driver does for servers: clients on the same thread take turns with it, so
-/// that who waits for whom does not depend on the host.
+/// that the order does not depend on the host.
 #[cfg(target_os = "linux")] // Where the host tells of changes.
 #[test]
 fn an_echo_on_the_readiness_driver_is_two_system_calls() {

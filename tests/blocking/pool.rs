@@ -1,4 +1,4 @@
-//! Offloaded work.
+//! Work on a pool of threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use corio::{join_all, spawn, spawn_blocking, timeout, yield_now};
 
 use crate::harness::{LONG, eventually};
 
-/// Work waits at it until it is opened.
+/// A gate at which work waits until it is opened.
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -281,7 +281,7 @@ every_driver! {
                     panicked
                 };
                 assert!(panicked, "the panic is the caller's");
-                match timeout(LONG, waiting).await.expect("nobody is forgotten").unwrap() {
+                match timeout(LONG, waiting).await.expect("every wait ends").unwrap() {
                     Ok(result) => assert_eq!(result, 7),
                     Err(error) => assert!(shut_down && matches!(error, BlockingError::Closed)),
                 }

@@ -1,4 +1,4 @@
-//! Every kind of buffer, in and out.
+//! Every kind of buffer, written and read into.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use crate::harness::{
     std_pair,
 };
 
-/// Lines of the child that begin so say what the report must contain.
+/// Prefix of the child's lines that state what the report must contain.
 const EXPECT: &str = "expect: ";
 
 fn check_report(stderr: &str) {
@@ -39,7 +39,7 @@ fn check_report(stderr: &str) {
 
 type Boxed = Pin<Box<dyn Future<Output = ()>>>;
 
-/// A receive that has a stream of its own, and the other end of that.
+/// A receive that owns its stream, and the stream's other end.
 fn receive() -> (Boxed, LocalStream) {
     let (a, b) = local_pair().unwrap();
     (Box::pin(async move { drop(a.recv(vec![0; 64]).await) }), b)
@@ -229,7 +229,7 @@ every_driver! {
                     assert!(poll_now(&mut accept).await.is_pending());
                     let client = std::net::TcpStream::connect(address).unwrap();
                     if round % 2 == 0 {
-                        // The completion is reaped, but nobody has taken it.
+                        // The completion is reaped, but its result is not taken.
                         yield_now().await;
                     }
                     drop(accept);
@@ -298,7 +298,7 @@ every_driver! {
         });
     }
 
-    /// The kernel's side of a write that is cancelled half-way is in the result.
+    /// The bytes that the kernel took before the cancel arrive, and no others.
     fn what_a_dropped_send_had_sent_is_whole(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
         context.block_on(async {

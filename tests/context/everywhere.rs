@@ -1,7 +1,7 @@
 //! A realistic piece of code, dropped or leaked at each of its awaits in turn.
 //!
 //! # Why this file has `unsafe`
-//! Its buffers watch who writes to them, which an implementor of `IoBufMut` may.
+//! Its buffers detect writes that come after their end, for which they implement `IoBufMut`.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -17,10 +17,10 @@ use corio::{Builder, DropPolicy, race, sleep, spawn, timeout, yield_now};
 
 use crate::harness::{SHORT, alone, open_fds};
 
-/// What memory holds that nobody may write to any more.
+/// The contents of memory that must not be written to any more.
 const CANARY: u8 = 0xc7;
 
-/// Memory for buffers, which stays after them.
+/// Memory of buffers, which is kept when they are dropped.
 #[derive(Clone, Default)]
 struct Yard(Rc<RefCell<Blocks>>);
 
@@ -53,7 +53,7 @@ impl Yard {
         Watched { yard: self.clone(), index: blocks.len() - 1, memory, len }
     }
 
-    /// Sees that no memory was written to after its buffer was dropped.
+    /// Checks that no memory was written to after its buffer was dropped.
     fn check(&self) -> usize {
         let blocks = &self.0.borrow().0;
         let dropped = blocks.iter().filter(|(_, dropped)| *dropped);
@@ -69,7 +69,7 @@ impl Yard {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        // SAFETY: this buffer's own memory, which nobody else uses by the traits' rules.
+        // SAFETY: this buffer's own memory, which nothing else uses by the traits' rules.
         unsafe { (*self.memory).fill(CANARY) };
         self.yard.0.borrow_mut().0[self.index].1 = true;
     }
@@ -96,7 +96,7 @@ unsafe impl IoBufMut for Watched {
     unsafe fn set_filled(&mut self, _n: usize) {}
 }
 
-/// A bit of everything, with an echo server as its peer.
+/// Files, sockets, timers, races and tasks, with an echo server as peer.
 async fn scenario(yard: Yard, directory: std::path::PathBuf) -> std::io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -127,7 +127,7 @@ async fn scenario(yard: Yard, directory: std::path::PathBuf) -> std::io::Result<
 
     match race(client.recv(yard.buffer(64)), sleep(SHORT)).await {
         corio::RaceOutput::Second(Some((Err(_), _)), ()) => {}
-        // Somebody cancels all of this.
+        // Another task cancels all of this.
         corio::RaceOutput::First((Err(error), _), _) => return Err(error),
         _ => panic!("nothing was sent"),
     }
@@ -164,7 +164,7 @@ async fn scenario(yard: Yard, directory: std::path::PathBuf) -> std::io::Result<
     server.await.unwrap()
 }
 
-/// Polls `future` at most `polls` times, and gives it back if it is not done by then.
+/// Polls `future` at most `polls` times; returns it if it is not done by then.
 async fn poll_times<F: Future>(mut future: Pin<Box<F>>, polls: u32) -> Option<Pin<Box<F>>> {
     let left = Cell::new(polls);
     let done = poll_fn(|cx| {
@@ -182,7 +182,7 @@ async fn poll_times<F: Future>(mut future: Pin<Box<F>>, polls: u32) -> Option<Pi
     (!done).then_some(future)
 }
 
-/// Some work of the context's own, before and after which nothing may be wrong.
+/// Some work that must still succeed on the same context.
 async fn life_goes_on() {
     let nap = spawn(sleep(SHORT));
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Watching for stalls, and looking for news before sleeping.
+//! Stall reports, and adaptive busy-polling before the loop blocks.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};

@@ -16,14 +16,14 @@ fn contents(file: &mut std::fs::File) -> Vec<u8> {
     bytes
 }
 
-/// Several turns, so that what is queued is carried out.
+/// Several turns, so that queued operations are submitted.
 async fn turns() {
     for _ in 0..3 {
         AsyncNop::new().await.unwrap();
     }
 }
 
-/// Until every write has ended.
+/// Waits until every write has ended.
 async fn writes() {
     let under_way = || {
         let writes = corio::stats().of(corio::OpCode::Write);
@@ -34,8 +34,8 @@ async fn writes() {
     }
 }
 
-/// Writes by an operation that is leaked before the kernel has seen it, through a handle that is
-/// dropped likewise; opens other files meanwhile, and sees that they stay empty.
+/// Leaks a write before the kernel has seen it, drops its handle, opens other files meanwhile, and
+/// checks that they stay empty.
 async fn leak_a_write() {
     let file = tempfile::tempfile().unwrap();
     let mut same = file.try_clone().unwrap();
@@ -62,8 +62,8 @@ every_driver! {
         });
     }
 
-    /// The driver describes a waiting sendfile again when there is room. What the leaked operation
-    /// had borrowed is somebody else's by then.
+    /// The driver submits a waiting sendfile again when there is room. The memory that the leaked
+    /// operation had borrowed has been reused by then.
     fn a_leaked_operation_that_is_retried_reads_no_borrowed_memory(builder) {
         alone(|| {
             let mut context = builder.build().unwrap();
@@ -176,7 +176,7 @@ every_driver! {
         });
     }
 
-    /// The leaked receive still has its memory; what it gets is lost, and nothing else is.
+    /// The leaked receive keeps its memory; only the bytes that it receives are lost.
     fn a_leaked_operation_only_leaks(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
@@ -236,7 +236,7 @@ every_driver! {
         });
     }
 
-    /// Its tasks, operations and queues stay where they are for ever.
+    /// Its tasks, operations and queues are never freed.
     fn a_leaked_context_stays_the_threads_context(builder) {
         std::thread::spawn(move || {
             let mut context = builder.build().unwrap();

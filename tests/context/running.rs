@@ -1,4 +1,4 @@
-//! `run`, `block_on`, `poll_once`, `stop`, and life without a context.
+//! `run`, `block_on`, `poll_once`, `stop`, and operations without a context.
 //!
 //! # Why this file has `unsafe`
 //! It sends its own thread signals.

@@ -10,7 +10,7 @@ use corio::{Handle, IoContext, JoinHandle};
 
 use std::future::Ready;
 
-/// Whether a type has an auto trait, found out by which of two functions the compiler prefers.
+/// Whether a type has an auto trait, by which of two constants the compiler prefers.
 macro_rules! is {
     ($ty:ty: $bound:ident) => {{
         #[allow(dead_code)]

@@ -1,4 +1,4 @@
-//! The end of a context, with whatever is still going on in it.
+//! The end of a context that has tasks and operations in flight.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use crate::harness::{
     poll_outside_of_tasks, reports, std_pair, waker,
 };
 
-/// One task for each kind of operation there is, each with the operation under way.
+/// One task for each kind of operation, with the operation in flight.
 fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
     let mut count = 0;
     macro_rules! task {
@@ -45,7 +45,7 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         file.set_len(1 << 16).unwrap();
         file
     }
-    /// `O_RDONLY`, by its value everywhere.
+    /// `O_RDONLY`, which has the same value on every host.
     const READ_ONLY: i32 = 0;
     #[cfg(unix)]
     const CURRENT: u64 = u64::MAX;
@@ -388,7 +388,7 @@ every_driver! {
         });
     }
 
-    /// Without any grace, nothing can be waited for.
+    /// Without a grace period, the context waits for no operation.
     fn operations_that_do_not_end_in_time_are_leaked_and_reported(builder) {
         reports(
             || {

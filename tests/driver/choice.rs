@@ -1,4 +1,4 @@
-//! Which driver a context gets, and what it says about that.
+//! The choice of the driver, and what a context reports about it.
 //!
 //! # Why this file has `unsafe`
 //! It sets a limit of its process.
@@ -51,7 +51,7 @@ fn the_builder_chooses_the_driver(case: Case) -> Outcome {
     Ok(())
 }
 
-/// Sets what the environment says; only in a process of its own.
+/// Sets `CORIO_DRIVER`; only in a child process.
 fn set_environment(value: &str) {
     // SAFETY: the only other thread waits for this one.
     unsafe { std::env::set_var("CORIO_DRIVER", value) };
@@ -94,7 +94,7 @@ fn an_unknown_driver_name_is_refused(case: Case) -> Outcome {
     })
 }
 
-/// Something of everything: files, sockets, time.
+/// Uses files, sockets and timers.
 fn works(context: &mut IoContext) -> io::Result<()> {
     context.block_on(async {
         let dir = tempfile::tempdir()?;
@@ -121,7 +121,7 @@ fn works(context: &mut IoContext) -> io::Result<()> {
     })
 }
 
-/// A context on whatever this case's choice comes to, which must do its work.
+/// A context on the driver of the automatic choice, or on the readiness driver.
 fn automatic(case: Case) -> Result<IoContext, SetupError> {
     match case.driver {
         Driver::IoUring => IoContext::builder().driver(DriverChoice::Auto).build(),

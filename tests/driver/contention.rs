@@ -1,4 +1,4 @@
-//! Files that others use at the same time, and jobs that others wait behind.
+//! Files that other operations use at the same time, and jobs that others wait behind.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -35,7 +35,7 @@ every_driver! {
     a_send_that_cannot_be_watched_reports_the_bytes_it_sent,
 }
 
-/// A listener that answers nobody: its queue is full. With the connection that fills it.
+/// A listener that answers no connection, as its queue is full; with the connection that fills it.
 fn silent_listener() -> std::io::Result<(TcpListener, std::net::TcpStream, SocketAddr)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     socket2::SockRef::from(&listener).listen(0)?;
@@ -59,7 +59,7 @@ async fn a_connect_fails_even_if_a_receive_takes_its_error() -> Outcome {
     settle().await;
     // The next try of the handshake is refused.
     drop((queued, listener));
-    // (Linux 6.1 has the ring's connect take it first, and then tells of an end.)
+    // (On Linux 6.1 the ring's connect takes the error first; the receive then ends.)
     assert!(matches!(recv.await?, Err(_) | Ok(0)));
     assert!(connect.await?.is_err());
     Ok(())
@@ -204,7 +204,7 @@ fn a_send_that_cannot_be_watched_reports_the_bytes_it_sent(case: Case) -> Outcom
         let limit = Duration::from_millis(50);
         let send = AsyncSendAll::new(&near, vec![1; 4 << 20]).with_timeout(limit);
         let error = context.block_on(send).0.unwrap_err();
-        let moved = Incomplete::of(&error).expect("it tells how far it came").moved;
+        let moved = Incomplete::of(&error).expect("the error is `Incomplete`").moved;
         far.set_nonblocking(true)?;
         let (mut arrived, mut buf) = (0, vec![0; 1 << 16]);
         while let Ok(len) = far.read(&mut buf) {

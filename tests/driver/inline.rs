@@ -1,7 +1,8 @@
-//! Operations that may end without a turn of the loop: the results are the same as if they waited.
+//! Operations that may complete without a turn of the loop: the results are the same as if they
+//! waited.
 //!
 //! # Why this file has `unsafe`
-//! It has the system forget what it keeps of a file.
+//! It drops a file's pages from the page cache.
 
 use std::io::{ErrorKind, Read, Write};
 #[cfg(target_os = "linux")]
@@ -24,7 +25,7 @@ every_driver! {
 #[cfg(unix)]
 every_driver! { no_send_overtakes_an_earlier_one }
 
-/// Drops what the system keeps of a file, as far as it lets us.
+/// Drops a file's pages from the page cache, if the system permits it.
 #[cfg(target_os = "linux")]
 fn forget(file: &std::fs::File) -> std::io::Result<()> {
     file.sync_all()?;
@@ -127,7 +128,7 @@ async fn a_receive_on_a_drained_socket_waits() -> Outcome {
     Ok(())
 }
 
-/// What is sent at once, because more waits to be received, comes after what is queued.
+/// An inline send stays behind a send that is queued.
 #[cfg(unix)]
 async fn no_send_overtakes_an_earlier_one() -> Outcome {
     let (a, b) = corio_tcp_pair()?;

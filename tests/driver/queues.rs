@@ -7,7 +7,7 @@ use corio::{Builder, DropPolicy, join_all, spawn, yield_now};
 
 use crate::harness::{errno, local_pair, poll_now};
 
-/// The smallest rings there are.
+/// The smallest rings that the kernel grants.
 fn tiny(builder: Builder) -> Builder {
     builder.entries(1).completion_entries(1)
 }
@@ -67,7 +67,7 @@ every_driver! {
         });
     }
 
-    /// Far more than the queues hold, and all that is the context's own goes on.
+    /// Far more than the queues hold, while the context's own operations continue.
     fn thousands_of_cancels_end_in_any_order(builder) {
         const MANY: usize = 4000;
         let mut context = builder.entries(8).completion_entries(16).build().unwrap();

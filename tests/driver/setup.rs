@@ -1,4 +1,4 @@
-//! Contexts that can't be made, and why.
+//! Contexts that cannot be built, and the errors that say why.
 
 use std::io;
 
@@ -69,7 +69,7 @@ fn each_thread_can_have_a_context(case: Case) -> Outcome {
     Ok(())
 }
 
-/// However many fds a context takes: whichever of them is the one too many.
+/// Whichever of the context's fds is the one that cannot be opened.
 #[cfg(target_os = "linux")]
 fn set_up_without_a_free_fd_is_reported(case: Case) -> Outcome {
     case.alone(|| {
@@ -106,8 +106,8 @@ fn a_failed_set_up_leaks_nothing(case: Case) -> Outcome {
     })
 }
 
-/// What a context says on a thread whose filter refuses `calls`. The thread is a new one, since
-/// a filter stays as long as its thread does.
+/// The error of a context on a thread whose filter refuses `calls`. The thread is a new one, as a
+/// filter lasts as long as its thread.
 #[cfg(target_os = "linux")]
 fn refused(
     case: Case,
@@ -152,7 +152,7 @@ fn a_kernel_without_io_uring_is_reported(case: Case) -> Outcome {
     Ok(())
 }
 
-/// A filter that knows only some of the calls is to blame, not the kernel's age.
+/// The error blames the filter of some calls, not the kernel's version.
 #[cfg(target_os = "linux")]
 fn a_filter_of_some_io_uring_calls_is_reported_as_policy(case: Case) -> Outcome {
     for calls in [ENTER..=ENTER, REGISTER..=REGISTER, ENTER..=REGISTER] {

@@ -1,4 +1,4 @@
-//! Copying: right to the byte, or not at all.
+//! `copy`: copies are exact, or not made.
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-/// Bytes that tell a block at the wrong place from one at the right place.
+/// Bytes that differ from block to block.
 fn content(len: usize) -> Vec<u8> {
     (0..len.div_ceil(8)).flat_map(|word| (word as u64).to_le_bytes()).take(len).collect()
 }

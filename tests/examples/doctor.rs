@@ -1,4 +1,4 @@
-//! `doctor`: the same facts for people and tools, whatever the host forbids.
+//! `doctor`: the same facts as text and as JSON, whatever the host forbids.
 //!
 //! # Why this file has `unsafe`
 //! It has code run between fork and exec.

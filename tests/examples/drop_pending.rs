@@ -1,4 +1,4 @@
-//! Dropping an operation in flight, with either policy.
+//! `drop_pending`: an operation dropped in flight, under either policy.
 
 use std::os::unix::process::ExitStatusExt;
 

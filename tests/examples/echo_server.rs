@@ -1,4 +1,4 @@
-//! The echo server: many clients, bad clients, too many clients, and the end.
+//! `echo_server`: many clients, bad clients, too many clients, and its end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -64,7 +64,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 fn clients_are_served_side_by_side() {
     let server = Server::start(&mut example("echo_server"));
     let clients: Vec<_> = (0..16).map(|_| server.connect()).collect();
-    // The last one first: nobody waits for an earlier one.
+    // The last one first: no client waits for an earlier one.
     for round in 0..3 {
         for (number, client) in clients.iter().enumerate().rev() {
             ping(client, format!("client {number}, round {round}").as_bytes());

@@ -1,4 +1,4 @@
-//! Fetching, from servers of every kind: good, odd, silent and absent.
+//! `fetch_many`, from servers that are correct, unusual, silent and absent.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! Runs the examples the way a user would: as processes, with arguments, signals and limits.
+//! The examples as processes, with arguments, signals and limits.
 
 #[macro_use]
 #[path = "../harness/mod.rs"]

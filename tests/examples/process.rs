@@ -1,4 +1,4 @@
-//! Starts examples as child processes, and sees to it that none outlives its test.
+//! Examples as child processes, which do not outlive their tests.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// A guard against hanging for ever. Nothing depends on being anywhere near as slow.
+/// The time limit for each step of a process; no step takes nearly that long.
 pub(crate) const GUARD: Duration = Duration::from_secs(120);
 
 /// Where `cargo test` has put an example: `target/debug/examples`, beside this test's `deps`.
@@ -30,7 +30,7 @@ pub(crate) fn limited(limit: &str, name: &str) -> Command {
     command
 }
 
-/// What a process has left.
+/// The outcome of a process.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,

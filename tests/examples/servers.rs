@@ -1,8 +1,8 @@
-//! The proxy, the chat, the acceptor and the UDP echo: on each driver, with several workers. And how
+//! The proxy, the chat, the acceptor and the UDP echo on each driver, with several workers; and how
 //! one server replaces another.
 //!
 //! # Why this file has `unsafe`
-//! It gives a socket to a process that it starts.
+//! It passes a socket to a child process.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -55,7 +55,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     std::iter::repeat_with(step).take(len).collect()
 }
 
-/// Sends everything, ends its side, and gives what comes until the other has ended.
+/// Sends everything, shuts its side down, and returns what arrives until the other side ends.
 fn exchange(mut stream: TcpStream, sent: Vec<u8>) -> Vec<u8> {
     let mut sender = stream.try_clone().unwrap();
     let sending = thread::spawn(move || {
@@ -182,7 +182,7 @@ fn a_room_hears_what_is_said_in_it() {
         };
         let mut red: Vec<_> = (0..8).map(|_| join("red")).collect();
         let mut blue: Vec<_> = (0..8).map(|_| join("blue")).collect();
-        // Who is not in the room yet hears nothing: say hello until all have heard it.
+        // A client that is not in the room yet hears nothing: say hello until all have heard it.
         for room in [&mut red, &mut blue] {
             let (speaker, others) = room.split_first_mut().unwrap();
             for (stream, reader) in others {
@@ -209,7 +209,7 @@ fn a_room_hears_what_is_said_in_it() {
         let mut line = String::new();
         red[1].1.read_line(&mut line).unwrap();
         assert_eq!(line, "red two\n");
-        // Somebody who talks without an end is thrown out, and nobody else.
+        // A client that sends without an end is disconnected, and no other.
         let mut endless = server.connect();
         let _ = endless.write_all(&vec![b'x'; 1 << 20]);
         assert!(matches!(endless.read(&mut [0]), Ok(0) | Err(_)));
@@ -316,7 +316,7 @@ fn a_server_is_replaced_without_refusing_anybody() {
             let (enough, served) = (enough.clone(), served.clone());
             thread::spawn(move || {
                 while !enough.load(Ordering::Relaxed) {
-                    let mut stream = TcpStream::connect(address).expect("somebody listens");
+                    let mut stream = TcpStream::connect(address).expect("a server listens");
                     stream.set_read_timeout(Some(GUARD)).unwrap();
                     stream.write_all(b"hello").unwrap();
                     stream.shutdown(Shutdown::Write).unwrap();
@@ -351,7 +351,7 @@ fn a_server_is_replaced_without_refusing_anybody() {
     }
     old.signal("TERM");
     assert_eq!(old.finish().status.code(), Some(0));
-    // Sockets that are meant for somebody else are left alone.
+    // Sockets that are meant for another process are left alone.
     let other = with_socket(&listener, "1");
     assert_ne!(other.line(), format!("listening on {address}"));
 }

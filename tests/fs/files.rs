@@ -1,4 +1,4 @@
-//! Files: opening, reading, writing, and what is known about them.
+//! Files: opening, reading, writing, and their metadata.
 
 use std::io::{ErrorKind, Write};
 #[cfg(unix)]
@@ -318,7 +318,7 @@ async fn an_offset_beyond_the_maximum_is_refused() -> Outcome {
     Ok(())
 }
 
-/// `u64::MAX` is what tells the kernel "at the file's own position".
+/// To the kernel, an offset of `u64::MAX` means the file's current position.
 #[cfg(unix)]
 async fn the_last_offset_is_not_the_current_position() -> Outcome {
     let file = File::from(file_with(b"0123456789")?);
@@ -395,7 +395,7 @@ async fn lengths_beyond_the_maximum_are_refused() -> Outcome {
     Ok(())
 }
 
-/// Compares one file's metadata with what std says.
+/// Compares one file's metadata with std's.
 #[cfg(unix)]
 #[track_caller]
 fn compare(ours: &corio::fs::Metadata, theirs: &std::fs::Metadata) {
@@ -534,7 +534,7 @@ async fn close_reports_and_gives_up_the_fd() -> Outcome {
     let (reader, writer) = std::io::pipe()?;
     corio::op::AsyncClose::new(writer).await?;
     assert_eq!(AsyncRead::at_position(&reader, [0; 1]).await.0?, 0, "the writer is closed");
-    // Dropping a handle closes as well, without anybody waiting for it.
+    // Dropping a handle closes the fd as well, in the background.
     let (reader, writer) = std::io::pipe()?;
     drop(File::from(std::os::fd::OwnedFd::from(writer)));
     assert_eq!(AsyncRead::at_position(&reader, [0; 1]).await.0?, 0);

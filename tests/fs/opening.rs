@@ -1,5 +1,5 @@
-//! Opens that may end at once, as their files are in memory: the results are the same as if they
-//! waited, and those that have to wait hold nobody up.
+//! Opens that may complete inline, as their files are cached: the results are the same as if they
+//! waited, and those that have to wait delay no other operation.
 //!
 //! # Why this file has `unsafe`
 //! It asks the system things that std does not.
@@ -180,7 +180,7 @@ async fn a_file_has_the_flags_that_were_asked_for() -> Outcome {
     Ok(())
 }
 
-/// What was looked at is what is opened, and nothing is left as it was only for the look.
+/// The file whose kind was checked is the one that is opened, and gets no flag of the check.
 async fn an_open_of_a_path_that_changes_yields_one_of_its_files() -> Outcome {
     let dir = tempfile::tempdir()?;
     let [path, file, fifo] = ["path", "file", "fifo"].map(|name| dir.path().join(name));
@@ -214,7 +214,7 @@ async fn an_open_of_a_path_that_changes_yields_one_of_its_files() -> Outcome {
     Ok(())
 }
 
-/// Whoever holds a write lease on a file is asked to give it up before others may open it.
+/// The holder of a write lease on a file must release it before others may open the file.
 #[cfg(target_os = "linux")]
 async fn a_lease_is_waited_for() -> Outcome {
     let dir = tempfile::tempdir()?;
@@ -246,7 +246,7 @@ async fn a_lease_is_waited_for() -> Outcome {
 #[cfg(target_os = "linux")]
 const F_SETSIG: i32 = 10;
 
-/// Whether opens in `dir` can end at once; a test that is left out says so.
+/// Whether opens in `dir` can complete inline; prints that a test is left out if not.
 #[cfg(target_os = "linux")]
 fn may_end_at_once(case: Case, dir: &Path) -> io::Result<bool> {
     let dir = std::fs::File::open(dir)?;

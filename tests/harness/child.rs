@@ -127,7 +127,7 @@ pub(crate) fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("/proc is there").count() - 1
 }
 
-/// Windows gives the real number, Wine always zero.
+/// On Windows this is the real number, under Wine always zero.
 #[cfg(windows)]
 pub(crate) fn open_fds() -> usize {
     unsafe extern "system" {

@@ -1,4 +1,4 @@
-//! Values and futures that tests are made of: drop counters, single polls, events.
+//! Drop counters, single polls, and events between threads and tasks.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -65,7 +65,7 @@ pub(crate) fn poll_outside_of_tasks<F: Future + ?Sized>(
     context.run(tick).unwrap();
 }
 
-/// Takes the current task's waker.
+/// Returns the current task's waker.
 pub(crate) async fn waker() -> Waker {
     poll_fn(|cx| Poll::Ready(cx.waker().clone())).await
 }

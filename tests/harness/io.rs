@@ -25,7 +25,7 @@ pub(crate) fn corio_tcp_pair() -> io::Result<(corio::net::TcpStream, corio::net:
     Ok((a.into(), b.into()))
 }
 
-/// Lets spawned tasks run, and what they have started reach the system.
+/// Lets spawned tasks run, and the operations that they started reach the kernel.
 pub(crate) async fn settle() {
     for _ in 0..3 {
         corio::op::AsyncNop::new().await.expect("nothing can fail");
@@ -43,7 +43,7 @@ pub(crate) async fn ended() {
     panic!("still in flight: {:?}", corio::in_flight());
 }
 
-/// Fills a socket or pipe in non-blocking mode until it takes no more; gives the number of bytes.
+/// Fills a socket or pipe in non-blocking mode until it takes no more; returns the number of bytes.
 pub(crate) fn fill(mut to: impl Write) -> io::Result<usize> {
     let chunk = [0x55; 4096];
     let mut total = 0;

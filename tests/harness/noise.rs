@@ -1,4 +1,4 @@
-//! Contents of which every part can be told from every other.
+//! Contents in which no two parts are alike.
 
 /// Bytes without a pattern, always the same for a length.
 pub(crate) fn noise(len: usize) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Two ends of a connection within this host, where it is of no account what kind it is.
+//! Two ends of a connection within this host, of whatever kind the host has.
 
 use std::io;
 
@@ -8,7 +8,7 @@ pub(crate) use corio::net::TcpStream as LocalStream;
 #[cfg(unix)]
 pub(crate) use corio::net::UnixStream as LocalStream;
 
-/// One end, as std has it.
+/// One end as std's type.
 #[cfg(windows)]
 pub(crate) use std::net::TcpStream as StdStream;
 #[cfg(unix)]
@@ -20,7 +20,7 @@ pub(crate) fn local_pair() -> io::Result<(LocalStream, LocalStream)> {
     Ok((a.into(), b.into()))
 }
 
-/// Two ends as std has them.
+/// Two ends as std's types.
 pub(crate) fn std_pair() -> io::Result<(StdStream, StdStream)> {
     #[cfg(unix)]
     return StdStream::pair();

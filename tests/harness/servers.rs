@@ -63,7 +63,7 @@ pub(crate) async fn echo(stream: Stream) -> std::io::Result<()> {
     }
 }
 
-/// Sends `text` and has it sent back.
+/// Sends `text` to an echo server and receives it back.
 pub(crate) fn ask(stream: &mut TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).unwrap();
     let mut back = vec![0; text.len()];
@@ -75,7 +75,7 @@ pub(crate) fn ask(stream: &mut TcpStream, text: &str) {
 pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < TIME_LIMIT / 2, "never came true: {what}");
+        assert!(started.elapsed() < TIME_LIMIT / 2, "timed out waiting until {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -42,7 +42,7 @@ fn set_flags(fd: &impl AsFd, flags: i32) {
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
-/// Sets the limit on open files, and gives the old one.
+/// Sets the limit on open files; returns the old one.
 pub(crate) fn limit_fds(limit: u64) -> io::Result<u64> {
     let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `old` is a valid place.
@@ -57,14 +57,14 @@ pub(crate) fn limit_fds(limit: u64) -> io::Result<u64> {
     Ok(old.rlim_cur)
 }
 
-/// Leaves no fd to be had; gives the old limit.
+/// Lowers the limit on open files until no fd is free; returns the old limit.
 pub(crate) fn exhaust_fds() -> io::Result<u64> {
     let next_free = tempfile::tempfile()?.as_raw_fd();
     limit_fds(next_free as u64)
 }
 
-/// Something to read whenever a file is made in `dir`, in non-blocking mode. It is a file of the
-/// kind that even io_uring does not wait for then.
+/// An inotify instance, in non-blocking mode, that is readable once a file was made in `dir`. It is
+/// of the kind of files for which io_uring answers `EAGAIN` then.
 pub(crate) fn watch(dir: &Path) -> io::Result<OwnedFd> {
     // SAFETY: passes no memory.
     let fd = unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) };

@@ -13,7 +13,7 @@ thread_local! {
     pub(crate) static HOOKED_WAKES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A waker of this thread that does something when it is cloned, and counts.
+/// A waker of this thread that runs `hook` when it is first cloned, and counts clones and wakes.
 pub(crate) fn hooked(hook: impl FnOnce() + 'static) -> Waker {
     fn clone(data: *const ()) -> RawWaker {
         HOOKED_CLONES.set(HOOKED_CLONES.get() + 1);
@@ -40,7 +40,8 @@ pub(crate) fn hooked(hook: impl FnOnce() + 'static) -> Waker {
     unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &HOOKED)) }
 }
 
-/// Polls with a waker whose clone is what the future waits for: that is not missed.
+/// Polls `future` with a waker whose clone runs `event`, which the future waits for and must not
+/// miss.
 pub(crate) fn end_by_cloning<F: Future>(future: F, event: impl FnOnce() + 'static) -> F::Output {
     let mut future = Box::pin(future);
     let waker = hooked(event);
@@ -48,7 +49,7 @@ pub(crate) fn end_by_cloning<F: Future>(future: F, event: impl FnOnce() + 'stati
     let mut polled = future.as_mut().poll(&mut cx);
     assert!(CLONING.take().is_none(), "the waker was not cloned");
     if polled.is_pending() {
-        assert_ne!(HOOKED_WAKES.get(), 0, "nobody is woken");
+        assert_ne!(HOOKED_WAKES.get(), 0, "no task is woken");
         polled = future.as_mut().poll(&mut cx);
     }
     drop((future, waker));

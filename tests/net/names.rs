@@ -1,4 +1,4 @@
-//! Names, and several addresses at once.
+//! Name resolution, and connecting to one of several addresses.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -8,13 +8,13 @@ use corio::timeout;
 
 use crate::harness::LONG;
 
-/// An address of this host where nobody listens.
+/// An address of this host without a listener.
 fn refused() -> SocketAddress {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().into()
 }
 
-/// An address that does not answer: the queue of its listener is full. With what keeps it so.
+/// An address that does not answer, as its listener's queue is full; with what keeps it full.
 #[cfg(target_os = "linux")]
 fn silent() -> (SocketAddress, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

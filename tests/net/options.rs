@@ -1,4 +1,4 @@
-//! Socket options: set, read back, and seen by the system.
+//! Socket options: set, read back, and checked with the system.
 
 use std::time::Duration;
 

@@ -115,9 +115,9 @@ async fn bind_accepts_what_std_accepts() -> Outcome {
 
 #[cfg(unix)]
 async fn a_connect_without_a_listener_is_refused() -> Outcome {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    assert_kind(TcpStream::connect(nobody).await, ErrorKind::ConnectionRefused);
-    // Port 0 is nobody's.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    assert_kind(TcpStream::connect(closed).await, ErrorKind::ConnectionRefused);
+    // No socket has port 0.
     assert!(TcpStream::connect(([127, 0, 0, 1], 0)).await.is_err());
     let socket = Socket::tcp_v4()?;
     assert_kind(socket.peer_addr(), ErrorKind::NotConnected);
@@ -125,7 +125,7 @@ async fn a_connect_without_a_listener_is_refused() -> Outcome {
     assert_kind(socket.send("x").await.0, ErrorKind::BrokenPipe);
     assert_kind(socket.shutdown(Shutdown::Both).await, ErrorKind::NotConnected);
     // The wrong family.
-    let v6 = SocketAddress::v6(Ipv6Addr::LOCALHOST, nobody.port());
+    let v6 = SocketAddress::v6(Ipv6Addr::LOCALHOST, closed.port());
     assert_errno(socket.connect(v6).await, errno::EAFNOSUPPORT);
     Ok(())
 }
@@ -265,7 +265,7 @@ async fn sending_to_a_closed_peer_is_an_error() -> Outcome {
     Ok(())
 }
 
-/// In a process of its own, as what a signal does belongs to the process.
+/// In a child process, as signal dispositions belong to the process.
 #[cfg(unix)]
 fn a_send_to_a_closed_peer_raises_no_signal(case: Case) -> Outcome {
     case.alone(|| {
@@ -399,7 +399,7 @@ async fn a_connected_datagram_socket_reports_a_closed_port() -> Outcome {
     b.connect(a.local_addr()?).await?;
     a.send("by name").await.0?;
     assert_eq!(b.recv(vec![0; 64]).await.1, b"by name");
-    // A port where nobody listens answers.
+    // A closed port answers with an error.
     let gone = b.local_addr()?;
     b.close().await?;
     assert_eq!(a.peer_addr()?, gone);

@@ -17,7 +17,7 @@ use crate::harness::noise;
 const CERTIFICATE: &[u8] = include_bytes!("../data/localhost.pem");
 const KEY: &[u8] = include_bytes!("../data/localhost.key");
 
-/// So long that a test which waits for it hangs.
+/// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(60);
 
 fn server_config() -> Arc<ServerConfig> {
@@ -114,7 +114,7 @@ every_driver! {
             let error = refused.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidData);
             assert!(error.to_string().contains("certificate"), "{error}");
-            // And one that nobody vouches for.
+            // And a certificate that no root certificate has signed.
             let stream = TcpStream::connect(&server.addresses()[0]).await.unwrap();
             let nobody = ClientConfig::builder()
                 .with_root_certificates(RootCertStore::empty())

@@ -1,4 +1,4 @@
-//! UDP sockets: datagrams stay whole, and know where they come from.
+//! UDP sockets: datagrams stay whole and carry their sender's address.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn connected_sockets_send_without_an_address() -> Outcome {
     assert_eq!(a.send("hello").await.0?, 5);
     let (result, buf) = b.recv(Vec::with_capacity(100)).await;
     assert_eq!((result?, &buf[..]), (5, &b"hello"[..]));
-    // A connected socket still tells who has sent.
+    // A connected socket still returns the sender's address.
     b.send("and back").await.0?;
     let (result, buf) = a.recv_from(Vec::with_capacity(100)).await;
     assert_eq!((result?, &buf[..]), ((8, b.local_addr()?), &b"and back"[..]));

@@ -1,4 +1,4 @@
-//! Whole transfers: all of it, or how far it came.
+//! Whole transfers: all bytes, or an error with the number transferred.
 
 use std::io::{ErrorKind, Write};
 #[cfg(unix)]
@@ -33,12 +33,12 @@ every_driver! {
     an_empty_transfer_does_not_wait,
 }
 
-/// How far a transfer came, if it says so.
+/// The number of bytes transferred, from the error.
 #[track_caller]
 fn moved<T: std::fmt::Debug>(result: std::io::Result<T>, kind: ErrorKind) -> u64 {
     let error = result.expect_err("an error");
     assert_eq!(error.kind(), kind, "{error}");
-    Incomplete::of(&error).expect("it tells how far it came").moved
+    Incomplete::of(&error).expect("the error is `Incomplete`").moved
 }
 
 async fn an_early_end_reports_the_bytes_received() -> Outcome {
@@ -111,7 +111,7 @@ async fn a_cancelled_receive_reports_the_bytes_received() -> Outcome {
     receiving.cancel();
     let (result, buf) = receiving.await?;
     let error = result.unwrap_err();
-    let incomplete = Incomplete::of(&error).expect("it tells how far it came");
+    let incomplete = Incomplete::of(&error).expect("the error is `Incomplete`");
     assert_eq!((incomplete.moved, incomplete.wanted), (3, 8));
     let cause = incomplete.cause.as_ref().and_then(std::io::Error::raw_os_error);
     assert_eq!(cause, Some(errno::ECANCELED));
@@ -144,7 +144,7 @@ async fn a_timed_out_send_reports_the_bytes_sent() -> Outcome {
     Ok(())
 }
 
-/// The error of the socket must not get lost behind the bytes that came before it.
+/// The socket's error must not be hidden by the bytes that arrived before it.
 #[cfg(unix)]
 async fn a_reset_midway_is_not_an_early_end() -> Outcome {
     let (a, mut b) = tcp_pair()?;

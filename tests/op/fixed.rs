@@ -105,7 +105,7 @@ async fn a_stale_handle_is_an_error_for_every_operation() -> Outcome {
                 table.remove(&stale)?;
                 assert_errno(table.remove(&stale), libc::EBADF);
                 assert_errno(table.update(&stale, fresh()?), libc::EBADF);
-                // Whoever comes next has the slot.
+                // The next file gets the slot.
                 assert_eq!(table.insert(fresh()?)?.slot(), stale.slot());
                 kept = Some(table);
             }
@@ -213,7 +213,7 @@ async fn handles_of_another_table_are_refused() -> Outcome {
     Ok(())
 }
 
-/// What becomes of a slot while an operation is on its way.
+/// What happens to a slot while an operation on it is in flight.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Update,
@@ -223,7 +223,7 @@ enum Fate {
 
 const FATES: [Fate; 3] = [Fate::Update, Fate::Remove, Fate::Unregister];
 
-/// Gives the slot of `file` to `other`, or away. Gives back what must be kept alive.
+/// Puts `other` into the slot of `file`, or frees the slot. Returns what must be kept alive.
 fn meet(
     fate: Fate,
     table: FixedFiles,
@@ -261,7 +261,7 @@ async fn an_operation_in_flight_continues_on_the_old_file() -> Outcome {
     Ok(())
 }
 
-/// Each step of such an operation is an entry of its own in the ring.
+/// Each step of a whole transfer is an entry of its own in the ring.
 async fn a_wait_on_a_nonblocking_fd_continues_on_the_old_file() -> Outcome {
     for fate in FATES {
         let (right, wrong) = (tempfile::tempdir()?, tempfile::tempdir()?);

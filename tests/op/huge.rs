@@ -1,4 +1,4 @@
-//! A transfer longer than any system call makes.
+//! A transfer longer than one system call can make.
 //!
 //! # Why this file has `unsafe`
 //! It maps one piece of memory many times, so that a huge buffer costs little.

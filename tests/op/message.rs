@@ -1,4 +1,4 @@
-//! Messages: file descriptors that travel along, and several buffers at once.
+//! Messages: file descriptors that travel with them, and several buffers at once.
 
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,7 +24,7 @@ every_driver! {
     sent_fds_are_closed_here,
 }
 
-/// A file and its fd, to be recognised by its contents.
+/// The fd of a file that is recognised by its contents.
 fn numbered(number: usize) -> std::io::Result<OwnedFd> {
     file_with(format!("file {number}").as_bytes()).map(OwnedFd::from)
 }
@@ -188,7 +188,7 @@ fn fds_of_a_dropped_message_are_not_leaked(case: Case) -> Outcome {
             let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
             let before = open_fds();
             for _ in 0..10 {
-                // The operation has ended, but nobody has polled it for its result.
+                // The operation has ended, but has not been polled for its result.
                 let mut recv = Box::pin(AsyncRecvmsg::new(&b, [[0; 1]]));
                 assert!(futures_util::poll!(recv.as_mut()).is_pending());
                 a.send_msg(["x"]).fds([null.try_clone()?, null.try_clone()?]).await.0?;

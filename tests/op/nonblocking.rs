@@ -1,4 +1,4 @@
-//! Operations on fds in non-blocking mode: they wait all the same.
+//! Operations on fds in non-blocking mode, which wait nevertheless.
 
 use std::future::ready;
 use std::io::{ErrorKind, Read, Write};
@@ -33,7 +33,7 @@ every_driver! {
     handles_made_from_std_are_in_non_blocking_mode,
 }
 
-/// Starts `op` in a task, sees that it waits, and goes on.
+/// Starts `op` in a task, and checks that it waits; evaluates to the task.
 macro_rules! pending {
     ($op:expr) => {{
         let task = corio::spawn(async move { $op.await });
@@ -110,12 +110,12 @@ async fn a_connect_waits() -> Outcome {
 }
 
 async fn a_refused_connect_is_refused() -> Outcome {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     for nonblocking in [false, true] {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
         socket.set_nonblocking(nonblocking)?;
         let client = std::net::TcpStream::from(socket);
-        assert_kind(AsyncConnect::new(&client, nobody).await, ErrorKind::ConnectionRefused);
+        assert_kind(AsyncConnect::new(&client, closed).await, ErrorKind::ConnectionRefused);
     }
     Ok(())
 }
@@ -272,7 +272,7 @@ async fn a_wait_can_be_cancelled() -> Outcome {
     Ok(())
 }
 
-/// The kernel has answered "would block" before it sees the cancel.
+/// The kernel has answered `EAGAIN` before it sees the cancel.
 async fn a_cancel_right_after_the_start_is_not_would_block() -> Outcome {
     let (reader, _writer) = std::io::pipe()?;
     set_nonblocking(&reader);
@@ -302,7 +302,7 @@ async fn a_cancel_right_after_the_start_is_not_would_block() -> Outcome {
     Ok(())
 }
 
-/// Such a socket is readable all the time, but its error queue is not.
+/// The socket is always readable, but its error queue is not.
 async fn a_wait_for_the_error_queue_does_not_spin() -> Outcome {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
     socket.set_nonblocking(true)?;

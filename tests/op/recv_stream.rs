@@ -44,7 +44,7 @@ every_driver! {
 #[cfg(unix)]
 every_driver! { bytes_before_a_reset_are_not_lost }
 
-/// All that comes, and in how many chunks.
+/// Receives up to the end; returns the bytes and the number of buffers.
 async fn read_all(chunks: &mut RecvStream<'_>) -> std::io::Result<(Vec<u8>, usize)> {
     let (mut bytes, mut count) = (Vec::new(), 0);
     while let Some(chunk) = chunks.recv().await? {
@@ -55,7 +55,7 @@ async fn read_all(chunks: &mut RecvStream<'_>) -> std::io::Result<(Vec<u8>, usiz
     Ok((bytes, count))
 }
 
-/// Polls an operation once, which is to wait.
+/// Polls an operation once; it must be pending.
 async fn begin(mut operation: std::pin::Pin<&mut AsyncRecvBuf<'_>>) {
     poll_fn(|cx| {
         assert!(operation.as_mut().poll(cx).is_pending());
@@ -125,7 +125,7 @@ async fn a_receive_dropped_in_flight_loses_no_byte() -> Outcome {
             let mut next = pin!(chunks.recv());
             begin(next.as_mut()).await;
             if round % 3 == 0 {
-                // It has ended by then, but nobody has looked.
+                // It has ended by then, but was not polled.
                 a.send_all([round]).await.0?;
                 yield_now().await;
             }
@@ -186,14 +186,14 @@ async fn a_receive_in_a_cancelled_task_loses_no_byte() -> Outcome {
     if let Ok(result) = waiting.await {
         assert!(is_cancelled(&result.unwrap_err()));
     }
-    // The stream is nobody's now.
+    // No stream uses the socket now.
     a.send_all("later").await.0?;
     drop(a);
     assert_eq!(read_all(&mut b.recv_stream()).await?.0, b"later");
     Ok(())
 }
 
-/// Far more than may be kept.
+/// Far more bytes than the driver keeps for a stream.
 async fn bytes_that_arrive_before_the_receive_are_kept() -> Outcome {
     let (client, server) = corio_tcp_pair()?;
     let bytes = noise(3_000_000);
@@ -327,7 +327,7 @@ async fn dropping_the_stream_and_its_socket_ends_the_connection() -> Outcome {
     let mut chunks = b.recv_stream();
     begin(pin!(chunks.recv())).await;
     drop(chunks);
-    // It may be received otherwise, once the kernel has been told.
+    // Another receive may take the bytes once the kernel has cancelled the stream's.
     yield_now().await;
     corio::op::AsyncNop::new().await?;
     corio::sleep(Duration::from_millis(1)).await;
@@ -350,7 +350,7 @@ async fn a_stream_works_after_another_was_leaked() -> Outcome {
     Ok(())
 }
 
-/// Also of the kernel's own memory nobody is told that there is too little.
+/// A lack of the kernel's buffers is not reported either.
 fn buffers_that_are_kept_starve_no_other_stream(case: Case) -> Outcome {
     const ENOUGH: usize = 5_000_000;
     for limit in [1, 3 * 64 * 1024] {
@@ -396,7 +396,7 @@ fn pages() -> Result<usize, Box<dyn std::error::Error>> {
     Ok(std::fs::read_to_string("/proc/self/statm")?.split(' ').next().unwrap().parse()?)
 }
 
-/// Elsewhere it is not told in this way.
+/// Other systems have no such file.
 #[cfg(not(target_os = "linux"))]
 fn pages() -> Result<usize, Box<dyn std::error::Error>> {
     Ok(0)
@@ -444,7 +444,7 @@ fn a_received_buffer_may_outlive_its_context(case: Case) -> Outcome {
     })?;
     drop(context);
     assert_eq!(&*chunk, b"kept");
-    // Nobody receives this.
+    // This is not received.
     let mut other = case.context();
     other.block_on(async { sender.send_all("later").await.0 })?;
     assert_eq!(&*chunk, b"kept");
@@ -489,7 +489,7 @@ fn a_pending_receive_is_counted(case: Case) -> Outcome {
     Ok(())
 }
 
-/// Also if it has no time left for those that are given up at its end.
+/// Even without a grace period for the receives that its end abandons.
 fn a_context_gives_its_memory_back(case: Case) -> Outcome {
     const CONTEXTS: usize = 64;
     case.alone(|| {

@@ -1,4 +1,4 @@
-//! Bugs that were found and fixed; each test is named after what went wrong.
+//! Bugs that were found and fixed.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ fn run<T>(future: impl Future<Output = io::Result<T>>) -> T {
     context.block_on(future).unwrap()
 }
 
-/// The driver tried the operation again on the slot, whoever had it by then.
+/// The driver retried the operation on the slot, which had another file by then.
 #[test]
 fn an_operation_is_retried_on_its_own_file_when_the_slot_has_another() {
     run(async {
@@ -40,7 +40,7 @@ fn an_operation_is_retried_on_its_own_file_when_the_slot_has_another() {
     });
 }
 
-/// The same when the table was removed altogether, or its context is not the running one.
+/// The same when the table was removed, or its context is not the running one.
 #[test]
 fn a_transfer_continues_without_the_table() {
     let (old, mut old_writer) = io::pipe().unwrap();
@@ -77,7 +77,7 @@ fn a_transfer_continues_without_the_table() {
     });
 }
 
-/// A close that a time limit kept from starting was taken for one that had run.
+/// A close that a time limit prevented from starting was treated as one that had run.
 #[test]
 fn a_close_that_was_never_polled_leaks_no_fd() {
     run(async {
@@ -96,7 +96,7 @@ fn a_close_that_was_never_polled_leaks_no_fd() {
     });
 }
 
-/// An operation that found nothing to do, and a cancel on its heels, gave `EAGAIN`.
+/// An operation that had to wait, cancelled immediately, returned `EAGAIN`.
 #[test]
 fn a_cancelled_operation_on_a_nonblocking_file_says_so() {
     run(async {
@@ -112,7 +112,7 @@ fn a_cancelled_operation_on_a_nonblocking_file_says_so() {
     });
 }
 
-/// Tried again and again by the driver, it could not be cancelled any more.
+/// The driver retried it in a loop, so it could not be cancelled.
 #[test]
 fn connecting_a_nonblocking_socket_to_a_busy_listener_can_be_cancelled() {
     run(async {
@@ -133,8 +133,8 @@ fn connecting_a_nonblocking_socket_to_a_busy_listener_can_be_cancelled() {
     });
 }
 
-/// A read ends before urgent data. The readiness driver took a short read for a sign that nothing
-/// is left, and waited for an event that had been told before.
+/// A read ends before urgent data. The readiness driver concluded from a short read that nothing
+/// is left, and waited for an event that it had consumed.
 #[test]
 fn bytes_after_urgent_data_are_received() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -162,9 +162,9 @@ fn bytes_after_urgent_data_are_received() {
     assert_eq!(received, b"abcdef");
 }
 
-/// The rings would go on behind what was looked at, and see it again.
+/// io_uring would continue such a receive after a part, and receive the peeked bytes again.
 #[test]
-fn peeking_at_all_bytes_yields_none_twice() {
+fn a_peek_that_waits_for_all_bytes_is_refused() {
     let flags = libc::MSG_PEEK | libc::MSG_WAITALL;
     let (a, _b) = StdStream::pair().unwrap();
     let refused = std::panic::catch_unwind(|| {

@@ -1,4 +1,4 @@
-//! From a file to a socket without a copy.
+//! Sendfile: from a file to a socket, without a copy.
 
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
@@ -49,10 +49,10 @@ fn drain(
 fn moved(result: std::io::Result<()>, kind: ErrorKind) -> u64 {
     let error = result.expect_err("an error");
     assert_eq!(error.kind(), kind, "{error}");
-    Incomplete::of(&error).expect("it tells how far it came").moved
+    Incomplete::of(&error).expect("the error is `Incomplete`").moved
 }
 
-/// While a long part is sent, the socket is corked: afterwards it is as it was, and nothing waits.
+/// A long transfer sets `TCP_CORK`; afterwards the option is as before, and no byte is held back.
 #[cfg(target_os = "linux")]
 async fn the_cork_option_is_preserved() -> Outcome {
     const LEN: usize = (1 << 20) + 777;
@@ -135,7 +135,7 @@ async fn offsets_beyond_the_maximum_are_refused() -> Outcome {
     let (near, _far) = local_pair()?;
     for offset in [1 << 62, i64::MAX as u64, 1 << 63, u64::MAX] {
         let error = near.send_file(&file, offset, 1).await.unwrap_err();
-        assert_eq!(Incomplete::of(&error).expect("it tells how far it came").moved, 0);
+        assert_eq!(Incomplete::of(&error).expect("the error is `Incomplete`").moved, 0);
     }
     Ok(())
 }
@@ -197,7 +197,7 @@ async fn a_file_truncated_midway_reports_the_bytes_sent() -> Outcome {
         async move { near.send_file(&file, 0, LEN).await }
     });
     settle().await;
-    assert!(!sending.is_finished(), "nobody reads yet");
+    assert!(!sending.is_finished(), "the peer does not read yet");
     file.set_len(LEN / 2)?;
     let far = drain(far);
     let went = moved(sending.await?, ErrorKind::UnexpectedEof);
@@ -229,7 +229,7 @@ async fn a_peer_that_resets_midway_fails_its_own_transfer_only() -> Outcome {
     drop(b);
     let error = failing.await?.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
-    let went = Incomplete::of(&error).expect("it tells how far it came").moved;
+    let went = Incomplete::of(&error).expect("the error is `Incomplete`").moved;
     assert!(went > 0 && went < LEN);
     // It is the only one that has an error.
     let d = drain(d);
@@ -265,7 +265,7 @@ async fn other_kinds_of_files_are_refused_or_copied() -> Outcome {
     let (reader, _writer) = std::io::pipe()?;
     let cause = |result: std::io::Result<()>| {
         let error = result.unwrap_err();
-        let incomplete = Incomplete::of(&error).expect("it tells how far it came");
+        let incomplete = Incomplete::of(&error).expect("the error is `Incomplete`");
         assert_eq!(incomplete.moved, 0);
         Err::<(), _>(std::io::Error::from_raw_os_error(
             incomplete.cause.as_ref().and_then(std::io::Error::raw_os_error).unwrap(),

@@ -175,7 +175,7 @@ async fn a_poll_reports_readiness() -> Outcome {
     assert!(waiting.await??.contains(Readiness::READABLE));
     // A regular file always is.
     assert!(AsyncPoll::new(&file_with(b"")?, both).await?.contains(ready_both));
-    // Urgent data, and a reader that has gone.
+    // Urgent data, and a closed reader.
     let (near, far) = tcp_pair()?;
     socket2::SockRef::from(&near).send_out_of_band(b"!")?;
     assert!(AsyncPoll::new(&far, Interest::PRIORITY).await?.contains(Readiness::PRIORITY));
@@ -230,7 +230,7 @@ fn an_operation_without_an_fd_for_its_duplicate_is_refused(case: Case) -> Outcom
     })
 }
 
-/// Whatever an operation brings is closed if its future is dropped with it.
+/// An fd that an operation returns is closed if its future is dropped with the result.
 fn an_fd_opened_for_a_dropped_future_is_closed(case: Case) -> Outcome {
     case.alone(|| {
         let mut context = case.context();
@@ -268,7 +268,7 @@ fn an_fd_opened_for_a_dropped_future_is_closed(case: Case) -> Outcome {
     })
 }
 
-/// A cancel may come before the close has run, or after: the fd is gone, and closed once.
+/// Whether the cancel arrives before or after the close has run, the fd is closed once.
 fn a_cancelled_close_closes(case: Case) -> Outcome {
     case.alone(|| {
         let mut context = case.context();

@@ -1,4 +1,4 @@
-//! From a socket to a pipe and on, without a copy.
+//! Splice: from a socket to a pipe and on, without a copy.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -96,7 +96,7 @@ async fn a_cancelled_splice_moves_nothing() -> Outcome {
     Ok(())
 }
 
-/// The pipe is not waited for, and what it lacks says nothing about the socket.
+/// A splice does not wait for the pipe, and the pipe's state does not count as the socket's.
 async fn a_splice_with_a_pipe_that_is_not_ready_is_busy() -> Outcome {
     let (a, b) = local_pair()?;
     let (mut reader, writer) = std::io::pipe()?;
@@ -135,7 +135,7 @@ async fn other_kinds_of_files_are_refused() -> Outcome {
     Ok(())
 }
 
-/// Sends `len` bytes and ends its side; gives what comes until the other has ended.
+/// Sends `len` bytes and shuts its side down; returns what arrives until the other side ends.
 async fn exchange(stream: TcpStream, len: usize) -> std::io::Result<Vec<u8>> {
     let sending = async {
         stream.send_all(noise(len)).await.0?;
@@ -199,7 +199,7 @@ async fn an_error_ends_both_directions() -> Outcome {
     Ok(())
 }
 
-/// A filter that refuses the call, as sandboxes have them.
+/// As in sandboxes whose seccomp filter refuses the call.
 fn a_relay_works_without_splice(case: Case) -> Outcome {
     if !seccomp::is_here() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What a context counts.
+//! Statistics of operations.
 
 use std::os::unix::net::UnixStream;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Time limits: the buffer comes back, and nothing that had succeeded is lost.
+//! Time limits: the buffer comes back, and no success is lost.
 
 use std::io::{ErrorKind, Read, Write};
 #[cfg(unix)]
@@ -111,14 +111,14 @@ async fn a_limit_counts_from_the_first_poll() -> Outcome {
     Ok(())
 }
 
-/// How late the loop looks, in which both the time is up and the operation has succeeded.
+/// Time limits, and how long the loop is held: both the deadline and the operation pass meanwhile.
 fn delays() -> impl Iterator<Item = (Duration, Duration)> {
     (0..300).map(|round: u64| {
         (Duration::from_micros(round * 13 % 400), Duration::from_micros(round * 29 % 700))
     })
 }
 
-/// Does `act` while a limit runs that is over about then.
+/// Runs `act` at about the time when the limit elapses.
 async fn meanwhile<T>(limited: impl Future<Output = T>, hold: Duration, act: impl FnOnce()) -> T {
     let acting = async {
         // The loop stands still, so that everything is due in the same turn.
@@ -273,7 +273,7 @@ async fn a_connect_without_an_answer_times_out() -> Outcome {
     panic!("the queue never filled: {} connections", waiting.len());
 }
 
-/// The kernel ends those by a signal.
+/// The kernel interrupts its worker threads by a signal.
 #[cfg(unix)]
 async fn an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out() -> Outcome {
     let dir = tempfile::tempdir()?;
@@ -301,11 +301,11 @@ async fn a_transfer_that_never_waits_times_out() -> Outcome {
     let send = AsyncSendfile::new(&null, &file, 0, 1 << 50);
     let error = send.with_timeout(Duration::from_millis(20)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-    assert!(Incomplete::of(&error).expect("it tells how far it came").moved > 0);
+    assert!(Incomplete::of(&error).expect("the error is `Incomplete`").moved > 0);
     Ok(())
 }
 
-/// Nobody can stop such a call where a thread makes it; the thread is given up on, and no more.
+/// A call that a thread makes cannot be interrupted: the thread is abandoned, and nothing else.
 #[cfg(unix)]
 async fn an_open_that_waits_for_another_program_times_out() -> Outcome {
     let dir = tempfile::tempdir()?;

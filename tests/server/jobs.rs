@@ -1,4 +1,4 @@
-//! Jobs that whoever is idle takes.
+//! Jobs shared by workers: an idle one takes the next.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -34,7 +34,7 @@ fn serving(builder: &Builder, jobs: &Jobs) -> (Elsewhere, ThreadId) {
     (there, id)
 }
 
-/// Starts a job that does nothing but say its number.
+/// Starts a job that records its number.
 fn numbered(jobs: &Jobs, n: usize, began: &Arc<Mutex<Vec<usize>>>) -> JoinHandle<usize> {
     let (jobs, began) = (jobs.clone(), began.clone());
     spawn(async move {
@@ -46,7 +46,7 @@ fn numbered(jobs: &Jobs, n: usize, began: &Arc<Mutex<Vec<usize>>>) -> JoinHandle
     })
 }
 
-/// Starts a job on another context, by keeping this one from it.
+/// Starts a job on another context, by blocking this one until it has started.
 async fn begun_elsewhere<F>(
     jobs: &Jobs,
     start: fn() -> F,
@@ -67,7 +67,7 @@ where
     job
 }
 
-/// Says that it is gone.
+/// Sets a flag when dropped.
 struct Gone(Arc<AtomicBool>);
 
 impl Drop for Gone {
@@ -196,7 +196,7 @@ every_driver! {
                 yield_now().await;
             }
             assert_eq!(jobs.queued(), 2);
-            assert!(began.lock().unwrap().is_empty(), "nobody serves yet");
+            assert!(began.lock().unwrap().is_empty(), "no context serves yet");
             let serves = jobs.clone();
             let service = spawn(async move { serves.serve().await });
             for (n, task) in tasks.into_iter().enumerate() {
@@ -236,8 +236,8 @@ every_driver! {
         });
     }
 
-    /// The place that a job leaves is given to one who waits, and is not lost if that one goes,
-    /// too.
+    /// The slot that a job frees goes to the next waiting caller, and to another if that one is
+    /// cancelled.
     fn a_slot_of_the_queue_is_never_lost(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
@@ -335,7 +335,7 @@ every_driver! {
             release.send(()).unwrap();
             assert_eq!(begun.await.unwrap().unwrap(), 5);
             service.await.unwrap();
-            // Who comes to serve now has nothing to do.
+            // A service that starts now has nothing to do.
             jobs.serve().await;
         });
     }
@@ -387,7 +387,7 @@ every_driver! {
             }
             service.await.unwrap_err();
             assert!(matches!(jobs.run(|| async {}).await, Err(JobError::Closed)));
-            // Somebody else serves: jobs are taken again.
+            // With another service, jobs are accepted again.
             let serves = jobs.clone();
             spawn(async move { serves.serve().await });
             yield_now().await;
@@ -451,7 +451,7 @@ every_driver! {
             .start(|worker| async move {
                 let all = (0..200).map(|n| worker.jobs().run(move || async move { n }));
                 let sum = join_all(all).await.into_iter().map(Result::unwrap).sum::<i32>();
-                // Whoever ends first leaves the rest to the other.
+                // The worker that ends first leaves the rest to the other.
                 (worker.index(), sum)
             })
             .unwrap();
@@ -550,7 +550,7 @@ every_driver! {
         }
     }
 
-    /// Handlers that are answered while the server stops still have their jobs done.
+    /// The jobs of handlers that end while the server stops are still done.
     fn a_server_serves_jobs_until_its_last_connection(builder) {
         use std::io::{Read, Write};
         let server = server(&builder)

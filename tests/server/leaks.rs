@@ -1,4 +1,4 @@
-//! What a server leaves behind: nothing.
+//! File descriptors, threads and mappings after a server has stopped.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! A server at work.
+//! Connections: their limits, their handlers, and the listeners.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -262,7 +262,7 @@ every_driver! {
         assert_eq!(server.totals().timed_out, 0);
     }
 
-    /// Sends for which there is room end at once, and wait for nothing.
+    /// Sends for which there is room complete inline.
     fn a_handler_that_sends_now_and_then_is_not_idle(builder) {
         const LIMIT: Duration = Duration::from_millis(800);
         let server = server(&builder)
@@ -283,7 +283,7 @@ every_driver! {
         assert_eq!(text.len(), 32);
     }
 
-    /// The peer takes nothing: after its buffers are full nothing moves any more.
+    /// The peer reads nothing: once the buffers are full, no byte moves.
     fn a_peer_that_reads_nothing_is_idle(builder) {
         let server = server(&builder)
             .idle_timeout(Duration::from_millis(40))
@@ -301,7 +301,7 @@ every_driver! {
         drop(stream);
     }
 
-    /// What fails moves nothing, however often it is tried.
+    /// A failed operation moves no byte, however often it is tried.
     fn failed_operations_do_not_count_as_activity(builder) {
         let server = server(&builder)
             .idle_timeout(Duration::from_millis(40))

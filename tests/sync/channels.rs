@@ -13,7 +13,7 @@ use corio::{RaceOutput, join_all, race, sleep, spawn, timeout, yield_now};
 
 use crate::harness::{Elsewhere, LONG};
 
-/// Counts how many of it there are.
+/// Counts its instances.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {

@@ -5,7 +5,7 @@ use corio::sync::{self, watch};
 use crate::harness::guarded;
 use crate::harness::wakers::end_by_cloning;
 
-/// It would wait for its own lock.
+/// A clone under the channel's lock would deadlock.
 #[test]
 fn a_waker_whose_clone_changes_a_watched_value() {
     let (sender, mut receiver) = watch(1);
@@ -15,7 +15,7 @@ fn a_waker_whose_clone_changes_a_watched_value() {
     end_by_cloning(receiver.changed(), || drop(sender)).unwrap_err();
 }
 
-/// It would wait for its own lock.
+/// A clone under the channel's lock would deadlock.
 #[test]
 fn a_waker_whose_clone_sends_what_threads_share() {
     guarded(|| {

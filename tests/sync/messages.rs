@@ -22,8 +22,8 @@ fn fill(handle: &Handle) {
     assert_eq!(handle.try_message(ROOM_TAG, 0), Err(TrySendError::Full(one_more)));
 }
 
-/// Passes a count to and fro between a context that runs here and one over there, which mostly
-/// sleep.
+/// Passes a count back and forth between a context of this thread and one of another, which are
+/// mostly blocked.
 fn to_and_fro(here: &Builder, there: &Builder) {
     const TURNS: u64 = 2000;
     let there = Elsewhere::new(there);
@@ -125,7 +125,7 @@ every_driver! {
             for value in 0..10 {
                 assert_eq!(first.next().await, Some(Message { tag: ROOM_TAG, value }));
             }
-            // Nor is anything lost by one who no longer listens, or who gives up waiting.
+            // A dropped listener loses no message, nor does a cancelled wait.
             drop(first);
             let mut second = messages();
             for value in 10..ROOM as u64 {
@@ -204,7 +204,7 @@ every_driver! {
         let there = Elsewhere::new(&builder);
         let waits = full.clone();
         let waiting = there.handle.spawn(move || async move { waits.send_message(1, 2).await });
-        // Who listens may outlive the context, and hears everything.
+        // A listener may outlive the context, and receives every message.
         let mut left = context.block_on(async { messages() });
         drop(context);
         assert_eq!(waiting.join().unwrap(), Err(SendError(message)));

@@ -115,7 +115,7 @@ every_driver! {
         });
     }
 
-    /// Each round makes a scope of its own, so that nothing within it is refused often.
+    /// Each round makes a scope of its own, within which little is refused.
     fn a_task_that_ignores_errors_of_timeouts_ends(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
@@ -255,7 +255,7 @@ every_driver! {
         assert_eq!(context.cancel_all_pending(), 0);
     }
 
-    /// The kernel answers `EAGAIN` at once there, and the driver waits in its own way.
+    /// There the kernel answers `EAGAIN` at once, and the driver polls the file.
     #[cfg(unix)]
     fn an_operation_cancelled_in_its_first_turn_on_a_nonblocking_file_is_cancelled(builder) {
         let mut context = builder.build().unwrap();

@@ -23,7 +23,8 @@ impl Wake for Former {
 }
 
 every_driver! {
-    /// The operation ended within: it dropped its former waker twice, and woke the new one never.
+    /// The operation ended within the clone: it dropped its former waker twice, and did not wake
+    /// the new one.
     fn a_waker_whose_clone_takes_in_completions_is_woken(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
         context.block_on(async {
@@ -47,7 +48,7 @@ every_driver! {
             let mut turns = 0;
             while HOOKED_WAKES.get() == 0 {
                 turns += 1;
-                assert!(turns < 1000, "nobody is woken");
+                assert!(turns < 1000, "no task is woken");
                 AsyncNop::new().await.unwrap();
             }
             let Poll::Ready((result, _)) = future.as_mut().poll(&mut cx) else {
@@ -62,7 +63,7 @@ every_driver! {
         });
     }
 
-    /// The task ended within: the waker stayed in its cell, was never woken, and leaked with it.
+    /// The task ended within the clone: the waker stayed in its cell, and leaked without a wake.
     fn a_handle_polled_with_a_waker_whose_clone_runs_the_task(builder) {
         let context = Rc::new(RefCell::new(builder.build().unwrap()));
         let mut task = context.borrow().spawn(async { 5 });
@@ -74,7 +75,7 @@ every_driver! {
         assert!(task.is_finished());
         match polled {
             Poll::Ready(output) => assert_eq!(output.unwrap(), 5),
-            Poll::Pending => assert_ne!(HOOKED_WAKES.get(), 0, "nobody is woken"),
+            Poll::Pending => assert_ne!(HOOKED_WAKES.get(), 0, "no task is woken"),
         }
         drop(task);
         drop(waker);
@@ -89,7 +90,7 @@ every_driver! {
         assert_eq!(end_by_cloning(task, run).unwrap(), 5);
     }
 
-    /// It was not cancelled with the task, which waited for it.
+    /// The operation was not cancelled with the task, which waited for it.
     fn an_operation_started_with_a_waker_whose_clone_cancels_the_task(builder) {
         builder.build().unwrap().block_on(async {
             let (a, _end) = local_pair().unwrap();
@@ -114,7 +115,7 @@ every_driver! {
         });
     }
 
-    /// The last operation of the cancelled scope ended within: the scope waited for it for ever.
+    /// The last operation of the cancelled scope ended within the clone: the scope never ended.
     fn a_scope_polled_with_a_waker_whose_clone_takes_in_its_end(builder) {
         let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
         context.block_on(async {
@@ -122,7 +123,7 @@ every_driver! {
             let (b, _other_end) = local_pair().unwrap();
             let mut limited = Box::pin(timeout(Duration::from_millis(1), async move {
                 let mut received = Box::pin(a.recv(vec![0; 64]));
-                // Woken by it is nobody.
+                // This waker wakes no task.
                 let mut cx = Context::from_waker(Waker::noop());
                 assert!(received.as_mut().poll(&mut cx).is_pending());
                 std::future::pending::<()>().await;
@@ -137,7 +138,7 @@ every_driver! {
             while limited.as_mut().poll(&mut cx).is_pending() {
                 while HOOKED_WAKES.take() == 0 {
                     turns += 1;
-                    assert!(turns < 1000, "nobody is woken");
+                    assert!(turns < 1000, "no task is woken");
                     AsyncNop::new().await.unwrap();
                 }
             }

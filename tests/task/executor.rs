@@ -1,4 +1,4 @@
-//! Tasks: their outputs, panics, order and fair share.
+//! Tasks: their outputs, panics, order and fairness.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -23,7 +23,7 @@ every_driver! {
         assert_eq!(context.stats().tasks_spawned, 3);
     }
 
-    /// Future and output share their place, wherever their alignment puts it.
+    /// Future and output share their memory, at the alignment of either.
     fn futures_and_outputs_may_have_any_alignment(builder) {
         #[repr(align(64))]
         struct Strict([u8; 64]);
@@ -55,7 +55,7 @@ every_driver! {
         });
     }
 
-    /// What is in memory is read at once, but not very much of it in one go.
+    /// Cached bytes are read inline, but a bounded number of them per turn.
     fn large_reads_that_end_at_once_let_others_run(builder) {
         // One so large that it uses up far more than there is was taken for many that were refused.
         const LEN: usize = 32 << 20;
@@ -117,7 +117,7 @@ every_driver! {
     fn a_panic_of_a_detached_task_does_not_propagate(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
-            drop(spawn(async { panic!("nobody listens") }));
+            drop(spawn(async { panic!("unobserved") }));
             yield_now().await;
             yield_now().await;
             AsyncNop::new().await.unwrap();
@@ -410,7 +410,7 @@ every_driver! {
         });
     }
 
-    /// An executor within a task polls for as long as it is woken, and never gives way.
+    /// An executor within a task polls for as long as it is woken, and never yields.
     fn polling_in_a_loop_within_a_task_makes_progress(builder) {
         let mut context = builder.build().unwrap();
         let file = corio::fs::File::from(std::fs::File::open("Cargo.toml").unwrap());

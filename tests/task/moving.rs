@@ -1,5 +1,4 @@
-//! Futures that leave the place where they were first polled: other tasks, other wakers, other
-//! scopes, other contexts.
+//! Futures that move after their first poll: to other tasks, wakers, scopes and contexts.
 //!
 //! # Why this file has `unsafe`
 //! It makes a file in memory, and a waker that panics.
@@ -25,7 +24,7 @@ use crate::harness::{
 
 type Received = Pin<Box<dyn Future<Output = std::io::Result<usize>>>>;
 
-/// A receive with a stream of its own, and the other end.
+/// A receive that owns its stream, and the stream's other end.
 fn receive() -> (Received, LocalStream) {
     let (a, b) = local_pair().unwrap();
     (Box::pin(async move { a.recv(vec![0; 64]).await.0 }), b)
@@ -59,7 +58,7 @@ async fn poll_elsewhere(mut future: Received) -> Received {
     slot.take().expect("the task has left it")
 }
 
-/// A waker that counts, and does something when it goes.
+/// A waker that counts, and runs a function when it is dropped.
 struct Foreign {
     wakes: AtomicUsize,
     gone: Option<fn()>,
@@ -84,7 +83,7 @@ fn foreign(gone: Option<fn()>) -> Arc<Foreign> {
 }
 
 #[cfg(unix)]
-/// A file in memory, so that making it longer means clearing pages.
+/// A file in memory, so that lengthening it clears pages.
 fn memory_file() -> OwnedFd {
     // SAFETY: a string that ends with a NUL; the fd is new.
     unsafe {
@@ -186,7 +185,7 @@ every_driver! {
         });
     }
 
-    /// Nobody has polled it in a new place yet.
+    /// It has not been polled in a new place yet.
     fn a_cancel_of_the_old_task_waits_for_an_operation_that_no_task_polls(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
@@ -346,8 +345,8 @@ every_driver! {
         });
     }
 
-    /// Waking and forgetting wakers runs foreign code, in the middle of a context's destructor.
-    /// The context's end is cut short, and what is left of it leaked; the thread can go on.
+    /// Waking and dropping wakers runs foreign code, in the middle of a context's destructor.
+    /// The panic interrupts the context's end, which leaks the rest; the thread remains usable.
     fn a_waker_that_panics_when_dropped_leaves_the_thread_free_for_another_context(builder) {
         thread_local! {
             static KEPT: RefCell<Vec<Received>> = const { RefCell::new(Vec::new()) };
@@ -454,7 +453,7 @@ every_driver! {
         .unwrap();
     }
 
-    /// In either order of the destructors.
+    /// Whichever of the thread-locals is dropped first.
     fn a_context_in_a_thread_local_ends_with_its_thread(builder) {
         thread_local! {
             static FIRST: RefCell<Vec<Box<dyn std::any::Any>>> = const { RefCell::new(Vec::new()) };

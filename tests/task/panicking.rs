@@ -1,4 +1,4 @@
-//! Foreign wakers that panic: nothing is left behind, nor half done.
+//! Foreign wakers that panic: nothing leaks, and no state is half changed.
 
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,7 @@ impl Wake for PanicsOnWake {
     }
 }
 
-/// Panics when it goes.
+/// Panics when it is dropped.
 struct PanicsOnDrop;
 
 impl Wake for PanicsOnDrop {
@@ -39,7 +39,7 @@ fn panics(f: impl FnOnce()) -> bool {
 }
 
 every_driver! {
-    /// Its cell stayed, and with it what wakes its context.
+    /// Its cell was never freed, nor the event counter that wakes its context.
     fn a_task_whose_joiner_panics_is_freed(builder) {
         alone(|| {
             let before = open_fds();
@@ -64,7 +64,7 @@ every_driver! {
         });
     }
 
-    /// The thread passed for held by the task, although its loop was left.
+    /// A stall of the task was reported although the loop had been left.
     fn a_task_whose_joiner_panics_is_not_reported_as_a_stall(builder) {
         const THRESHOLD: Duration = Duration::from_millis(100);
         for _ in 0..10 {
@@ -87,7 +87,7 @@ every_driver! {
         panic!("each panic takes very long");
     }
 
-    /// Its memory was given back while the tree still referred to it.
+    /// The scope's memory was freed while the tree still referred to it.
     fn a_scope_whose_waiter_panics_is_unlinked(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {

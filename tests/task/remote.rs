@@ -10,7 +10,7 @@ use corio::{Handle, RemoteTask, sleep, timeout};
 
 use crate::harness::{Elsewhere, LONG, eventually};
 
-/// Says that it is gone.
+/// Sets a flag when dropped.
 struct Gone(Arc<AtomicBool>);
 
 impl Drop for Gone {

@@ -1,4 +1,4 @@
-//! Sleeps: their order, their cost, and the edges of time.
+//! Sleeps: their order, their cost, and extreme times.
 
 #[macro_use]
 #[path = "../harness/mod.rs"]

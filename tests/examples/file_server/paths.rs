@@ -1,4 +1,4 @@
-//! From names to files, and never out of the root.
+//! From names to files, and never outside of the root.
 //!
 //! # Why this file has `unsafe`
 //! It makes a pipe in the file system, for which `std` has no function.

@@ -1,4 +1,4 @@
-//! What the server does not take.
+//! Requests that the server refuses.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Locks and channels of one thread.
+//! Locks and channels of one thread under contention: fairness, order, cancelled waiters.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -27,12 +27,12 @@ fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// A semaphore as one would explain it.
+/// A simple model of a semaphore.
 struct Model {
     permits: usize,
-    /// Who waits for how many, in order.
+    /// The waiters' ids and counts, in order.
     waiting: Vec<(usize, usize)>,
-    /// Who has how many.
+    /// The holders' ids and counts.
     held: Vec<(usize, usize)>,
 }
 
@@ -262,7 +262,7 @@ every_driver! {
             }
             assert_eq!(led, 10);
             assert!(log.borrow().is_sorted());
-            // Who gives up has not come.
+            // A cancelled wait does not count.
             assert!(timeout(Duration::from_millis(1), barrier.wait()).await.is_err());
             let (one, two) = (barrier.clone(), barrier.clone());
             let one = spawn(async move { one.wait().await });

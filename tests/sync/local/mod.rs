@@ -1,4 +1,4 @@
-//! Locks and channels of one thread.
+//! `sync::local`: locks and channels of one thread.
 
 mod cloning;
 mod contention;

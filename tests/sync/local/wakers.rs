@@ -1,4 +1,4 @@
-//! Locks and channels of one thread, where wakers run foreign code and grants come late.
+//! Locks and channels of one thread whose wakers run code, and whose grants arrive late.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// The receiver had made room, and went before the sender noticed.
+/// The receiver made room, and was dropped before the sender was polled.
 #[test]
 fn a_message_sent_after_the_receiver_was_dropped_is_returned() {
     let (sender, mut receiver) = mpsc::channel(1);
@@ -24,13 +24,13 @@ fn a_message_sent_after_the_receiver_was_dropped_is_returned() {
     assert!(poll(sending.as_mut()).is_pending());
     assert_eq!(receiver.try_recv().as_deref(), Ok(&1));
     drop(receiver);
-    let Poll::Ready(result) = poll(sending.as_mut()) else { panic!("nobody is left to wait for") };
-    assert!(result.is_err(), "nobody can receive it");
+    let Poll::Ready(result) = poll(sending.as_mut()) else { panic!("the send still waits") };
+    assert!(result.is_err(), "the receiver was dropped");
     drop((result, sending));
     assert_eq!(Rc::strong_count(&value), 1);
 }
 
-/// `Closed` is the last word: no message comes after it, unless its sender is told that it failed.
+/// After `Closed` no message is received; a send that comes later fails.
 #[test]
 fn no_message_is_sent_after_the_end() {
     let (sender, mut receiver) = mpsc::channel(1);
@@ -60,7 +60,7 @@ thread_local! {
     static ENDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Polls where it is woken, as simple executors do.
+/// Polls within `wake`, as simple executors do.
 struct PollsAtOnce;
 
 impl Wake for PollsAtOnce {
@@ -85,7 +85,7 @@ fn a_receiver_polled_by_its_waker_sees_the_closed_channel() {
     assert!(ENDED.get(), "it would wait for ever");
 }
 
-/// A waiter that is leaked keeps its place, and what it was given; its memory is never looked at.
+/// A leaked waiter keeps its place and its grant; its memory stays valid.
 #[test]
 fn leaked_waiters_are_sound() {
     let semaphore = Semaphore::new(0);
@@ -106,7 +106,7 @@ thread_local! {
     static OTHER: Cell<Option<Pin<Box<BarrierWait<'static>>>>> = const { Cell::new(None) };
 }
 
-/// Drops somebody else's future where it is woken.
+/// Drops another task's future when it is woken.
 struct DropsTheOther;
 
 impl Wake for DropsTheOther {
@@ -136,7 +136,7 @@ thread_local! {
     static ADD_TO: Cell<Option<&'static Semaphore>> = const { Cell::new(None) };
 }
 
-/// Adds permits where it is woken.
+/// Adds permits when it is woken.
 struct Adds;
 
 impl Wake for Adds {
@@ -158,7 +158,7 @@ fn no_waiter_is_granted_permits_while_a_semaphore_closes() {
     assert!(matches!(poll(second.as_mut()), Poll::Ready(Err(_))));
 }
 
-/// Serving all costs as much as there are waiters, not its square, which would be minutes.
+/// Serving all takes linear time; quadratic time would be minutes.
 #[test]
 fn a_hundred_thousand_waiters_are_served_in_linear_time() {
     const COUNT: usize = 100_000;
@@ -170,7 +170,7 @@ fn a_hundred_thousand_waiters_are_served_in_linear_time() {
     semaphore.add_permits(COUNT);
     notify.notify_all();
     assert!(notified.iter_mut().all(|future| poll(future.as_mut()).is_ready()));
-    // Each is dropped at once, and gives its permit back.
+    // Each is dropped at once, and returns its permit.
     assert!(acquiring.iter_mut().all(|future| poll(future.as_mut()).is_ready()));
     assert_eq!(semaphore.available(), COUNT);
 }
@@ -187,15 +187,15 @@ impl Numbers {
     }
 }
 
-/// Who asked for a lock, in order; each a writer or not, and whether it has been let in.
+/// The requests for a lock, in order: an id, whether it writes, and whether it holds the lock.
 type Queue = Vec<(usize, bool, bool)>;
 
-/// Lets in whom a fair lock lets in: readers together, a writer alone, nobody past a waiting one.
+/// Grants as a fair lock does: readers together, a writer alone, none past a waiting one.
 fn let_in(queue: &mut Queue) {
     for place in 0..queue.len() {
         let (earlier, later) = queue.split_at_mut(place);
         let (_, writes, inside) = &mut later[0];
-        // The queue holds those inside, too; who is inside came first.
+        // The queue has the holders, too, before those that wait.
         if !*inside {
             let free = earlier.iter().all(|other| other.2 && !*writes && !other.1);
             if !free {
@@ -206,7 +206,7 @@ fn let_in(queue: &mut Queue) {
     }
 }
 
-/// A guard of either kind, only to be dropped.
+/// A guard of either kind, which is only dropped.
 #[allow(dead_code)]
 enum Guard<'a> {
     Reads(corio::sync::local::RwLockReadGuard<'a, ()>),
@@ -252,7 +252,7 @@ fn a_reader_writer_lock_agrees_with_its_model() {
                 }
                 _ => {}
             }
-            // Whom the model lets in, and nobody else, has the lock.
+            // Exactly the model's holders have the lock.
             let mut place = 0;
             while place < waiting.len() {
                 let (id, future) = &mut waiting[place];
@@ -281,7 +281,7 @@ fn a_reader_writer_lock_agrees_with_its_model() {
     }
 }
 
-/// However a waiter ends, before its turn or just after, the next has the lock.
+/// However a waiter ends, before its grant or just after, the next waiter gets the lock.
 #[test]
 fn a_cancelled_waiter_passes_the_grant_on() {
     const LONG: Duration = Duration::from_secs(60);
