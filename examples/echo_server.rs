@@ -31,7 +31,8 @@ struct Args {
     addr: String,
 
     /// How long a connection may be idle before it is closed, or `never`; default: never
-    #[arg(long, value_name = "SECONDS", value_parser = serving::durations::limit)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true,
+          value_parser = serving::durations::limit)]
     idle: Option<Duration>,
 
     #[command(flatten)]

@@ -27,7 +27,8 @@ struct Args {
     #[arg(required = true, value_name = "ADDR")]
     targets: Vec<Target>,
     /// Time limit for each address, such as 0.5, or `never`
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = durations::limit)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", allow_negative_numbers = true,
+          value_parser = durations::limit)]
     timeout: Duration,
     /// Longest body to accept; a longer one is an error
     #[arg(long, value_name = "BYTES", default_value = "1073741824")]

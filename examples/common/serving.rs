@@ -31,7 +31,7 @@ pub(crate) struct Serving {
     /// How long open connections may go on after the first SIGINT or SIGTERM, or `never`
     ///
     /// Then, or at a second signal, they are cancelled. `never` means no limit.
-    #[arg(long, value_name = "SECONDS", default_value = "1",
+    #[arg(long, value_name = "SECONDS", default_value = "1", allow_negative_numbers = true,
           value_parser = durations::limit_or_zero)]
     pub(crate) grace: Duration,
 }

@@ -23,18 +23,21 @@ pub(crate) struct Options {
     pub(crate) addr: String,
 
     /// How long a connection may be idle before its first request and between two, or `never`.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = durations::limit)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", allow_negative_numbers = true,
+          value_parser = durations::limit)]
     pub(crate) idle_timeout: Duration,
 
     /// How long a request's head may take from its first byte to its last, or `never`; then 408.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = durations::limit)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", allow_negative_numbers = true,
+          value_parser = durations::limit)]
     pub(crate) header_timeout: Duration,
 
     /// How long a client may accept no byte of a response, or `never`; then the connection is
     /// reset.
     ///
     /// It is not a limit on the whole response: a client that is slow but reads is not cut off.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = durations::limit)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", allow_negative_numbers = true,
+          value_parser = durations::limit)]
     pub(crate) write_timeout: Duration,
 
     /// Largest number of connections at the same time; further ones get a 503 and are closed.
