@@ -25,7 +25,7 @@ use serving::{Serving, StopSignals};
 #[derive(Parser)]
 struct Args {
     /// Address to listen on; port 0 picks a free port
-    #[arg(long, default_value = "127.0.0.1:7000")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
 
     #[command(flatten)]
@@ -59,12 +59,13 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         inputs.push(Some((receiver, connections)));
     }
     let count = inputs.len();
+    let grace = args.serving.grace;
     let inputs = Arc::new(Mutex::new(inputs));
     let workers = args.serving.workers().count(count).name("serve").start(move |worker| {
         let input = inputs.lock().ok().and_then(|mut inputs| inputs[worker.index()].take());
         async move {
             match input {
-                Some((receiver, connections)) => serve_all(receiver, connections).await,
+                Some((receiver, connections)) => serve_all(receiver, connections, grace).await,
                 None => 0,
             }
         }
@@ -118,7 +119,11 @@ async fn accept(listener: &TcpListener, routes: &[Route]) -> std::convert::Infal
 }
 
 /// Serves a worker's connections, each in a task, until the channel is closed and all have ended.
-async fn serve_all(mut receiver: Receiver<TcpStream>, connections: Arc<AtomicUsize>) -> usize {
+async fn serve_all(
+    mut receiver: Receiver<TcpStream>,
+    connections: Arc<AtomicUsize>,
+    grace: Duration,
+) -> usize {
     let mut served = 0;
     let connections = Rc::new(connections);
     let mut tasks = Vec::new();
@@ -132,8 +137,7 @@ async fn serve_all(mut receiver: Receiver<TcpStream>, connections: Arc<AtomicUsi
             connections.fetch_sub(1, Ordering::Relaxed);
         }));
     }
-    // Connections that are still open have one second.
-    let _ = timeout(Duration::from_secs(1), join_all(tasks)).await;
+    let _ = timeout(grace, join_all(tasks)).await;
     served
 }
 

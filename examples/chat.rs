@@ -39,7 +39,7 @@ const WORKER_QUEUE: usize = 1024;
 #[derive(Parser)]
 struct Args {
     /// Address to listen on; port 0 picks a free port
-    #[arg(long, default_value = "127.0.0.1:7000")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
 
     #[command(flatten)]

@@ -21,7 +21,7 @@ use serving::{ServerOptions, StopSignals};
 #[derive(Parser)]
 struct Args {
     /// Address to listen on; port 0 picks a free port
-    #[arg(long, default_value = "127.0.0.1:7000")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
 
     /// Address that connections are forwarded to

@@ -25,7 +25,7 @@ const MAX_DATAGRAM: usize = 65_535;
 #[derive(Parser)]
 struct Args {
     /// Address to receive on; port 0 picks a free port
-    #[arg(long, default_value = "127.0.0.1:7000")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
 
     #[command(flatten)]

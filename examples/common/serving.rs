@@ -28,9 +28,9 @@ pub(crate) struct Serving {
     #[arg(long, default_value_t = DriverChoice::Auto)]
     pub(crate) driver: DriverChoice,
 
-    /// How long open connections may go on after the first SIGINT or SIGTERM, or `never`
+    /// How long open connections may go on after the first SIGINT or SIGTERM
     ///
-    /// Then, or at a second signal, they are cancelled. `never` means no limit.
+    /// After that, or at a second signal, they are cancelled. `never` means no limit.
     #[arg(long, value_name = "SECONDS", default_value = "1", allow_negative_numbers = true,
           value_parser = durations::limit_or_zero)]
     pub(crate) grace: Duration,

@@ -36,7 +36,7 @@ impl fmt::Display for Report {
             }
             None => line("io_uring", "none".into())?,
         }
-        line("  forbidden by sysctl", known(&kernel.io_uring_disabled))?;
+        line("  io_uring_disabled", known(&kernel.io_uring_disabled))?;
         line("open files", limit(self.limits.open_files))?;
         line("locked memory, bytes", limit(self.limits.locked_memory))?;
         line("accept queue", known(&self.limits.somaxconn))?;
