@@ -183,7 +183,7 @@ impl Exchange<'_, '_> {
     }
 
     /// Begins the head of a response that has (a part of) the file as its body. Text is assumed to
-    /// be UTF-8, and clients are told not to guess other types.
+    /// be UTF-8, and `nosniff` keeps clients from guessing other types.
     fn head(&mut self, status: Status, content: &Content) -> Head<'_> {
         let charset = if content.mime.starts_with("text/") { "; charset=utf-8" } else { "" };
         self.validated(status, content)
