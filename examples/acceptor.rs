@@ -1,7 +1,8 @@
-//! A thread that only accepts, and workers that only serve: each connection moves, as a value, to the
-//! worker that has the fewest. It counts the bytes that each client sends, until Ctrl-C.
+//! A thread that only accepts, and workers that only serve: each connection moves, as a value, to
+//! the worker that has the fewest. The server counts the bytes that each client sends, until
+//! Ctrl-C.
 //!
-//! [`corio::server::Server`] does the same with `Balance::LeastLoaded`; this is how one would build it.
+//! [`corio::server::Server`] does the same with `Balance::LeastLoaded`; this shows how to build it.
 //! Try it: `cargo run --example acceptor`, and `head -c 1000000 /dev/zero | nc -N 127.0.0.1 7000`.
 
 #[path = "common/serving.rs"]
@@ -20,11 +21,11 @@ use corio::sync::channel::{Receiver, Sender, channel};
 use corio::{JoinHandle, RaceOutput, join_all, race, sleep, timeout};
 use serving::{Serving, StopSignals};
 
-/// Counts the bytes that clients send.
+/// Counts the bytes that each client sends, and sends it the number
 #[derive(Parser)]
 struct Args {
-    /// The address to listen on; port 0 picks a free one
-    #[arg(long, default_value = "127.0.0.1:7000")]
+    /// Address to listen on; port 0 picks a free port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
 
     #[command(flatten)]
@@ -41,39 +42,41 @@ fn main() -> ExitCode {
     }
 }
 
-/// A worker, as the acceptor sees it.
-struct Post {
+/// The acceptor's side of a worker.
+struct Route {
     sender: Sender<TcpStream>,
     connections: Arc<AtomicUsize>,
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::new()?;
-    let mut posts = Vec::new();
-    let mut seats = Vec::new();
+    let mut routes = Vec::new();
+    let mut inputs = Vec::new();
     for _ in 0..args.serving.count() {
         let (sender, receiver) = channel(64);
         let connections = Arc::new(AtomicUsize::new(0));
-        posts.push(Post { sender, connections: connections.clone() });
-        seats.push(Some((receiver, connections)));
+        routes.push(Route { sender, connections: connections.clone() });
+        inputs.push(Some((receiver, connections)));
     }
-    let count = seats.len();
-    let seats = Arc::new(Mutex::new(seats));
+    let count = inputs.len();
+    let grace = args.serving.grace;
+    let inputs = Arc::new(Mutex::new(inputs));
     let workers = args.serving.workers().count(count).name("serve").start(move |worker| {
-        let seat = seats.lock().ok().and_then(|mut seats| seats[worker.index()].take());
+        let input = inputs.lock().ok().and_then(|mut inputs| inputs[worker.index()].take());
         async move {
-            match seat {
-                Some((receiver, connections)) => serve_all(receiver, connections).await,
+            match input {
+                Some((receiver, connections)) => serve_all(receiver, connections, grace).await,
                 None => 0,
             }
         }
     })?;
 
     let addr = args.addr.clone();
-    let posts = Arc::new(Mutex::new(Some(posts)));
+    let routes = Arc::new(Mutex::new(Some(routes)));
     let acceptor =
         args.serving.workers().count(1).pin(false).name("accept").start(move |worker| {
-            let posts = posts.lock().ok().and_then(|mut posts| posts.take()).unwrap_or_default();
+            let routes =
+                routes.lock().ok().and_then(|mut routes| routes.take()).unwrap_or_default();
             let addr = addr.clone();
             async move {
                 let listener =
@@ -81,7 +84,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
                 let address = listener.local_addr().map_err(|error| error.to_string())?;
                 println!("listening on {address}");
                 io::stdout().flush().map_err(|error| error.to_string())?;
-                match race(accept(&listener, &posts), worker.stopping()).await {
+                match race(accept(&listener, &routes), worker.stopping()).await {
                     RaceOutput::First(never, _) => match never {},
                     RaceOutput::Second(..) => Ok::<(), String>(()),
                 }
@@ -89,7 +92,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         })?;
     let over = signals.stop(acceptor.stopper());
     let accepted = acceptor.join().pop().expect("there is one");
-    // The acceptor's channels are gone: the workers end when their connections have.
+    // The acceptor's channels are closed: each worker ends after its last connection.
     let served = workers.join();
     over();
     accepted??;
@@ -99,24 +102,28 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn accept(listener: &TcpListener, posts: &[Post]) -> std::convert::Infallible {
+async fn accept(listener: &TcpListener, routes: &[Route]) -> std::convert::Infallible {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Perhaps out of file descriptors: it stays in the queue.
+            // Probably out of file descriptors: the connection stays in the kernel's queue.
             sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let load = |post: &&Post| post.connections.load(Ordering::Relaxed);
-        if let Some(post) = posts.iter().min_by_key(load) {
-            post.connections.fetch_add(1, Ordering::Relaxed);
-            // The workers outlive this.
-            let _ = post.sender.send(stream).await;
+        let load = |route: &&Route| route.connections.load(Ordering::Relaxed);
+        if let Some(route) = routes.iter().min_by_key(load) {
+            route.connections.fetch_add(1, Ordering::Relaxed);
+            // It succeeds: the workers run longer than the acceptor.
+            let _ = route.sender.send(stream).await;
         }
     }
 }
 
-/// A worker's part: a task per connection, until no more come and all have ended.
-async fn serve_all(mut receiver: Receiver<TcpStream>, connections: Arc<AtomicUsize>) -> usize {
+/// Serves a worker's connections, each in a task, until the channel is closed and all have ended.
+async fn serve_all(
+    mut receiver: Receiver<TcpStream>,
+    connections: Arc<AtomicUsize>,
+    grace: Duration,
+) -> usize {
     let mut served = 0;
     let connections = Rc::new(connections);
     let mut tasks = Vec::new();
@@ -125,13 +132,12 @@ async fn serve_all(mut receiver: Receiver<TcpStream>, connections: Arc<AtomicUsi
         let connections = connections.clone();
         tasks.retain(|task: &JoinHandle<()>| !task.is_finished());
         tasks.push(corio::spawn(async move {
-            // What goes wrong with one connection is no matter to the others.
+            // An error ends this connection only.
             let _ = count(stream).await;
             connections.fetch_sub(1, Ordering::Relaxed);
         }));
     }
-    // Clients that neither send nor end have a second.
-    let _ = timeout(Duration::from_secs(1), join_all(tasks)).await;
+    let _ = timeout(grace, join_all(tasks)).await;
     served
 }
 

@@ -1,11 +1,12 @@
-//! Chat rooms across workers: what one says in a room, all others in it hear, until Ctrl-C.
+//! Chat rooms across workers: each line that a member sends goes to all others in the room, until
+//! Ctrl-C.
 //!
-//! The first line that a client sends is the room, each further one a message. Try it:
+//! The first line that a client sends is the room's name, each further one a message. Try it:
 //! `cargo run --example chat`, and in several terminals `nc 127.0.0.1 7000`.
 //!
-//! Each worker knows the members that are connected to it, and nobody else; a message goes once to each
-//! worker, by a channel, and from there to the members. Someone who does not read what is said is
-//! dropped, rather than holding up the room.
+//! Each worker knows only the members that are connected to it. A message goes once to each worker,
+//! by a channel, and from there to its members. A member that does not read its messages is
+//! removed, so that it does not block the room.
 
 #[path = "common/serving.rs"]
 mod serving;
@@ -23,23 +24,26 @@ use corio::race;
 use corio::server::{ConnectionContext, Server};
 use corio::sync::channel::{Receiver, Sender, channel};
 use corio::sync::local::mpsc;
-use serving::{Serving, StopSignals};
+use serving::{ServerOptions, StopSignals};
 
-/// The longest line, in bytes.
-const LONGEST: usize = 4096;
+/// Longest line, in bytes.
+const MAX_LINE: usize = 4096;
 
-/// How many messages may wait for a slow member, and how many for a busy worker.
-const POLL_BUDGET: (usize, usize) = (64, 1024);
+/// Messages that may be queued for a slow member.
+const MEMBER_QUEUE: usize = 64;
 
-/// Chat rooms.
+/// Messages that may be queued for a busy worker.
+const WORKER_QUEUE: usize = 1024;
+
+/// Chat server: the first line names the room, each further line is a message to it
 #[derive(Parser)]
 struct Args {
-    /// The address to listen on; port 0 picks a free one
-    #[arg(long, default_value = "127.0.0.1:7000")]
+    /// Address to listen on; port 0 picks a free port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
 
     #[command(flatten)]
-    serving: Serving,
+    options: ServerOptions,
 }
 
 fn main() -> ExitCode {
@@ -52,19 +56,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Something that was said.
+/// A line that a member has sent.
 #[derive(Clone)]
 struct Message {
     room: Arc<str>,
     text: Arc<[u8]>,
-    /// Worker and number of who said it.
+    /// Worker and number of the sender.
     from: (usize, u64),
 }
 
-/// Those who are in a room, by their number.
+/// The members of a room, by number.
 type Members = HashMap<u64, mpsc::Sender<Arc<[u8]>>>;
 
-/// One worker's part of all rooms.
+/// The members of all rooms that are connected to one worker.
 struct Rooms {
     worker: usize,
     members: RefCell<HashMap<Arc<str>, Members>>,
@@ -73,8 +77,8 @@ struct Rooms {
 }
 
 impl Rooms {
-    /// Tells the members that are here. Those who do not keep up are dropped.
-    fn tell(&self, message: &Message) {
+    /// Sends `message` to this worker's members. Those whose queue is full are removed.
+    fn deliver(&self, message: &Message) {
         let mut rooms = self.members.borrow_mut();
         let Some(members) = rooms.get_mut(&message.room) else { return };
         members.retain(|&id, member| {
@@ -85,14 +89,13 @@ impl Rooms {
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::new()?;
-    let workers = args.serving.workers().name("chat");
     let (senders, receivers): (Vec<_>, Vec<_>) =
-        (0..args.serving.count()).map(|_| channel::<Message>(POLL_BUDGET.1)).unzip();
+        (0..args.options.serving.count()).map(|_| channel::<Message>(WORKER_QUEUE)).unzip();
     let receivers = Arc::new(Mutex::new(receivers.into_iter().map(Some).collect::<Vec<_>>()));
-    let server = Server::builder()
-        .listen(args.addr.as_str())
-        .workers(workers.count(senders.len()))
-        .grace_period(args.serving.grace_period())
+    let server = args
+        .options
+        .apply(Server::builder().listen(args.addr.as_str()), "chat")
+        .workers(args.options.serving.workers().name("chat").count(senders.len()))
         .start(
             move |worker| {
                 let rooms = Rc::new(Rooms {
@@ -103,7 +106,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
                 });
                 let receiver = receivers.lock().ok().and_then(|mut all| all[worker.index()].take());
                 if let Some(receiver) = receiver {
-                    corio::spawn(hear(rooms.clone(), receiver));
+                    corio::spawn(forward(rooms.clone(), receiver));
                 }
                 rooms
             },
@@ -113,20 +116,20 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What comes from all workers, this one included, goes to the members here.
-async fn hear(rooms: Rc<Rooms>, mut receiver: Receiver<Message>) {
+/// Delivers the messages of all workers, this one included, to this worker's members.
+async fn forward(rooms: Rc<Rooms>, mut receiver: Receiver<Message>) {
     while let Some(message) = receiver.recv().await {
-        rooms.tell(&message);
+        rooms.deliver(&message);
     }
 }
 
 async fn serve(stream: Stream, ctx: ConnectionContext<Rc<Rooms>>) -> io::Result<()> {
     let rooms = ctx.state();
-    let mut lines = Lines { stream: &stream, buf: Vec::with_capacity(LONGEST), used: 0 };
+    let mut lines = Lines { stream: &stream, buf: Vec::with_capacity(MAX_LINE), used: 0 };
     let Some(name) = lines.next().await? else { return Ok(()) };
     let room: Arc<str> = String::from_utf8_lossy(&name).trim().into();
     let id = rooms.next.replace(rooms.next.get() + 1);
-    let (sender, mut heard) = mpsc::channel(POLL_BUDGET.0);
+    let (sender, mut messages) = mpsc::channel(MEMBER_QUEUE);
     rooms.members.borrow_mut().entry(room.clone()).or_default().insert(id, sender);
     let _member = Member { rooms, room: room.clone(), id };
 
@@ -135,19 +138,19 @@ async fn serve(stream: Stream, ctx: ConnectionContext<Rc<Rooms>>) -> io::Result<
             let message =
                 Message { room: room.clone(), text: text.into(), from: (rooms.worker, id) };
             for worker in &rooms.workers {
-                // A worker that has ended has no members.
+                // It fails when the worker has ended, and then has no members.
                 let _ = worker.send(message.clone()).await;
             }
         }
         Ok(())
     };
     let listen = async {
-        while let Some(text) = heard.recv().await {
+        while let Some(text) = messages.recv().await {
             stream.send_all(text.to_vec()).await.0?;
         }
-        Err(io::Error::other("too slow for the room"))
+        Err(io::Error::other("the member reads too slowly: its message queue was full"))
     };
-    // Either ends it: the client's last word, or its not listening; or the server.
+    // Ends when the client has ended its side, reads too slowly, or the server stops.
     let conversation = race(speak, listen);
     match race(conversation, ctx.stopping()).await {
         corio::RaceOutput::First(
@@ -158,7 +161,7 @@ async fn serve(stream: Stream, ctx: ConnectionContext<Rc<Rooms>>) -> io::Result<
     }
 }
 
-/// Somebody in a room, until dropped.
+/// A membership; dropping it leaves the room.
 struct Member<'a> {
     rooms: &'a Rooms,
     room: Arc<str>,
@@ -177,7 +180,7 @@ impl Drop for Member<'_> {
     }
 }
 
-/// Lines of a stream.
+/// Reads a stream line by line.
 struct Lines<'a> {
     stream: &'a Stream,
     buf: Vec<u8>,
@@ -185,7 +188,8 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The next line with its end; `None` when there are no more. An unfinished one counts for nothing.
+    /// Returns the next line with its line end, or `None` at end of stream. A last line without a
+    /// line end is ignored.
     async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             let rest = &self.buf[self.used..];
@@ -194,13 +198,16 @@ impl Lines<'_> {
                 self.used += end + 1;
                 return Ok(Some(line));
             }
-            if rest.len() >= LONGEST {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the line is too long"));
+            if rest.len() >= MAX_LINE {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("the line is longer than {MAX_LINE} bytes"),
+                ));
             }
             self.buf.drain(..self.used);
             self.used = 0;
             let len = self.buf.len();
-            self.buf.reserve(LONGEST);
+            self.buf.reserve(MAX_LINE);
             use corio::buf::IoBuf;
             let (result, part) = self.stream.recv(std::mem::take(&mut self.buf).slice(len..)).await;
             self.buf = part.into_inner();

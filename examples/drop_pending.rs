@@ -1,10 +1,10 @@
-//! What happens when a future is dropped while the kernel still works on its operation.
+//! Demonstrates the drop rule: drops a future while its operation is in flight.
 //!
-//! The kernel has the address of the future's buffer, and will write to it when data comes. If
-//! dropping just freed that memory, the data would land in whatever lives there next. There are
-//! two ways out, and a context has either:
+//! The kernel has the address of the future's buffer, and writes to it when data arrives. If the
+//! drop just freed that memory, the kernel would write into whatever is allocated there next. A
+//! context has one of two policies:
 //!
-//! - `abort` (the default): it is a mistake in the program, so the process ends, with a report.
+//! - `abort` (the default): it is a bug in the program, so the process aborts with a report.
 //! - `cancel-and-wait`: the drop cancels the operation and waits until the kernel has let go.
 //!
 //! Try both: `cargo run --example drop_pending -- --policy abort`.
@@ -15,17 +15,17 @@ use clap::{Parser, ValueEnum};
 use corio::net::UnixStream;
 use corio::{DropPolicy, IoContext};
 
-/// Drops a future while its receive is in flight.
+/// Drops a future while its receive is in flight
 #[derive(Parser)]
 struct Args {
-    /// What the context does about it
+    /// The context's drop policy
     #[arg(long, value_enum, default_value = "abort")]
     policy: Policy,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Policy {
-    /// End the process with a report
+    /// Abort the process with a report
     Abort,
     /// Cancel the operation and wait until the kernel has let go
     CancelAndWait,
@@ -48,7 +48,7 @@ fn run(policy: Policy) -> Result<(), Box<dyn std::error::Error>> {
     };
     let mut context = IoContext::builder().drop_policy(policy).build()?;
     context.block_on(async {
-        // Nobody ever sends, so the receive never ends by itself.
+        // The peer never sends, so the receive does not end by itself.
         let (stream, _peer) = UnixStream::pair()?;
         let mut recv = Box::pin(stream.recv(vec![0; 64]));
 
@@ -56,8 +56,8 @@ fn run(policy: Policy) -> Result<(), Box<dyn std::error::Error>> {
         assert!(futures_util::poll!(recv.as_mut()).is_pending());
         println!("in flight: {}", corio::stats().in_flight);
 
-        // The mistake. With `abort`, the process ends here. To give up an operation the right way,
-        // use `.with_timeout(..)`, `corio::race(..)` or `JoinHandle::cancel()`.
+        // The bug. With `abort`, the process ends here. To give up an operation properly, use
+        // `.with_timeout(..)`, `corio::race(..)` or `JoinHandle::cancel()`.
         drop(recv);
 
         println!("in flight: {}, so the kernel has let go", corio::stats().in_flight);

@@ -1,12 +1,13 @@
-//! Sends back whatever comes in, to any number of clients at once, until Ctrl-C.
+//! Echo server: sends back all bytes that it receives, to many clients at once, until Ctrl-C.
 //!
 //! Try it: `cargo run --example echo_server`, and in another terminal `nc 127.0.0.1 7000`.
 //!
-//! A socket that listens can be given to it (`LISTEN_FDS`, as systemd does): whoever keeps the socket can
-//! replace the server by another without refusing a connection.
-//!
-//! # Why this file has `unsafe`
-//! It takes the sockets over that it was started with.
+//! It takes over listening sockets that it inherits (`LISTEN_FDS`, as systemd passes them). While
+//! the parent keeps such a socket open, one server can replace another without refusing a
+//! connection.
+
+// # Why this file has `unsafe`
+// It takes ownership of the sockets that it inherits.
 
 #[path = "common/serving.rs"]
 mod serving;
@@ -20,21 +21,22 @@ use corio::net::Stream;
 use corio::op::is_cancelled;
 use corio::server::{ConnectionContext, ServeError, Server, ServerBuilder, inherited_sockets};
 use corio::{RaceOutput, race};
-use serving::{Serving, StopSignals};
+use serving::{ServerOptions, StopSignals};
 
-/// Sends back whatever comes in.
+/// Echo server: sends back all bytes that it receives
 #[derive(Parser)]
 struct Args {
-    /// The address to listen on; port 0 picks a free one
-    #[arg(long, default_value = "127.0.0.1:7000")]
+    /// Address to listen on; port 0 picks a free port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
 
-    /// How long a connection may be silent, before it is ended; default: for ever
-    #[arg(long, value_name = "SECONDS", value_parser = serving::duration)]
+    /// How long a connection may be idle before it is closed, or `never`; default: never
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true,
+          value_parser = serving::durations::limit)]
     idle: Option<Duration>,
 
     #[command(flatten)]
-    serving: Serving,
+    options: ServerOptions,
 }
 
 fn main() -> ExitCode {
@@ -48,9 +50,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    // SAFETY: this process has opened nothing so far, so they are those that it was started with.
+    // SAFETY: this process has opened no file so far, so these fds are inherited, and nothing else
+    // in it owns them.
     let inherited = unsafe { inherited_sockets() }?;
-    // Before anything is served, so that no signal finds the process unprepared.
+    // Before the server starts, so that no signal ends the process without a graceful stop.
     let signals = StopSignals::new()?;
     let server = match inherited.is_empty() {
         true => Server::builder().listen(args.addr.as_str()),
@@ -60,11 +63,11 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         Some(limit) => server.idle_timeout(limit),
         None => server,
     };
-    let server = server
-        .workers(args.serving.workers().name("echo"))
-        .grace_period(args.serving.grace_period())
+    let server = args
+        .options
+        .apply(server, "echo")
         .on_accept_error(|error| {
-            eprintln!("echo_server: {error}; new connections have to wait");
+            eprintln!("echo_server: accept: {error}; new connections have to wait");
         })
         .start(|_worker| (), serve)
         .map_err(|error| match error {
@@ -75,7 +78,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Serves one connection. What goes wrong with it is no matter to the others.
+/// Serves one connection. An error ends this connection only.
 async fn serve(stream: Stream, ctx: ConnectionContext) -> io::Result<()> {
     let result = echo(stream, &ctx).await;
     match &result {
@@ -85,30 +88,30 @@ async fn serve(stream: Stream, ctx: ConnectionContext) -> io::Result<()> {
     result
 }
 
-/// What comes goes back from where it was received: nothing is copied, and a silent client takes no buffer.
+/// Sends received bytes back from the buffer they were received into: nothing is copied, and an
+/// idle connection holds no buffer.
 async fn echo(stream: Stream, ctx: &ConnectionContext) -> io::Result<()> {
-    let mut chunks = stream.recv_stream();
-    // Who was let in is served once, also by a server that is about to stop.
-    let mut received = chunks.recv().await;
+    let mut incoming = stream.recv_stream();
+    // An accepted connection is served once, also by a server that is stopping.
+    let mut received = incoming.recv().await;
     loop {
-        let chunk = match received {
-            Ok(Some(chunk)) => chunk,
+        let bytes = match received {
+            Ok(Some(bytes)) => bytes,
             Ok(None) => break,
-            // Cut short by the stop.
+            // The grace period is over.
             Err(error) if is_cancelled(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        // In parts if need be. A client that does not read holds up only itself: the context receives
-        // no more from it than some 256 KiB.
-        stream.send_all(chunk).await.0?;
-        received = match race(chunks.recv(), ctx.stopping()).await {
-            // What came at the last moment is sent back, too.
+        // A client that does not read blocks only its own connection: the context receives at most
+        // some 256 KiB from it meanwhile.
+        stream.send_all(bytes).await.0?;
+        received = match race(incoming.recv(), ctx.stopping()).await {
+            // Bytes that arrived at the last moment are sent back, too.
             RaceOutput::First(received, _) | RaceOutput::Second(Some(received), ()) => received,
             RaceOutput::Second(None, ()) => return Ok(()),
         };
     }
-    drop(chunks);
-    // The client has ended its side, and by now everything it sent has been sent back: closing tells it so,
-    // and loses nothing.
+    drop(incoming);
+    // The client has ended its side, and all its bytes have been sent back: the close loses none.
     stream.close().await
 }

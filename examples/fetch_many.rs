@@ -1,7 +1,10 @@
-//! Fetches from many HTTP servers at the same time, and reports on each as soon as it is done.
+//! Fetches from many HTTP servers at the same time, and reports each response as it arrives.
 //!
 //! One task per address, all on one thread. Plain HTTP only; redirects are not followed, as this
-//! tool tells what each address itself answers.
+//! tool reports what each address itself answers.
+
+#[path = "common/durations.rs"]
+mod durations;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,32 +14,25 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use corio::IoContext;
 use corio::buf::IoBuf;
-use corio::net::{SocketAddress, TcpStream};
+use corio::net::{TcpStream, resolve};
 use httparse::{Response, Status};
 
-/// Fetches from many HTTP servers at the same time, and prints a line for each as it is done.
+/// Fetches from many HTTP servers at the same time, and prints a line for each as it is done
 ///
-/// Any answer of a server counts as success, whatever its status. The exit status is 1 if an
-/// address gave none.
+/// Any HTTP response counts as success, whatever its status code. The exit status is 1 if an
+/// address gave no response.
 #[derive(Parser)]
 struct Args {
-    /// What to fetch: host[:port][/path], with or without http:// in front
+    /// Addresses to fetch: host[:port][/path], with or without http:// in front
     #[arg(required = true, value_name = "ADDR")]
     targets: Vec<Target>,
-    /// How long each address may take; fractions are fine
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    /// Time limit for each address, such as 0.5, or `never`
+    #[arg(long, value_name = "SECONDS", default_value = "10", allow_negative_numbers = true,
+          value_parser = durations::limit)]
     timeout: Duration,
-    /// The most bytes of a body to accept
+    /// Longest body to accept; a longer one is an error
     #[arg(long, value_name = "BYTES", default_value = "1073741824")]
     limit: u64,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number")?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("not a time to wait for".into()),
-    }
 }
 
 fn main() -> ExitCode {
@@ -53,29 +49,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gives the number of addresses that failed.
+/// Returns the number of addresses that failed.
 fn run(args: Args) -> Result<usize, corio::SetupError> {
     let Args { targets, timeout, limit } = args;
-    // Looking up names blocks the thread, so it is done before the loop runs: within, it would
-    // hold up all the other tasks.
-    let resolved: Vec<_> = targets
+    let mut context = IoContext::new(256)?;
+    let tasks: Vec<_> = targets
         .into_iter()
         .map(|target| {
-            let addresses = SocketAddress::resolve((target.host.as_str(), target.port));
-            (target, addresses)
-        })
-        .collect();
-
-    let mut context = IoContext::new(256)?;
-    let tasks: Vec<_> = resolved
-        .into_iter()
-        .map(|(target, addresses)| {
             context.spawn(async move {
                 let start = Instant::now();
-                let outcome = match addresses {
-                    Ok(addresses) => fetch_within(timeout, &target, &addresses, limit).await,
-                    Err(error) => Err(error),
-                };
+                let outcome = fetch_within(timeout, &target, limit).await;
                 report(&target, &outcome, start.elapsed());
                 outcome.is_err()
             })
@@ -91,7 +74,7 @@ fn report(target: &Target, outcome: &io::Result<Fetched>, took: Duration) {
         Ok(Fetched { status, bytes }) => format!("{name}  {status}  {bytes} bytes  {took:.1?}\n"),
         Err(error) => format!("{name}  error: {error}\n"),
     };
-    // Whoever reads this may have seen enough: no reason not to finish.
+    // The reader of a pipe may be gone; the other fetches go on.
     let _ = io::stdout().write_all(line.as_bytes());
 }
 
@@ -100,22 +83,17 @@ struct Fetched {
     bytes: u64,
 }
 
-async fn fetch_within(
-    limit: Duration,
-    target: &Target,
-    addresses: &[SocketAddress],
-    body_limit: u64,
-) -> io::Result<Fetched> {
-    // When the time is up, whatever is in flight inside ends with `TimedOut`.
-    match corio::timeout(limit, fetch(target, addresses, body_limit)).await {
+async fn fetch_within(limit: Duration, target: &Target, body_limit: u64) -> io::Result<Fetched> {
+    // At the time limit, what is in flight inside ends with `TimedOut`.
+    match corio::timeout(limit, fetch(target, body_limit)).await {
         Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => Err(error),
         Ok(Ok(fetched)) => Ok(fetched),
         _ => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))),
     }
 }
 
-async fn fetch(target: &Target, addresses: &[SocketAddress], limit: u64) -> io::Result<Fetched> {
-    let stream = connect(addresses).await?;
+async fn fetch(target: &Target, limit: u64) -> io::Result<Fetched> {
+    let stream = connect(target).await?;
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: corio-fetch-many\r\nAccept: */*\r\n\
          Connection: close\r\n\r\n",
@@ -126,7 +104,7 @@ async fn fetch(target: &Target, addresses: &[SocketAddress], limit: u64) -> io::
     let mut input = Input { stream, bytes: Vec::new() };
     let head = loop {
         let head = read_head(&mut input).await?;
-        // 1xx only says that the answer is yet to come.
+        // After a 1xx response the final one follows.
         if !(100..200).contains(&head.status) {
             break head;
         }
@@ -135,10 +113,11 @@ async fn fetch(target: &Target, addresses: &[SocketAddress], limit: u64) -> io::
     Ok(Fetched { status: head.status, bytes })
 }
 
-/// Connects to the first address that answers.
-async fn connect(addresses: &[SocketAddress]) -> io::Result<TcpStream> {
+/// Resolves the host's name, and connects to the first of its addresses that accepts.
+async fn connect(target: &Target) -> io::Result<TcpStream> {
+    let addresses = resolve(target.address()).await?;
     let mut last = io::ErrorKind::NotFound.into();
-    for address in addresses {
+    for address in &addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
@@ -147,14 +126,14 @@ async fn connect(addresses: &[SocketAddress]) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// A connection, and what has come in and was not used yet.
+/// A connection, and the received bytes that are not parsed yet.
 struct Input {
     stream: TcpStream,
     bytes: Vec<u8>,
 }
 
 impl Input {
-    /// Receives more behind what is there; `false`: the server has closed.
+    /// Receives more bytes; returns `false` at end of stream.
     async fn more(&mut self) -> io::Result<bool> {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.reserve(16 * 1024);
@@ -164,7 +143,7 @@ impl Input {
         Ok(result? > 0)
     }
 
-    /// The same where the server must not close yet.
+    /// Receives more bytes; end of stream is an error.
     async fn must_have_more(&mut self) -> io::Result<()> {
         if self.more().await? {
             return Ok(());
@@ -172,7 +151,7 @@ impl Input {
         Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed too early"))
     }
 
-    /// Throws away up to `limit` bytes of what is there, and says how many those were.
+    /// Discards up to `limit` received bytes; returns their number.
     fn discard(&mut self, limit: u64) -> u64 {
         let len = self.bytes.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
         self.bytes.drain(..len);
@@ -180,13 +159,13 @@ impl Input {
     }
 }
 
-/// What matters of a response's head.
+/// The parts of a response's head that are used.
 struct Head {
     status: u16,
     body: Body,
 }
 
-/// How the end of a body is known.
+/// How a body's length is determined.
 enum Body {
     Length(u64),
     Chunked,
@@ -209,7 +188,7 @@ async fn read_head(input: &mut Input) -> io::Result<Head> {
     }
 }
 
-/// Gives the head and its length, once it is there as a whole.
+/// Parses a head; returns it and its length, or `None` if it is incomplete.
 fn parse_head(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = Response::new(&mut headers);
@@ -241,7 +220,7 @@ fn body_of(headers: &[httparse::Header<'_>]) -> io::Result<Body> {
     }
 }
 
-/// Reads the body, and gives its length.
+/// Receives the body; returns its length.
 async fn read_body(input: &mut Input, body: Body, limit: u64) -> io::Result<u64> {
     match body {
         Body::Length(len) => {
@@ -263,7 +242,7 @@ async fn read_body(input: &mut Input, body: Body, limit: u64) -> io::Result<u64>
     }
 }
 
-/// Reads chunks up to the last, empty one. Trailers may follow; they are of no interest here.
+/// Receives chunks up to the last, empty one. Trailers after it are ignored.
 async fn read_chunks(input: &mut Input, limit: u64) -> io::Result<u64> {
     let mut total: u64 = 0;
     loop {
@@ -272,7 +251,7 @@ async fn read_chunks(input: &mut Input, limit: u64) -> io::Result<u64> {
             Ok(Status::Complete((line, len))) => {
                 total = total.saturating_add(len);
                 check_limit(total, limit)?;
-                // The size's own line, the chunk, and the line end behind it.
+                // The line with the size, the chunk, and its line end.
                 skip(input, len.saturating_add(line as u64 + 2)).await?;
             }
             Ok(Status::Partial) if input.bytes.len() > MAX_HEAD => {
@@ -315,13 +294,21 @@ fn invalid(why: &str) -> io::Error {
 /// One address to fetch from.
 #[derive(Clone, Debug)]
 struct Target {
-    /// As it was given.
+    /// As given on the command line.
     text: String,
-    /// Host and port as the `Host` header has them.
+    /// Value of the `Host` header.
     authority: String,
     host: String,
     port: u16,
     path: String,
+}
+
+impl Target {
+    /// Returns `host:port`, with brackets around an IPv6 address.
+    fn address(&self) -> String {
+        let Target { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
 }
 
 impl FromStr for Target {
@@ -329,7 +316,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("it has characters that an address can't have".into());
+            return Err("it contains spaces or characters that are not ASCII".into());
         }
         let scheme = text.split("://").next().filter(|scheme| {
             scheme.len() < text.len() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -339,7 +326,7 @@ impl FromStr for Target {
             Some(scheme) if scheme.eq_ignore_ascii_case("http") => &text["http://".len()..],
             Some(scheme) => return Err(format!("only http is supported, not {scheme}")),
         };
-        // What follows a # is for browsers only.
+        // The fragment is not sent to the server.
         let address = address.split('#').next().unwrap_or_default();
         let (authority, path) = match address.find(['/', '?']) {
             Some(at) => address.split_at(at),
@@ -348,7 +335,7 @@ impl FromStr for Target {
         let path = if path.starts_with('/') { path.into() } else { format!("/{path}") };
         let (host, port) = split_port(authority)?;
         if host.is_empty() || host.contains(['@', '[', ']']) {
-            return Err("it names no host".into());
+            return Err("the host is missing or malformed".into());
         }
         let (text, authority, host) = (text.into(), authority.into(), host.into());
         Ok(Target { text, authority, host, port, path })
@@ -358,14 +345,14 @@ impl FromStr for Target {
 /// Splits `host`, `host:port`, `[v6]` or `[v6]:port`.
 fn split_port(authority: &str) -> Result<(&str, u16), String> {
     let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or("the bracket is not closed")?,
+        Some(rest) => rest.split_once(']').ok_or("the closing bracket is missing")?,
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
     match port.strip_prefix(':') {
         None if port.is_empty() => Ok((host, 80)),
         Some(port) => match port.parse() {
             Ok(port) => Ok((host, port)),
-            Err(_) => Err(format!("{port:?} is no port")),
+            Err(_) => Err(format!("{port:?} is not a port number")),
         },
         None => Err("only a port may follow the bracket".into()),
     }

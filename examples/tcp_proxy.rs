@@ -1,6 +1,6 @@
-//! Passes each connection on to another address, in both directions, until Ctrl-C.
+//! TCP proxy: forwards each connection to another address, in both directions, until Ctrl-C.
 //!
-//! On Linux the bytes go from socket to socket by `splice(2)`, and never come to user space.
+//! On Linux the bytes go from socket to socket by `splice(2)`, without a copy to user space.
 //! Try it: `cargo run --example tcp_proxy -- --to example.org:80`, and `curl -H 'Host: example.org'
 //! http://127.0.0.1:7000/`.
 
@@ -15,29 +15,29 @@ use clap::Parser;
 use corio::net::{Stream, TcpStream, relay};
 use corio::op::is_cancelled;
 use corio::server::{ConnectionContext, Server};
-use serving::{Serving, StopSignals};
+use serving::{ServerOptions, StopSignals};
 
-/// Passes connections on.
+/// TCP proxy: forwards each connection to another address
 #[derive(Parser)]
 struct Args {
-    /// The address to listen on; port 0 picks a free one
-    #[arg(long, default_value = "127.0.0.1:7000")]
+    /// Address to listen on; port 0 picks a free port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
 
-    /// Where connections are passed on to
+    /// Address that connections are forwarded to
     #[arg(long, value_name = "HOST:PORT")]
     to: String,
 
-    /// The most connections at once; more have to wait
-    #[arg(long, default_value_t = 10_000)]
+    /// Largest number of connections at the same time; further ones wait to be accepted
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     max_connections: usize,
 
-    /// Write a line per connection to stderr: client, bytes sent, bytes received
+    /// Log a line per connection to stderr: client, bytes sent, bytes received
     #[arg(long)]
     log: bool,
 
     #[command(flatten)]
-    serving: Serving,
+    options: ServerOptions,
 }
 
 fn main() -> ExitCode {
@@ -52,19 +52,20 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::new()?;
-    let server = Server::builder()
-        .listen(args.addr.as_str())
-        .workers(args.serving.workers().name("proxy"))
-        .grace_period(args.serving.grace_period())
+    let server = args
+        .options
+        .apply(Server::builder().listen(args.addr.as_str()), "proxy")
         .max_connections(args.max_connections)
-        .on_accept_error(|error| eprintln!("tcp_proxy: {error}; new connections have to wait"));
+        .on_accept_error(|error| {
+            eprintln!("tcp_proxy: accept: {error}; new connections have to wait")
+        });
     let (to, log) = (args.to.clone(), args.log);
     let target = move |_: &_| Target { to: to.as_str().into(), log };
     signals.serve(server.start(target, serve)?)?;
     Ok(())
 }
 
-/// What each worker has to know.
+/// A worker's state: where to connect to.
 struct Target {
     to: Rc<str>,
     log: bool,
@@ -88,7 +89,8 @@ async fn serve(client: Stream, ctx: ConnectionContext<Target>) -> io::Result<()>
             if !is_cancelled(&error) {
                 eprintln!("{}: {error}", ctx.peer());
             }
-            // The client is to notice that this was not the end of the stream.
+            // Reset the connection, so that the client does not take this for the end of the
+            // stream.
             let _ = client.options().set_linger(Some(std::time::Duration::ZERO));
             Err(error)
         }

@@ -1,7 +1,8 @@
-//! Sends each datagram back to whoever sent it, until Ctrl-C.
+//! UDP echo server: sends each datagram back to its sender, until Ctrl-C.
 //!
-//! Each worker has a socket of its own on the same port (`SO_REUSEPORT`); the kernel spreads the peers
-//! over them. Try it: `cargo run --example udp_echo`, and in another terminal `nc -u 127.0.0.1 7000`.
+//! Each worker has a socket of its own on the same port (`SO_REUSEPORT`); the kernel distributes
+//! the peers over them. Try it: `cargo run --example udp_echo`, and in another terminal `nc -u
+//! 127.0.0.1 7000`.
 
 #[path = "common/serving.rs"]
 mod serving;
@@ -17,14 +18,14 @@ use corio::server::Worker;
 use corio::{RaceOutput, race};
 use serving::{Serving, StopSignals};
 
-/// The longest datagram there is.
-const LONGEST: usize = 65_535;
+/// Upper bound of a datagram's length, in bytes.
+const MAX_DATAGRAM: usize = 65_535;
 
-/// Sends each datagram back to whoever sent it.
+/// UDP echo server: sends each datagram back to its sender
 #[derive(Parser)]
 struct Args {
-    /// The address to receive on; port 0 picks a free one
-    #[arg(long, default_value = "127.0.0.1:7000")]
+    /// Address to receive on; port 0 picks a free port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
 
     #[command(flatten)]
@@ -45,7 +46,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::new()?;
     let addresses = SocketAddress::resolve(args.addr.as_str())
         .map_err(|error| format!("{}: {error}", args.addr))?;
-    // The first one finds the port, and says whether the address can be had.
+    // The first socket picks the port, and fails if the address is not available.
     let first = socket(&addresses[0]).map_err(|error| format!("{}: {error}", args.addr))?;
     let address = first.local_addr()?;
     let there = address.clone();
@@ -75,14 +76,14 @@ fn socket(address: &SocketAddress) -> io::Result<UdpSocket> {
     OwnedFd::try_from(socket).map(UdpSocket::from)
 }
 
-/// One buffer; a datagram is sent before the next is received.
+/// Echoes with one buffer: a datagram is sent before the next is received.
 async fn echo(socket: UdpSocket, worker: Worker) -> io::Result<()> {
     let serve = async {
-        let mut buf = Vec::with_capacity(LONGEST);
+        let mut buf = Vec::with_capacity(MAX_DATAGRAM);
         loop {
             let (received, full) = socket.recv_from(buf).await;
             buf = full;
-            // Errors are those of datagrams sent before, which their receivers did not want.
+            // An error here is about a datagram sent before: its receiver's port was unreachable.
             let Ok((_, peer)) = received else { continue };
             let (_, sent) = socket.send_to(buf, peer).await;
             buf = sent;

@@ -1,52 +1,47 @@
-//! What the servers among the examples have in common: how many workers, which driver, and the end.
+//! What the servers among the examples share: their options, and a graceful stop by signals.
 
-#![allow(dead_code)] // Each uses a part.
+#![allow(dead_code)] // Each example uses a part.
+
+#[path = "durations.rs"]
+pub(crate) mod durations;
 
 use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
-use corio::server::{Server, StopHandle, WorkerStats, Workers, WorkersBuilder};
+use clap::ValueEnum;
+use corio::server::{
+    Balance, Server, ServerBuilder, StopHandle, WorkerStats, Workers, WorkersBuilder,
+};
 use corio::{DriverChoice, IoContext};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Command line options of servers.
+/// Command line options of all servers.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Serving {
-    /// How many threads serve; default: one per processor
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Number of worker threads; default: one per processor
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Option<u16>,
 
-    /// What carries operations out: auto, uring or readiness
+    /// Driver for I/O operations: auto, uring or readiness
     #[arg(long, default_value_t = DriverChoice::Auto)]
     pub(crate) driver: DriverChoice,
 
-    /// How long connections may go on after the first signal; a second one ends them at once
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = not_negative)]
-    pub(crate) grace: f64,
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if Duration::try_from_secs_f64(seconds).is_ok() => Ok(seconds),
-        _ => Err("must be a number of seconds".into()),
-    }
-}
-
-/// A time that is more than none.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    match text.parse().map(Duration::try_from_secs_f64) {
-        Ok(Ok(duration)) if !duration.is_zero() => Ok(duration),
-        _ => Err("must be a number of seconds, more than zero".into()),
-    }
+    /// How long open connections may go on after the first SIGINT or SIGTERM
+    ///
+    /// After that, or at a second signal, they are cancelled. `never` means no limit.
+    #[arg(long, value_name = "SECONDS", default_value = "1", allow_negative_numbers = true,
+          value_parser = durations::limit_or_zero)]
+    pub(crate) grace: Duration,
 }
 
 impl Serving {
+    /// Configures the workers.
     pub(crate) fn workers(&self) -> WorkersBuilder {
         let mut context = IoContext::builder();
         if self.driver != DriverChoice::Auto {
-            // Otherwise the environment may choose.
+            // With `auto`, the environment variable CORIO_DRIVER may choose.
             context = context.driver(self.driver);
         }
         let workers = Workers::builder().context(context);
@@ -56,14 +51,44 @@ impl Serving {
         }
     }
 
-    /// How many workers there will be.
+    /// Returns the number of workers.
     pub(crate) fn count(&self) -> usize {
         let parallelism = || thread::available_parallelism().map_or(1, usize::from);
         self.workers.map_or_else(parallelism, usize::from)
     }
+}
 
-    pub(crate) fn grace_period(&self) -> Duration {
-        Duration::from_secs_f64(self.grace)
+/// Command line options of the servers that are built on [`Server`].
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ServerOptions {
+    #[command(flatten)]
+    pub(crate) serving: Serving,
+
+    /// How connections are distributed over the workers
+    #[arg(long, value_enum, default_value_t = BalanceChoice::ReusePort)]
+    pub(crate) balance: BalanceChoice,
+}
+
+/// The command line's names of [`Balance`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum BalanceChoice {
+    /// All workers accept; the kernel distributes
+    ReusePort,
+    /// One worker accepts, and hands each connection to the worker that has the fewest
+    LeastLoaded,
+}
+
+impl ServerOptions {
+    /// Applies these options to `server`, whose threads are called `name` and a number.
+    pub(crate) fn apply(&self, server: ServerBuilder, name: &str) -> ServerBuilder {
+        let balance = match self.balance {
+            BalanceChoice::ReusePort => Balance::ReusePort,
+            BalanceChoice::LeastLoaded => Balance::LeastLoaded,
+        };
+        server
+            .workers(self.serving.workers().name(name))
+            .balance(balance)
+            .grace_period(self.serving.grace)
     }
 }
 
@@ -71,11 +96,14 @@ impl Serving {
 pub(crate) struct StopSignals(Signals);
 
 impl StopSignals {
+    /// Catches the signals from now on.
     pub(crate) fn new() -> io::Result<Self> {
         Signals::new([SIGINT, SIGTERM]).map(StopSignals)
     }
 
-    /// The first signal stops, the second forces.
+    /// Calls `stop` at the first signal, and `abort` at each further one.
+    ///
+    /// The returned function ends this.
     pub(crate) fn stop(mut self, stopper: StopHandle) -> impl FnOnce() {
         let handle = self.0.handle();
         let thread = thread::spawn(move || {
@@ -85,12 +113,12 @@ impl StopSignals {
         });
         move || {
             handle.close();
-            // It does nothing that could panic.
+            // The thread does nothing that could panic.
             let _ = thread.join();
         }
     }
 
-    /// Says where `server` listens, and serves until a signal comes.
+    /// Prints the addresses of `server`, and serves until a signal stops it.
     pub(crate) fn serve(self, server: Server) -> io::Result<WorkerStats> {
         let mut stdout = io::stdout();
         for address in server.addresses() {

@@ -1,4 +1,4 @@
-//! Waiting for the signals that ask a program to end.
+//! Waits for the signals that end a program.
 
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -9,13 +9,13 @@ use signal_hook::low_level::pipe;
 
 /// SIGINT and SIGTERM, caught from the moment this is made.
 ///
-/// The handlers write a byte into a socket, so that waiting for a signal is receiving.
+/// The signal handlers write a byte into a socket, so waiting for a signal is a receive.
 pub(crate) struct Signals {
     receiver: UnixStream,
 }
 
 impl Signals {
-    /// Catches the signals from now on; for the rest of the process's life.
+    /// Catches the signals from now on, until the process ends.
     pub(crate) fn new() -> io::Result<Self> {
         let (receiver, sender) = StdUnixStream::pair()?;
         for signal in [SIGINT, SIGTERM] {
@@ -24,7 +24,7 @@ impl Signals {
         Ok(Signals { receiver: receiver.into() })
     }
 
-    /// Waits for a signal; one that has come since [`new`](Self::new) counts.
+    /// Waits for a signal; one that arrived since [`new`](Self::new) counts.
     pub(crate) async fn wait(&self) -> io::Result<()> {
         self.receiver.recv([0; 1]).await.0.map(drop)
     }

@@ -1,17 +1,17 @@
-//! What to change for more.
+//! Advice: what to change on this host.
 
 use serde::Serialize;
 
 use crate::report::Report;
 
-/// One thing that could be better.
+/// One piece of advice.
 #[derive(Debug, Serialize)]
 pub(crate) struct Advice {
     pub(crate) why: String,
     pub(crate) what: &'static str,
 }
 
-/// Few servers get by with less.
+/// A server should be able to open this many files.
 const FILES: u64 = 4096;
 
 pub(crate) fn advice(report: &Report) -> Vec<Advice> {

@@ -1,11 +1,11 @@
-//! Facts about this host. What can't be found out is `None`, and no failure.
-//!
-//! # Why this file has `unsafe`
-//! It asks the system for limits that std does not tell.
+//! Facts about this host. A fact that is not available is `None`, not an error.
+
+// # Why this file has `unsafe`
+// It calls `getrlimit(2)`, which std has no function for.
 
 use serde::Serialize;
 
-/// A number in a file of one line, such as those below `/proc/sys`.
+/// Reads a number from a file of one line, such as those below `/proc/sys`.
 fn number(path: &str) -> Option<u64> {
     line(path)?.parse().ok()
 }
@@ -19,7 +19,7 @@ pub(crate) struct Kernel {
     pub(crate) system: &'static str,
     pub(crate) processor: &'static str,
     pub(crate) release: Option<String>,
-    /// `kernel.io_uring_disabled`: 0 allows io_uring to all, 1 to a group, 2 to nobody.
+    /// `kernel.io_uring_disabled`: 0 allows io_uring to all processes, 1 to a group, 2 to none.
     pub(crate) io_uring_disabled: Option<u64>,
 }
 
@@ -37,9 +37,9 @@ impl Kernel {
 /// What io_uring offers.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ring {
-    /// How many operations the kernel knows.
+    /// Number of operations that the kernel supports.
     pub(crate) operations: usize,
-    /// Those that corio would use, and does another way as they are missing.
+    /// Operations that corio uses and the kernel lacks; it does these another way.
     pub(crate) missing: Vec<&'static str>,
 }
 
@@ -82,7 +82,7 @@ impl Ring {
     }
 }
 
-/// A limit of this process, and how far it may raise it; `None` is no limit.
+/// A limit of this process, and the maximum it may raise it to; `None` is no limit.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Limit {
     pub(crate) soft: Option<u64>,
@@ -143,9 +143,9 @@ fn locked_memory() -> Option<Limit> {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Cores {
-    /// Those that this process may use, by affinity and quota.
+    /// Processors that this process may use, by affinity and quota.
     pub(crate) usable: Option<usize>,
-    /// Those that the processor has, as far as the system tells.
+    /// Processors that are online, as a list of ranges.
     pub(crate) online: Option<String>,
     /// Processor time per period, both in microseconds, of this process's control group.
     pub(crate) quota: Option<String>,

@@ -1,5 +1,5 @@
-//! Tells what this host offers to corio, what corio will use, why, and what to change for more. It
-//! only reads, and changes nothing.
+//! Reports what this host offers to corio, what corio will use, why, and what to change for more.
+//! It changes nothing on the system.
 //!
 //! Try it: `cargo run --example doctor`, or `cargo run --example doctor -- --json`.
 
@@ -13,10 +13,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use report::Report;
 
-/// Reports what this host offers, and what corio will use of it.
+/// Reports what this host offers, which driver corio will use, and why
 #[derive(Parser)]
 struct Args {
-    /// Report as JSON, for tools
+    /// Print the report as JSON, for tools
     #[arg(long)]
     json: bool,
 }

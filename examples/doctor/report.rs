@@ -1,4 +1,4 @@
-//! The report: facts, the driver that corio takes, and advice.
+//! The report: facts, the driver that corio will use, and advice.
 
 use corio::{DriverChoice, IoContext};
 use serde::Serialize;
@@ -18,19 +18,19 @@ pub(crate) struct Report {
     pub(crate) advice: Vec<Advice>,
 }
 
-/// What a context comes to, by default.
+/// The driver of a context with default options.
 #[derive(Debug, Serialize)]
 pub(crate) struct Driver {
     /// `CORIO_DRIVER`, if it is set.
     pub(crate) environment: Option<String>,
     pub(crate) name: Option<&'static str>,
-    /// What the kernel granted.
+    /// Set-up flags that the kernel granted.
     pub(crate) flags: Vec<&'static str>,
-    /// Why it is not io_uring.
+    /// Why the driver is not io_uring.
     pub(crate) fallback_reason: Option<String>,
-    /// Why there can be no context at all.
+    /// Why no context can be made.
     pub(crate) error: Option<String>,
-    /// Why io_uring can't be had, whatever was chosen.
+    /// Why io_uring is not available, whatever the choice.
     pub(crate) io_uring_error: Option<String>,
 }
 

@@ -1,11 +1,11 @@
-//! The report for people.
+//! The report as text.
 
 use std::fmt;
 
 use crate::host::Limit;
 use crate::report::Report;
 
-/// A fact, or that it is not known.
+/// Returns a fact as text, or `unknown`.
 fn known<T: fmt::Display>(fact: &Option<T>) -> String {
     fact.as_ref().map_or("unknown".into(), T::to_string)
 }
@@ -36,7 +36,7 @@ impl fmt::Display for Report {
             }
             None => line("io_uring", "none".into())?,
         }
-        line("  forbidden by sysctl", known(&kernel.io_uring_disabled))?;
+        line("  io_uring_disabled", known(&kernel.io_uring_disabled))?;
         line("open files", limit(self.limits.open_files))?;
         line("locked memory, bytes", limit(self.limits.locked_memory))?;
         line("accept queue", known(&self.limits.somaxconn))?;
@@ -55,7 +55,7 @@ impl fmt::Display for Report {
                 format!("CORIO_DRIVER={choice}")
             }
             (_, Some(reason)) => reason.clone(),
-            _ => "the best there is here".into(),
+            _ => "it is the default on this host".into(),
         };
         if driver.error.is_none() {
             line("  because", why)?;

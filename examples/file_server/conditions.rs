@@ -1,4 +1,4 @@
-//! Conditional requests: whether what the client has is still current (RFC 9110, section 13).
+//! Conditional requests: whether the client's copy is still current (RFC 9110, section 13).
 
 use std::fmt;
 use std::fs::Metadata;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::request::Request;
 
-/// What identifies one state of a file.
+/// Identifies one version of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Validators {
     pub(crate) etag: ETag,
@@ -23,7 +23,7 @@ pub(crate) struct ETag {
     inode: u64,
 }
 
-/// What the conditions ask for.
+/// The outcome of a request's preconditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The whole file, or the ranges asked for.
@@ -38,7 +38,7 @@ impl Validators {
     pub(crate) fn of(metadata: &Metadata) -> Self {
         let mtime =
             i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-        // HTTP has no dates before 1970 that would be worth the trouble.
+        // Times before 1970 are sent as 1970.
         let seconds = u64::try_from(metadata.mtime()).unwrap_or(0);
         Validators {
             etag: ETag { size: metadata.len(), mtime, inode: metadata.ino() },
@@ -96,7 +96,7 @@ enum Comparison {
     Strong,
 }
 
-/// How long a tag is written out, at most: three numbers in hexadecimal, two hyphens, two quotes.
+/// Upper bound of a tag's length in bytes: three numbers in hexadecimal, two hyphens, two quotes.
 const TAG_LEN: usize = 16 + 32 + 16 + 4;
 
 impl ETag {
@@ -121,7 +121,7 @@ impl fmt::Display for ETag {
     }
 }
 
-/// The tags of a list. Quotes are looked at, as a tag may contain commas.
+/// Returns the tags of a list; a tag may contain commas within its quotes.
 fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = list;
     std::iter::from_fn(move || {

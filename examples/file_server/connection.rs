@@ -1,4 +1,4 @@
-//! One connection's life: requests come in, responses go out, until either side has had enough.
+//! One connection: receives requests and sends responses until one side closes.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -21,27 +21,27 @@ use super::response::{Persistence, Status};
 /// How long a connection that is being closed may take to read its last response.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How much is read and thrown away meanwhile.
+/// How many bytes are received and discarded meanwhile.
 const LINGER_BYTES: usize = 1 << 20;
 
-/// Serves a connection to its end. What goes wrong with it is nobody else's business.
+/// Serves a connection to its end. An error ends this connection only.
 pub(crate) async fn serve(server: Rc<Server>, stream: Stream, ctx: &ConnectionContext<Rc<Server>>) {
     let mut output = Output::new(&stream, server.options.write_timeout);
     let mut input = Input::new(&stream);
     let result = exchanges(&server, ctx, &mut input, &mut output).await;
     match result {
         Ok(()) => linger(&stream, input).await,
-        // Whoever has stopped reading would leave the kernel with data that nobody fetches.
+        // The peer does not read: a reset frees the unsent data in the kernel.
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             let _ = stream.options().set_linger(Some(Duration::ZERO));
         }
-        // The peer has gone, or the file has become shorter than was promised: in both cases all
-        // that can be done is to close.
+        // The peer is gone, or the file became shorter than the head has said: the only way out is
+        // to close.
         Err(_) => {}
     }
 }
 
-/// Tells a connection that is one too many, and closes it.
+/// Refuses a connection over the limit with a 503, and closes it.
 pub(crate) async fn refuse(server: Rc<Server>, stream: Stream, peer: SocketAddress) {
     let mut output = Output::new(&stream, LINGER);
     let answer = Answer::last(&server, &mut output, Status::UNAVAILABLE, false);
@@ -59,12 +59,12 @@ async fn exchanges(
     output: &mut Output<'_>,
 ) -> io::Result<()> {
     let mut path = UrlPath::new();
-    let (mut first, mut header_deadline) = (true, None);
+    let (mut first, mut head_started) = (true, None);
     loop {
         let mut headers: Headers<'_> = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let status = match Request::parse(input.bytes(), &mut headers, server.head_limits()) {
             Ok(Some(request)) => {
-                (first, header_deadline) = (false, None);
+                (first, head_started) = (false, None);
                 let after = match ctx.is_stopping() {
                     true => Persistence::Close,
                     false => persistence(&request),
@@ -82,7 +82,7 @@ async fn exchanges(
             }
             Ok(None) => {
                 output.flush().await?;
-                match more(ctx, input, first, &mut header_deadline).await? {
+                match more(ctx, input, first, &mut head_started).await? {
                     More::Came => continue,
                     More::Ended => break,
                     More::TooSlow => Status::REQUEST_TIMEOUT,
@@ -108,31 +108,30 @@ fn persistence(request: &Request<'_>) -> Persistence {
 
 enum More {
     Came,
-    /// The peer has ended its side, or been idle for too long.
+    /// The peer has ended its side, or was idle for too long.
     Ended,
-    /// A head has begun and not come to its end in time.
+    /// A head was not complete within its time limit.
     TooSlow,
 }
 
-/// Waits for more input. A head that has begun has one deadline for all of it.
+/// Waits for more input. A head has one deadline, from its first byte on.
 async fn more(
     ctx: &ConnectionContext<Rc<Server>>,
     input: &mut Input<'_>,
     first: bool,
-    deadline: &mut Option<Instant>,
+    started: &mut Option<Instant>,
 ) -> io::Result<More> {
     let options = &ctx.state().options;
     let begun = !input.bytes().is_empty();
     let limit = if begun {
-        let deadline = deadline.get_or_insert_with(|| Instant::now() + options.header_timeout);
-        deadline.saturating_duration_since(Instant::now())
+        options.header_timeout.saturating_sub(started.get_or_insert_with(Instant::now).elapsed())
     } else {
         options.idle_timeout
     };
     let filled = if begun || first {
         input.fill(limit).await
     } else {
-        // Between requests there is nothing to finish. (Who was let in is answered once.)
+        // Between requests there is nothing to finish. (The first request is answered in any case.)
         match race(input.fill(limit), ctx.stopping()).await {
             RaceOutput::First(filled, _) | RaceOutput::Second(Some(filled @ Ok(_)), ()) => filled,
             RaceOutput::Second(..) => return Ok(More::Ended),
@@ -148,19 +147,19 @@ async fn more(
     }
 }
 
-/// Closes in a way that lets the peer read the last response: closing with unread input would
-/// reset the connection, and the peer's kernel would throw away what has arrived.
+/// Closes so that the peer can read the last response: a close with unread input would reset the
+/// connection, and the peer's kernel would discard what has arrived.
 async fn linger(stream: &Stream, mut input: Input<'_>) {
     if stream.shutdown(Shutdown::Write).await.is_err() {
         return;
     }
     let deadline = Instant::now() + LINGER;
-    let mut thrown_away = 0;
-    while thrown_away < LINGER_BYTES {
+    let mut discarded = 0;
+    while discarded < LINGER_BYTES {
         input.clear();
         match input.fill(deadline.saturating_duration_since(Instant::now())).await {
             Ok(0) | Err(_) => break,
-            Ok(len) => thrown_away += len,
+            Ok(len) => discarded += len,
         }
     }
 }

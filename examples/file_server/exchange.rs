@@ -17,12 +17,12 @@ use super::ranges::{self, Selection};
 use super::request::{Method, Request};
 use super::response::{Head, Persistence, Status, page};
 
-/// What is shown for a directory that has it.
+/// The file served for a directory that contains it.
 const INDEX: &[u8] = b"index.html";
 
 const HTML: &str = "text/html; charset=utf-8";
 
-/// What was answered, for the log.
+/// A response's status and length, for the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: Status,
@@ -68,7 +68,7 @@ fn error(
     Answer { status, len: page.len() as u64 }
 }
 
-/// A file to be sent, and what is known about it.
+/// A file to be sent, and its metadata.
 struct Content {
     file: File,
     len: u64,
@@ -120,7 +120,7 @@ impl Exchange<'_, '_> {
             return Err(io::ErrorKind::NotADirectory.into());
         }
         if !metadata.is_file() {
-            // Pipes, devices, a directory named like an index.
+            // A pipe, a device, or a directory named `index.html`.
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         Ok(Found::File(Content {
@@ -162,7 +162,7 @@ impl Exchange<'_, '_> {
         }
     }
 
-    /// Which part of the file is wanted. Ranges are for GET only.
+    /// Which part of the file is requested. Ranges apply to GET only.
     fn selection(&self, content: &Content) -> Selection {
         match self.request.single("range") {
             Some(value)
@@ -175,15 +175,15 @@ impl Exchange<'_, '_> {
         }
     }
 
-    /// Begins the head of a response that tells which state of the file it is about.
+    /// Begins the head of a response with the file's validators.
     fn validated(&mut self, status: Status, content: &Content) -> Head<'_> {
         Head::new(self.output.buf(), status, &self.server.clock, self.after)
             .field("Last-Modified", HttpDate::from(content.validators.modified))
             .field("ETag", content.validators.etag)
     }
 
-    /// Begins the head of a response that has (a part of) the file as its body. Text is taken to
-    /// be UTF-8, and nothing to be what its name does not say.
+    /// Begins the head of a response that has (a part of) the file as its body. Text is assumed to
+    /// be UTF-8, and `nosniff` keeps clients from guessing other types.
     fn head(&mut self, status: Status, content: &Content) -> Head<'_> {
         let charset = if content.mime.starts_with("text/") { "; charset=utf-8" } else { "" };
         self.validated(status, content)
@@ -192,7 +192,7 @@ impl Exchange<'_, '_> {
             .text("Accept-Ranges", "bytes")
     }
 
-    /// Sends (a part of) the file, unless only the head is wanted.
+    /// Sends (a part of) the file, unless the method is HEAD.
     async fn body(
         &mut self,
         status: Status,
@@ -242,8 +242,8 @@ impl Exchange<'_, '_> {
         Answer { status, len: page.len() as u64 }
     }
 
-    /// Sends the client to the same directory with a slash at its end, which relative links need.
-    /// The decoded path has single slashes only, so this can't lead to another host.
+    /// Redirects the client to the same directory with a slash at its end, which relative links
+    /// need. The decoded path has single slashes only, so this can't lead to another host.
     fn redirect(&mut self, path: &UrlPath) -> Answer {
         let query = self.request.target.find('?').map_or("", |at| &self.request.target[at..]);
         let location = format_args!("/{}/{query}", encode(path.bytes()));

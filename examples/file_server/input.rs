@@ -1,4 +1,4 @@
-//! A connection's input: bytes that have come and are not used yet.
+//! A connection's input: bytes that were received and are not parsed yet.
 
 use std::io;
 use std::time::Duration;
@@ -7,28 +7,28 @@ use corio::buf::RecvBuf;
 use corio::net::Stream;
 use corio::op::RecvStream;
 
-/// Takes no memory while there is nothing in it.
+/// Received bytes. Holds no buffer while it is empty.
 pub(crate) struct Input<'a> {
-    chunks: RecvStream<'a>,
-    /// What came last, unless it is the continuation of what is kept.
-    chunk: Option<RecvBuf>,
-    /// Something whose end had not come with it, and what came after that.
+    incoming: RecvStream<'a>,
+    /// The last received buffer, unless `kept` holds its bytes.
+    last: Option<RecvBuf>,
+    /// A head that was incomplete at the end of its buffer, and the bytes received after that.
     kept: Vec<u8>,
-    /// So many bytes of the one or the other have served their purpose.
+    /// Number of bytes at the start of the one or the other that are consumed.
     used: usize,
 }
 
 impl<'a> Input<'a> {
     pub(crate) fn new(stream: &'a Stream) -> Self {
-        Input { chunks: stream.recv_stream(), chunk: None, kept: Vec::new(), used: 0 }
+        Input { incoming: stream.recv_stream(), last: None, kept: Vec::new(), used: 0 }
     }
 
-    /// What has come and is not used.
+    /// Returns the bytes that were received and not consumed.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.chunk.as_deref().unwrap_or(&self.kept)[self.used..]
+        &self.last.as_deref().unwrap_or(&self.kept)[self.used..]
     }
 
-    /// The first `len` bytes have served their purpose.
+    /// Consumes the first `len` bytes.
     pub(crate) fn consume(&mut self, len: usize) {
         self.used += len;
         if self.bytes().is_empty() {
@@ -36,24 +36,24 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Forgets everything.
+    /// Discards everything.
     pub(crate) fn clear(&mut self) {
-        (self.chunk, self.kept, self.used) = (None, Vec::new(), 0);
+        (self.last, self.kept, self.used) = (None, Vec::new(), 0);
     }
 
-    /// Waits for more; 0 bytes: there is no more.
+    /// Receives more bytes; returns their number, 0 at end of stream.
     pub(crate) async fn fill(&mut self, limit: Duration) -> io::Result<usize> {
-        // A chunk that waits for its continuation would hold back more memory than its own.
-        match self.chunk.take() {
-            Some(chunk) => self.kept.extend_from_slice(&chunk[self.used..]),
+        // Keeping the received buffer would keep its whole block of the context's memory in use.
+        match self.last.take() {
+            Some(bytes) => self.kept.extend_from_slice(&bytes[self.used..]),
             None => drop(self.kept.drain(..self.used)),
         }
         self.used = 0;
-        let Some(chunk) = self.chunks.recv().with_timeout(limit).await? else { return Ok(0) };
-        let len = chunk.len();
+        let Some(bytes) = self.incoming.recv().with_timeout(limit).await? else { return Ok(0) };
+        let len = bytes.len();
         match self.kept.is_empty() {
-            true => self.chunk = Some(chunk),
-            false => self.kept.extend_from_slice(&chunk),
+            true => self.last = Some(bytes),
+            false => self.kept.extend_from_slice(&bytes),
         }
         Ok(len)
     }

@@ -47,12 +47,12 @@ pub(crate) fn page(root: &Root, path: &mut UrlPath, dir: &File) -> io::Result<St
 }
 
 fn entries(root: &Root, path: &mut UrlPath, dir: &File) -> io::Result<Vec<Entry>> {
-    // By way of the open directory, so that it is the one that was checked.
+    // Through the open directory, so that it is the one that was checked.
     let names = std::fs::read_dir(format!("/proc/self/fd/{}", dir.as_raw_fd()))?;
     let mut entries = Vec::new();
     for entry in names {
         let entry = entry?;
-        // What is gone in the meantime is not shown.
+        // An entry that was removed meanwhile is not shown.
         let Ok(mut metadata) = entry.metadata() else { continue };
         let name = entry.file_name();
         if metadata.is_symlink() {
@@ -143,7 +143,7 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// A length as people like it.
+/// A length with a binary unit.
 struct Size(u64);
 
 impl Display for Size {

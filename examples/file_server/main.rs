@@ -1,10 +1,10 @@
 //! Serves a directory over HTTP/1.1: `cargo run --release --example file_server -- .`
 //!
-//! One thread and one ring per processor. Each connection is a task; files go from the page cache to the
-//! socket by `sendfile(2)`. See `--help` for the limits.
+//! One thread and one ring per processor. Each connection is a task; files go from the page cache
+//! to the socket by `sendfile(2)`. See `--help` for the limits.
 //!
 //! A request passes through these files: `connection` receives it into its `input`, `request`
-//! understands it, `exchange` answers it with the help of `paths`, `root`, `conditions`, `ranges`,
+//! parses it, `exchange` answers it with the help of `paths`, `root`, `conditions`, `ranges`,
 //! `multipart`, `listing` and `response`, and `output` sends the answer.
 
 mod conditions;
@@ -46,15 +46,15 @@ use serving::StopSignals;
 /// Connections that may wait to be accepted; the kernel has its own limit.
 const BACKLOG: i32 = 4096;
 
-/// How many connections may be told at the same time that they are too many.
+/// How many connections may be refused with a 503 at the same time; further ones are just closed.
 const REFUSALS: usize = 64;
 
-/// What the connections of one worker share.
+/// State shared by the connections of one worker.
 struct Server {
     root: Arc<Root>,
     options: Arc<Options>,
     clock: Clock,
-    /// Connections that exist on all workers, refused ones included.
+    /// Open connections on all workers, those being refused included.
     connections: Arc<AtomicUsize>,
 }
 
@@ -63,10 +63,10 @@ impl Server {
         HeadLimits { uri: self.options.max_uri, head: self.options.max_header }
     }
 
-    /// Writes a line about a request, if lines are wanted.
+    /// Writes a line about a request if `--log` was given.
     fn log(&self, peer: &SocketAddress, target: &str, answer: &Answer) {
         if self.options.log {
-            // A log that can't be written must not end the server.
+            // An error in writing the log does not end the server.
             let target = target.escape_debug();
             let line = format!("{peer} {target} {} {}\n", answer.status.0, answer.len);
             let _ = io::stderr().write_all(line.as_bytes());
@@ -74,11 +74,11 @@ impl Server {
     }
 }
 
-/// Counts a connection for as long as it exists.
+/// Counts a connection until dropped.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
-    /// Also gives how many there were before.
+    /// Counts a connection; also returns how many there were before.
     fn new(connections: &Arc<AtomicUsize>) -> (Self, usize) {
         (Counted(connections.clone()), connections.fetch_add(1, Ordering::Relaxed))
     }
@@ -106,10 +106,8 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     open_files::raise_limit();
     let signals = StopSignals::new()?;
     let listener = listen(&options.addr).map_err(|error| format!("{}: {error}", options.addr))?;
-    let server = corio::server::Server::builder()
-        .listen_on(listener)
-        .workers(options.serving.workers().name("files"))
-        .grace_period(options.serving.grace_period());
+    let server =
+        options.server.apply(corio::server::Server::builder().listen_on(listener), "files");
     let (root, options) = (Arc::new(root), Arc::new(options));
     let connections = Arc::new(AtomicUsize::new(0));
     let state = move |_: &_| {
@@ -121,24 +119,24 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Listens on the first address of that name that can be had. Unlike `TcpListener::bind` it does
-/// not share the port: a second server on it would get some of the connections.
+/// Listens on the first address of `name` that is available, without `SO_REUSEPORT`: all workers
+/// share one socket, and a second server on the port is refused.
 fn listen(name: &str) -> io::Result<OwnedFd> {
-    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in SocketAddress::resolve(name)? {
         match listen_on(&address) {
             Ok(listener) => return Ok(listener),
-            Err(error) => refused = error,
+            Err(error) => last = error,
         }
     }
-    Err(refused)
+    Err(last)
 }
 
 fn listen_on(address: &SocketAddress) -> io::Result<OwnedFd> {
     let is_v4 = address.as_inet().is_some_and(|inet| inet.is_ipv4());
     let socket = if is_v4 { Socket::tcp_v4() } else { Socket::tcp_v6() }?;
     socket.set_reuse_addr(true)?;
-    // Accepted connections inherit it.
+    // Accepted connections inherit this option.
     socket.set_nodelay(true)?;
     socket.bind(address)?;
     OwnedFd::try_from(socket.listen(BACKLOG)?)
@@ -151,9 +149,9 @@ async fn serve(stream: Stream, ctx: ConnectionContext<Rc<Server>>) -> io::Result
     let max = server.options.max_connections;
     if count < max {
         connection::serve(server, stream, &ctx).await;
-    } else if count < max + REFUSALS {
+    } else if count < max.saturating_add(REFUSALS) {
         connection::refuse(server, stream, ctx.peer().clone()).await;
     }
-    // Otherwise it is closed without a word: even saying no costs something.
+    // Otherwise it is closed without a response, as even a refusal costs something.
     Ok(())
 }

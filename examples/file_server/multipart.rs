@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
-/// The body's frame; the bytes come from the file.
+/// The headers and boundaries of the body; the bytes come from the file.
 pub(crate) struct Multipart<'a> {
     boundary: String,
     heads: Vec<String>,
@@ -13,9 +13,9 @@ pub(crate) struct Multipart<'a> {
 }
 
 impl<'a> Multipart<'a> {
-    /// A body of these parts of a file that is `len` bytes long.
+    /// Makes a body of these parts of a file that is `len` bytes long.
     pub(crate) fn new(mime: &str, parts: &'a [Range<u64>], len: u64) -> Self {
-        // Each `RandomState` has other keys: nobody can prepare a file that contains the boundary.
+        // Each `RandomState` has other keys, so no file can be prepared that contains the boundary.
         let [high, low] = [0, 1].map(|half| RandomState::new().hash_one(half));
         let boundary = format!("{high:016x}{low:016x}");
         let head = |part: &Range<u64>| {
@@ -41,12 +41,12 @@ impl<'a> Multipart<'a> {
         parts.sum::<u64>() + self.end.len() as u64
     }
 
-    /// What goes before each part, and the part.
+    /// Returns each part, with the bytes that go before it.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (&str, &Range<u64>)> {
         self.heads.iter().map(String::as_str).zip(self.parts)
     }
 
-    /// What goes after the last part.
+    /// Returns the bytes that go after the last part.
     pub(crate) fn end(&self) -> &str {
         &self.end
     }

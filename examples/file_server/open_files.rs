@@ -1,10 +1,10 @@
-//! How many files the process may have open.
-//!
-//! # Why this file has `unsafe`
-//! It makes two system calls that `std` has no functions for.
+//! The limit on open files.
 
-/// Raises the limit as far as is allowed without privileges. Usual limits allow for some hundred
-/// connections only, as each has a socket and the file that it is being sent.
+// # Why this file has `unsafe`
+// It makes two system calls that `std` has no functions for.
+
+/// Raises the limit on open files as far as is allowed without privileges. Common limits allow for
+/// a few hundred connections only, as each has a socket and the file that it is being sent.
 ///
 /// If this fails, connections beyond the limit wait to be accepted.
 pub(crate) fn raise_limit() {

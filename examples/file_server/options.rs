@@ -5,72 +5,66 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::serving::Serving;
+use super::serving::{ServerOptions, durations};
 
 /// Serves a directory over HTTP/1.1.
 ///
-/// Ends with status 0 on SIGINT and SIGTERM: requests that are being answered are finished first. Prints `listening on ADDRESS` once connections are
-/// accepted.
+/// Prints `listening on ADDRESS` once connections are accepted. SIGINT and SIGTERM stop it:
+/// requests in progress are finished first, within the time of --grace, and the exit status is 0.
 #[derive(Debug, Parser)]
 #[command(name = "file_server", version)]
 pub(crate) struct Options {
-    /// The directory to serve; nothing outside of it is ever shown.
+    /// Directory to serve; files outside of it are never served.
     #[arg(default_value = ".")]
     pub(crate) root: PathBuf,
 
-    /// The address to listen on; port 0 takes a free one.
+    /// Address to listen on; port 0 picks a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) addr: String,
 
-    /// How long a connection may be silent between requests, and before the first one.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    /// How long a connection may be idle before its first request and between two, or `never`.
+    #[arg(long, value_name = "SECONDS", default_value = "60", allow_negative_numbers = true,
+          value_parser = durations::limit)]
     pub(crate) idle_timeout: Duration,
 
-    /// How long a request's head may take from its first byte to its last; then 408.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    /// How long a request's head may take from its first byte to its last, or `never`; then 408.
+    #[arg(long, value_name = "SECONDS", default_value = "10", allow_negative_numbers = true,
+          value_parser = durations::limit)]
     pub(crate) header_timeout: Duration,
 
-    /// How long a client may take none of a response.
+    /// How long a client may accept no byte of a response, or `never`; then the connection is
+    /// reset.
     ///
-    /// A slow client is no problem; what counts is that there is room again for more of the
-    /// response in the connection's buffer.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    /// It is not a limit on the whole response: a client that is slow but reads is not cut off.
+    #[arg(long, value_name = "SECONDS", default_value = "60", allow_negative_numbers = true,
+          value_parser = durations::limit)]
     pub(crate) write_timeout: Duration,
 
-    /// Connections at a time; more are answered with 503 and closed.
+    /// Largest number of connections at the same time; further ones get a 503 and are closed.
     #[arg(long, value_name = "COUNT", default_value_t = 4096)]
     pub(crate) max_connections: usize,
 
-    /// Bytes of a request's head; more are answered with 431.
+    /// Largest request head, in bytes; a longer one gets a 431.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 10, value_parser = bytes)]
     pub(crate) max_header: usize,
 
-    /// Bytes of a request's target; more are answered with 414.
+    /// Longest request target, in bytes; a longer one gets a 414.
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 10, value_parser = bytes)]
     pub(crate) max_uri: usize,
 
-    /// Follow no symbolic links; otherwise those that stay in the directory are followed.
+    /// Follow no symbolic links; by default those that stay in the directory are followed.
     #[arg(long)]
     pub(crate) no_symlinks: bool,
 
     #[command(flatten)]
-    pub(crate) serving: Serving,
+    pub(crate) server: ServerOptions,
 
-    /// Write a line per request to stderr: client, target, status, bytes of the body.
+    /// Log a line per request to stderr: client, target, status, bytes of the body.
     #[arg(long)]
     pub(crate) log: bool,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map_err(|error| format!("not a number of seconds: {error}"))?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(Duration::ZERO) => Err("must be more than zero".into()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// A limit that leaves room for a small request, and does not let one fill the memory.
+/// Parses a limit that is large enough for a small request, and does not let one fill the memory.
 fn bytes(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes @ 64..=1_048_576) => Ok(bytes),

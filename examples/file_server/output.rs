@@ -1,7 +1,8 @@
-//! A connection's output: small things are gathered, files go straight from the page cache.
+//! A connection's output: heads and small files are gathered in a buffer, large files go straight
+//! from the page cache.
 //!
-//! The time limit is one on standing still: a reader may be as slow as it likes, as long as the
-//! connection takes something within the limit.
+//! The time limit is one on progress: a client may be slow, as long as it accepts some bytes within
+//! each limit.
 
 use std::io;
 use std::time::Duration;
@@ -24,12 +25,12 @@ pub(crate) struct Output<'s> {
 }
 
 impl<'s> Output<'s> {
-    /// `limit` is for how long the peer may take nothing.
+    /// `limit` is how long the peer may accept no byte.
     pub(crate) fn new(stream: &'s Stream, limit: Duration) -> Self {
         Output { stream, buf: Vec::with_capacity(1024), limit }
     }
 
-    /// Where to write what is to be sent; it goes with the next [`flush`](Self::flush).
+    /// Returns the buffer whose bytes the next [`flush`](Self::flush) sends.
     pub(crate) fn buf(&mut self) -> &mut Vec<u8> {
         &mut self.buf
     }
@@ -39,7 +40,8 @@ impl<'s> Output<'s> {
         self.send(0).await
     }
 
-    /// Sends what has been gathered if that is a lot; otherwise what follows may join it.
+    /// Sends the gathered bytes if there are many; otherwise those of the next response may join
+    /// them.
     pub(crate) async fn settle(&mut self) -> io::Result<()> {
         if self.buf.len() >= FULL { self.flush().await } else { Ok(()) }
     }
@@ -76,7 +78,7 @@ impl<'s> Output<'s> {
         let (result, part) = file.read_exact_at(part, offset).await;
         self.buf = part.into_inner();
         if result.is_err() {
-            // What was promised can't be kept: what there is goes out before the connection ends.
+            // The length in the head can't be kept: send what there is before the connection ends.
             self.flush().await?;
         }
         result
@@ -92,7 +94,7 @@ impl<'s> Output<'s> {
             sent += result?;
         }
         self.buf.clear();
-        // A long listing needs room that a connection need not keep.
+        // Frees the memory of a long listing.
         self.buf.shrink_to(2 * FULL);
         Ok(())
     }

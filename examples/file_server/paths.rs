@@ -1,4 +1,4 @@
-//! What a request's target names: a path below the root.
+//! The path below the root that a request's target names.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// What stays as it is in a path that is written into a URL.
+/// Characters that are not percent-encoded in a URL's path.
 const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
@@ -36,7 +36,7 @@ impl UrlPath {
         let path = origin(target).ok_or(BadPath)?;
         let path = path.split(['?', '#']).next().unwrap_or_default();
         self.bytes.clear();
-        // Decoded first and split then: an encoded slash is a slash, and `%2e%2e` is `..`.
+        // Decoded before it is split: an encoded slash is a slash, and `%2e%2e` is `..`.
         for byte in Decoder(path.as_bytes().iter()) {
             match byte? {
                 0 => return Err(BadPath),
@@ -46,8 +46,8 @@ impl UrlPath {
         self.normalise()
     }
 
-    /// Moves the components that count together. The first byte is a slash, so what is kept is
-    /// always shorter than what has been looked at.
+    /// Removes empty, `.` and `..` components, in place. The first byte is a slash, so the result
+    /// is always shorter than the part already read.
     fn normalise(&mut self) -> Result<(), BadPath> {
         let mut kept = 0;
         let mut start = 0;

@@ -2,17 +2,18 @@
 
 use std::ops::Range;
 
-/// More ranges than this in one request is nothing that a client has a use for.
+/// A header with more ranges than this is ignored.
 const MAX_RANGES: usize = 32;
 
 /// What a `Range` header selects of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Selection {
-    /// All of it: the header is malformed, of another unit, or asks for more than there is.
+    /// The whole file: the header is malformed, of another unit, or asks for more bytes than there
+    /// are.
     Whole,
     /// These parts, none of them empty, in the order asked for.
     Parts(Vec<Range<u64>>),
-    /// Well-formed, but nothing that the file has.
+    /// Well-formed, but outside of the file.
     Unsatisfiable,
 }
 
@@ -29,7 +30,7 @@ pub(crate) fn select(value: &[u8], len: u64) -> Selection {
     }
 }
 
-/// The parts that the file has; `None` if the value is to be ignored.
+/// Returns the parts within the file, or `None` if the value is to be ignored.
 fn parse(value: &[u8], len: u64) -> Option<Vec<Range<u64>>> {
     let (unit, set) = std::str::from_utf8(value).ok()?.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -74,7 +75,7 @@ fn parse_one(spec: &str, len: u64) -> Option<Range<u64>> {
     Some(first.min(end)..end)
 }
 
-/// A decimal number; one beyond 64 bits is beyond every file, too.
+/// Parses a decimal number; one that does not fit in 64 bits is `u64::MAX`.
 fn number(digits: &str) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;

@@ -1,7 +1,7 @@
-//! A request's head: what is understood, and what is refused.
+//! Parses and checks a request's head.
 //!
-//! This server takes no request bodies. A request that announces one is refused and its connection
-//! closed, so that a body can't be mistaken for the next request.
+//! This server accepts no request bodies. A request that announces one is refused and its
+//! connection closed, so that a body can't be mistaken for the next request.
 
 use std::mem::MaybeUninit;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use httparse::Header;
 
 use super::response::Status;
 
-/// More header fields than this are refused.
+/// Largest number of header fields.
 pub(crate) const MAX_HEADERS: usize = 96;
 
 /// Room for a request's header fields, which borrow from its bytes.
@@ -37,7 +37,7 @@ pub(crate) struct Request<'a> {
     pub(crate) target: &'a str,
     /// The minor version: HTTP/1.0 or HTTP/1.1.
     pub(crate) version: u8,
-    /// Whether the client wants to go on with the connection.
+    /// Whether the client asks to keep the connection open.
     pub(crate) keep_alive: bool,
     /// Bytes of the head.
     pub(crate) len: usize,
@@ -45,8 +45,8 @@ pub(crate) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Parses what has come so far. `None`: more is needed. An error is the answer to give, after
-    /// which the connection can't go on.
+    /// Parses the received bytes; returns `None` if the head is incomplete. An error is the status
+    /// of the response, after which the connection is closed.
     pub(crate) fn parse(
         bytes: &'a [u8],
         headers: &'a mut Headers<'a>,
@@ -169,7 +169,7 @@ fn partial(bytes: &[u8], limits: HeadLimits) -> Result<(), Status> {
     Ok(())
 }
 
-/// The answer to a head that can't be parsed.
+/// Returns the status for a head that can't be parsed.
 fn refusal(error: httparse::Error, bytes: &[u8]) -> Status {
     match error {
         httparse::Error::TooManyHeaders => Status::HEADERS_TOO_LARGE,

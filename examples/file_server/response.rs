@@ -1,4 +1,4 @@
-//! A response's head, and the small pages that explain errors.
+//! A response's head, and the pages of errors.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Display};
@@ -31,21 +31,23 @@ impl Status {
     pub(crate) const UNAVAILABLE: Self = Status(503, "Service Unavailable");
     pub(crate) const VERSION_NOT_SUPPORTED: Self = Status(505, "HTTP Version Not Supported");
 
-    /// One sentence for people.
+    /// One sentence for the error's page.
     fn explanation(self) -> &'static str {
         match self {
             Status::BAD_REQUEST => "The request could not be understood.",
-            Status::FORBIDDEN => "This server may not show what is there.",
-            Status::NOT_FOUND => "There is nothing of this name here.",
-            Status::METHOD_NOT_ALLOWED => "Files can only be fetched, by GET or HEAD.",
+            Status::FORBIDDEN => "This file may not be served.",
+            Status::NOT_FOUND => "There is no file of this name.",
+            Status::METHOD_NOT_ALLOWED => "Only GET and HEAD are allowed.",
             Status::REQUEST_TIMEOUT => "The request took too long to arrive.",
-            Status::PRECONDITION_FAILED => "The file is not the one that was asked for.",
-            Status::CONTENT_TOO_LARGE => "This server takes no request bodies.",
+            Status::PRECONDITION_FAILED => {
+                "The file has changed: a precondition of the request failed."
+            }
+            Status::CONTENT_TOO_LARGE => "This server accepts no request bodies.",
             Status::URI_TOO_LONG => "The request's target is too long.",
-            Status::RANGE_NOT_SATISFIABLE => "The file is shorter than that.",
+            Status::RANGE_NOT_SATISFIABLE => "The requested range is outside of the file.",
             Status::HEADERS_TOO_LARGE => "The request's head is too large.",
             Status::INTERNAL_ERROR => "The file could not be read.",
-            Status::NOT_IMPLEMENTED => "This method is not known here.",
+            Status::NOT_IMPLEMENTED => "This method is not implemented.",
             Status::UNAVAILABLE => "The server is too busy; try again in a moment.",
             Status::VERSION_NOT_SUPPORTED => "This server speaks HTTP/1.0 and HTTP/1.1.",
             _ => "",
@@ -59,11 +61,11 @@ impl Display for Status {
     }
 }
 
-/// What becomes of the connection after a response.
+/// What happens to the connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Persistence {
     KeepAlive,
-    /// As above, for a client that has to be told.
+    /// As above, with the header that an HTTP/1.0 client needs.
     KeepAliveTold,
     Close,
 }

@@ -1,4 +1,4 @@
-//! Opening files below the root, and nowhere else.
+//! Opens files below the root, and nowhere else.
 //!
 //! Checking a path and opening it afterwards leaves a gap in which a directory can be replaced by a
 //! symbolic link. Here the kernel checks while it opens: `openat2(2)` with `RESOLVE_BENEATH` fails
@@ -8,9 +8,9 @@
 //!
 //! These calls are made on the loop's thread: for names in the kernel's cache they take about a
 //! microsecond, much less than handing them to another thread would.
-//!
-//! # Why this file has `unsafe`
-//! It makes system calls that `std` has no functions for.
+
+// # Why this file has `unsafe`
+// It makes system calls that `std` has no functions for.
 
 use std::ffi::CStr;
 use std::fs::{File, canonicalize};
@@ -21,13 +21,13 @@ use std::path::{Path, PathBuf};
 
 use super::paths::UrlPath;
 
-/// For reading; a pipe without a writer must not hold the server up.
+/// Flags to open for reading; `O_NONBLOCK` as a pipe without a writer must not block the server.
 const READ: i32 = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
 
-/// Only to look at.
+/// Flags to open for metadata only.
 const LOOK: i32 = libc::O_PATH | libc::O_CLOEXEC;
 
-/// How often a lookup is tried again that lost against a simultaneous rename.
+/// How often a lookup is tried that a concurrent rename has interrupted.
 const TRIES: usize = 8;
 
 /// The directory that is served.
@@ -60,7 +60,7 @@ impl Root {
             Ok(_) => Lookup::Walk,
             Err(error) => {
                 if links {
-                    eprintln!("no symbolic links are followed: openat2(2): {error}");
+                    eprintln!("file_server: symbolic links are not followed: openat2(2): {error}");
                 }
                 Lookup::Walk
             }
@@ -73,7 +73,7 @@ impl Root {
         self.lookup(path, READ).map(File::from)
     }
 
-    /// Opens whatever is there, only to look at its metadata.
+    /// Opens a file of any type, for its metadata only.
     pub(crate) fn look(&self, path: &UrlPath) -> io::Result<File> {
         self.lookup(path, LOOK).map(File::from)
     }
@@ -153,7 +153,7 @@ fn open_at(dir: BorrowedFd<'_>, name: &[u8], flags: i32) -> io::Result<OwnedFd> 
     owned(unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_NOFOLLOW) })
 }
 
-/// What a call that opens has given.
+/// Takes ownership of the fd that a call has returned.
 fn owned(fd: i32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());

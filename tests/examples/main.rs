@@ -50,10 +50,22 @@ fn wrong_usage_is_status_2_with_a_message() {
         ("tcp_proxy", &[]),
         ("echo_server", &["--workers", "0"]),
         ("echo_server", &["--idle", "0"]),
+        ("echo_server", &["--idle", "NaN"]),
+        ("echo_server", &["--idle", "soon"]),
+        ("echo_server", &["--grace", "-1"]),
+        ("echo_server", &["--balance", "fair"]),
+        ("chat", &["--workers", "99999999999999999999"]),
+        ("fetch_many", &["localhost", "--timeout", "0"]),
+        ("fetch_many", &["localhost", "--limit", "1e30"]),
+        ("tcp_proxy", &["--to", "a:1", "--max-connections", "99999999999999999999"]),
     ] {
         let refused = finish(example(name).args(arguments));
         assert_eq!(refused.status.code(), Some(2), "{name} {arguments:?}: {refused:?}");
         assert!(refused.stderr.starts_with("error: "), "{name} {arguments:?}: {refused:?}");
+        let options = arguments.iter().filter(|argument| argument.starts_with("--"));
+        if let Some(option) = options.last() {
+            assert!(refused.stderr.contains(option), "{name} {arguments:?}: {refused:?}");
+        }
         assert_eq!(refused.stdout, "");
     }
 }

@@ -269,6 +269,33 @@ fn datagrams_come_back() {
 }
 
 #[test]
+fn time_limits_that_are_absurd_mean_never() {
+    for driver in DRIVERS {
+        for absurd in ["never", "1e30", "99999999999999s", "inf"] {
+            let limits = ["--idle", absurd, "--grace", absurd];
+            let server = Server::start("echo_server", driver, &limits);
+            let sent = noise(7, 1000);
+            assert!(exchange(server.connect(), sent.clone()) == sent, "{driver}, {absurd}");
+            server.end();
+        }
+    }
+}
+
+#[test]
+fn servers_take_either_balance() {
+    for driver in DRIVERS {
+        for balance in ["reuse-port", "least-loaded"] {
+            let server = Server::start("echo_server", driver, &["--balance", balance]);
+            for number in 0..8 {
+                let sent = noise(number, 1000);
+                assert!(exchange(server.connect(), sent.clone()) == sent, "{driver}, {balance}");
+            }
+            server.end();
+        }
+    }
+}
+
+#[test]
 fn a_driver_that_is_none_is_refused() {
     for name in ["echo_server", "udp_echo", "chat", "acceptor"] {
         let refused = finish(example(name).args(["--driver", "magic"]));

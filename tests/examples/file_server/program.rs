@@ -55,6 +55,32 @@ fn the_log_has_a_line_per_request() {
 }
 
 #[test]
+fn absurd_limits_mean_never() {
+    for absurd in ["never", "1e30", "99999999999999s"] {
+        let site = Site::new(&[
+            "--idle-timeout",
+            absurd,
+            "--header-timeout",
+            absurd,
+            "--write-timeout",
+            absurd,
+            "--max-connections",
+            "18446744073709551615",
+            "--balance",
+            "least-loaded",
+        ]);
+        site.file("f", "hello");
+        let mut client = site.connect();
+        client.send("GET /f HT");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        client.send("TP/1.1\r\nHost: x\r\n\r\n").response().expect(200);
+        client.get("/f").expect(200);
+        drop(client);
+        assert_eq!(site.signal(libc::SIGTERM).code(), Some(0));
+    }
+}
+
+#[test]
 fn the_command_line_is_explained_and_checked() {
     let help = run(&["--help"]);
     assert!(help.status.success());
@@ -69,6 +95,7 @@ fn the_command_line_is_explained_and_checked() {
         &[".", "--addr", "nonsense"],
         &[".", "--idle-timeout", "0"],
         &[".", "--idle-timeout", "-1"],
+        &[".", "--idle-timeout", "NaN"],
         &[".", "--max-header", "1"],
         &[".", "--unknown"],
     ] {
