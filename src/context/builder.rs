@@ -88,6 +88,14 @@ impl Builder {
         self
     }
 
+    /// Makes the ring refuse an operation (`IORING_OP_*`), as a sandbox may: for tests of what happens
+    /// then. Linux 5.10.
+    #[doc(hidden)]
+    pub fn refuse_opcode(mut self, opcode: u8) -> Self {
+        self.settings.refused_opcodes.push(opcode);
+        self
+    }
+
     /// Submission queue entries: how many operations one system call can submit. More may be in
     /// flight, and a full queue is submitted early; nothing fails. 1 to 32,768, rounded up to a
     /// power of two; default 256. 64 bytes each. Any kernel.

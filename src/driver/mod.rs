@@ -41,6 +41,7 @@ mod setup;
 mod sys;
 #[cfg(target_os = "linux")]
 mod uring;
+mod whole;
 
 use crate::os::{OwnedFd, RawFd};
 use std::io;

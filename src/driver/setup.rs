@@ -20,6 +20,9 @@ pub(crate) struct Settings {
     pub(crate) blocking_threads: usize,
     /// The most memory that is received into before it is asked for, in bytes.
     pub(crate) receive_memory: usize,
+    /// Ring opcodes that the ring is made to refuse, for tests.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(crate) refused_opcodes: Vec<u8>,
 }
 
 /// The limits of io_uring, which hold for every driver.
@@ -37,6 +40,7 @@ impl Settings {
             choice: None,
             blocking_threads: 8,
             receive_memory: 256 << 20,
+            refused_opcodes: Vec::new(),
         }
     }
 
@@ -132,6 +136,12 @@ pub enum SetupError {
          profile (Docker: --security-opt seccomp=FILE)"
     )]
     ForbiddenByPolicy(io::Error),
+    /// A sandbox has granted a ring, but forbidden an operation that can't be replaced.
+    #[error(
+        "io_uring's operation {0} is forbidden by a security policy: allow it, or use the readiness \
+         driver"
+    )]
+    ForbiddenOperation(&'static str),
     /// Not enough memory may be locked; kernels before 5.12 count rings against the limit.
     #[error(
         "no memory for a ring of {entries} entries (io_uring_setup: {source}): raise the limit on \

@@ -13,4 +13,6 @@ mod choice;
 mod contention;
 mod inline;
 mod queues;
+#[cfg(target_os = "linux")]
+mod refused;
 mod setup;

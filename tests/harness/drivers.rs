@@ -14,10 +14,14 @@ pub(crate) enum Driver {
 impl Driver {
     /// A builder of contexts on this driver.
     pub(crate) fn builder(self) -> Builder {
-        IoContext::builder().driver(match self {
+        let builder = IoContext::builder().driver(match self {
             Driver::IoUring => DriverChoice::Uring,
             Driver::Readiness => DriverChoice::Readiness,
-        })
+        });
+        match std::env::var("CORIO_TEST_REFUSE") {
+            Ok(opcode) => builder.refuse_opcode(opcode.parse().expect("the number of an opcode")),
+            Err(_) => builder,
+        }
     }
 
     /// Whether this host has the driver; if not, the reason is printed.

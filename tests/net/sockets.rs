@@ -53,8 +53,7 @@ async fn listening_and_connecting_work_over_v4() -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     assert_ne!(address.port(), 0);
-    let (connected, accepted) =
-        futures_util::join!(TcpStream::connect(address), listener.accept());
+    let (connected, accepted) = futures_util::join!(TcpStream::connect(address), listener.accept());
     let (client, (server, peer)) = (connected?, accepted?);
     assert_eq!(client.peer_addr()?, address);
     assert_eq!(client.local_addr()?, peer);
@@ -74,8 +73,7 @@ async fn listening_and_connecting_work_over_v4() -> Outcome {
 async fn listening_and_connecting_work_over_v6() -> Outcome {
     let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
-    let (connected, accepted) =
-        futures_util::join!(TcpStream::connect(address), listener.accept());
+    let (connected, accepted) = futures_util::join!(TcpStream::connect(address), listener.accept());
     let (client, (_server, peer)) = (connected?, accepted?);
     assert_eq!(client.local_addr()?, peer);
     assert!(peer.is_ipv6() && peer.ip().is_loopback());
@@ -143,9 +141,8 @@ async fn two_listeners_can_share_a_port() -> Outcome {
     let address = first.local_addr()?;
     let second = TcpListener::bind(address)?;
     // Every connection goes to one of the two, and none is lost.
-    let clients: Vec<_> = (0..64)
-        .map(|_| std::net::TcpStream::connect(address))
-        .collect::<Result<_, _>>()?;
+    let clients: Vec<_> =
+        (0..64).map(|_| std::net::TcpStream::connect(address)).collect::<Result<_, _>>()?;
     let mut accepted = [0, 0];
     for _ in &clients {
         use corio::RaceOutput::*;

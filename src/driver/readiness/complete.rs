@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::Readiness;
 use super::selector::{Event, Selector};
-use super::submit::{Way, never_waits, rest, wants_all, way};
+use super::submit::{Way, never_waits, way};
 use super::table::Side;
 use crate::driver::sys::{self, Kind};
-use crate::driver::{Notes, Record, RecvQueue, Request, Sink, Target, Token};
+use crate::driver::{Notes, Record, RecvQueue, Request, Sink, Target, Token, whole};
 
 /// Marks of operations in flight that wait for no file; see [`Side`] for the others.
 const THREAD: u8 = 4;
@@ -48,11 +48,6 @@ fn describe(op: Token) -> Request {
 
 fn is_connect(request: &Request) -> bool {
     matches!(request, Request::Connect { .. })
-}
-
-fn is_stream(request: &Request) -> bool {
-    let (Request::Recv { fd, .. } | Request::Send { fd, .. }) = request else { return false };
-    sys::is_stream(fd.fd)
 }
 
 impl Readiness {
@@ -150,7 +145,7 @@ impl Readiness {
     /// record's result meanwhile.
     #[inline(always)]
     fn attempt(&mut self, op: Token, request: Request) -> i32 {
-        if wants_all(&request) {
+        if whole::wants_all(&request) {
             return self.attempt_all(op, request);
         }
         if let Request::RecvProvided { fd, feed } = request {
@@ -176,30 +171,10 @@ impl Readiness {
 
     #[cold]
     fn attempt_all(&mut self, op: Token, request: Request) -> i32 {
-        let (Request::Recv { len, .. } | Request::Send { len, .. }) = request else {
-            unreachable!("`wants_all` knows of no other")
-        };
-        // SAFETY: in flight.
-        let record = unsafe { record(op) };
-        loop {
-            let done = record.result.get();
-            // SAFETY: as in `attempt`.
-            let (result, calls) = unsafe { sys::attempt(rest(request, done as u32), self.sigpipe) };
-            self.syscalls += calls;
-            match result {
-                AGAIN => return AGAIN,
-                moved @ 1.. => {
-                    let done = done + moved;
-                    record.result.set(done);
-                    // A datagram is never more than one.
-                    if done as u32 >= len || !is_stream(&request) {
-                        return done;
-                    }
-                }
-                _ if done > 0 => return done,
-                result => return result,
-            }
-        }
+        // SAFETY: in flight; the operation's memory is the driver's until delivery.
+        let (result, calls) = unsafe { whole::attempt(record(op), request, self.sigpipe) };
+        self.syscalls += calls;
+        result
     }
 
     /// What the outcome of a try tells about the next.

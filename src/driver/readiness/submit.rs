@@ -62,17 +62,6 @@ pub(super) fn never_waits(request: &Request) -> bool {
     }
 }
 
-/// Whether the request goes on until all its bytes have been moved.
-#[inline(always)]
-pub(super) fn wants_all(request: &Request) -> bool {
-    match *request {
-        Request::Recv { flags, .. } | Request::Send { flags, .. } => {
-            flags & os::MSG_WAITALL != 0 && flags & os::MSG_DONTWAIT == 0
-        }
-        _ => false,
-    }
-}
-
 /// Where a read goes on that has moved `done` bytes.
 pub(super) fn advance(offset: u64, done: u32) -> u64 {
     if offset == CURRENT_POSITION { offset } else { offset.saturating_add(done.into()) }
@@ -82,12 +71,6 @@ pub(super) fn advance(offset: u64, done: u32) -> u64 {
 pub(super) fn rest(request: Request, done: u32) -> Request {
     use Request::*;
     match request {
-        Recv { fd, ptr, len, flags } => {
-            Recv { fd, ptr: ptr.wrapping_add(done as usize), len: len - done, flags }
-        }
-        Send { fd, ptr, len, flags } => {
-            Send { fd, ptr: ptr.wrapping_add(done as usize), len: len - done, flags }
-        }
         Read { fd, ptr, len, offset } => {
             let ptr = ptr.wrapping_add(done as usize);
             Read { fd, ptr, len: len - done, offset: advance(offset, done) }

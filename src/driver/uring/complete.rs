@@ -6,9 +6,13 @@
 use io_uring::types::Timespec;
 use io_uring::{cqueue, opcode};
 
-use super::user_data::{CLOSE, IGNORED, MARKS, Mark, NEWS, NEWS_LOST, WAKE, mark, record};
-use super::{Uring, submit};
-use crate::driver::{Notes, Record, Request, Sink, Token};
+use super::opcodes::Opcodes;
+use super::user_data::{
+    IGNORED, MARKS, Mark, NEWS, NEWS_LOST, WAKE, closed_fd, mark, record, tried_opcode,
+};
+use super::{Uring, refused, submit};
+use crate::driver::{Driver, Notes, Record, Request, Sink, Token};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// A cancel can miss an operation that is just moving between two of the kernel's lists; it is
 /// then sent again, but not for ever.
@@ -52,6 +56,10 @@ impl Uring {
     pub(super) fn failure(&mut self, token: Token, op: &Record, result: i32) -> Option<i32> {
         match -result {
             libc::EAGAIN => self.would_block(token, op),
+            libc::EACCES => {
+                self.refused.waiting.push(token);
+                None
+            }
             // A cancel interrupts what is running on a kernel worker.
             libc::EINTR if op.notes.get().cancels > 0 => Some(-libc::ECANCELED),
             _ => Some(result),
@@ -83,6 +91,19 @@ impl Uring {
     #[cold]
     pub(super) fn settle_marked(&mut self, entry: &cqueue::Entry) -> Option<Token> {
         let data = entry.user_data();
+        if let Some(fd) = closed_fd(data) {
+            self.closing -= 1;
+            if entry.result() == -libc::EACCES {
+                self.leave_out(opcode::Close::CODE);
+                // SAFETY: the close was given this fd, and refused: it is still open, and nothing else
+                // knows it.
+                self.close(unsafe { OwnedFd::from_raw_fd(fd) }, false);
+            }
+            return None;
+        }
+        if tried_opcode(data).is_some() {
+            return None;
+        }
         match data {
             WAKE => {
                 if !cqueue::more(entry.flags()) {
@@ -90,12 +111,10 @@ impl Uring {
                 }
                 return None;
             }
-            CLOSE => {
-                self.closing -= 1;
-                return None;
-            }
             NEWS | IGNORED => return None,
             NEWS_LOST => {
+                // A sandbox may refuse messages; then none is tried again.
+                self.features.messages &= entry.result() != -libc::EACCES;
                 self.notify_by_counter();
                 return None;
             }
@@ -112,11 +131,16 @@ impl Uring {
         notes.awaited -= 1;
         op.notes.set(notes);
         if data & MARKS == Mark::Ready as u64 {
-            if entry.result() < 0 && entry.result() != -libc::ETIME {
-                op.result.set(entry.result());
+            if entry.result() == -libc::EACCES {
+                // The pause is refused: no pause, then.
+                self.leave_out(opcode::Timeout::CODE);
+                self.again.push(token);
+                return None;
+            } else if entry.result() < 0 && entry.result() != -libc::ETIME {
+                op.result.set(refused::moved(op).unwrap_or(entry.result()));
             } else if notes.cancels > 0 {
-                // Ready, but somebody wants it cancelled: that is the answer.
-                op.result.set(-libc::ECANCELED);
+                // Ready, but a cancel was requested: that is the answer.
+                op.result.set(refused::moved(op).unwrap_or(-libc::ECANCELED));
             } else {
                 self.again.push(token);
                 return None;
@@ -151,7 +175,8 @@ impl Uring {
             // SAFETY: the operation is not delivered yet, and nothing uses its memory: its last
             // completion has just been settled.
             let op = unsafe { token.as_ref() };
-            op.notes.set(Notes { cancels: op.notes.get().cancels, ..Notes::NEW });
+            let Notes { cancels, more, .. } = op.notes.get();
+            op.notes.set(Notes { cancels, more, ..Notes::NEW });
             // SAFETY: as above.
             let mut request = unsafe { (op.request)(token) };
             if let Request::Sendfile { full, .. } = &mut request {
@@ -160,7 +185,7 @@ impl Uring {
             }
             if let Some(result) = self.start(token, request) {
                 op.result.set(result);
-                op.notes.set(Notes { awaited: 0, ..op.notes.get() });
+                op.notes.set(Notes { awaited: 0, more: false, ..op.notes.get() });
                 sink.deliver(token);
             }
         }
@@ -173,11 +198,16 @@ impl Uring {
             sink.deliver(op);
         }
         let Some(pool) = self.pool.as_mut().filter(|pool| pool.has_news()) else { return };
+        let (refused, mut left_out) = (&mut self.refused, Opcodes::default());
         pool.take(|op, result| {
             let Some(op) = op else { return };
+            if let Some(opcode) = refused.learn(op, result) {
+                left_out.insert(opcode);
+            }
             // SAFETY: in flight until the next line.
             unsafe { op.as_ref() }.result.set(result);
             sink.deliver(op);
         });
+        self.leave_out_all(left_out);
     }
 }

@@ -17,6 +17,7 @@ mod opcodes;
 mod probe;
 mod provided;
 mod queue;
+mod refused;
 mod setup;
 mod submit;
 mod user_data;
@@ -40,9 +41,10 @@ use super::{
 };
 pub(super) use multishot::Armed;
 use multishot::Receiving;
+use refused::Refused;
 use setup::Features;
 pub(super) use submit::on;
-use user_data::{CLOSE, Mark, WAKE, address, mark, prefetch};
+use user_data::{Mark, WAKE, address, close, mark, prefetch};
 
 /// Completions are taken in batches of this many, and the records of those that are `AHEAD` are
 /// fetched into the cache meanwhile: the kernel's own work has mostly driven them out.
@@ -60,6 +62,11 @@ pub(crate) struct Uring {
     /// Those notified by a message since the last turn, and their rings: these stay open until the
     /// kernel has taken the messages.
     notified: Vec<(Arc<dyn Notify>, Arc<OwnedFd>)>,
+    /// Entries can be pushed without a further look: there is no backlog, and no opcode is refused.
+    direct: bool,
+    refused: Refused,
+    /// The next turn must not wait: one of the lists below may have something to deliver.
+    unsettled: bool,
     /// Entries that found the submission queue full, oldest first.
     backlog: VecDeque<squeue::Entry>,
     /// How many operations were started; wraps.
@@ -325,6 +332,9 @@ impl Driver for Uring {
             sigpipe: SigPipe::new(),
             wake,
             notified: Vec::new(),
+            direct: true,
+            refused: Refused::default(),
+            unsettled: false,
             backlog: VecDeque::new(),
             started: 0,
             cancels: Vec::new(),
@@ -343,7 +353,9 @@ impl Driver for Uring {
             syscalls: 0,
         };
         driver.arm_wake();
+        driver.push_trials();
         driver.flush().map_err(no_wakeup)?;
+        driver.check_trials()?;
         Ok(driver)
     }
 
@@ -364,7 +376,9 @@ impl Driver for Uring {
         if notes.mark == Mark::Thread as u8 {
             if self.pool.as_mut().is_some_and(|pool| pool.cancel(op)) {
                 record.result.set(-libc::ECANCELED);
+                self.refused.forget(op);
                 self.ended.push(op);
+                self.unsettled = true;
             }
         } else if notes.mark == Mark::RecvQueue as u8 {
             self.withdraw(op);
@@ -374,14 +388,14 @@ impl Driver for Uring {
     }
 
     fn close(&mut self, fd: OwnedFd, socket: bool) {
-        if socket {
-            // An entry and its completion cost more than the call.
+        if socket || !self.features.opcodes.has(opcode::Close::CODE) {
+            // Of a socket, an entry and its completion cost more than the call.
             self.syscalls += 1;
             return drop(fd);
         }
         self.closing += 1;
-        let fd = types::Fd(fd.into_raw_fd());
-        self.push(opcode::Close::new(fd).build().user_data(CLOSE));
+        let fd = fd.into_raw_fd();
+        self.push(opcode::Close::new(types::Fd(fd)).build().user_data(close(fd)));
     }
 
     fn forget(&mut self, _fd: RawFd) {}
@@ -394,11 +408,7 @@ impl Driver for Uring {
         if !self.cancels.is_empty() {
             self.send_cancels();
         }
-        let something_there = !self.ended.is_empty()
-            || !self.withdrawn.is_empty()
-            || !self.backlog.is_empty()
-            || !self.early.is_empty()
-            || !self.ring_is_quiet();
+        let something_there = (self.unsettled && self.is_unsettled()) || !self.ring_is_quiet();
         let (want, timeout) = match wait {
             _ if something_there => (0, None),
             Wait::No => (0, None),
@@ -441,6 +451,9 @@ impl Driver for Uring {
         self.reaping = false;
         if !self.again.is_empty() {
             self.try_again(sink);
+        }
+        if !self.refused.waiting.is_empty() {
+            self.detour(sink);
         }
         if self.pool.is_some() {
             self.take_done(sink);
@@ -498,6 +511,18 @@ impl Driver for Uring {
 }
 
 impl Uring {
+    /// Looks which lists have something, and remembers it if none has.
+    #[cold]
+    fn is_unsettled(&mut self) -> bool {
+        self.unsettled = !self.ended.is_empty()
+            || !self.withdrawn.is_empty()
+            || !self.backlog.is_empty()
+            || !self.early.is_empty()
+            || !self.again.is_empty()
+            || !self.refused.waiting.is_empty();
+        self.unsettled
+    }
+
     fn ring_is_quiet(&self) -> bool {
         // SAFETY: this handle is gone before any other is made.
         unsafe { self.ring.as_ref().completion_shared() }.is_empty()

@@ -152,7 +152,11 @@ impl Uring {
         let this = unsafe { &*feed };
         match &mut self.receiving {
             Receiving::ByCalls(_) => self.recv_by_call(op, fd, this),
-            Receiving::ByKernel(_) if this.armed.starved.take() => self.recv_by_call(op, fd, this),
+            Receiving::ByKernel(_)
+                if this.armed.starved.take() || !self.features.opcodes.has(opcode::Recv::CODE) =>
+            {
+                self.recv_by_call(op, fd, this)
+            }
             Receiving::ByKernel(_) => {
                 if let Some(end) = this.armed.end.take() {
                     return Some(end);
@@ -263,13 +267,23 @@ impl Uring {
         if result > 0 {
             return None;
         }
+        let is_refused = result == -libc::EACCES;
+        if is_refused {
+            // No receive answers so: the ring refuses the operation.
+            self.leave_out(opcode::Recv::CODE);
+        }
         let Some(op) = armed.waiter.take() else {
-            // Both of these only mean that the next operation has to begin anew.
-            armed
-                .end
-                .set(Some(result).filter(|&end| end != -libc::ENOBUFS && end != -libc::ECANCELED));
+            // These only mean that the next operation has to begin again.
+            let end = Some(result)
+                .filter(|&end| end != -libc::ENOBUFS && end != -libc::ECANCELED && !is_refused);
+            armed.end.set(end);
             return None;
         };
+        if is_refused {
+            self.again.push(op);
+            return None;
+        }
+        let Receiving::ByKernel(multishot) = &mut self.receiving else { return None };
         // SAFETY: in flight until it is delivered, and nothing else uses it: it only waited.
         let (record, request) = unsafe { (op.as_ref(), (op.as_ref().request)(op)) };
         // Others that ended like this may have been given buffers, which it has not tried yet.
@@ -307,6 +321,7 @@ impl Uring {
             // SAFETY: in flight until it is delivered.
             unsafe { op.as_ref() }.result.set(-libc::ECANCELED);
             self.withdrawn.push(op);
+            self.unsettled = true;
         }
     }
 

@@ -19,7 +19,7 @@ impl Uring {
     /// Queues an entry; never fails.
     #[inline(always)]
     pub(super) fn push(&mut self, entry: squeue::Entry) {
-        if self.backlog.is_empty() {
+        if self.direct {
             // SAFETY: `Driver::submit`'s caller answers for the memory the entry names; the
             // driver's own entries name none.
             if unsafe { self.sq().push(&entry) }.is_ok() {
@@ -31,6 +31,15 @@ impl Uring {
 
     #[cold]
     pub(super) fn push_slow(&mut self, entry: squeue::Entry) {
+        if self.intercept(&entry) {
+            return;
+        }
+        // SAFETY: as in `push`.
+        if self.backlog.is_empty() && unsafe { self.sq().push(&entry) }.is_ok() {
+            return;
+        }
+        self.direct = false;
+        self.unsettled = true;
         self.backlog.push_back(entry);
         if self.reaping {
             return;
@@ -49,6 +58,7 @@ impl Uring {
             }
             self.backlog.pop_front();
         }
+        self.direct = !self.refused.any;
     }
 
     /// Hands everything queued to the kernel without waiting.
@@ -107,5 +117,6 @@ impl Uring {
         // SAFETY: no other completion queue handle is alive: `turn` takes its own afterwards.
         let taken = unsafe { self.ring.as_ref().completion_shared() };
         self.early.extend(taken);
+        self.unsettled = true;
     }
 }

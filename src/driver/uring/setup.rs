@@ -2,6 +2,7 @@
 
 use std::io;
 
+use io_uring::register::Restriction;
 use io_uring::{IoUring, Probe, opcode};
 
 use super::opcodes::Opcodes;
@@ -54,13 +55,44 @@ pub(super) fn build(settings: &Settings) -> Result<(IoUring, Features), SetupErr
                 _ => unreachable!("a flag of OFFERS has no builder call"),
             };
         }
+        if !settings.refused_opcodes.is_empty() {
+            builder.setup_r_disabled();
+        }
         match builder.build(entries) {
-            Ok(ring) => return granted(ring, flags),
+            Ok(ring) => {
+                if !settings.refused_opcodes.is_empty() {
+                    restrict(&ring, &settings.refused_opcodes)
+                        .map_err(|error| explain(error, entries))?;
+                }
+                return granted(ring, flags);
+            }
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = Some(error),
             Err(error) => return Err(explain(error, entries)),
         }
     }
     Err(SetupError::Other(refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into())))
+}
+
+/// Has a ring, which is not enabled yet, refuse some operations, and enables it.
+fn restrict(ring: &IoUring, refused: &[u8]) -> io::Result<()> {
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    let allowed: Vec<_> =
+        Opcodes::of(&probe).iter().filter(|opcode| !refused.contains(opcode)).collect();
+    // The kernel takes no number of a registration that it does not have.
+    for registrations in (0..64).rev() {
+        let mut restrictions = vec![Restriction::sqe_flags_allowed(u8::MAX)];
+        restrictions.extend(allowed.iter().map(|&opcode| Restriction::sqe_op(opcode)));
+        restrictions.extend((0..registrations).map(Restriction::register_op));
+        match ring.submitter().register_restrictions(&mut restrictions) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            result => {
+                result?;
+                break;
+            }
+        }
+    }
+    ring.submitter().register_enable_rings()
 }
 
 fn granted(ring: IoUring, flags: &[&'static str]) -> Result<(IoUring, Features), SetupError> {

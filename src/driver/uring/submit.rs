@@ -6,7 +6,7 @@
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{opcode, types};
 
-use crate::driver::{Request, Target};
+use crate::driver::{Request, Target, sys};
 
 /// Uses the registered slot where there is one.
 #[inline(always)]
@@ -74,8 +74,32 @@ pub(super) fn entry(request: Request) -> Entry {
     }
 }
 
-/// Whether an operation that would have to wait is a connect to a Unix listener with a full queue:
-/// its socket is writable all the time.
+/// The ring's opcode for a request; `None`: it has none.
+pub(super) fn opcode(request: &Request) -> Option<u8> {
+    use Request::*;
+    Some(match *request {
+        Call { call, .. } => call.ring.as_ref()?.opcode,
+        Nop => opcode::Nop::CODE,
+        Read { .. } => opcode::Read::CODE,
+        Write { .. } => opcode::Write::CODE,
+        Readv { .. } => opcode::Readv::CODE,
+        Writev { .. } => opcode::Writev::CODE,
+        Open { .. } => opcode::OpenAt::CODE,
+        Close { .. } => opcode::Close::CODE,
+        Statx { .. } => opcode::Statx::CODE,
+        Accept { .. } => opcode::Accept::CODE,
+        Connect { .. } => opcode::Connect::CODE,
+        Recv { .. } | RecvProvided { .. } => opcode::Recv::CODE,
+        Send { .. } => opcode::Send::CODE,
+        Recvmsg { .. } => opcode::RecvMsg::CODE,
+        Sendmsg { .. } => opcode::SendMsg::CODE,
+        Poll { .. } => opcode::PollAdd::CODE,
+        Sendfile { .. } | Splice { .. } => return None,
+    })
+}
+
+/// Whether an operation that would have to wait is a connect to a Unix listener, or a message to the
+/// path of a Unix socket, whose queue is full: its own socket is writable all the time.
 ///
 /// # Safety
 /// The memory that the request names is still in place.
@@ -87,7 +111,8 @@ pub(super) unsafe fn has_no_readiness(request: Request) -> bool {
                 // SAFETY: what the caller promises; the address starts with its family.
                 && i32::from(unsafe { (*addr).sa_family }) == libc::AF_UNIX
         }
-        _ => false,
+        // SAFETY: the memory is in place, as this function demands.
+        _ => unsafe { sys::is_to_unix_address(&request) },
     }
 }
 

@@ -3,6 +3,7 @@
 //! # Why this file has `unsafe`
 //! It turns addresses that come back from the kernel into records.
 
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
 use crate::driver::{Record, Token};
@@ -31,7 +32,29 @@ pub(super) const MARKS: u64 = 0b111;
 /// `user_data` of the driver's own entries: the mark 7 is used by no operation.
 pub(super) const WAKE: u64 = 7;
 
-pub(super) const CLOSE: u64 = 8 | 7;
+/// The `user_data` of a detached close: [`CLOSE`], and the fd in the upper half.
+pub(super) fn close(fd: RawFd) -> u64 {
+    (fd as u64) << 32 | CLOSE
+}
+
+/// The `user_data` of an entry that tries out whether its opcode is refused.
+pub(super) fn trial(opcode: u8) -> u64 {
+    u64::from(opcode) << 32 | TRIAL
+}
+
+/// The opcode that was tried out.
+pub(super) fn tried_opcode(data: u64) -> Option<u8> {
+    (data & u64::from(u32::MAX) == TRIAL).then_some((data >> 32) as u8)
+}
+
+const TRIAL: u64 = 40 | 7;
+
+/// The fd of a detached close.
+pub(super) fn closed_fd(data: u64) -> Option<RawFd> {
+    (data & u64::from(u32::MAX) == CLOSE).then_some((data >> 32) as RawFd)
+}
+
+const CLOSE: u64 = 8 | 7;
 
 /// Another ring has written: there is news.
 pub(super) const NEWS: u64 = 16 | 7;

@@ -1,0 +1,240 @@
+//! Operations that the ring refuses although the kernel has them.
+//!
+//! A sandbox may grant a ring and forbid single opcodes (restrictions, Linux 5.10; filters, Linux 7.0).
+//! A forbidden entry ends with `EACCES` before anything has happened. But `EACCES` may also be the
+//! operation's own answer, such as that of an open. So an operation that ends with it is tried once
+//! more, the other way: by the system call that the readiness driver makes. If that answers otherwise,
+//! the opcode is left out from then on, and its entries are intercepted before they reach the queue.
+//!
+//! Polls and cancels can't be replaced; a ring that refuses them is not used (`setup.rs`).
+//
+// # Why this file has `unsafe`
+// It makes system calls for operations in flight, with the memory that their requests name.
+
+use std::ptr;
+
+use io_uring::squeue::Entry;
+use io_uring::{opcode, types};
+
+use super::opcodes::Opcodes;
+use super::submit;
+use super::user_data::{MARKS, Mark, WAKE, record, trial, tried_opcode};
+use super::{Uring, sys};
+use crate::driver::call::Fallback;
+use crate::driver::sys::Kind;
+use crate::driver::{Notes, Record, Request, SetupError, Sink, Token, whole};
+
+/// What is known of refusals.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    /// Some opcode is left out.
+    pub(super) any: bool,
+    /// Operations that are to take the other way.
+    pub(super) waiting: Vec<Token>,
+    /// Operations that a thread makes to find out whether their opcode is refused.
+    suspects: Vec<(Token, u8)>,
+}
+
+impl Refused {
+    /// Forgets an operation that has ended without an answer.
+    pub(super) fn forget(&mut self, op: Token) {
+        self.suspects.retain(|&(suspect, _)| suspect != op);
+    }
+
+    /// The opcode that is refused, if this answer of a thread shows that.
+    pub(super) fn learn(&mut self, op: Token, result: i32) -> Option<u8> {
+        let index = self.suspects.iter().position(|&(suspect, _)| suspect == op)?;
+        let (_, opcode) = self.suspects.swap_remove(index);
+        (result != -libc::EACCES).then_some(opcode)
+    }
+}
+
+/// The number of bytes that an operation has moved on the other way, if any.
+pub(super) fn moved(record: &Record) -> Option<i32> {
+    let result = record.result.get();
+    (record.notes.get().more && result > 0).then_some(result)
+}
+
+/// Opcodes that are tried out when the ring is made, on no file: what can't be replaced, and what must
+/// not be overtaken by what was started after it while its refusal is found out.
+fn trials() -> [Entry; 5] {
+    let (nowhere, nothing) = (types::Fd(-1), ptr::null_mut());
+    [
+        opcode::AsyncCancel::new(trial(opcode::AsyncCancel::CODE)).build(),
+        opcode::Send::new(nowhere, ptr::null(), 0).build(),
+        opcode::SendMsg::new(nowhere, ptr::null()).build(),
+        opcode::Recv::new(nowhere, ptr::null_mut(), 0).build(),
+        opcode::RecvMsg::new(nowhere, nothing).build(),
+    ]
+}
+
+impl Uring {
+    /// Queues the entries that try opcodes out.
+    pub(super) fn push_trials(&mut self) {
+        for entry in trials() {
+            let opcode = entry.get_opcode() as u8;
+            self.push(entry.user_data(trial(opcode)));
+        }
+    }
+
+    /// Takes the ring's first completions: what was tried out, and a poll that was refused.
+    pub(super) fn check_trials(&mut self) -> Result<(), SetupError> {
+        // SAFETY: this handle is gone before any other is made.
+        let first: Vec<_> = unsafe { self.ring.as_ref().completion_shared() }.collect();
+        for entry in first.iter().filter(|entry| entry.result() == -libc::EACCES) {
+            match (entry.user_data(), tried_opcode(entry.user_data())) {
+                (WAKE, _) => return Err(SetupError::ForbiddenOperation("IORING_OP_POLL_ADD")),
+                (_, Some(opcode::AsyncCancel::CODE)) => {
+                    return Err(SetupError::ForbiddenOperation("IORING_OP_ASYNC_CANCEL"));
+                }
+                (_, Some(opcode)) => self.leave_out(opcode),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an entry whose opcode is left out; `false`: it is to be queued.
+    #[cold]
+    pub(super) fn intercept(&mut self, entry: &Entry) -> bool {
+        if !self.refused.any || self.features.opcodes.has(entry.get_opcode() as u8) {
+            return false;
+        }
+        let data = entry.get_user_data();
+        let operations = match data & MARKS {
+            mark if mark == Mark::Whole as u64 => &mut self.refused.waiting,
+            // A pause before the operation is tried again: without it.
+            mark if mark == Mark::Ready as u64 => &mut self.again,
+            _ => return false,
+        };
+        // SAFETY: the entry is an operation's, which is just being started.
+        operations.push(unsafe { record(data) }.0);
+        self.unsettled = true;
+        true
+    }
+
+    /// Leaves an opcode out from now on, and that which must not overtake it: what one task sends, or
+    /// receives, by the two ways of a socket is in the order in which it was started.
+    pub(super) fn leave_out(&mut self, opcode: u8) {
+        const PAIRS: [[u8; 2]; 2] = [
+            [opcode::Send::CODE, opcode::SendMsg::CODE],
+            [opcode::Recv::CODE, opcode::RecvMsg::CODE],
+        ];
+        self.features.opcodes.remove(opcode);
+        for pair in PAIRS.iter().filter(|pair| pair.contains(&opcode)) {
+            pair.iter().for_each(|&opcode| self.features.opcodes.remove(opcode));
+        }
+        self.refused.any = true;
+        self.direct = false;
+    }
+
+    /// Leaves out what the answers of threads have shown to be refused.
+    pub(super) fn leave_out_all(&mut self, opcodes: Opcodes) {
+        opcodes.iter().for_each(|opcode| self.leave_out(opcode));
+    }
+
+    /// Lets operations that were refused take the other way; delivers those that end at once.
+    #[cold]
+    pub(super) fn detour(&mut self, sink: &mut impl Sink) {
+        let mut waiting = std::mem::take(&mut self.refused.waiting);
+        for op in waiting.drain(..) {
+            // SAFETY: the operation is in flight, and neither the kernel nor a thread has it.
+            let record = unsafe { op.as_ref() };
+            let result = if record.notes.get().cancels > 0 {
+                Some(moved(record).unwrap_or(-libc::ECANCELED))
+            } else {
+                // SAFETY: as above, so nothing uses its memory.
+                let request = unsafe { (record.request)(op) };
+                // SAFETY: as above, until it is delivered.
+                unsafe { self.take_other_way(op, request) }
+            };
+            let Some(result) = result else { continue };
+            record.result.set(result);
+            let notes = record.notes.get();
+            // A cancel that is under way has a completion of its own.
+            record.notes.set(Notes { awaited: notes.awaited - 1, more: false, ..notes });
+            if notes.awaited == 1 {
+                sink.deliver(op);
+            }
+        }
+        // None came meanwhile: only starting an operation makes one wait here.
+        self.refused.waiting = waiting;
+    }
+
+    /// Carries a request out without the ring's operation for it: `None` if it waits.
+    ///
+    /// # Safety
+    /// 1. `request` is that of `op`, which is in flight.
+    /// 2. Neither the kernel nor a thread has the operation.
+    unsafe fn take_other_way(&mut self, op: Token, request: Request) -> Option<i32> {
+        let Some(opcode) = submit::opcode(&request) else { return Some(-libc::EACCES) };
+        let known = !self.features.opcodes.has(opcode);
+        let by_thread = match request {
+            Request::Call { call, .. } => call.fallback == Fallback::Pool,
+            Request::Open { .. } | Request::Close { .. } | Request::Statx { .. } => true,
+            Request::Read { fd, .. }
+            | Request::Write { fd, .. }
+            | Request::Readv { fd, .. }
+            | Request::Writev { fd, .. } => sys::kind(fd.fd) == Kind::Disk,
+            Request::Accept { .. }
+            | Request::Connect { .. }
+            | Request::Recv { .. }
+            | Request::Send { .. }
+            | Request::Recvmsg { .. }
+            | Request::Sendmsg { .. } => false,
+            Request::Nop => {
+                self.leave_out(opcode);
+                return Some(0);
+            }
+            // Rings that refuse polls are not used; the others have no entry of their own.
+            Request::Poll { .. }
+            | Request::Sendfile { .. }
+            | Request::Splice { .. }
+            | Request::RecvProvided { .. } => return Some(-libc::EACCES),
+        };
+        if by_thread {
+            if !known {
+                self.refused.suspects.push((op, opcode));
+            }
+            // SAFETY: the operation is in flight (1), and with nothing else (2).
+            unsafe { self.hand_over(op, request) };
+            return None;
+        }
+        // SAFETY: the operation's memory is in place (1), and used by nothing else (2).
+        let result = unsafe { self.attempt(op, request) };
+        if result != -libc::EACCES && !known {
+            self.leave_out(opcode);
+        }
+        match -result {
+            libc::EAGAIN | libc::EINPROGRESS => {
+                // SAFETY: in flight (1).
+                self.would_block(op, unsafe { op.as_ref() })
+            }
+            _ => Some(result),
+        }
+    }
+
+    /// Makes the system call of a request, without waiting: its result, or `-EAGAIN`.
+    ///
+    /// # Safety
+    /// As for [`take_other_way`](Self::take_other_way).
+    unsafe fn attempt(&mut self, op: Token, request: Request) -> i32 {
+        let (result, calls) = if whole::wants_all(&request) {
+            // SAFETY: in flight (1).
+            let record = unsafe { op.as_ref() };
+            let notes = record.notes.get();
+            if !notes.more {
+                // From here on it is the number of bytes moved.
+                record.result.set(0);
+                record.notes.set(Notes { more: true, ..notes });
+            }
+            // SAFETY: the operation's memory is in place (1), and used by nothing else (2).
+            unsafe { whole::attempt(record, request, self.sigpipe) }
+        } else {
+            // SAFETY: the same.
+            unsafe { sys::attempt(request, self.sigpipe) }
+        };
+        self.syscalls += calls;
+        result
+    }
+}
