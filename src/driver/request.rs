@@ -100,11 +100,11 @@ pub(crate) enum Request {
         len: u32,
         flags: i32,
     },
-    /// Receives into the driver's own memory: a chunk, of which the result is the length, is in the feed.
-    /// Stream sockets only. `feed` is in an `Rc`, of which the operation has a count.
+    /// Receives into the driver's own memory: the buffer, whose length is the result, is in `queue`.
+    /// Stream sockets only. `queue` came from `Rc::as_ptr`; the operation has a strong count of it.
     RecvProvided {
         fd: Target,
-        feed: *const RecvQueue,
+        queue: *const RecvQueue,
     },
     Send {
         fd: Target,

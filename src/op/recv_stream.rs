@@ -57,14 +57,14 @@ use crate::runtime::Runtime;
 #[derive(Debug)]
 pub struct RecvStream<'a> {
     stream: &'a Descriptor,
-    feed: Rc<RecvQueue>,
+    queue: Rc<RecvQueue>,
     /// The context that it belongs to; 0: none yet.
     context: Cell<u64>,
 }
 
 impl<'a> RecvStream<'a> {
     pub(crate) fn new(stream: &'a Descriptor) -> Self {
-        RecvStream { stream, feed: Rc::default(), context: Cell::new(0) }
+        RecvStream { stream, queue: Rc::default(), context: Cell::new(0) }
     }
 
     /// The next chunk; `None` when the peer has ended its side.
@@ -79,14 +79,14 @@ impl<'a> RecvStream<'a> {
     #[inline(always)]
     #[track_caller]
     pub fn recv(&mut self) -> AsyncRecvBuf<'_> {
-        let reservation = Reservation::new(self.feed.clone());
+        let reservation = Reservation::new(self.queue.clone());
         Op::of(RecvProvided { source: self.stream.into(), reservation, context: &self.context })
     }
 }
 
 impl Drop for RecvStream<'_> {
     fn drop(&mut self) {
-        self.feed.abandon();
+        self.queue.abandon();
     }
 }
 
@@ -123,19 +123,19 @@ impl Operation for RecvProvided<'_> {
     fn request(&mut self) -> Request {
         Request::RecvProvided {
             fd: self.source.target(),
-            feed: Rc::as_ptr(self.reservation.feed()),
+            queue: Rc::as_ptr(self.reservation.queue()),
         }
     }
     #[inline(always)]
     fn finish(self, result: i32) -> Self::Output {
         match result {
-            1.. => Ok(self.reservation.feed().take()),
+            1.. => Ok(self.reservation.queue().take()),
             0 => Ok(None),
             error => Err(explain(-error)),
         }
     }
     fn discard(self, _result: i32) {
-        self.reservation.feed().take_back();
+        self.reservation.queue().take_back();
     }
 }
 

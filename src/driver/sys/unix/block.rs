@@ -1,7 +1,7 @@
-//! Requests carried out on a thread that may wait for them.
-//!
-//! # Why this file has `unsafe`
-//! It makes system calls with memory that a request names.
+//! Requests carried out on a thread that may block.
+
+// # Why this file has `unsafe`
+// It makes system calls with memory that a request names.
 
 use std::os::fd::RawFd;
 
@@ -10,13 +10,15 @@ use super::{SigPipe, retry};
 use crate::driver::Request;
 use crate::os;
 
-/// Carries a request out, however long that takes: its result, or a negated error number.
+/// Carries a request out, and blocks for as long as that takes; returns its result, or a negated
+/// error number.
 ///
 /// # Safety
-/// All memory that the request names is there, and not used otherwise.
+/// Clauses 1 and 2 of the [contract](crate::driver) hold for all memory that the request points to.
 pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32 {
     use Request::*;
-    // SAFETY: in all of these, what the caller promises.
+    // SAFETY: in every arm the call gets only pointers of the request, with the lengths that belong
+    // to them: by clause 1 that memory is in place, by clause 2 the call may use it.
     unsafe {
         match request {
             Read { fd, ptr, len, offset } => read(fd.fd, ptr, len, offset),
@@ -29,7 +31,7 @@ pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32
                 retry(|| libc::openat(dir, path, flags, mode) as isize)
             }
             Close { fd } => {
-                // Never again after a signal: the fd is gone by then.
+                // Not repeated after a signal: the fd is closed by then.
                 if libc::close(fd) < 0 { -super::errno() } else { 0 }
             }
             Fsync { fd, data_only: false } => retry(|| libc::fsync(fd.fd) as isize),
@@ -40,27 +42,30 @@ pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32
                 Err(_) => -libc::EINVAL,
             },
             Statx { dir, path, flags, out } => stat(dir, path, flags, out),
-            _ => unreachable!("{request:?} does not block"),
+            _ => unreachable!("{request:?} has no call that blocks"),
         }
     }
 }
 
 #[cfg(not(target_vendor = "apple"))]
 use libc::fdatasync;
-/// Here data alone can't be written out.
+/// Where data cannot be written out without the metadata.
 #[cfg(target_vendor = "apple")]
 use libc::fsync as fdatasync;
 
+/// # Safety
+/// `path` ends with a NUL and is valid for reads; `out` is valid for writes.
 #[cfg(target_os = "linux")]
 unsafe fn stat(dir: RawFd, path: *const libc::c_char, flags: i32, out: *mut os::Stat) -> i32 {
-    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
-    // SAFETY: what the caller of `block` promises.
-    retry(|| unsafe { libc::statx(dir, path, flags, mask, out) as isize })
+    // SAFETY: this function's only item.
+    retry(|| unsafe { libc::statx(dir, path, flags, super::STATX_MASK, out) as isize })
 }
 
+/// # Safety
+/// `path` ends with a NUL and is valid for reads; `out` is valid for writes.
 #[cfg(not(target_os = "linux"))]
 unsafe fn stat(dir: RawFd, path: *const libc::c_char, flags: i32, out: *mut os::Stat) -> i32 {
-    // SAFETY: what the caller of `block` promises.
+    // SAFETY: this function's only item.
     unsafe {
         if flags & os::AT_EMPTY_PATH != 0 && *path == 0 {
             return retry(|| libc::fstat(dir, out) as isize);
@@ -76,7 +81,7 @@ fn fallocate(fd: RawFd, mode: i32, offset: u64, len: u64) -> i32 {
     retry(|| unsafe { libc::fallocate64(fd, mode, offset, len) as isize })
 }
 
-/// Where space can't be reserved, the file is made as long as that: the mode 0 alone.
+/// Extends the file, where space cannot be reserved; supports mode 0 only.
 #[cfg(not(target_os = "linux"))]
 fn fallocate(fd: RawFd, mode: i32, offset: u64, len: u64) -> i32 {
     if mode != 0 {
