@@ -5,7 +5,7 @@ use std::io;
 
 use socket2::{Domain, Protocol, SockRef, Socket as Raw, Type};
 
-use super::{BACKLOG, SocketAddress, socket_handle, stream_handle};
+use super::{BACKLOG, SocketAddress, recv_stream, socket_handle, stream_handle};
 use crate::op::{AsyncAccept, AsyncConnect, Descriptor};
 
 /// A TCP socket that listens.
@@ -113,6 +113,7 @@ pub struct TcpStream(pub(super) Descriptor);
 
 socket_handle!(TcpStream);
 stream_handle!(TcpStream);
+recv_stream!(TcpStream);
 
 impl TcpStream {
     /// Connects to an address, with `TCP_NODELAY` set.
