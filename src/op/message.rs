@@ -5,7 +5,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::ptr;
 
 use socket2::{SockAddr, SockAddrStorage};
 
@@ -25,16 +24,6 @@ const MAX_FDS: usize = 253;
 /// Control data is read by the kernel and by us as structures with this alignment.
 #[repr(C, align(8))]
 struct Control([MaybeUninit<u8>; CONTROL_LEN]);
-
-pub(super) const EMPTY_HEADER: os::msghdr = os::msghdr {
-    msg_name: ptr::null_mut(),
-    msg_namelen: 0,
-    msg_iov: ptr::null_mut(),
-    msg_iovlen: 0,
-    msg_control: ptr::null_mut(),
-    msg_controllen: 0,
-    msg_flags: 0,
-};
 
 /// Sends a message of several buffers, if asked to an address, if asked with fds.
 /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html).
@@ -94,7 +83,7 @@ impl<B: IoBufs> Operation for Sendmsg<'_, B> {
         self.header = os::msghdr {
             msg_iov: self.vecs.as_mut_ptr(),
             msg_iovlen: self.vecs.len() as _,
-            ..EMPTY_HEADER
+            ..os::EMPTY_HEADER
         };
         if let Some(address) = &self.address {
             let address = address.as_sock_addr();
@@ -128,7 +117,7 @@ impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
             address: None,
             fds: Vec::new(),
             control: Vec::new(),
-            header: EMPTY_HEADER,
+            header: os::EMPTY_HEADER,
             flags: os::MSG_NOSIGNAL,
         })
     }
@@ -262,7 +251,7 @@ impl<'a, B: IoBufsMut> Op<Recvmsg<'a, B>> {
             source: source.into(),
             bufs,
             vecs: IoVecs::new(),
-            header: EMPTY_HEADER,
+            header: os::EMPTY_HEADER,
             address: MaybeUninit::uninit(),
             control: Control([MaybeUninit::uninit(); CONTROL_LEN]),
         })

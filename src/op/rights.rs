@@ -27,7 +27,7 @@ pub(super) fn rights(fds: &[OwnedFd]) -> Vec<u64> {
     let header = os::msghdr {
         msg_control: control.as_mut_ptr().cast(),
         msg_controllen: len as _,
-        ..super::message::EMPTY_HEADER
+        ..crate::os::EMPTY_HEADER
     };
     // SAFETY: `control` has room for one header and the fds, by `CMSG_SPACE`, and is aligned for
     // both.

@@ -18,6 +18,17 @@ pub(crate) use windows::*;
 #[cfg(windows)]
 pub use windows::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
+/// A message without buffers, address and control data.
+pub(crate) const EMPTY_HEADER: msghdr = msghdr {
+    msg_name: std::ptr::null_mut(),
+    msg_namelen: 0,
+    msg_iov: std::ptr::null_mut(),
+    msg_iovlen: 0,
+    msg_control: std::ptr::null_mut(),
+    msg_controllen: 0,
+    msg_flags: 0,
+};
+
 /// A point in time: seconds since 1970, and nanoseconds.
 pub(crate) type Time = (i64, u32);
 
