@@ -3,19 +3,19 @@
 //! An operation takes its buffer by value and returns it with the result, so nothing can free or
 //! reuse the memory while the kernel reads or writes it. [`IoBuf`] is for buffers to write or send
 //! from, [`IoBufMut`] for buffers to read or receive into. Operations are pinned, so even an inline
-//! `[u8; N]` is a valid buffer: it lives inside the operation and does not move before the operation
-//! has ended.
+//! `[u8; N]` is a valid buffer: it lives inside the operation and does not move before the
+//! operation has ended.
 //!
 //! | type | written out | read into |
 //! |---|---|---|
 //! | `Vec<u8>` | its `len()` bytes | its whole capacity; `len()` becomes the count read |
 //! | `Box<[u8]>`, `[u8; N]` | all of it | all of it; only the first *n* bytes are new |
 //! | `&'static [u8]`, `&'static [u8; N]` (`b"…"`), `&'static str`, `String`, `Arc<[u8]>`, `Rc<[u8]>`, [`Shared<T>`] | all of it | no |
-//! | [`RecvBuf`]: what was received into the context's own memory | all of it | no |
+//! | [`RecvBuf`]: bytes received into the context's own memory | all of it | no |
 //! | [`Slice<B>`] | the part | the part |
 
 // # Why this file has `unsafe`
-// The two traits are promises to the kernel about memory, so implementing them is `unsafe`.
+// The kernel relies on what the two traits require of memory, so implementing them is `unsafe`.
 
 mod recv_buf;
 mod slice;
@@ -119,7 +119,8 @@ pub unsafe trait IoBufMut: IoBuf {
 }
 
 // SAFETY: the heap block and the length of a Vec change only through `&mut` methods other than
-// `as_mut_ptr` (1, 2); its `len` bytes are initialised (3). The calls are std's and do not panic (4).
+// `as_mut_ptr` (1, 2); its `len` bytes are initialised (3). The calls are std's and do not panic
+// (4).
 unsafe impl IoBuf for Vec<u8> {
     fn buf_ptr(&self) -> *const u8 {
         self.as_ptr()
@@ -192,8 +193,8 @@ unsafe impl<const N: usize> IoBufMut for [u8; N] {
 /// Implements [`IoBuf`] for a type that dereferences to bytes that it never moves.
 macro_rules! readable {
     ($($ty:ty: $why:literal),+ $(,)?) => {$(
-        // SAFETY: `as_ref` of these std types returns the same initialised bytes each time, and does
-        // not panic (1 to 4):
+        // SAFETY: `as_ref` of these std types returns the same initialised bytes each time, and
+        // does not panic (1 to 4):
         #[doc = $why]
         unsafe impl IoBuf for $ty {
             fn buf_ptr(&self) -> *const u8 {
@@ -258,9 +259,9 @@ impl<T: AsRef<[u8]> + 'static> Shared<T> {
     }
 }
 
-// SAFETY: pointer and length are stored, and never change (1, 2). `as_ref` returned the bytes for as
-// long as the value is borrowed, and the `Rc`, which is never handed out, keeps the value in place
-// and borrowable until the last clone is dropped (3). Two fields are read (4).
+// SAFETY: pointer and length are stored, and never change (1, 2). `as_ref` returned the bytes for
+// as long as the value is borrowed, and the `Rc`, which is never handed out, keeps the value in
+// place and borrowable until the last clone is dropped (3). Two fields are read (4).
 unsafe impl<T: AsRef<[u8]> + 'static> IoBuf for Shared<T> {
     fn buf_ptr(&self) -> *const u8 {
         self.ptr

@@ -21,8 +21,8 @@ use super::IoBuf;
 /// It comes from [`TcpStream::recv_stream`](crate::net::TcpStream::recv_stream) and dereferences to
 /// its bytes. As an [`IoBuf`] it can be sent, or written to a file, without a copy.
 ///
-/// Even the smallest `RecvBuf` keeps the 64 KiB of which it is a part from being used again. So copy
-/// bytes that are kept for long, such as the beginning of a message whose end has not arrived.
+/// Even the smallest `RecvBuf` keeps the 64 KiB of which it is a part from being used again. So
+/// copy bytes that are kept for long, such as the beginning of a message whose end has not arrived.
 ///
 /// # Examples
 /// ```
@@ -31,8 +31,8 @@ use super::IoBuf;
 /// # context.block_on(async {
 /// let (a, b) = UnixStream::pair()?;
 /// a.send_all("hello").await.0?;
-/// let chunk = b.recv_stream().recv().await?.expect("five bytes");
-/// assert_eq!(&chunk[1..], b"ello");
+/// let received = b.recv_stream().recv().await?.expect("five bytes");
+/// assert_eq!(&received[1..], b"ello");
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -150,8 +150,8 @@ impl RecvPool {
         self.limit
     }
 
-    /// Takes a free buffer; if there is none, doubles the number of buffers first. `None`: the limit is
-    /// reached, or no memory is left.
+    /// Takes a free buffer; if there is none, doubles the number of buffers first. `None`: the
+    /// limit is reached, or no memory is left.
     pub(crate) fn take(&self) -> Option<u16> {
         let mut state = self.state.borrow_mut();
         if state.free.is_empty() {
@@ -176,8 +176,8 @@ impl RecvPool {
     /// Records that the next `len` bytes of a buffer have been received, and returns them.
     ///
     /// # Safety
-    /// The first `len` bytes of the buffer's [`room`](Self::room) are initialised, and are not written
-    /// to any more.
+    /// The first `len` bytes of the buffer's [`room`](Self::room) are initialised, and are not
+    /// written to any more.
     #[inline(always)]
     pub(crate) unsafe fn fill(self: &Rc<Self>, id: u16, len: u32) -> RecvBuf {
         let mut state = self.state.borrow_mut();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_is_free_again_when_it_is_full_and_its_chunks_are_gone() {
+    fn a_buffer_is_free_again_when_it_is_full_and_its_parts_are_dropped() {
         let pool = Rc::new(RecvPool::new(RecvPool::SIZE));
         let id = pool.take().unwrap();
         assert_eq!(pool.take(), None, "the limit is one");
@@ -303,25 +303,25 @@ mod tests {
     fn neighbours_become_one() {
         let pool = Rc::new(RecvPool::new(1 << 20));
         let id = pool.take().unwrap();
-        let mut chunk = receive(&pool, id, b"ab");
-        chunk.append(receive(&pool, id, b"cd")).unwrap();
-        assert_eq!(&*chunk, b"abcd");
+        let mut part = receive(&pool, id, b"ab");
+        part.append(receive(&pool, id, b"cd")).unwrap();
+        assert_eq!(&*part, b"abcd");
         let between = receive(&pool, id, b"-");
         let last = receive(&pool, id, b"ef");
-        let last = chunk.append(last).unwrap_err();
+        let last = part.append(last).unwrap_err();
         assert_eq!((&*between, &*last), (&b"-"[..], &b"ef"[..]));
         let other = pool.take().unwrap();
         assert_ne!(other, id);
-        chunk.append(receive(&pool, other, b"gh")).unwrap_err();
+        part.append(receive(&pool, other, b"gh")).unwrap_err();
     }
 
     #[test]
-    fn there_are_as_many_buffers_as_the_limit_and_chunks_keep_their_pool() {
+    fn there_are_as_many_buffers_as_the_limit_and_parts_keep_their_pool() {
         let pool = Rc::new(RecvPool::new(40 * RecvPool::SIZE));
         let ids: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
         assert_eq!(ids, (0..40).collect::<Vec<_>>());
-        let chunk = receive(&pool, 39, b"stays");
+        let part = receive(&pool, 39, b"stays");
         drop(pool);
-        assert_eq!(&*chunk, b"stays");
+        assert_eq!(&*part, b"stays");
     }
 }

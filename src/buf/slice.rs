@@ -73,9 +73,9 @@ impl<B: IoBuf> Slice<B> {
 
 // SAFETY: `begin` and `end` never change. 1: the inner pointer (its item 1) plus an offset that
 // depends on `begin` and the inner length (its item 2) alone. 2: depends on `begin`, `end` and the
-// inner length. 3: `begin_within` and `end_within` are at most the inner length, so the part lies in
-// the inner bytes (its item 3). 4: comparisons, an addition within bounds, and a subtraction that
-// `end_within` keeps from going below zero.
+// inner length. 3: `begin_within` and `end_within` are at most the inner length, so the part lies
+// in the inner bytes (its item 3). 4: comparisons, an addition within bounds, and a subtraction
+// that `end_within` keeps from going below zero.
 unsafe impl<B: IoBuf> IoBuf for Slice<B> {
     fn buf_ptr(&self) -> *const u8 {
         // SAFETY: the offset is at most `buf_len`, so within the same block, or one past its end.
@@ -87,8 +87,8 @@ unsafe impl<B: IoBuf> IoBuf for Slice<B> {
     }
 }
 
-// SAFETY: 1: the inner pointer plus the same offset as in `buf_ptr`. 2: depends on `begin`, `end`, the
-// inner length and the inner capacity, which are constant (item 2 of both traits); as the inner
+// SAFETY: 1: the inner pointer plus the same offset as in `buf_ptr`. 2: depends on `begin`, `end`,
+// the inner length and the inner capacity, which are constant (item 2 of both traits); as the inner
 // length is at most the inner capacity, so is the part's. 3: offset and length together are at most
 // the inner capacity. 4: as for `IoBuf`.
 unsafe impl<B: IoBufMut> IoBufMut for Slice<B> {

@@ -64,8 +64,8 @@ mod sealed {
 
 /// A collection of buffers to write out in order: `Vec<B>` or `[B; N]` of any [`IoBuf`].
 ///
-/// The kernel takes at most 1,024 buffers in one operation; the rest is left for the next call, like
-/// the rest of a short write. Up to 8 cost no allocation.
+/// The kernel takes at most 1,024 buffers in one operation; the rest is left for the next call,
+/// like the rest of a short write. Up to 8 cost no allocation.
 ///
 /// The trait is sealed. Its implementations inherit the requirements of [`IoBuf`] from each buffer:
 /// the collection itself changes neither its length nor its elements while an operation has it, so
@@ -105,8 +105,8 @@ pub trait IoBufsMut: sealed::Sealed + 'static {
 
     #[doc(hidden)]
     /// # Safety
-    /// The first `n` bytes of the capacities, counted through the buffers in order, are initialised;
-    /// `n` is at most [`total_capacity`](Self::total_capacity).
+    /// The first `n` bytes of the capacities, counted through the buffers in order, are
+    /// initialised; `n` is at most [`total_capacity`](Self::total_capacity).
     unsafe fn set_all_filled(&mut self, n: usize);
 }
 
@@ -136,8 +136,8 @@ macro_rules! collection {
             unsafe fn set_all_filled(&mut self, mut n: usize) {
                 for buf in self {
                     let part = n.min(buf.buf_capacity());
-                    // SAFETY: this function's items: the bytes are filled in order, and `part` is at
-                    // most the capacity.
+                    // SAFETY: this function's items: the bytes are filled in order, and `part` is
+                    // at most the capacity.
                     unsafe { buf.set_filled(part) };
                     n -= part;
                 }

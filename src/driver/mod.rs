@@ -50,8 +50,8 @@
 //!    operation, in order.
 //! 10. **A turn** ([`Driver::turn`]) submits everything, waits as asked unless something has ended
 //!     already, and delivers everything that has ended. It may return early with nothing.
-//! 11. **Order.** A detached close ([`Driver::close`]) and a change of the table of registered files
-//!     take effect after everything submitted before them.
+//! 11. **Order.** A detached close ([`Driver::close`]) and a change of the table of registered
+//!     files take effect after everything submitted before them.
 //! 12. **Equal behaviour.** What a host lacks, the driver does another way, with the same results
 //!     and errors.
 
@@ -114,8 +114,8 @@ pub(crate) unsafe trait Sink {
     /// Marks an operation as ended, and queues what waits for it.
     ///
     /// # Safety
-    /// - `op` was submitted to the driver that calls this, from within [`Driver::turn`], and has not
-    ///   been delivered before (clause 3);
+    /// - `op` was submitted to the driver that calls this, from within [`Driver::turn`], and has
+    ///   not been delivered before (clause 3);
     /// - [`Record::result`] holds its result (clause 5), and nothing accesses its memory any more
     ///   (clause 4).
     unsafe fn deliver(&mut self, op: Token);

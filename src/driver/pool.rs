@@ -1,10 +1,10 @@
 //! A bounded pool of threads for calls that block: those on files, and others that would hold the
 //! loop up.
 //!
-//! The pool starts threads only when they are needed, and allocates nothing per call once its queues
-//! have grown. A job uses the operation's memory as the kernel's own workers would: the contract
-//! keeps it in place until the operation is delivered. Only an open may block forever (on a FIFO, or
-//! an automounter); its job owns its path, so that it can be abandoned.
+//! The pool starts threads only when they are needed, and allocates nothing per call once its
+//! queues have grown. A job uses the operation's memory as the kernel's own workers would: the
+//! contract keeps it in place until the operation is delivered. Only an open may block forever (on
+//! a FIFO, or an automounter); its job owns its path, so that it can be abandoned.
 
 // # Why this file has `unsafe`
 // It hands pointers to other threads.
@@ -37,8 +37,8 @@ struct Job {
     own: Option<Own>,
 }
 
-// SAFETY: the pointers in a job are used by one thread at a time: clause 2 of the contract leaves the
-// memory to the driver until delivery, and a job is with one thread until then.
+// SAFETY: the pointers in a job are used by one thread at a time: clause 2 of the contract leaves
+// the memory to the driver until delivery, and a job is with one thread until then.
 unsafe impl Send for Job {}
 
 /// Memory and files of a job that can be abandoned.
@@ -178,7 +178,8 @@ impl Pool {
                 if state.threads == 0 {
                     while let Some(job) = state.queue.pop_front() {
                         drop(state);
-                        // SAFETY: item 1 of `submit`, for jobs that are not in `done` yet; or the job's own memory.
+                        // SAFETY: item 1 of `submit`, for jobs that are not in `done` yet; or the
+                        // job's own memory.
                         let result = unsafe { sys::block(job.request, self.shared.sigpipe) };
                         state = self.shared.state();
                         state.done.push(Done(job.owner, result));
@@ -191,8 +192,8 @@ impl Pool {
         }
     }
 
-    /// Asks for an early end. Returns `true` if the job was removed, or abandoned, so that `take` will
-    /// not return it. Otherwise it is running, and will end by itself.
+    /// Asks for an early end. Returns `true` if the job was removed, or abandoned, so that `take`
+    /// will not return it. Otherwise it is running, and will end by itself.
     pub(super) fn cancel(&mut self, op: Token) -> bool {
         let shared = self.shared.clone();
         let mut state = shared.state();
@@ -278,8 +279,8 @@ fn work(shared: &Shared, worker: usize) {
             abandoned: false,
         });
         drop(state);
-        // SAFETY: item 1 of `submit`: the job is in `done` only after this call. A job that `cancel`
-        // gave up meanwhile has memory of its own.
+        // SAFETY: item 1 of `submit`: the job is in `done` only after this call. A job that
+        // `cancel` gave up meanwhile has memory of its own.
         let result = unsafe { sys::block(job.request, shared.sigpipe) };
         state = shared.state();
         let index = state.running.iter().position(|running| running.worker == worker);
@@ -299,8 +300,8 @@ fn work(shared: &Shared, worker: usize) {
     }
 }
 
-/// Copies what a request points to, if it may block forever, so that its job can be abandoned. (If no
-/// fd is left for the directory, the job cannot be abandoned.)
+/// Copies what a request points to, if it may block forever, so that its job can be abandoned. (If
+/// no fd is left for the directory, the job cannot be abandoned.)
 ///
 /// # Safety
 /// A path of the request ends with a NUL and is valid for reads.

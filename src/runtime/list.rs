@@ -70,8 +70,8 @@ impl<T: Linked> List<T> {
     /// other. Debug builds panic where that is breached so that a dangling pointer would follow.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&T)) {
         let mut node = self.first.get();
-        // SAFETY: linked nodes are alive (item 2 of `push`). `node` was linked when it was read, and
-        // `visit` has unlinked at most the node before it.
+        // SAFETY: linked nodes are alive (item 2 of `push`). `node` was linked when it was read,
+        // and `visit` has unlinked at most the node before it.
         while let Some(this) = unsafe { node.as_ref() } {
             node = this.link().next.get();
             #[cfg(debug_assertions)]

@@ -1,5 +1,5 @@
-//! The life of an operation that does not end inside `submit`: it is tried, waits until its file may
-//! be ready, and is tried again.
+//! The life of an operation that does not end inside `submit`: it is tried, waits until its file
+//! may be ready, and is tried again.
 
 // # Why this file has `unsafe`
 // It accesses the records of operations in flight, by their tokens, and has their requests carried
@@ -478,7 +478,8 @@ impl Readiness {
                 unsafe { entry.queue(side).remove(op) };
             }
             self.waiting -= 1;
-            // SAFETY: in flight until here, and now in no queue; the call has ended with the result.
+            // SAFETY: in flight until here, and now in no queue; the call has ended with the
+            // result.
             unsafe {
                 record(op).result.set(result);
                 sink.deliver(op);

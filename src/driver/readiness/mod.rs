@@ -7,8 +7,9 @@
 //! that block go to a few threads (`driver/pool.rs`).
 //!
 //! Where the selector reports changes (epoll, edge-triggered), a file is registered once, when the
-//! first operation on it has to wait; a short read shows that the next one would block. So a request
-//! and its answer are two system calls, and one wait serves all files that have become ready.
+//! first operation on it has to wait; a short read shows that the next one would block. So a
+//! request and its answer are two system calls, and one wait serves all files that have become
+//! ready.
 
 // # Why this file has `unsafe`
 // It implements the contract: its parts use the operations' memory.
@@ -87,16 +88,17 @@ impl Readiness {
 
 // SAFETY: by the clauses of the contract:
 // 3. An operation is at one place at a time, which its tag names: the queue of its file, `paused`,
-//    `ended`, or a thread. `retry` and `deliver_ended` take it out of its queue and deliver it in one
-//    go; the pool returns it once (`take_done`), or gives it up (`stop`). All of these run in `turn`.
-//    `submit` returns `Some` only where it has put the operation nowhere, or removed it (`wait_for`).
+//    `ended`, or a thread. `retry` and `deliver_ended` take it out of its queue and deliver it in
+//    one go; the pool returns it once (`take_done`), or gives it up (`stop`). All of these run in
+//    `turn`. `submit` returns `Some` only where it has put the operation nowhere, or removed it
+//    (`wait_for`).
 // 4. This thread accesses the memory during its own calls alone, all of which end before the
 //    delivery; a thread of the pool is done with an operation before it reports it (`Pool`). The
 //    kernel keeps no pointer after a system call has returned.
 // 5. Results are those of `sys`, and of a transfer in parts the sum. A new descriptor is passed on
 //    unchanged; one that a given-up open returns is closed by the pool.
-// 6. `stop` ends an operation only after it has taken it from its place; what a thread is working on
-//    is left to end by itself, unless the pool can give it up.
+// 6. `stop` ends an operation only after it has taken it from its place; what a thread is working
+//    on is left to end by itself, unless the pool can give it up.
 // 7. What is called: the system, this crate's pool and notifiers, `Record::request`, and the sink.
 unsafe impl Driver for Readiness {
     fn new(settings: &Settings) -> Result<Self, SetupError> {
@@ -105,8 +107,8 @@ unsafe impl Driver for Readiness {
 
     #[inline(always)]
     unsafe fn submit(&mut self, op: Token, request: Request) -> Option<i32> {
-        // SAFETY: items 2 and 3 of `Driver::submit` are items 1 and 2; by its item 1 the operation is
-        // not in flight yet, so that it is in no queue, and no thread has it.
+        // SAFETY: items 2 and 3 of `Driver::submit` are items 1 and 2; by its item 1 the operation
+        // is not in flight yet, so that it is in no queue, and no thread has it.
         unsafe { self.start(op, request) }
     }
 

@@ -47,8 +47,8 @@ pub(super) fn way(request: &Request) -> Way {
     }
 }
 
-/// Returns the side that a receive waits for. Urgent data and errors have queues of their own, apart
-/// from plain data.
+/// Returns the side that a receive waits for. Urgent data and errors have queues of their own,
+/// apart from plain data.
 fn receiving(flags: i32) -> Side {
     if flags & (os::MSG_OOB | os::MSG_ERRQUEUE) == 0 { Side::Read } else { Side::Other }
 }

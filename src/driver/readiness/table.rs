@@ -30,8 +30,8 @@ pub(super) struct Entry {
     pub(super) readable: bool,
     /// A write may succeed; always assumed while the selector does not watch.
     pub(super) writable: bool,
-    /// The peer has ended its side, or there is urgent data: bytes that a short read leaves may cause
-    /// no further event.
+    /// The peer has ended its side, or there is urgent data: bytes that a short read leaves may
+    /// cause no further event.
     pub(super) over: bool,
     readers: Queue,
     writers: Queue,

@@ -130,8 +130,8 @@ impl Uring {
             unsafe { self.complete_recv_cancel(entry) };
             return None;
         }
-        // SAFETY: what is left are entries with the tags `Cancel` and `Ready`, made by `tagged`. The
-        // operation is in flight: its record counts this completion in `awaited`.
+        // SAFETY: what is left are entries with the tags `Cancel` and `Ready`, made by `tagged`.
+        // The operation is in flight: its record counts this completion in `awaited`.
         let (token, op) = unsafe {
             let token = token(data);
             (token, record(token))

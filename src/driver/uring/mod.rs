@@ -162,8 +162,8 @@ impl Uring {
             }
             request => submit::entry(request),
         };
-        // SAFETY: the entry names what the request points to, which by clause 1 stays in place until
-        // delivery; and that follows the entry's completion.
+        // SAFETY: the entry names what the request points to, which by clause 1 stays in place
+        // until delivery; and that follows the entry's completion.
         unsafe { self.push(entry.user_data(address(op))) };
         None
     }
@@ -238,8 +238,8 @@ impl Uring {
         let pool = self.pool.get_or_insert_with(|| {
             Pool::new(self.blocking_threads, self.wake.clone(), self.sigpipe)
         });
-        // SAFETY: item 1 is that of `record`, and both are those of `Pool::submit`: the operation is
-        // delivered only after the pool has returned it, or given it up.
+        // SAFETY: item 1 is that of `record`, and both are those of `Pool::submit`: the operation
+        // is delivered only after the pool has returned it, or given it up.
         unsafe {
             record(op).set_tag(Tag::Thread as u8);
             pool.submit(op, Request::Ftruncate { fd, len });
@@ -318,15 +318,15 @@ impl Uring {
 // SAFETY: by the clauses of the contract:
 // 3. `Record::notes` counts in `awaited` the completions that the kernel still owes: one per entry
 //    that bears the record's address. `complete` and `complete_tagged` return a token only when
-//    that reaches 0, and nothing bears the address any more. The other ways to an end have no entry:
-//    an operation on a thread (`take_done`: the pool returns it once, or `cancel` takes it back), and
-//    one that waits for a multishot receive (`Armed::waiter`, out of which every deliverer takes it).
-//    `submit` returns `Some` only on paths of `start` that push no entry.
+//    that reaches 0, and nothing bears the address any more. The other ways to an end have no
+//    entry: an operation on a thread (`take_done`: the pool returns it once, or `cancel` takes it
+//    back), and one that waits for a multishot receive (`Armed::waiter`, out of which every
+//    deliverer takes it). `submit` returns `Some` only on paths of `start` that push no entry.
 // 4. The kernel's last access to a request's memory comes before the completion without the flag
-//    MORE, and no entry with such memory is multishot: those receive into `Provided` alone. A thread
-//    of the pool is done with an operation before it reports it (`Pool`).
-// 5. Completions carry the kernel's own result, calls made here return it as `sys` does. Descriptors
-//    come from accept and open entries, whose results are stored unchanged.
+//    MORE, and no entry with such memory is multishot: those receive into `Provided` alone. A
+//    thread of the pool is done with an operation before it reports it (`Pool`).
+// 5. Completions carry the kernel's own result, calls made here return it as `sys` does.
+//    Descriptors come from accept and open entries, whose results are stored unchanged.
 // 6. `cancel` stores a result of its own only for an operation that no entry and no thread has any
 //    more; otherwise it queues an entry, and the kernel's answer decides.
 // 7. What is called: the kernel, this crate's pool and notifiers, `Record::request`, and the sink.

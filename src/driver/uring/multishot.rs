@@ -1,8 +1,8 @@
 //! Multishot receives (`IORING_RECV_MULTISHOT`) into [provided buffers](super::provided).
 //!
-//! A receive belongs to no operation but to the socket's [`RecvQueue`]: an operation takes bytes that
-//! were received, or waits for them. If the operation is cancelled, the receive continues, and its
-//! bytes are kept for the next operation. While all buffers are in use, operations receive by
+//! A receive belongs to no operation but to the socket's [`RecvQueue`]: an operation takes bytes
+//! that were received, or waits for them. If the operation is cancelled, the receive continues, and
+//! its bytes are kept for the next operation. While all buffers are in use, operations receive by
 //! system calls instead, so that one socket cannot starve others. Where the kernel lacks such
 //! receives, all operations receive by system calls.
 
@@ -361,8 +361,8 @@ impl Uring {
     pub(super) fn deliver_withdrawn(&mut self, sink: &mut impl Sink) {
         if self.backlog.is_empty() && self.ring.sq().is_empty() {
             for op in self.withdrawn.drain(..) {
-                // SAFETY: `withdraw` took it from its queue's only place for a waiter and stored its
-                // result; it leaves this list by its delivery.
+                // SAFETY: `withdraw` took it from its queue's only place for a waiter and stored
+                // its result; it leaves this list by its delivery.
                 unsafe { sink.deliver(op) };
             }
         }
@@ -418,8 +418,8 @@ impl Receiving {
         if !probe::succeeds() {
             return Ok(Receiving::ByCalls(filler));
         }
-        // SAFETY: it becomes part of `Uring::receiving`, which is dropped after `Uring::ring`, or is
-        // leaked by `end_receives`.
+        // SAFETY: it becomes part of `Uring::receiving`, which is dropped after `Uring::ring`, or
+        // is leaked by `end_receives`.
         match unsafe { Provided::new(submitter, memory) } {
             Ok(provided) => {
                 let abandoned = Rc::default();

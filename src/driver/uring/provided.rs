@@ -101,8 +101,8 @@ const _: () = assert!(offset_of!(Entry, len) == 8);
 const _: () = assert!(offset_of!(Entry, id) == 12);
 const _: () = assert!(offset_of!(Entry, tail) == 14);
 
-/// The ring of free buffers. The kernel reads its entries, and counts in them how much of the buffer
-/// it has consumed.
+/// The ring of free buffers. The kernel reads its entries, and counts in them how much of the
+/// buffer it has consumed.
 ///
 /// No reference to a whole entry is ever made, and no whole entry is written after the start: the
 /// first one contains the tail. Each field is accessed alone, by its own address.
@@ -151,8 +151,8 @@ impl BufferRing {
 
     /// Makes the entries written so far visible to the kernel.
     pub(super) fn publish(&mut self) {
-        // SAFETY: within the allocation, zeroed at its start. The reference is to the tail alone, an
-        // atomic, which this and the kernel access atomically.
+        // SAFETY: within the allocation, zeroed at its start. The reference is to the tail alone,
+        // an atomic, which this and the kernel access atomically.
         let tail = unsafe { &*(&raw const (*self.entries.as_ptr()).tail) };
         // Release: a reader of the new tail also sees the entries.
         tail.store(self.tail, Ordering::Release);

@@ -49,8 +49,8 @@ impl Ring {
         &self.submitter
     }
 
-    /// Saves the kernel a descriptor lookup per `io_uring_enter(2)` (5.18). Without it the calls are
-    /// merely slower, so that a refusal is ignored.
+    /// Saves the kernel a descriptor lookup per `io_uring_enter(2)` (5.18). Without it the calls
+    /// are merely slower, so that a refusal is ignored.
     pub(super) fn register_ring_fd(&mut self) {
         let _ = self.submitter.register_ring_fd();
     }

@@ -53,8 +53,8 @@ pub(super) struct Features {
     pub(super) taskrun_flag: bool,
     /// A wait need not count as a wait for a disk in the system's load (6.15).
     pub(super) no_iowait: bool,
-    /// A cancelled send with `MSG_WAITALL` returns the number of bytes it has sent (6.0, detected by
-    /// an operation of the same release).
+    /// A cancelled send with `MSG_WAITALL` returns the number of bytes it has sent (6.0, detected
+    /// by an operation of the same release).
     pub(super) whole_sends: bool,
     /// Other rings may send messages to this one. That is cheap for a ring with deferred work since
     /// 6.10, which is detected by the feature for bundles, of the same release.

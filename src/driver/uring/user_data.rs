@@ -17,7 +17,8 @@ pub(super) enum Tag {
     Cancel = 1,
     /// The file that the operation waits for is ready: the operation is to be tried again.
     Ready = 2,
-    /// Never in an entry; in [`Notes`](crate::driver::Notes): a thread of the pool has the operation.
+    /// Never in an entry; in [`Notes`](crate::driver::Notes): a thread of the pool has the
+    /// operation.
     Thread = 3,
     /// In an entry: a completion of a multishot receive, with the address of a
     /// [`RecvQueue`](crate::driver::RecvQueue). In `Notes`: the operation waits for such a receive.

@@ -116,7 +116,8 @@ impl Selector {
             result = unsafe { libc::epoll_wait(epoll, place, room, millis) };
         }
         match check(result) {
-            // SAFETY: the kernel has written that many events, at most as many as there is room for.
+            // SAFETY: the kernel has written that many events, at most as many as there is room
+            // for.
             Ok(count) => unsafe { self.events.set_len(count as usize) },
             // A signal came: the caller checks its conditions again.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -144,7 +145,8 @@ impl Selector {
             key: event.u64 as usize,
             readable: event.events & (READABLE | OVER) != 0,
             writable: event.events & (libc::EPOLLOUT as u32 | OVER) != 0,
-            // A read stops before urgent data, so a short one does not show that the socket is drained.
+            // A read stops before urgent data, so a short one does not show that the socket is
+            // drained.
             over: event.events & (OVER | libc::EPOLLPRI as u32) != 0,
         })
     }

@@ -21,8 +21,8 @@ pub(super) struct Event {
     /// A read may succeed: there are bytes, or the peer has ended its side.
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The peer has ended its side or is gone, or there is an error or urgent data: bytes that a short
-    /// read leaves may cause no further event.
+    /// The peer has ended its side or is gone, or there is an error or urgent data: bytes that a
+    /// short read leaves may cause no further event.
     pub(super) over: bool,
 }
 

@@ -78,8 +78,8 @@ impl Selector {
                 result => return result.map(|()| 1),
             }
         }
-        // SAFETY: `forget` removes it before this driver closes it; the system itself removes one that
-        // is closed elsewhere, and the table detects its successor by the identity.
+        // SAFETY: `forget` removes it before this driver closes it; the system itself removes one
+        // that is closed elsewhere, and the table detects its successor by the identity.
         match unsafe { self.poller.add_with_mode(os::source(fd), event, PollMode::Oneshot) } {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.poller.modify_with_mode(file, event, PollMode::Oneshot).map(|()| 2)

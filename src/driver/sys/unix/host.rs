@@ -10,8 +10,8 @@ const LOCAL: [&str; 12] = [
     "iso9660", "jfs",
 ];
 
-/// Returns `true` if `preadv2(2)` with `RWF_NOWAIT` returns 0 only at the end of a file: Linux 5.9 and
-/// 5.10 return it also where the rest is not in memory (see its man page, BUGS).
+/// Returns `true` if `preadv2(2)` with `RWF_NOWAIT` returns 0 only at the end of a file: Linux 5.9
+/// and 5.10 return it also where the rest is not in memory (see its man page, BUGS).
 pub(super) fn has_reliable_nowait() -> bool {
     static RELIABLE: OnceLock<bool> = OnceLock::new();
     *RELIABLE.get_or_init(|| {
@@ -25,8 +25,8 @@ fn has_nowait_bug(release: &str) -> bool {
     matches!((numbers.next(), numbers.next()), (Some("5"), Some("9" | "10")))
 }
 
-/// Returns `true` if a device has one of the [`LOCAL`] file systems. `statfs(2)` may block on a file
-/// system's server, so the list of mounts is read instead, once for each device.
+/// Returns `true` if a device has one of the [`LOCAL`] file systems. `statfs(2)` may block on a
+/// file system's server, so the list of mounts is read instead, once for each device.
 pub(super) fn is_local(major: u32, minor: u32) -> bool {
     thread_local! {
         static KNOWN: RefCell<Vec<((u32, u32), bool)>> = const { RefCell::new(Vec::new()) };

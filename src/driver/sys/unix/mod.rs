@@ -39,7 +39,8 @@ fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
-/// Makes a call, repeated while signals interrupt it; returns its result, or a negated error number.
+/// Makes a call, repeated while signals interrupt it; returns its result, or a negated error
+/// number.
 #[inline(always)]
 fn retry(mut call: impl FnMut() -> isize) -> i32 {
     loop {

@@ -1,10 +1,10 @@
 //! Opens and closes that do not block, of files that the kernel has in memory.
 //!
-//! `openat2(2)` with `RESOLVE_CACHED` (5.12) returns `EAGAIN` where the lookup of a path has to read
-//! a directory, or to ask another host. That is all it guarantees. The open itself may block as any
-//! other: for the other end of a FIFO, for a device, for the server of a file system, or until a
-//! lease is given up. And merely opening a FIFO or a device, to find out that it is one, has side
-//! effects.
+//! `openat2(2)` with `RESOLVE_CACHED` (5.12) returns `EAGAIN` where the lookup of a path has to
+//! read a directory, or to ask another host. That is all it guarantees. The open itself may block
+//! as any other: for the other end of a FIFO, for a device, for the server of a file system, or
+//! until a lease is given up. And merely opening a FIFO or a device, to find out that it is one,
+//! has side effects.
 //!
 //! So the path is looked up with `O_PATH` first, which opens nothing, and the file is inspected. If
 //! it is a regular one on a [local](super::host::is_local) file system, that very file is opened by
@@ -46,8 +46,8 @@ pub(in crate::driver) struct Opener {
 }
 
 impl Opener {
-    /// Creates an opener for the calling thread; `None` if this kernel is too old, or `/proc` is not
-    /// mounted.
+    /// Creates an opener for the calling thread; `None` if this kernel is too old, or `/proc` is
+    /// not mounted.
     pub(in crate::driver) fn new() -> Option<Self> {
         let flags = libc::O_PATH | libc::O_DIRECTORY;
         // SAFETY: the path is a literal, which ends with a NUL.
@@ -60,7 +60,8 @@ impl Opener {
     #[allow(clippy::unnecessary_cast)] // The types differ from host to host.
     fn is_in_proc(&self) -> bool {
         let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
-        // SAFETY: `stat` is valid for writes, and filled if the call succeeds, which is checked first.
+        // SAFETY: `stat` is valid for writes, and filled if the call succeeds, which is checked
+        // first.
         unsafe {
             libc::fstatfs(self.links.as_raw_fd(), stat.as_mut_ptr()) == 0
                 && stat.assume_init().f_type as i64 == libc::PROC_SUPER_MAGIC as i64
@@ -150,7 +151,8 @@ fn cached_stat(file: RawFd) -> Option<libc::statx> {
     let mut stat = std::mem::MaybeUninit::<libc::statx>::uninit();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
     let (mask, place) = (libc::STATX_TYPE | libc::STATX_NLINK, stat.as_mut_ptr());
-    // SAFETY: the path ends with a NUL; `stat` is valid for writes, and filled if the call succeeds.
+    // SAFETY: the path ends with a NUL; `stat` is valid for writes, and filled if the call
+    // succeeds.
     unsafe {
         let result = libc::statx(file, c"".as_ptr(), flags, mask, place);
         (result == 0).then(|| stat.assume_init())

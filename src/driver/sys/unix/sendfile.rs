@@ -16,8 +16,8 @@ use super::{SigPipe, without_waiting};
 use crate::driver::Target;
 use crate::driver::sys::Counted;
 
-/// Sends up to `len` bytes of `file` from `offset`. Returns their number, 0 at the end of the file, or
-/// a negated error number: `-EAGAIN` when the socket has no room.
+/// Sends up to `len` bytes of `file` from `offset`. Returns their number, 0 at the end of the file,
+/// or a negated error number: `-EAGAIN` when the socket has no room.
 pub(in crate::driver) fn sendfile(
     sigpipe: SigPipe,
     out: Target,
@@ -41,9 +41,9 @@ pub(in crate::driver) fn sendfile(
 /// Keeps a TCP socket from sending segments that are not full, for the duration of a call
 /// (`TCP_CORK`).
 ///
-/// The kernel takes a file 16 pages at a time. An acknowledgement that arrives in between would, under
-/// `TCP_NODELAY`, send a short segment: a tenth of the time for 1 MiB over loopback. nginx does the
-/// same by `tcp_nopush`.
+/// The kernel takes a file 16 pages at a time. An acknowledgement that arrives in between would,
+/// under `TCP_NODELAY`, send a short segment: a tenth of the time for 1 MiB over loopback. nginx
+/// does the same by `tcp_nopush`.
 /// [`tcp(7)`](https://man7.org/linux/man-pages/man7/tcp.7.html).
 struct Cork {
     on: Option<RawFd>,

@@ -10,8 +10,8 @@ use crate::driver::sys::Counted;
 /// Moves up to `len` bytes. Returns their number, 0 at the end of the stream, or a negated error
 /// number: `-EAGAIN` when the socket is not ready, `-EBUSY` when the pipe is not.
 ///
-/// The kernel returns `EAGAIN` for both. A driver that waited for the socket because of the pipe would
-/// wait for an event that has already occurred.
+/// The kernel returns `EAGAIN` for both. A driver that waited for the socket because of the pipe
+/// would wait for an event that has already occurred.
 pub(in crate::driver) fn splice(
     sigpipe: SigPipe,
     socket: Target,

@@ -80,8 +80,8 @@ pub(in crate::driver) unsafe fn attempt(request: Request, _: SigPipe) -> Counted
     }
 }
 
-/// Makes a call on a socket in non-blocking mode. Windows cannot report a socket's mode, so one that
-/// came from elsewhere is left in that mode.
+/// Makes a call on a socket in non-blocking mode. Windows cannot report a socket's mode, so one
+/// that came from elsewhere is left in that mode.
 fn in_non_blocking_mode(on: Target, call: impl FnOnce() -> i32) -> Counted<i32> {
     if on.nonblocking {
         return Counted::new(call(), 1);

@@ -38,8 +38,8 @@ pub(super) fn file(fd: RawFd) -> ManuallyDrop<File> {
 pub(in crate::driver) unsafe fn block(request: Request, _: SigPipe) -> i32 {
     use Request::*;
     // SAFETY: in every arm the call gets only pointers of the request, with the lengths that belong
-    // to them: by clause 1 that memory is in place, by clause 2 the call may use it. A path was made
-    // by this crate from one of `std`; a file that is closed belongs to the operation.
+    // to them: by clause 1 that memory is in place, by clause 2 the call may use it. A path was
+    // made by this crate from one of `std`; a file that is closed belongs to the operation.
     unsafe {
         match request {
             Read { fd, ptr, len, offset } => read_at(fd.fd, ptr, len, offset),
@@ -95,8 +95,8 @@ unsafe fn path_of<'a>(path: *const os::c_char) -> &'a Path {
     Path::new(unsafe { OsStr::from_encoded_bytes_unchecked(bytes) })
 }
 
-/// Returns a path that starts from an open directory, by the name that the directory has at present:
-/// Windows has no documented call that takes both.
+/// Returns a path that starts from an open directory, by the name that the directory has at
+/// present: Windows has no documented call that takes both.
 fn start_from(dir: RawFd, path: &Path) -> io::Result<Cow<'_, Path>> {
     if dir == os::AT_FDCWD || path.is_absolute() {
         return Ok(path.into());

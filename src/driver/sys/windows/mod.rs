@@ -43,7 +43,8 @@ fn outcome(result: io::Result<usize>) -> i32 {
     }
 }
 
-/// Returns the result of a request that opens a file. One whose handle does not fit is closed again.
+/// Returns the result of a request that opens a file. One whose handle does not fit is closed
+/// again.
 fn made(file: OwnedFd) -> i32 {
     let value = match &file {
         OwnedFd::Socket(socket) => socket.as_raw_socket() as u64,
@@ -63,7 +64,8 @@ pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
     if is_socket(fd) { Kind::Other } else { Kind::Disk }
 }
 
-/// Duplicates the handle of the directory that a path starts from; `None` for the current directory.
+/// Duplicates the handle of the directory that a path starts from; `None` for the current
+/// directory.
 pub(in crate::driver) fn duplicate_dir(dir: RawFd) -> io::Result<Option<OwnedFd>> {
     if dir == os::AT_FDCWD {
         return Ok(None);
