@@ -100,8 +100,9 @@ pub(crate) enum Request {
         len: u32,
         flags: i32,
     },
-    /// Receives into the driver's own memory: the buffer, whose length is the result, is in `queue`.
-    /// Stream sockets only. `queue` came from `Rc::as_ptr`; the operation has a strong count of it.
+    /// Receives into the driver's own memory: the buffer, whose length is the result, is in
+    /// `queue`, which came from `Rc::as_ptr`; the operation has a strong count of it. Stream sockets
+    /// only.
     RecvProvided {
         fd: Target,
         queue: *const RecvQueue,

@@ -15,8 +15,8 @@ use crate::op::{AsyncConnect, Descriptor};
 ///
 /// Each option is set at once and can be read back. `socket(7)`, `tcp(7)`.
 ///
-/// It has no `recv_stream`, as it may be a socket for datagrams, of which an empty one would read as
-/// the end of the stream:
+/// It has no `recv_stream`, as it may be a socket for datagrams, of which an empty one would read
+/// as the end of the stream:
 ///
 /// ```compile_fail,E0599
 /// let socket = corio::net::Socket::udp_v4()?;
@@ -189,8 +189,8 @@ impl Socket {
     /// Turns the connected socket into a TCP connection.
     ///
     /// # Errors
-    /// `InvalidInput` if it is not a stream socket; `ResourceBusy` if an operation on it was leaked in
-    /// flight.
+    /// `InvalidInput` if it is not a stream socket; `ResourceBusy` if an operation on it was leaked
+    /// in flight.
     pub fn into_tcp_stream(self) -> io::Result<TcpStream> {
         let ty = SockRef::from(&self).r#type()?;
         if ty != Type::STREAM {

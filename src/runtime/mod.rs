@@ -267,9 +267,10 @@ impl Runtime {
     /// Calls `f` with the driver.
     #[inline(always)]
     pub(crate) fn driver<R>(&self, f: impl FnOnce(&mut AnyDriver) -> R) -> R {
-        // SAFETY: the runtime belongs to one thread, and by clauses 7 and 8 of the driver's contract
-        // nothing that a driver calls leads back here while `f` runs. No caller's `f` calls the
-        // runtime, except for `reap`'s delivery, which calls no driver. Debug builds check it.
+        // SAFETY: the runtime belongs to one thread, and by clauses 7 and 8 of the driver's
+        // contract nothing that a driver calls leads back here while `f` runs. No caller's `f`
+        // calls the runtime, except for `reap`'s delivery, which calls no driver. Debug builds
+        // check it.
         let mut driver = unsafe { self.driver_mut() };
         f(&mut driver)
     }
