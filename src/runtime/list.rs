@@ -87,12 +87,13 @@ impl<T: Linked> List<T> {
 #[inline(always)]
 pub(crate) fn unlink<T: Linked>(node: &T) {
     let link = node.link();
-    let at = link.at.replace(ptr::null());
+    let at = link.at.get();
     if at.is_null() {
         return;
     }
     #[cfg(debug_assertions)]
     visits::assert_not_next(ptr::from_ref(node).cast());
+    link.at.set(ptr::null());
     let next = link.next.get();
     // SAFETY: `at` is the list's head or the previous node's `next`: both are in place while `node`
     // is linked (item 2 of `push`). `next` is linked, hence alive.
