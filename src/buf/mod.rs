@@ -1,20 +1,21 @@
-//! Buffers that operations own: what may be lent to the kernel, and how.
+//! Buffers that operations own: the types whose memory may be lent to the kernel.
 //!
 //! An operation takes its buffer by value and returns it with the result, so nothing can free or
-//! reuse the memory while the kernel reads or writes it. [`IoBuf`] marks what can be written out,
-//! [`IoBufMut`] what can be read into. Operations are pinned, so even an inline `[u8; N]` is a
-//! legal buffer: it lives inside the operation and does not move until the kernel has let go.
+//! reuse the memory while the kernel reads or writes it. [`IoBuf`] is for buffers to write or send
+//! from, [`IoBufMut`] for buffers to read or receive into. Operations are pinned, so even an inline
+//! `[u8; N]` is a valid buffer: it lives inside the operation and does not move before the
+//! operation has ended.
 //!
 //! | type | written out | read into |
 //! |---|---|---|
 //! | `Vec<u8>` | its `len()` bytes | its whole capacity; `len()` becomes the count read |
 //! | `Box<[u8]>`, `[u8; N]` | all of it | all of it; only the first *n* bytes are new |
 //! | `&'static [u8]`, `&'static [u8; N]` (`b"…"`), `&'static str`, `String`, `Arc<[u8]>`, `Rc<[u8]>`, [`Shared<T>`] | all of it | no |
-//! | [`RecvBuf`]: what was received into the context's own memory | all of it | no |
+//! | [`RecvBuf`]: bytes received into the context's own memory | all of it | no |
 //! | [`Slice<B>`] | the part | the part |
-//!
-//! # Why this file has `unsafe`
-//! The two traits are promises to the kernel about memory, so implementing them is `unsafe`.
+
+// # Why this file has `unsafe`
+// The kernel relies on what the two traits require of memory, so implementing them is `unsafe`.
 
 mod recv_buf;
 mod slice;
@@ -30,17 +31,19 @@ use std::ops::{Bound, RangeBounds};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Memory that an operation may hand to the kernel for reading (for a write or a send).
+/// An owned buffer to write or send from: the kernel reads its memory.
 ///
 /// # Safety
-/// As long as the value is neither moved nor dropped nor accessed mutably,
-/// - [`buf_ptr`](Self::buf_ptr) returns the same pointer each time, and
-/// - it is valid for reads of [`buf_len`](Self::buf_len) initialised bytes.
+/// While an operation has the value, it is neither moved nor dropped, and only the methods of this
+/// trait and of [`IoBufMut`] are called, [`set_filled`](IoBufMut::set_filled) excepted. During that
+/// time
+/// 1. [`buf_ptr`](Self::buf_ptr) returns the same pointer each time;
+/// 2. [`buf_len`](Self::buf_len) returns the same length each time;
+/// 3. the pointer is valid for reads of that many initialised bytes, which nothing changes;
+/// 4. the methods neither panic nor call into this crate: the driver calls them from its loop.
 ///
-/// The methods of this trait and of [`IoBufMut`] do nothing else: they neither panic nor call into
-/// this crate, as the driver calls them from its innermost loop.
-///
-/// The value is `'static`: it borrows nothing, so leaking an operation can't end the loan early.
+/// The value is `'static`: it borrows nothing, so that leaking an operation cannot end the lifetime
+/// of the memory.
 ///
 /// # Examples
 /// ```
@@ -51,16 +54,16 @@ use std::sync::Arc;
 /// assert_eq!(&tail[..], b"world");
 /// ```
 pub unsafe trait IoBuf: 'static {
-    /// Where the bytes start.
+    /// Returns the address of the first byte.
     fn buf_ptr(&self) -> *const u8;
 
-    /// How many initialised bytes there are.
+    /// Returns the number of initialised bytes.
     fn buf_len(&self) -> usize;
 
-    /// Takes a part of this buffer, by value; [`Slice::into_inner`] gives the whole back.
+    /// Takes a part of this buffer, by value; [`Slice::into_inner`] returns the whole.
     ///
-    /// For a buffer with room beyond its bytes (`Vec` with spare capacity) the range may reach
-    /// into that room, which is how a read appends: `buf.slice(len..)`.
+    /// For a buffer with spare capacity, such as a `Vec`, the range may reach into that capacity,
+    /// which is how a read appends: `buf.slice(len..)`.
     ///
     /// # Panics
     /// When the range starts after the initialised bytes, or ends before it starts.
@@ -82,14 +85,16 @@ pub unsafe trait IoBuf: 'static {
     }
 }
 
-/// Memory that an operation may hand to the kernel for writing (for a read or a receive).
+/// An owned buffer to read or receive into: the kernel writes to its memory.
 ///
 /// # Safety
-/// As long as the value is neither moved nor dropped nor accessed otherwise,
-/// - [`buf_mut_ptr`](Self::buf_mut_ptr) returns the same pointer each time, and
-/// - it is valid for writes of [`buf_capacity`](Self::buf_capacity) bytes.
-///
-/// The methods neither panic nor use the context, as for [`IoBuf`].
+/// Beside what [`IoBuf`] requires, while an operation has the value
+/// 1. [`buf_mut_ptr`](Self::buf_mut_ptr) returns the same pointer each time, which is also that of
+///    [`buf_ptr`](IoBuf::buf_ptr);
+/// 2. [`buf_capacity`](Self::buf_capacity) returns the same length each time, not below
+///    [`buf_len`](IoBuf::buf_len);
+/// 3. the pointer is valid for writes of that many bytes, and nothing else accesses them;
+/// 4. the methods neither panic nor call into this crate.
 ///
 /// # Examples
 /// ```
@@ -98,13 +103,13 @@ pub unsafe trait IoBuf: 'static {
 /// assert_eq!((buf.buf_len(), buf.buf_capacity()), (0, 64));
 /// ```
 pub unsafe trait IoBufMut: IoBuf {
-    /// Where the kernel may write.
+    /// Returns the address to which the kernel may write.
     fn buf_mut_ptr(&mut self) -> *mut u8;
 
-    /// How many bytes the kernel may write, initialised or not.
+    /// Returns the number of bytes that the kernel may write, initialised or not.
     fn buf_capacity(&self) -> usize;
 
-    /// Takes note that the kernel has written the first `n` bytes.
+    /// Records that the kernel has written the first `n` bytes.
     ///
     /// A `Vec` has `len() == n` afterwards; a buffer of fixed size does nothing.
     ///
@@ -113,7 +118,9 @@ pub unsafe trait IoBufMut: IoBuf {
     unsafe fn set_filled(&mut self, n: usize);
 }
 
-// SAFETY: a Vec's heap block stays put while the Vec is not touched; `len` bytes are initialised.
+// SAFETY: the heap block and the length of a Vec change only through `&mut` methods other than
+// `as_mut_ptr` (1, 2); its `len` bytes are initialised (3). The calls are std's and do not panic
+// (4).
 unsafe impl IoBuf for Vec<u8> {
     fn buf_ptr(&self) -> *const u8 {
         self.as_ptr()
@@ -123,7 +130,8 @@ unsafe impl IoBuf for Vec<u8> {
     }
 }
 
-// SAFETY: as above; the block is `capacity` bytes long.
+// SAFETY: the same block (1), whose capacity only a reallocation changes (2); it is that many bytes
+// long and owned by the Vec alone (3).
 unsafe impl IoBufMut for Vec<u8> {
     fn buf_mut_ptr(&mut self) -> *mut u8 {
         self.as_mut_ptr()
@@ -133,12 +141,13 @@ unsafe impl IoBufMut for Vec<u8> {
     }
     unsafe fn set_filled(&mut self, n: usize) {
         debug_assert!(n <= self.capacity());
-        // SAFETY: the caller promises that `n` bytes are initialised and within capacity.
+        // SAFETY: this function's items: `n` bytes are initialised, and within the capacity.
         unsafe { self.set_len(n) }
     }
 }
 
-// SAFETY: the box's block stays put while the box is not touched, and is initialised throughout.
+// SAFETY: a box never reallocates (1), its length is part of its pointer (2), and its block is
+// initialised throughout (3). The calls are std's and do not panic (4).
 unsafe impl IoBuf for Box<[u8]> {
     fn buf_ptr(&self) -> *const u8 {
         self.as_ptr()
@@ -148,7 +157,7 @@ unsafe impl IoBuf for Box<[u8]> {
     }
 }
 
-// SAFETY: as above.
+// SAFETY: the same block (1) of fixed length (2), which the box owns alone (3).
 unsafe impl IoBufMut for Box<[u8]> {
     fn buf_mut_ptr(&mut self) -> *mut u8 {
         self.as_mut_ptr()
@@ -159,7 +168,8 @@ unsafe impl IoBufMut for Box<[u8]> {
     unsafe fn set_filled(&mut self, _n: usize) {}
 }
 
-// SAFETY: the array is inline; the trait asks for a stable pointer only while it is not moved.
+// SAFETY: the array is inline, and does not move while an operation has it (1); its length is part
+// of its type (2), and it is initialised throughout (3). Nothing here panics (4).
 unsafe impl<const N: usize> IoBuf for [u8; N] {
     fn buf_ptr(&self) -> *const u8 {
         self.as_ptr()
@@ -169,7 +179,7 @@ unsafe impl<const N: usize> IoBuf for [u8; N] {
     }
 }
 
-// SAFETY: as above.
+// SAFETY: the same bytes (1), `N` of them (2), which the array's owner alone accesses (3).
 unsafe impl<const N: usize> IoBufMut for [u8; N] {
     fn buf_mut_ptr(&mut self) -> *mut u8 {
         self.as_mut_ptr()
@@ -180,10 +190,11 @@ unsafe impl<const N: usize> IoBufMut for [u8; N] {
     unsafe fn set_filled(&mut self, _n: usize) {}
 }
 
-/// Implements [`IoBuf`] for a type that dereferences to bytes it never moves.
+/// Implements [`IoBuf`] for a type that dereferences to bytes that it never moves.
 macro_rules! readable {
     ($($ty:ty: $why:literal),+ $(,)?) => {$(
-        // SAFETY: the bytes are immutable, initialised and stay put:
+        // SAFETY: `as_ref` of these std types returns the same initialised bytes each time, and
+        // does not panic (1 to 4):
         #[doc = $why]
         unsafe impl IoBuf for $ty {
             fn buf_ptr(&self) -> *const u8 {
@@ -199,14 +210,15 @@ macro_rules! readable {
 }
 
 readable! {
-    &'static [u8]: "Static memory.",
-    &'static str: "Static memory.",
-    String: "One heap block, untouched while in flight.",
-    Arc<[u8]>: "Shared, hence immutable, heap block.",
-    Rc<[u8]>: "Shared, hence immutable, heap block.",
+    &'static [u8]: "Static, immutable memory.",
+    &'static str: "Static, immutable memory.",
+    String: "One heap block, which only `&mut` methods change, and no operation calls those.",
+    Arc<[u8]>: "A shared heap block is immutable, and has no interior mutability.",
+    Rc<[u8]>: "A shared heap block is immutable, and has no interior mutability.",
 }
 
-// SAFETY: static memory, never moved nor changed.
+// SAFETY: static memory (1), of a length that is part of the type (2), immutable and initialised
+// (3). Nothing here panics (4).
 unsafe impl<const N: usize> IoBuf for &'static [u8; N] {
     fn buf_ptr(&self) -> *const u8 {
         self.as_ptr()
@@ -216,7 +228,7 @@ unsafe impl<const N: usize> IoBuf for &'static [u8; N] {
     }
 }
 
-/// Any cheaply cloned owner of immutable bytes, such as `bytes::Bytes`, as a buffer.
+/// A buffer made of any owner of immutable bytes, such as `bytes::Bytes`; cheap to clone.
 ///
 /// # Examples
 /// ```
@@ -227,7 +239,7 @@ unsafe impl<const N: usize> IoBuf for &'static [u8; N] {
 #[derive(Clone, Debug)]
 pub struct Shared<T> {
     owner: Rc<T>,
-    // Taken once, because `AsRef` need not answer the same twice.
+    // Taken once, because `as_ref` may return other bytes at its next call.
     ptr: *const u8,
     len: usize,
 }
@@ -241,14 +253,15 @@ impl<T: AsRef<[u8]> + 'static> Shared<T> {
         Shared { owner, ptr, len }
     }
 
-    /// The wrapped value.
+    /// Returns the wrapped value.
     pub fn get(&self) -> &T {
         &self.owner
     }
 }
 
-// SAFETY: `as_ref` gave the bytes for as long as the value is borrowed, and the `Rc`, which is
-// never handed out, keeps it in place and borrowable until the last clone is gone.
+// SAFETY: pointer and length are stored, and never change (1, 2). `as_ref` returned the bytes for
+// as long as the value is borrowed, and the `Rc`, which is never handed out, keeps the value in
+// place and borrowable until the last clone is dropped (3). Two fields are read (4).
 unsafe impl<T: AsRef<[u8]> + 'static> IoBuf for Shared<T> {
     fn buf_ptr(&self) -> *const u8 {
         self.ptr
@@ -277,7 +290,7 @@ mod tests {
     #[test]
     fn every_readable_type_gives_its_bytes() {
         fn bytes(buf: impl IoBuf) -> Vec<u8> {
-            // SAFETY: what `IoBuf` promises.
+            // SAFETY: item 3 of `IoBuf`; the value is not changed meanwhile.
             unsafe { std::slice::from_raw_parts(buf.buf_ptr(), buf.buf_len()) }.to_vec()
         }
         assert_eq!(bytes(&b"abc"[..]), b"abc");

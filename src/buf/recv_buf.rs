@@ -1,10 +1,10 @@
-//! Memory that a context receives into: large buffers, each taken by several receives, one behind
-//! the other. What one of them has filled is a [`RecvBuf`].
+//! Memory that a context receives into: a pool of large buffers, each filled by several receives,
+//! one behind the other. The part that one receive has filled is a [`RecvBuf`].
 //!
-//! A buffer is used again once it is full and the last chunk of it is gone.
-//!
-//! # Why this file has `unsafe`
-//! The kernel writes into buffers of which other parts are being read.
+//! A buffer is used again once it is full and its last part has been dropped.
+
+// # Why this file has `unsafe`
+// The kernel writes to buffers of which other parts are being read.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::RefCell;
@@ -16,15 +16,13 @@ use std::slice;
 
 use super::IoBuf;
 
-/// Bytes that were received: a part of the context's own memory, which goes back when this is
-/// dropped.
+/// An owned buffer of received bytes: a part of the context's own memory, returned to it on drop.
 ///
-/// It comes from [`TcpStream::recv_stream`](crate::net::TcpStream::recv_stream) and dereferences to its
-/// bytes. As an [`IoBuf`] it can be sent, or written to a file, without being copied.
+/// It comes from [`TcpStream::recv_stream`](crate::net::TcpStream::recv_stream) and dereferences to
+/// its bytes. As an [`IoBuf`] it can be sent, or written to a file, without a copy.
 ///
-/// The smallest chunk keeps the 64 KiB of which it is a part from being used again. So what is to
-/// be kept for long, such as the beginning of a message whose end has not come yet, is better
-/// copied.
+/// Even the smallest `RecvBuf` keeps the 64 KiB of which it is a part from being used again. So
+/// copy bytes that are kept for long, such as the beginning of a message whose end has not arrived.
 ///
 /// # Examples
 /// ```
@@ -33,8 +31,8 @@ use super::IoBuf;
 /// # context.block_on(async {
 /// let (a, b) = UnixStream::pair()?;
 /// a.send_all("hello").await.0?;
-/// let chunk = b.recv_stream().recv().await?.expect("five bytes");
-/// assert_eq!(&chunk[1..], b"ello");
+/// let received = b.recv_stream().recv().await?.expect("five bytes");
+/// assert_eq!(&received[1..], b"ello");
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -47,7 +45,7 @@ pub struct RecvBuf {
 }
 
 impl RecvBuf {
-    /// Grows by `next`, if that is what follows in memory; else gives it back.
+    /// Grows by `next`, if that follows in memory; otherwise returns it.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn append(&mut self, next: RecvBuf) -> Result<(), RecvBuf> {
         // Of one buffer, so that neither the sum nor the end is beyond it.
@@ -67,8 +65,8 @@ impl Deref for RecvBuf {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: that many bytes from there on have been received (`RecvPool::fill`). Nobody
-        // writes to them before the buffer is used again, which is not while this chunk is there.
+        // SAFETY: that many bytes at `start` have been received (`RecvPool::fill`). They are not
+        // written to before the buffer is used again, for which this value must be dropped.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
     }
 }
@@ -79,7 +77,9 @@ impl AsRef<[u8]> for RecvBuf {
     }
 }
 
-// SAFETY: as for `Deref`; where they are does not depend on where the chunk is.
+// SAFETY: pointer and length change only in `append`, which needs `&mut` (1, 2); the bytes are
+// initialised and unchanged as in `deref`, wherever this value is moved to (3). Two fields are read
+// (4).
 unsafe impl IoBuf for RecvBuf {
     #[inline(always)]
     fn buf_ptr(&self) -> *const u8 {
@@ -104,10 +104,10 @@ impl Drop for RecvBuf {
     }
 }
 
-/// The buffers of one context.
+/// The pool of buffers of one context.
 #[derive(Debug)]
 pub(crate) struct RecvPool {
-    /// The most buffers there may be.
+    /// The most buffers that the pool may have.
     limit: usize,
     state: RefCell<State>,
 }
@@ -116,30 +116,30 @@ pub(crate) struct RecvPool {
 struct State {
     slabs: Vec<Slab>,
     buffers: Vec<Buffer>,
-    /// Buffers that nothing is in.
+    /// Buffers without received bytes.
     free: Vec<u16>,
 }
 
 #[derive(Debug)]
 struct Buffer {
     start: NonNull<u8>,
-    /// How many bytes have been received into it since it was free.
+    /// The number of bytes received into it since it was free.
     filled: u32,
-    /// How many chunks there are of it.
-    chunks: u32,
+    /// The number of `RecvBuf`s that are parts of it.
+    parts: u32,
 }
 
 impl RecvPool {
     /// The size of a buffer, in bytes.
     pub(crate) const SIZE: usize = 64 * 1024;
 
-    /// A buffer's number has 16 bits, and the kernel takes half of that.
+    /// The most buffers: a number has 16 bits, of which the kernel's ring takes half the range.
     const MOST: usize = 1 << 15;
 
-    /// How many buffers there are at first.
+    /// The number of buffers allocated first.
     const FIRST: usize = 16;
 
-    /// For at most so many bytes, but at least one buffer. Nothing is allocated yet.
+    /// Creates a pool of at most `memory` bytes, but of at least one buffer. Allocates nothing yet.
     pub(crate) fn new(memory: usize) -> Self {
         let limit = (memory / Self::SIZE).clamp(1, Self::MOST);
         RecvPool { limit, state: RefCell::default() }
@@ -150,8 +150,8 @@ impl RecvPool {
         self.limit
     }
 
-    /// Takes a free buffer; makes more, as many as there are, if there is none. `None`: there are
-    /// as many as there may be, or no memory is left.
+    /// Takes a free buffer; if there is none, doubles the number of buffers first. `None`: the
+    /// limit is reached, or no memory is left.
     pub(crate) fn take(&self) -> Option<u16> {
         let mut state = self.state.borrow_mut();
         if state.free.is_empty() {
@@ -160,35 +160,35 @@ impl RecvPool {
         state.free.pop()
     }
 
-    /// Takes a buffer that has become free; `None`: there is none for now.
+    /// Takes a buffer that has become free; `None`: there is none at present.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) fn take_freed(&self) -> Option<u16> {
         self.state.borrow_mut().free.pop()
     }
 
-    /// Where a buffer that was taken goes on, and how many bytes there are from there on.
+    /// Returns the address of the unfilled rest of a buffer that was taken, and its size in bytes.
     pub(crate) fn room(&self, id: u16) -> (NonNull<u8>, u32) {
         let state = self.state.borrow();
         let buffer = &state.buffers[usize::from(id)];
         (buffer.end(), Self::SIZE as u32 - buffer.filled)
     }
 
-    /// Takes note that the next `len` bytes of a buffer have been received: they are the result.
+    /// Records that the next `len` bytes of a buffer have been received, and returns them.
     ///
     /// # Safety
-    /// They have been: that many bytes of [`room`](Self::room) were written, and are not written to
-    /// any more.
+    /// The first `len` bytes of the buffer's [`room`](Self::room) are initialised, and are not
+    /// written to any more.
     #[inline(always)]
     pub(crate) unsafe fn fill(self: &Rc<Self>, id: u16, len: u32) -> RecvBuf {
         let mut state = self.state.borrow_mut();
         let buffer = &mut state.buffers[usize::from(id)];
         assert!(
             len <= Self::SIZE as u32 - buffer.filled,
-            "more was received than there is room for"
+            "more bytes were received than the buffer has room for"
         );
         let start = buffer.end();
         buffer.filled += len;
-        buffer.chunks += 1;
+        buffer.parts += 1;
         RecvBuf { pool: self.clone(), start, len, id }
     }
 
@@ -196,8 +196,8 @@ impl RecvPool {
     fn release(&self, id: u16) {
         let mut state = self.state.borrow_mut();
         let buffer = &mut state.buffers[usize::from(id)];
-        buffer.chunks -= 1;
-        if buffer.chunks == 0 && buffer.filled == Self::SIZE as u32 {
+        buffer.parts -= 1;
+        if buffer.parts == 0 && buffer.filled == Self::SIZE as u32 {
             buffer.filled = 0;
             state.free.push(id);
         }
@@ -205,7 +205,7 @@ impl RecvPool {
 }
 
 impl Default for RecvPool {
-    /// Of as many buffers as there can be.
+    /// Creates a pool of as many buffers as possible.
     fn default() -> Self {
         Self::new(usize::MAX)
     }
@@ -214,7 +214,7 @@ impl Default for RecvPool {
 impl Buffer {
     #[inline(always)]
     fn end(&self) -> NonNull<u8> {
-        // SAFETY: `filled` is at most the buffer's size.
+        // SAFETY: `filled` is at most the buffer's size (`fill` asserts it).
         unsafe { self.start.add(self.filled as usize) }
     }
 }
@@ -232,15 +232,15 @@ impl State {
             self.free.push((there + index) as u16);
         }
         self.buffers.extend((0..more).map(|index| {
-            // SAFETY: within the slab.
+            // SAFETY: `index` is below `more`, and the slab has `more` times `SIZE` bytes.
             let start = unsafe { slab.start.add(index * RecvPool::SIZE) };
-            Buffer { start, filled: 0, chunks: 0 }
+            Buffer { start, filled: 0, parts: 0 }
         }));
         self.slabs.push(slab);
     }
 }
 
-/// Memory for some buffers. Not a `Box`, as that would claim to be the only way to it.
+/// The memory of some buffers. Not a `Box`, which would assert that no other pointer accesses it.
 #[derive(Debug)]
 struct Slab {
     start: NonNull<u8>,
@@ -251,7 +251,7 @@ impl Slab {
     fn new(len: usize) -> Option<Self> {
         const PAGE: usize = 4096;
         let layout = Layout::from_size_align(len, PAGE).ok().filter(|_| len > 0)?;
-        // SAFETY: not of size zero.
+        // SAFETY: the size is not zero.
         let start = NonNull::new(unsafe { alloc(layout) })?;
         Some(Slab { start, layout })
     }
@@ -259,8 +259,8 @@ impl Slab {
 
 impl Drop for Slab {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout. RecvStream keep the pool, and so this, in place; and a
-        // driver does, for as long as the kernel may write here.
+        // SAFETY: allocated in `new` with this layout. Each `RecvBuf` keeps the pool, and so this
+        // memory, alive, and a driver does as long as the kernel may write here.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }
@@ -269,11 +269,11 @@ impl Drop for Slab {
 mod tests {
     use super::*;
 
-    /// As a driver does.
+    /// Receives as a driver does.
     fn receive(pool: &Rc<RecvPool>, id: u16, bytes: &[u8]) -> RecvBuf {
         let (start, room) = pool.room(id);
         assert!(bytes.len() <= room as usize);
-        // SAFETY: within the room, where nobody reads.
+        // SAFETY: within the room, which nothing else accesses.
         unsafe {
             start.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
             pool.fill(id, bytes.len() as u32)
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_is_free_again_when_it_is_full_and_its_chunks_are_gone() {
+    fn a_buffer_is_free_again_when_it_is_full_and_its_parts_are_dropped() {
         let pool = Rc::new(RecvPool::new(RecvPool::SIZE));
         let id = pool.take().unwrap();
         assert_eq!(pool.take(), None, "the limit is one");
@@ -303,25 +303,25 @@ mod tests {
     fn neighbours_become_one() {
         let pool = Rc::new(RecvPool::new(1 << 20));
         let id = pool.take().unwrap();
-        let mut chunk = receive(&pool, id, b"ab");
-        chunk.append(receive(&pool, id, b"cd")).unwrap();
-        assert_eq!(&*chunk, b"abcd");
+        let mut part = receive(&pool, id, b"ab");
+        part.append(receive(&pool, id, b"cd")).unwrap();
+        assert_eq!(&*part, b"abcd");
         let between = receive(&pool, id, b"-");
         let last = receive(&pool, id, b"ef");
-        let last = chunk.append(last).unwrap_err();
+        let last = part.append(last).unwrap_err();
         assert_eq!((&*between, &*last), (&b"-"[..], &b"ef"[..]));
         let other = pool.take().unwrap();
         assert_ne!(other, id);
-        chunk.append(receive(&pool, other, b"gh")).unwrap_err();
+        part.append(receive(&pool, other, b"gh")).unwrap_err();
     }
 
     #[test]
-    fn there_are_as_many_buffers_as_the_limit_and_chunks_keep_their_pool() {
+    fn there_are_as_many_buffers_as_the_limit_and_parts_keep_their_pool() {
         let pool = Rc::new(RecvPool::new(40 * RecvPool::SIZE));
         let ids: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
         assert_eq!(ids, (0..40).collect::<Vec<_>>());
-        let chunk = receive(&pool, 39, b"stays");
+        let part = receive(&pool, 39, b"stays");
         drop(pool);
-        assert_eq!(&*chunk, b"stays");
+        assert_eq!(&*part, b"stays");
     }
 }

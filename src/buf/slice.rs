@@ -1,7 +1,7 @@
 //! A part of a buffer, taken by value.
-//!
-//! # Why this file has `unsafe`
-//! It computes pointers into another buffer and shows them as slices.
+
+// # Why this file has `unsafe`
+// It computes pointers into another buffer and makes slices of them.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -10,12 +10,12 @@ use super::{IoBuf, IoBufMut};
 
 /// A part of an owned buffer, made by [`IoBuf::slice`].
 ///
-/// Dereferences to the initialised bytes of the part. Bytes that nobody has written yet are never
-/// shown: a slice over spare capacity grows as reads fill it.
+/// Dereferences to the initialised bytes of the part. Bytes that have not been written yet are not
+/// among them: a slice over spare capacity grows as reads fill it.
 ///
-/// A read into an open-ended slice (`buf.slice(n..)`) makes a `Vec` end with what was read, as a read
-/// into the whole `Vec` does. A read into a bounded one changes bytes within the bounds and nothing
-/// else, so what lies behind them is kept.
+/// A read into an open-ended slice (`buf.slice(n..)`) makes a `Vec` end with the bytes read, as a
+/// read into the whole `Vec` does. A read into a bounded slice changes bytes within the bounds and
+/// nothing else, so that bytes behind the bounds are kept.
 ///
 /// # Examples
 /// ```
@@ -27,7 +27,7 @@ use super::{IoBuf, IoBufMut};
 pub struct Slice<B> {
     buf: B,
     begin: usize,
-    /// `None`: to the end of whatever there is.
+    /// `None`: to the end of the buffer.
     end: Option<usize>,
 }
 
@@ -36,8 +36,8 @@ impl<B: IoBuf> Slice<B> {
     pub(super) fn new(buf: B, begin: usize, end: Option<usize>) -> Self {
         assert!(
             begin <= buf.buf_len(),
-            "a slice can't start at {begin}: the buffer has {} initialised bytes, and a gap of \
-             uninitialised ones would follow",
+            "a slice can't start at {begin}: the buffer has only {} initialised bytes; start at \
+             most there",
             buf.buf_len()
         );
         if let Some(end) = end {
@@ -46,17 +46,17 @@ impl<B: IoBuf> Slice<B> {
         Slice { buf, begin, end }
     }
 
-    /// Where the part starts in the whole buffer.
+    /// Returns the offset of the part in the whole buffer.
     pub fn begin(&self) -> usize {
         self.begin
     }
 
-    /// The whole buffer.
+    /// Returns a reference to the whole buffer.
     pub fn get_ref(&self) -> &B {
         &self.buf
     }
 
-    /// Gives the whole buffer back.
+    /// Returns the whole buffer.
     pub fn into_inner(self) -> B {
         self.buf
     }
@@ -71,10 +71,14 @@ impl<B: IoBuf> Slice<B> {
     }
 }
 
-// SAFETY: the pointer is the inner one plus an offset within its initialised bytes.
+// SAFETY: `begin` and `end` never change. 1: the inner pointer (its item 1) plus an offset that
+// depends on `begin` and the inner length (its item 2) alone. 2: depends on `begin`, `end` and the
+// inner length. 3: `begin_within` and `end_within` are at most the inner length, so the part lies
+// in the inner bytes (its item 3). 4: comparisons, an addition within bounds, and a subtraction
+// that `end_within` keeps from going below zero.
 unsafe impl<B: IoBuf> IoBuf for Slice<B> {
     fn buf_ptr(&self) -> *const u8 {
-        // SAFETY: the offset is at most `buf_len`, so within (or one past) the same block.
+        // SAFETY: the offset is at most `buf_len`, so within the same block, or one past its end.
         unsafe { self.buf.buf_ptr().add(self.begin_within(self.buf.buf_len())) }
     }
     fn buf_len(&self) -> usize {
@@ -83,7 +87,10 @@ unsafe impl<B: IoBuf> IoBuf for Slice<B> {
     }
 }
 
-// SAFETY: the pointer is the inner one plus an offset within its capacity.
+// SAFETY: 1: the inner pointer plus the same offset as in `buf_ptr`. 2: depends on `begin`, `end`,
+// the inner length and the inner capacity, which are constant (item 2 of both traits); as the inner
+// length is at most the inner capacity, so is the part's. 3: offset and length together are at most
+// the inner capacity. 4: as for `IoBuf`.
 unsafe impl<B: IoBufMut> IoBufMut for Slice<B> {
     fn buf_mut_ptr(&mut self) -> *mut u8 {
         let begin = self.begin_within(self.buf.buf_len());
@@ -96,12 +103,12 @@ unsafe impl<B: IoBufMut> IoBufMut for Slice<B> {
     unsafe fn set_filled(&mut self, n: usize) {
         let begin = self.begin_within(self.buf.buf_len());
         let filled = match self.end {
-            // Within bounds there may be bytes behind them: they stay.
+            // Behind the bounds there may be bytes, which are kept.
             Some(_) => (begin + n).max(self.buf.buf_len()),
             None => begin + n,
         };
-        // SAFETY: bytes before `begin`, and as many as there were, were initialised when the slice
-        // was made, and the caller promises the `n` that follow.
+        // SAFETY: the first `buf_len` bytes are initialised, `begin` is at most that, and by this
+        // function's items the `n` from there on are, too, and within the capacity.
         unsafe { self.buf.set_filled(filled) }
     }
 }
@@ -109,7 +116,7 @@ unsafe impl<B: IoBufMut> IoBufMut for Slice<B> {
 impl<B: IoBuf> Deref for Slice<B> {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: `IoBuf` promises that many initialised bytes, borrowed as long as `self` is.
+        // SAFETY: item 3 of `IoBuf`, which holds while `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.buf_ptr(), self.buf_len()) }
     }
 }
@@ -117,7 +124,8 @@ impl<B: IoBuf> Deref for Slice<B> {
 impl<B: IoBufMut> DerefMut for Slice<B> {
     fn deref_mut(&mut self) -> &mut [u8] {
         let len = self.buf_len();
-        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
+        // SAFETY: items 1 and 3 of both traits: the bytes are initialised and valid for writes, and
+        // `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.buf_mut_ptr(), len) }
     }
 }
@@ -153,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_into_the_middle_keeps_what_is_behind() {
+    fn a_read_into_the_middle_keeps_the_bytes_behind() {
         let mut part = vec![1u8, 2, 3, 4, 5, 6].slice(1..4);
         // SAFETY: one byte is written right before it is declared filled.
         unsafe {
@@ -164,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_slice_limits_what_is_read_into() {
+    fn a_bounded_slice_limits_its_capacity() {
         let part = vec![0u8; 10].slice(2..6);
         assert_eq!((part.buf_len(), part.buf_capacity()), (4, 4));
     }

@@ -1,8 +1,7 @@
-//! Several buffers in one operation.
-//!
-//! # Why this file has `unsafe`
-//! It builds the `iovec` array that the kernel reads, and implements the buffer promises for
-//! collections of buffers.
+//! Several buffers in one operation (`readv(2)`, `writev(2)`).
+
+// # Why this file has `unsafe`
+// It passes the marks of filled buffers on to each buffer of a collection.
 
 use super::{IoBuf, IoBufMut};
 use crate::os;
@@ -10,10 +9,10 @@ use crate::os;
 /// The kernel's limit on the number of buffers in one operation (`UIO_MAXIOV`).
 const MAX_BUFS: usize = 1024;
 
-/// How many `iovec`s are stored inline; more cost one allocation.
+/// The number of `iovec`s that are stored inline; more cost one allocation.
 const INLINE: usize = 8;
 
-/// Storage for the `iovec` array of a vectored operation; it lives inside the operation.
+/// The `iovec` array of a vectored operation, which lives inside the operation.
 pub(crate) struct IoVecs {
     inline: [os::iovec; INLINE],
     spilled: Vec<os::iovec>,
@@ -41,13 +40,13 @@ impl IoVecs {
             }
             self.spilled.push(entry);
         } else {
-            // More than the kernel takes: the operation is a short one, as for a long buffer.
+            // More than the kernel takes: the transfer is a short one.
             return;
         }
         self.len += 1;
     }
 
-    /// The array; valid as long as this value is neither moved nor changed.
+    /// Returns the array, valid while this value is neither moved nor changed.
     pub(crate) fn as_mut_ptr(&mut self) -> *mut os::iovec {
         if self.len <= INLINE { self.inline.as_mut_ptr() } else { self.spilled.as_mut_ptr() }
     }
@@ -65,8 +64,12 @@ mod sealed {
 
 /// A collection of buffers to write out in order: `Vec<B>` or `[B; N]` of any [`IoBuf`].
 ///
-/// The kernel takes at most 1,024 buffers in one operation; of more, the rest is left for the
-/// next call, like the rest of a short write. Up to 8 cost no allocation.
+/// The kernel takes at most 1,024 buffers in one operation; the rest is left for the next call,
+/// like the rest of a short write. Up to 8 cost no allocation.
+///
+/// The trait is sealed. Its implementations inherit the requirements of [`IoBuf`] from each buffer:
+/// the collection itself changes neither its length nor its elements while an operation has it, so
+/// that all pointers and lengths stay the same.
 ///
 /// # Examples
 /// ```
@@ -75,7 +78,7 @@ mod sealed {
 /// assert_eq!(total(&["head", "body"]), 8);
 /// ```
 pub trait IoBufs: sealed::Sealed + 'static {
-    /// The sum of the buffers' lengths.
+    /// Returns the sum of the buffers' lengths.
     fn total_len(&self) -> usize;
 
     #[doc(hidden)]
@@ -84,6 +87,9 @@ pub trait IoBufs: sealed::Sealed + 'static {
 
 /// A collection of buffers to read into, in order: `Vec<B>` or `[B; N]` of any [`IoBufMut`].
 ///
+/// The trait is sealed. Its implementations inherit the requirements of [`IoBufMut`] from each
+/// buffer, as for [`IoBufs`].
+///
 /// # Examples
 /// ```
 /// use corio::buf::IoBufsMut;
@@ -91,7 +97,7 @@ pub trait IoBufs: sealed::Sealed + 'static {
 /// assert_eq!(room(&[[0u8; 16], [0u8; 16]]), 32);
 /// ```
 pub trait IoBufsMut: sealed::Sealed + 'static {
-    /// The sum of the buffers' capacities.
+    /// Returns the sum of the buffers' capacities.
     fn total_capacity(&self) -> usize;
 
     #[doc(hidden)]
@@ -99,7 +105,8 @@ pub trait IoBufsMut: sealed::Sealed + 'static {
 
     #[doc(hidden)]
     /// # Safety
-    /// The first `n` bytes of room, counted through the buffers in order, are initialised.
+    /// The first `n` bytes of the capacities, counted through the buffers in order, are
+    /// initialised; `n` is at most [`total_capacity`](Self::total_capacity).
     unsafe fn set_all_filled(&mut self, n: usize);
 }
 
@@ -129,7 +136,8 @@ macro_rules! collection {
             unsafe fn set_all_filled(&mut self, mut n: usize) {
                 for buf in self {
                     let part = n.min(buf.buf_capacity());
-                    // SAFETY: the caller promises that bytes are filled in order.
+                    // SAFETY: this function's items: the bytes are filled in order, and `part` is
+                    // at most the capacity.
                     unsafe { buf.set_filled(part) };
                     n -= part;
                 }

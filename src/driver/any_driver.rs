@@ -1,7 +1,7 @@
-//! The driver that a context gets: which one it is, and why.
-//!
-//! # Why this file has `unsafe`
-//! It passes the contract's calls on.
+//! The choice of the driver that a context gets.
+
+// # Why this file has `unsafe`
+// It forwards the contract's unsafe calls to the chosen driver.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use super::uring::Uring;
 use super::{Driver, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
 use crate::os::{OwnedFd, RawFd};
 
-/// Which driver carries operations out.
+/// Selects the driver that carries operations out.
 ///
 /// # Examples
 /// ```
@@ -26,13 +26,13 @@ use crate::os::{OwnedFd, RawFd};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DriverChoice {
-    /// io_uring where it can be had, else the readiness driver;
-    /// [`IoContext::fallback_reason`](crate::IoContext::fallback_reason) tells why.
+    /// io_uring where the kernel grants it, else the readiness driver;
+    /// [`IoContext::fallback_reason`](crate::IoContext::fallback_reason) returns the reason.
     #[default]
     Auto,
     /// io_uring, or an error.
     Uring,
-    /// epoll, kqueue or what the host has; blocking calls on a few threads.
+    /// The host's readiness selector (epoll, kqueue or AFD), with blocking calls on a few threads.
     Readiness,
 }
 
@@ -44,9 +44,9 @@ impl DriverChoice {
     ];
 }
 
-/// A name that is no [`DriverChoice`].
+/// The error of parsing a string that names no [`DriverChoice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a driver: it can be auto, uring or readiness")]
+#[error("unknown driver name: use auto, uring or readiness")]
 pub struct ParseDriverError;
 
 impl FromStr for DriverChoice {
@@ -65,15 +65,15 @@ impl fmt::Display for DriverChoice {
     }
 }
 
-/// One of the drivers that this host can have. Those above know it by this name alone.
-#[allow(clippy::large_enum_variant)] // There is one of it per context.
+/// One of the drivers of this host: the only driver type that the rest of the crate names.
+#[allow(clippy::large_enum_variant)] // There is one per context.
 pub(crate) enum AnyDriver {
     #[cfg(target_os = "linux")]
     Uring(Uring),
     Readiness(Readiness),
 }
 
-/// What the environment says, where the program says nothing.
+/// Returns the program's choice, or else that of the environment variable `CORIO_DRIVER`.
 fn choice(settings: &Settings) -> Result<DriverChoice, SetupError> {
     if let Some(choice) = settings.choice {
         return Ok(choice);
@@ -88,7 +88,8 @@ fn choice(settings: &Settings) -> Result<DriverChoice, SetupError> {
 }
 
 impl AnyDriver {
-    /// Makes a driver for the calling thread; also says why it is not io_uring, if that was tried.
+    /// Creates a driver for the calling thread. If io_uring was tried and refused, the second value
+    /// is its error.
     pub(crate) fn choose(settings: &Settings) -> Result<(Self, Option<SetupError>), SetupError> {
         let readiness = || Readiness::new(settings).map(AnyDriver::Readiness);
         match choice(settings)? {
@@ -113,8 +114,8 @@ impl AnyDriver {
     }
 }
 
-/// Passes a call on to the driver there is.
-macro_rules! pass {
+/// Forwards a call to the driver that was chosen.
+macro_rules! forward {
     ($self:ident, $driver:ident => $call:expr) => {
         match $self {
             #[cfg(target_os = "linux")]
@@ -124,68 +125,72 @@ macro_rules! pass {
     };
 }
 
-impl Driver for AnyDriver {
+// SAFETY: clauses 3 to 7 hold because the variant never changes after `choose`: every token goes to
+// the driver inside, and every delivery comes from that driver's `turn`, which keeps them itself.
+// Nothing is added before or after a forwarded call.
+unsafe impl Driver for AnyDriver {
     fn new(settings: &Settings) -> Result<Self, SetupError> {
         AnyDriver::choose(settings).map(|(driver, _)| driver)
     }
 
     #[inline(always)]
     unsafe fn submit(&mut self, op: Token, request: Request) -> Option<i32> {
-        // SAFETY: the caller's promise is the driver's.
-        pass!(self, driver => unsafe { driver.submit(op, request) })
+        // SAFETY: the list of `Driver::submit` is the same here and there; the variant is the one
+        // that the operation stays with.
+        forward!(self, driver => unsafe { driver.submit(op, request) })
     }
 
     unsafe fn cancel(&mut self, op: Token) {
-        // SAFETY: the caller's promise is the driver's.
-        pass!(self, driver => unsafe { driver.cancel(op) })
+        // SAFETY: in flight in this driver means in flight in the one inside, which never changes.
+        forward!(self, driver => unsafe { driver.cancel(op) })
     }
 
     fn close(&mut self, fd: OwnedFd, socket: bool) {
-        pass!(self, driver => driver.close(fd, socket))
+        forward!(self, driver => driver.close(fd, socket))
     }
 
     fn forget(&mut self, fd: RawFd) {
-        pass!(self, driver => driver.forget(fd))
+        forward!(self, driver => driver.forget(fd))
     }
 
     #[inline(always)]
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
-        pass!(self, driver => driver.turn(wait, sink))
+        forward!(self, driver => driver.turn(wait, sink))
     }
 
     fn closing(&self) -> usize {
-        pass!(self, driver => driver.closing())
+        forward!(self, driver => driver.closing())
     }
 
     fn notifier(&self) -> Arc<dyn Notify> {
-        pass!(self, driver => driver.notifier())
+        forward!(self, driver => driver.notifier())
     }
 
     fn register_files(&mut self, slots: u32) -> io::Result<()> {
-        pass!(self, driver => driver.register_files(slots))
+        forward!(self, driver => driver.register_files(slots))
     }
 
     fn update_file(&mut self, slot: u32, fd: i32) -> io::Result<()> {
-        pass!(self, driver => driver.update_file(slot, fd))
+        forward!(self, driver => driver.update_file(slot, fd))
     }
 
     fn unregister_files(&mut self) -> io::Result<()> {
-        pass!(self, driver => driver.unregister_files())
+        forward!(self, driver => driver.unregister_files())
     }
 
     fn notify_other(&mut self, other: &Arc<dyn Notify>) {
-        pass!(self, driver => driver.notify_other(other))
+        forward!(self, driver => driver.notify_other(other))
     }
 
     fn syscalls(&self) -> u64 {
-        pass!(self, driver => driver.syscalls())
+        forward!(self, driver => driver.syscalls())
     }
 
     fn name(&self) -> &'static str {
-        pass!(self, driver => driver.name())
+        forward!(self, driver => driver.name())
     }
 
     fn setup(&self) -> Setup {
-        pass!(self, driver => driver.setup())
+        forward!(self, driver => driver.setup())
     }
 }

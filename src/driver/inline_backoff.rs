@@ -1,21 +1,24 @@
-//! Whether calls find in memory what they need, and end at once: what it was like last tells.
+//! Decides whether to try a call inline first; backs off exponentially after misses.
+//!
+//! A call that finds what it needs in memory (a cached page, a cached path) ends at once and is
+//! cheaper than a submission; one that does not is a wasted system call.
 
-/// Longest run of calls that are not tried, as a power of two.
-const MOST: u32 = 6;
+/// The longest run of calls that are not tried, as a power of two.
+const MAX_EXPONENT: u32 = 6;
 
-/// After each miss in a row the next try is twice as far away.
+/// An exponential backoff: after each miss in a row the next try is twice as far away.
 #[derive(Default)]
 pub(super) struct InlineBackoff {
-    /// In a row.
+    /// The number of misses in a row, at most [`MAX_EXPONENT`].
     misses: u32,
-    /// Calls to pass over before the next try.
+    /// The number of calls to skip before the next try.
     skip: u32,
 }
 
 impl InlineBackoff {
-    /// Whether the next call is to be tried in place.
+    /// Returns `true` if the next call is to be tried inline; otherwise counts it as skipped.
     #[inline(always)]
-    pub(super) fn are_likely(&mut self) -> bool {
+    pub(super) fn should_try(&mut self) -> bool {
         if self.skip == 0 {
             return true;
         }
@@ -23,8 +26,9 @@ impl InlineBackoff {
         false
     }
 
-    pub(super) fn note(&mut self, hit: bool) {
-        self.misses = if hit { 0 } else { (self.misses + 1).min(MOST) };
+    /// Records the outcome of a try.
+    pub(super) fn record(&mut self, hit: bool) {
+        self.misses = if hit { 0 } else { (self.misses + 1).min(MAX_EXPONENT) };
         self.skip = (1 << self.misses) - 1;
     }
 }
@@ -35,16 +39,17 @@ mod tests {
 
     #[test]
     fn tries_become_rare_while_they_miss_and_common_again_after_a_hit() {
-        let mut hits = InlineBackoff::default();
+        let mut backoff = InlineBackoff::default();
         let mut tries = |reads: usize, hit: bool| {
-            let tried =
-                |hits: &mut InlineBackoff| hits.are_likely().then(|| hits.note(hit)).is_some();
-            (0..reads).filter(|_| tried(&mut hits)).count()
+            let tried = |backoff: &mut InlineBackoff| {
+                backoff.should_try().then(|| backoff.record(hit)).is_some()
+            };
+            (0..reads).filter(|_| tried(&mut backoff)).count()
         };
         assert_eq!(tries(100, true), 100);
-        // At once, then after 1, 3, 7, 15, 31 and 63 others, and so on.
+        // The first call, then one after 1, 3, 7, 15, 31 and 63 skipped calls, and so on.
         assert_eq!(tries(1 + 2 + 4 + 8 + 16 + 32 + 64 + 64, false), 8);
-        // The next comes after 63 others.
+        // The next try comes after 63 skipped calls.
         assert_eq!(tries(64, true), 1);
         assert_eq!(tries(100, true), 100);
     }

@@ -1,30 +1,59 @@
-//! Drivers: how operations are carried out. This page is the contract between them and the rest.
+//! Drivers: how operations are carried out. This page is the contract between a driver and the
+//! rest of the crate.
 //!
-//! A driver is told *what* is wanted as a plain [`Request`] and knows *how*. Everything above this
-//! module is the same on every driver; everything below belongs to one of them. A driver is one
-//! folder with the same inner files: `mod.rs` (the [`Driver`] implementation), `submit.rs` (one arm
-//! per [`Request`] variant), `complete.rs` (what becomes of an operation that did not end at once),
-//! `queue.rs` (who waits), `setup.rs` (what this host offers) and `files.rs` (registered files).
-//! `sys/` has system calls that any of them may make, `pool.rs` threads for those that block,
-//! `hits.rs` tells whether a call is worth trying first, and `host.rs` chooses.
+//! A driver gets a plain value, a [`Request`], that says *what* to do, and knows *how* the host
+//! does it. Everything above this module is the same on every driver; everything below belongs to
+//! one of them. Each driver is one folder with the same inner files: `mod.rs` (the [`Driver`]
+//! implementation), `submit.rs` (one arm per [`Request`] variant), `complete.rs` (operations that
+//! did not end inside `submit`), `queue.rs` (operations or entries that wait), `setup.rs` (which
+//! features the host offers) and `files.rs` (registered files). Shared by all drivers are `sys/`
+//! (system calls made directly), `pool.rs` (threads for calls that block), `recv_queue.rs`
+//! (received memory), `inline_backoff.rs` (when to try a call inline first) and `any_driver.rs`
+//! (which driver a context gets).
 //!
 //! # The contract
-//! 1. An operation is known by the address of its [`Record`] record ([`Token`]). The record,
-//!    and everything the request points to, stays in place until the driver delivers the token.
-//! 2. [`Driver::submit`] either finishes at once (`Some(result)`, and the token is forgotten) or
-//!    takes the operation (`None`) and delivers its token *exactly once*, from [`Driver::turn`]
-//!    and from nowhere else, with the outcome in [`Record::result`]. Results are what the
-//!    system call of that name returns: zero or more, or a negated error number.
-//! 3. When the token is delivered, nothing touches the operation's memory any more.
-//! 4. [`Driver::cancel`] asks for an early end. The operation still ends by delivery, with its true
-//!    result: `-ECANCELED` if it was stopped, the real one if it was too late.
-//! 5. A driver never runs foreign code: delivery only marks and queues.
-//! 6. A full queue inside the driver is the driver's own business: `submit` and `cancel` always
-//!    take what they are given, in order.
-//! 7. [`Driver::turn`] submits everything, waits as told unless something is already there, and
-//!    delivers everything that is ready. It may return early with nothing.
-//! 8. A detached close ([`Driver::close`]) happens after everything submitted before it.
-//! 9. What a host lacks, the driver does another way, with the same results and errors.
+//! An operation is identified by the address of its [`Record`], its [`Token`]. It is **in flight**
+//! from the call of [`Driver::submit`] until that call returns `Some`, or until the token is
+//! delivered.
+//!
+//! The submitter (the runtime) ensures, by the `# Safety` lists of [`Driver`]'s methods:
+//! 1. **Place.** While the operation is in flight, its record and all memory that the request
+//!    points to are neither moved nor freed.
+//! 2. **Access.** Meanwhile nothing but the driver accesses that memory, nor the record's fields
+//!    other than `request`. Where the request lends memory for reading only, others may read it
+//!    too. Each call of [`Record::request`] describes the same operation.
+//!
+//! A driver ensures, argued at each `unsafe impl Driver`:
+//!
+//! 3. **One end.** `submit` either returns the result and keeps no copy of the token (`Some`), or
+//!    takes the operation (`None`) and delivers its token *exactly once*, from [`Driver::turn`] and
+//!    from nowhere else, with the result in [`Record::result`].
+//! 4. **Release.** After that end, neither the driver nor its threads nor the kernel access the
+//!    operation's memory.
+//! 5. **True results.** A result is what the system call of that name returns: zero or more, or a
+//!    negated error number. As many bytes as it counts have been written or read, and a file
+//!    descriptor that it names is open and belongs to the operation alone.
+//! 6. **Cancellation.** [`Driver::cancel`] only asks for an early end. The operation still ends by
+//!    delivery, with its true result: `-ECANCELED` if it was stopped, any other if it was too late.
+//! 7. **No foreign code.** A driver calls nothing that a program has written: no waker, no
+//!    destructor. [`Record::request`] calls buffer methods, which [`IoBuf`](crate::buf::IoBuf)
+//!    forbids to use this crate. So no call of a driver leads to a second call of the same driver.
+//!
+//! A sink ensures, argued at each `unsafe impl Sink`:
+//!
+//! 8. **Delivery.** [`Sink::deliver`] only marks the operation as ended and queues its task: it
+//!    calls no driver, polls no task, runs no foreign code, and does not free the record.
+//!
+//! Not memory safety, but the same on every driver:
+//!
+//! 9. **Full queues** inside a driver are its own concern: `submit` and `cancel` accept every
+//!    operation, in order.
+//! 10. **A turn** ([`Driver::turn`]) submits everything, waits as asked unless something has ended
+//!     already, and delivers everything that has ended. It may return early with nothing.
+//! 11. **Order.** A detached close ([`Driver::close`]) and a change of the table of registered
+//!     files take effect after everything submitted before them.
+//! 12. **Equal behaviour.** What a host lacks, the driver does another way, with the same results
+//!     and errors.
 
 mod any_driver;
 mod call;
@@ -61,85 +90,102 @@ pub(crate) use setup::{Settings, Setup};
 /// How long a turn may wait for something to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// Not at all.
+    /// Does not wait.
     No,
-    /// At most this long. Never zero: that is what `No` is for.
+    /// Waits at most this long. Never zero: that is `No`.
     For(Duration),
-    /// Until something happens.
+    /// Waits until something happens.
     Forever,
 }
 
-/// How other threads end a driver's wait.
+/// Ends a driver's wait, from any thread.
 pub(crate) trait Notify: Send + Sync {
-    /// Makes the current or else the next wait of the driver return; never blocks.
+    /// Makes the driver's current wait return, or else its next one; never blocks.
     fn notify(&self);
 
-    /// The ring it waits in, if another ring may write to it; held on to, it stays open.
+    /// Returns the ring that the driver waits in, if other rings may write to it. The ring stays
+    /// open for as long as the returned handle lives.
     #[cfg(target_os = "linux")]
     fn ring(&self) -> Option<Arc<OwnedFd>> {
         None
     }
 }
 
-/// Takes delivered tokens. (A trait and not a closure so that it can be inlined for sure.)
-pub(crate) trait Sink {
-    /// The operation has ended: its record and memory are its owner's again.
-    fn deliver(&mut self, op: Token);
+/// Takes delivered tokens. (A trait and not a closure, so that it is always inlined.)
+///
+/// # Safety
+/// [`deliver`](Self::deliver) keeps clause 8 of the [contract](self).
+pub(crate) unsafe trait Sink {
+    /// Marks an operation as ended, and queues what waits for it.
+    ///
+    /// # Safety
+    /// - `op` was submitted to the driver that calls this, from within [`Driver::turn`], and has
+    ///   not been delivered before (clause 3);
+    /// - [`Record::result`] holds its result (clause 5), and nothing accesses its memory any more
+    ///   (clause 4).
+    unsafe fn deliver(&mut self, op: Token);
 }
 
-/// See the module's page.
-pub(crate) trait Driver: Sized {
-    /// Makes a driver for the calling thread.
+/// A way to carry operations out, for one thread. See the [module's page](self).
+///
+/// # Safety
+/// The implementation keeps clauses 3 to 7 of the [contract](self).
+pub(crate) unsafe trait Driver: Sized {
+    /// Creates a driver for the calling thread.
     fn new(settings: &Settings) -> Result<Self, SetupError>;
 
     /// Starts an operation.
     ///
     /// # Safety
-    /// `op` and all memory that `request` names stay in place and are not used otherwise until the
-    /// token is delivered (or `Some` returned).
+    /// - `op` is not in flight;
+    /// - until its token is delivered, or this returns `Some`, the caller keeps clauses 1 and 2 for
+    ///   `op` and for everything that `request` points to;
+    /// - `request` is what [`Record::request`] of `op` describes.
     unsafe fn submit(&mut self, op: Token, request: Request) -> Option<i32>;
 
-    /// Asks for an early end of an operation.
+    /// Asks for an early end of an operation (clause 6).
     ///
     /// # Safety
-    /// `op` was submitted and its token has not been delivered yet.
+    /// `op` is in flight in this driver.
     unsafe fn cancel(&mut self, op: Token);
 
-    /// Closes `fd`, which no operation uses. `socket`: there is nothing to flush, so it may be done here.
+    /// Closes `fd`, which no operation in flight uses. `socket`: the descriptor is a socket's, so
+    /// that the close flushes nothing and may be done on this thread.
     fn close(&mut self, fd: OwnedFd, socket: bool);
 
-    /// `fd`, which no operation in flight uses, goes out of this driver's sight.
+    /// Forgets what the driver knows of `fd`, which no operation in flight uses: it leaves this
+    /// context.
     fn forget(&mut self, fd: RawFd);
 
-    /// One turn: submit, wait, deliver. See the contract.
+    /// Submits, waits and delivers (clause 10).
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()>;
 
-    /// How many closes are still under way.
+    /// Returns the number of closes and cancelled streams that the driver has not finished.
     fn closing(&self) -> usize;
 
-    /// The way for other threads to end a wait; usable after the driver is gone.
+    /// Returns the handle by which other threads end a wait; usable after the driver is gone.
     fn notifier(&self) -> Arc<dyn Notify>;
 
-    /// Makes a table of `slots` empty registered files; fails with `EBUSY` if there is one.
+    /// Creates a table of `slots` empty registered files; fails with `EBUSY` if there is one.
     fn register_files(&mut self, slots: u32) -> io::Result<()>;
 
-    /// Puts `fd` (or nothing: -1) into a slot, after everything submitted before.
+    /// Puts `fd` (-1: nothing) into a slot of that table.
     fn update_file(&mut self, slot: u32, fd: i32) -> io::Result<()>;
 
-    /// Removes the table, after everything submitted before.
+    /// Removes the table.
     fn unregister_files(&mut self) -> io::Result<()>;
 
-    /// [Notifies](Notify::notify) another context's driver, in the best way that this one knows.
+    /// [Notifies](Notify::notify) another context's driver, by the cheapest way that this one has.
     fn notify_other(&mut self, other: &Arc<dyn Notify>) {
         other.notify();
     }
 
-    /// How many system calls this driver has made.
+    /// Returns the number of system calls that this driver has made.
     fn syscalls(&self) -> u64;
 
-    /// A short name for people.
+    /// Returns the driver's short name, for reports.
     fn name(&self) -> &'static str;
 
-    /// What the host has granted.
+    /// Returns what the host has granted.
     fn setup(&self) -> Setup;
 }

@@ -1,12 +1,13 @@
-//! Threads for calls that may take their time: those on files, and whatever else would hold the loop up.
+//! A bounded pool of threads for calls that block: those on files, and others that would hold the
+//! loop up.
 //!
-//! The pool is bounded, starts threads only when they are needed, and allocates nothing per call
-//! once its queues have grown. A job uses the operation's memory as the kernel's own workers would:
-//! the contract keeps it in place until the operation is delivered. Only an open may wait for ever
-//! (on a FIFO, or an automounter); its job owns its path, so that it can be given up on.
-//!
-//! # Why this file has `unsafe`
-//! It hands pointers to other threads.
+//! The pool starts threads only when they are needed, and allocates nothing per call once its
+//! queues have grown. A job uses the operation's memory as the kernel's own workers would: the
+//! contract keeps it in place until the operation is delivered. Only an open may block forever (on
+//! a FIFO, or an automounter); its job owns its path, so that it can be abandoned.
+
+// # Why this file has `unsafe`
+// It hands pointers to other threads.
 
 use crate::os::{IntoRawFd, OwnedFd};
 use std::collections::VecDeque;
@@ -18,38 +19,38 @@ use std::thread::JoinHandle;
 use super::sys::{self, SigPipe};
 use super::{Notify, Request, Token};
 
-/// The kernel's own calls need little; the rest is room for a file system in user space.
+/// The size of a thread's stack, in bytes. System calls need little of it.
 const STACK: usize = 256 * 1024;
 
-/// Whose call it is.
+/// The owner of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Record(Token),
-    /// A detached close.
-    Nobody,
+    /// No operation: a detached close, or an abandoned job.
+    Detached,
 }
 
 struct Job {
     owner: Owner,
     request: Request,
-    /// What `request` needs, if the job may outlive its operation: it may be given up on.
+    /// Copies of what `request` points to, for a job that may outlive its operation.
     own: Option<Own>,
 }
 
-// SAFETY: the pointers in a job are used by one thread at a time: the contract of `Driver::submit`
-// leaves the memory to the driver until delivery, and a job is with one thread until then.
+// SAFETY: the pointers in a job are used by one thread at a time: clause 2 of the contract leaves
+// the memory to the driver until delivery, and a job is with one thread until then.
 unsafe impl Send for Job {}
 
-/// What a job owns so as not to need its operation.
+/// Memory and files of a job that can be abandoned.
 struct Own {
     _path: CString,
     _dir: Option<OwnedFd>,
 }
 
-/// The end of a job.
+/// A finished job: its owner and its result.
 struct Done(Owner, i32);
 
-// SAFETY: as for `Job`.
+// SAFETY: the token is only returned to the driver's thread, which alone uses it.
 unsafe impl Send for Done {}
 
 /// A job that a thread is working on.
@@ -60,7 +61,7 @@ struct Running {
     abandoned: bool,
 }
 
-// SAFETY: as for `Job`; the token is only compared.
+// SAFETY: the token is only compared, never dereferenced.
 unsafe impl Send for Running {}
 
 #[derive(Default)]
@@ -69,8 +70,9 @@ struct State {
     done: Vec<Done>,
     running: Vec<Running>,
     idle: usize,
-    /// Threads that are there, those whose job was given up on left out.
+    /// The number of threads, without those whose job was abandoned.
     threads: usize,
+    /// The number of threads started so far, which numbers them.
     workers: usize,
     closing: bool,
 }
@@ -78,8 +80,8 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
-    /// There is something in `done`.
-    news: AtomicBool,
+    /// `done` is not empty.
+    has_done: AtomicBool,
     notify: Arc<dyn Notify>,
     sigpipe: SigPipe,
 }
@@ -91,12 +93,12 @@ impl Shared {
     }
 }
 
-/// A driver's threads.
+/// The pool of one driver.
 pub(super) struct Pool {
     shared: Arc<Shared>,
     most: usize,
     handles: Vec<(usize, JoinHandle<()>)>,
-    /// What was taken from `State::done`; kept for its capacity.
+    /// Jobs taken from `State::done`; kept for its capacity.
     taken: Vec<Done>,
     jobs: u64,
 }
@@ -106,7 +108,7 @@ impl Pool {
         let shared = Shared {
             state: Mutex::default(),
             work: Condvar::new(),
-            news: AtomicBool::new(false),
+            has_done: AtomicBool::new(false),
             notify,
             sigpipe,
         };
@@ -119,25 +121,27 @@ impl Pool {
         }
     }
 
-    /// How many jobs there have been.
+    /// Returns the number of jobs so far.
     pub(super) fn jobs(&self) -> u64 {
         self.jobs
     }
 
-    /// Has `request` carried out.
+    /// Has a thread carry `request` out; [`take`](Self::take) returns the operation afterwards.
     ///
     /// # Safety
-    /// As for [`Driver::submit`](super::Driver::submit); the end is told by [`take`](Self::take).
+    /// - Until `take` returns `op`, or [`cancel`](Self::cancel) gives it up, clauses 1 and 2 of the
+    ///   contract hold for everything that `request` points to;
+    /// - nothing else carries `op` out meanwhile.
     pub(super) unsafe fn submit(&mut self, op: Token, request: Request) {
-        // SAFETY: the path is there, and ends with a NUL.
+        // SAFETY: item 1: a path is in place; requests have paths with a NUL.
         let (request, own) = unsafe { own(request) };
         self.push(Job { owner: Owner::Record(op), request, own });
     }
 
-    /// Closes `fd`, of which [`take`](Self::take) tells as well.
+    /// Closes `fd`; [`take`](Self::take) reports the end.
     pub(super) fn close(&mut self, fd: OwnedFd) {
         let request = Request::Close { fd: fd.into_raw_fd() };
-        self.push(Job { owner: Owner::Nobody, request, own: None });
+        self.push(Job { owner: Owner::Detached, request, own: None });
     }
 
     fn push(&mut self, job: Job) {
@@ -167,18 +171,19 @@ impl Pool {
         self.handles.retain(|(_, handle)| !handle.is_finished());
         match started {
             Ok(handle) => self.handles.push((worker, handle)),
-            // The system is out of threads: those that are there do it, or else this one.
+            // The system is out of threads: existing ones do the work, or else this one.
             Err(_) => {
                 let mut state = self.shared.state();
                 state.threads -= 1;
                 if state.threads == 0 {
                     while let Some(job) = state.queue.pop_front() {
                         drop(state);
-                        // SAFETY: as in `work`.
+                        // SAFETY: item 1 of `submit`, for jobs that are not in `done` yet; or the
+                        // job's own memory.
                         let result = unsafe { sys::block(job.request, self.shared.sigpipe) };
                         state = self.shared.state();
                         state.done.push(Done(job.owner, result));
-                        self.shared.news.store(true, Ordering::Release);
+                        self.shared.has_done.store(true, Ordering::Release);
                     }
                     drop(state);
                     self.shared.notify.notify();
@@ -187,8 +192,8 @@ impl Pool {
         }
     }
 
-    /// Asks for an early end. `true`: the job was taken back, or given up on, and `take` won't tell
-    /// of it. Else it runs, and its end is near.
+    /// Asks for an early end. Returns `true` if the job was removed, or abandoned, so that `take`
+    /// will not return it. Otherwise it is running, and will end by itself.
     pub(super) fn cancel(&mut self, op: Token) -> bool {
         let shared = self.shared.clone();
         let mut state = shared.state();
@@ -201,9 +206,9 @@ impl Pool {
         match running.iter_mut().find(|running| running.owner == owner) {
             Some(running) if running.may_be_abandoned => {
                 running.abandoned = true;
-                running.owner = Owner::Nobody;
+                running.owner = Owner::Detached;
                 *threads -= 1;
-                // Somebody has to do what it can't do any more.
+                // Its thread does no more jobs, so another has to take the queue.
                 if !state.queue.is_empty() {
                     state.threads += 1;
                     state.workers += 1;
@@ -217,20 +222,20 @@ impl Pool {
         }
     }
 
-    /// Whether [`take`](Self::take) has something to tell.
+    /// Returns `true` if [`take`](Self::take) would return something.
     #[inline(always)]
-    pub(super) fn has_news(&self) -> bool {
-        self.shared.news.load(Ordering::Acquire)
+    pub(super) fn has_done(&self) -> bool {
+        self.shared.has_done.load(Ordering::Acquire)
     }
 
-    /// Calls `ended` with each job that has ended: an operation and its result, or a close.
+    /// Calls `ended` for each finished job: an operation and its result, or a close.
     pub(super) fn take(&mut self, mut ended: impl FnMut(Option<Token>, i32)) {
-        self.shared.news.store(false, Ordering::Relaxed);
+        self.shared.has_done.store(false, Ordering::Relaxed);
         std::mem::swap(&mut self.taken, &mut self.shared.state().done);
         for Done(owner, result) in self.taken.drain(..) {
             match owner {
                 Owner::Record(op) => ended(Some(op), result),
-                Owner::Nobody => ended(None, result),
+                Owner::Detached => ended(None, result),
             }
         }
     }
@@ -244,7 +249,7 @@ impl Drop for Pool {
         drop(state);
         self.shared.work.notify_all();
         for (worker, handle) in self.handles.drain(..) {
-            // A job that was given up on may take for ever.
+            // A thread with a job in progress may block forever.
             if !stuck.contains(&worker) {
                 let _ = handle.join();
             }
@@ -252,7 +257,7 @@ impl Drop for Pool {
     }
 }
 
-/// What a thread of the pool does.
+/// Runs a thread of the pool.
 fn work(shared: &Shared, worker: usize) {
     sys::block_signals();
     let mut state = shared.state();
@@ -274,7 +279,8 @@ fn work(shared: &Shared, worker: usize) {
             abandoned: false,
         });
         drop(state);
-        // SAFETY: the memory is in place until the job has been told of, or is the job's own.
+        // SAFETY: item 1 of `submit`: the job is in `done` only after this call. A job that
+        // `cancel` gave up meanwhile has memory of its own.
         let result = unsafe { sys::block(job.request, shared.sigpipe) };
         state = shared.state();
         let index = state.running.iter().position(|running| running.worker == worker);
@@ -282,27 +288,27 @@ fn work(shared: &Shared, worker: usize) {
         if running.is_some_and(|running| running.abandoned) {
             drop(state);
             if result >= 0 {
-                // SAFETY: the open has just made this fd, and nobody else knows of it.
+                // SAFETY: the open has just returned this fd, and its result goes nowhere else.
                 drop(unsafe { crate::os::owned_file(result) });
             }
             return;
         }
         state.done.push(Done(job.owner, result));
-        if !shared.news.swap(true, Ordering::Release) {
+        if !shared.has_done.swap(true, Ordering::Release) {
             shared.notify.notify();
         }
     }
 }
 
-/// Gives a request that nobody can say ends by itself what it needs to outlive its operation. (If there is
-/// no fd for that, it can't be given up on.)
+/// Copies what a request points to, if it may block forever, so that its job can be abandoned. (If
+/// no fd is left for the directory, the job cannot be abandoned.)
 ///
 /// # Safety
-/// What the request points to is there.
+/// A path of the request ends with a NUL and is valid for reads.
 unsafe fn own(request: Request) -> (Request, Option<Own>) {
     let Request::Open { dir, path, flags, mode } = request else { return (request, None) };
     let Ok(own_dir) = sys::duplicate_dir(dir) else { return (request, None) };
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_owned();
     let dir = own_dir.as_ref().map_or(dir, crate::os::AsRawFd::as_raw_fd);
     let request = Request::Open { dir, path: path.as_ptr(), flags, mode };

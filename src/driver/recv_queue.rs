@@ -1,8 +1,8 @@
-//! Receives into the driver's own memory: what has come, and, for drivers that make the calls
-//! themselves, where it goes.
-//!
-//! # Why this file has `unsafe`
-//! What a call has written is vouched for by whoever makes it.
+//! Receives into the driver's own memory: the queue of received buffers of one socket, and, for
+//! drivers that make the calls themselves, the choice of where to receive.
+
+// # Why this file has `unsafe`
+// The number of bytes that a receive call has written cannot be checked here.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,101 +10,144 @@ use std::fmt;
 use std::rc::Rc;
 
 #[cfg(target_os = "linux")]
-use super::uring::Armed;
+use super::Token;
 use crate::buf::{RecvBuf, RecvPool};
 use crate::os;
 
-/// What one socket has received into the driver's memory. Eight-byte aligned, like an operation's
-/// record.
+/// The received bytes of one socket that no operation has taken yet. Eight-byte aligned, like an
+/// operation's record, so that the low bits of its address are free for a tag.
 #[derive(Default)]
 #[repr(align(8))]
 pub struct RecvQueue {
-    /// What has come before it was asked for.
-    queue: RefCell<VecDeque<RecvBuf>>,
-    /// How many bytes that are.
-    kept: Cell<usize>,
-    /// An operation is there that takes what comes.
+    /// Buffers that were received before an operation asked for them, oldest first.
+    buffers: RefCell<VecDeque<RecvBuf>>,
+    /// The number of bytes in `buffers`.
+    len: Cell<usize>,
+    /// An operation holds the [`Reservation`].
     in_use: Cell<bool>,
     /// The result of the operation that has just ended, until its future takes it.
-    handed: Cell<Option<RecvBuf>>,
-    /// The receive that goes on by itself.
+    result: Cell<Option<RecvBuf>>,
+    /// The multishot receive of a driver that has such receives.
     #[cfg(target_os = "linux")]
     pub(super) armed: Armed,
 }
 
+/// The state of the multishot receive that fills a [`RecvQueue`].
+#[cfg(target_os = "linux")]
+#[derive(Debug, Default)]
+pub(super) struct Armed {
+    /// The operation in flight that waits for bytes.
+    pub(super) waiter: Cell<Option<Token>>,
+    /// The receive is under way; the kernel has a strong count of the queue.
+    pub(super) active: Cell<bool>,
+    /// A cancel of the receive is under way, which has a strong count of its own.
+    pub(super) cancelling: Cell<bool>,
+    /// How many cancels have been sent.
+    pub(super) cancels: Cell<u8>,
+    /// The receive stream was dropped: no operation will come.
+    pub(super) abandoned: Cell<bool>,
+    /// The receive ended because the kernel had no free buffer left.
+    pub(super) starved: Cell<bool>,
+    /// The receive counts among those that the driver cancels for good.
+    pub(super) leaving: Cell<bool>,
+    /// The version of the provided buffers when the receive was armed.
+    pub(super) began_with: Cell<u16>,
+    /// The result that ended the receive while no operation waited: an error is reported once.
+    pub(super) end: Cell<Option<i32>>,
+    /// The driver's list for this queue to be put on when it is abandoned.
+    pub(super) home: RefCell<Option<Rc<Abandoned>>>,
+}
+
+/// Queues whose stream was dropped, for the next turn to cancel their receives.
+#[cfg(target_os = "linux")]
+pub(super) type Abandoned = RefCell<Vec<Rc<RecvQueue>>>;
+
 impl RecvQueue {
-    /// Hands on what came before it was asked for; its length.
+    /// Makes the oldest buffer the result of the operation that ends now; returns its length.
     #[inline(always)]
-    pub(super) fn hand_on(&self) -> Option<i32> {
-        let chunk = self.queue.borrow_mut().pop_front()?;
-        self.kept.set(self.kept.get() - chunk.len());
-        Some(self.hand(chunk))
+    pub(super) fn finish_from_queue(&self) -> Option<i32> {
+        let buffer = self.buffers.borrow_mut().pop_front()?;
+        self.len.set(self.len.get() - buffer.len());
+        Some(self.finish(buffer))
     }
 
-    /// Has this be the result of the operation that ends now; its length.
+    /// Makes `buffer` the result of the operation that ends now; returns its length.
     #[inline(always)]
-    pub(super) fn hand(&self, chunk: RecvBuf) -> i32 {
-        let len = chunk.len() as i32;
-        debug_assert!(len > 0, "an empty chunk would say that the stream has ended");
-        self.handed.set(Some(chunk));
+    pub(super) fn finish(&self, buffer: RecvBuf) -> i32 {
+        let len = buffer.len() as i32;
+        debug_assert!(len > 0, "an empty buffer would read as the end of the stream");
+        self.result.set(Some(buffer));
         len
     }
 
-    /// Takes the result of the operation that has ended, if that is a chunk.
+    /// Takes the result of the operation that has ended, if it received bytes.
     #[inline(always)]
     pub(crate) fn take(&self) -> Option<RecvBuf> {
-        self.handed.take()
+        self.result.take()
     }
 
-    /// Nobody takes that result: it is what the next operation gets.
+    /// Puts an untaken result back in front of the queue, for the next operation.
     pub(crate) fn take_back(&self) {
-        if let Some(chunk) = self.handed.take() {
-            self.kept.set(self.kept.get() + chunk.len());
-            self.queue.borrow_mut().push_front(chunk);
+        if let Some(buffer) = self.result.take() {
+            self.len.set(self.len.get() + buffer.len());
+            self.buffers.borrow_mut().push_front(buffer);
         }
     }
 
-    /// Keeps what nobody has asked for yet; how many bytes that is by now.
+    /// Queues bytes that no operation has asked for yet; returns the number of bytes in the queue.
     #[cfg(target_os = "linux")]
-    pub(super) fn keep(&self, chunk: RecvBuf) -> usize {
-        self.kept.set(self.kept.get() + chunk.len());
-        let mut queue = self.queue.borrow_mut();
-        let separate = match queue.back_mut() {
-            Some(last) => last.append(chunk).err(),
-            None => Some(chunk),
+    pub(super) fn keep(&self, buffer: RecvBuf) -> usize {
+        self.len.set(self.len.get() + buffer.len());
+        let mut buffers = self.buffers.borrow_mut();
+        let separate = match buffers.back_mut() {
+            Some(last) => last.append(buffer).err(),
+            None => Some(buffer),
         };
-        queue.extend(separate);
-        self.kept.get()
+        buffers.extend(separate);
+        self.len.get()
     }
 
-    /// Nobody will ask any more: what has come is given up.
+    /// Drops the received bytes, and has the driver end the receive: the stream was dropped.
     pub(crate) fn abandon(self: &Rc<Self>) {
-        drop((self.queue.take(), self.handed.take()));
+        drop((self.buffers.take(), self.result.take()));
         #[cfg(target_os = "linux")]
-        Armed::abandon(self);
+        self.abandon_armed();
+    }
+
+    #[cfg(target_os = "linux")]
+    fn abandon_armed(self: &Rc<Self>) {
+        self.armed.abandoned.set(true);
+        if !self.armed.active.get() {
+            return;
+        }
+        let home = self.armed.home.borrow().clone();
+        if let Some(home) = home {
+            home.borrow_mut().push(self.clone());
+        }
     }
 }
 
-/// The one operation at a time that takes what comes. If it is leaked, there is no other any more.
+/// The right to receive from a [`RecvQueue`], which one operation at a time has. If that operation
+/// is leaked, the right is never given back.
 pub(crate) struct Reservation {
-    feed: Rc<RecvQueue>,
+    queue: Rc<RecvQueue>,
     taken: bool,
 }
 
 impl Reservation {
-    pub(crate) fn new(feed: Rc<RecvQueue>) -> Self {
-        Reservation { feed, taken: false }
+    pub(crate) fn new(queue: Rc<RecvQueue>) -> Self {
+        Reservation { queue, taken: false }
     }
 
-    pub(crate) fn feed(&self) -> &Rc<RecvQueue> {
-        &self.feed
+    pub(crate) fn queue(&self) -> &Rc<RecvQueue> {
+        &self.queue
     }
 
-    /// An error number: another operation has it.
+    /// Takes the right; fails with `EBUSY` if another operation has it.
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Result<(), i32> {
         if !self.taken {
-            if self.feed.in_use.replace(true) {
+            if self.queue.in_use.replace(true) {
                 return Err(os::EBUSY);
             }
             self.taken = true;
@@ -117,7 +160,7 @@ impl Drop for Reservation {
     #[inline(always)]
     fn drop(&mut self) {
         if self.taken {
-            self.feed.in_use.set(false);
+            self.queue.in_use.set(false);
         }
     }
 }
@@ -130,12 +173,12 @@ impl fmt::Debug for Reservation {
 
 impl fmt::Debug for RecvQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecvQueue").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("RecvQueue").field("buffers", &self.buffers).finish_non_exhaustive()
     }
 }
 
-/// Receives what is asked for by calls. So there is no limit to its memory but what chunks are
-/// kept.
+/// Receives by system calls into buffers of a pool. The pool has no limit but its number of
+/// buffers, as bytes are received only when an operation asks for them.
 #[derive(Debug, Default)]
 pub(super) struct Filler {
     pool: Rc<RecvPool>,
@@ -144,15 +187,16 @@ pub(super) struct Filler {
 }
 
 impl Filler {
-    /// Receives by `call`, which is told where to and how many bytes at most, and gives how many,
-    /// or a negated error number.
+    /// Receives by `call`, which gets the address and the size of free memory, and returns the
+    /// number of bytes that it has written, or a negated error number.
     ///
     /// # Safety
-    /// `call` has written as many bytes as it says.
+    /// A number above zero that `call` returns is at most the size that it got, and that many bytes
+    /// at the address are initialised by then.
     #[inline(always)]
     pub(super) unsafe fn receive(
         &mut self,
-        feed: &RecvQueue,
+        queue: &RecvQueue,
         call: impl FnOnce(*mut u8, u32) -> i32,
     ) -> i32 {
         let Some(id) = self.current.or_else(|| self.pool.take()) else { return -os::ENOBUFS };
@@ -162,11 +206,12 @@ impl Filler {
         if received <= 0 {
             return received;
         }
-        // SAFETY: what the caller promises.
-        feed.hand(unsafe { self.pool.fill(id, received as u32) })
+        // SAFETY: this function's only item: `call` got the room of `id`, has written that many
+        // bytes there, and has ended.
+        queue.finish(unsafe { self.pool.fill(id, received as u32) })
     }
 
-    /// Whether the last receive had more room than it needed.
+    /// Returns `true` if the last receive left room in its buffer.
     pub(super) fn has_room(&self) -> bool {
         self.current.is_some()
     }

@@ -104,11 +104,12 @@ pub enum Request {
         len: u32,
         flags: i32,
     },
-    /// Receives into the driver's own memory: a chunk, of which the result is the length, is in the feed.
-    /// Stream sockets only. `feed` is in an `Rc`, of which the operation has a count.
+    /// Receives into the driver's own memory: the buffer, whose length is the result, is in
+    /// `queue`, which came from `Rc::as_ptr`; the operation has a strong count of it. Stream sockets
+    /// only.
     RecvProvided {
         fd: Target,
-        feed: *const RecvQueue,
+        queue: *const RecvQueue,
     },
     Send {
         fd: Target,

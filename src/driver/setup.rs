@@ -1,4 +1,4 @@
-//! What a driver is asked to be, what came of it, and why it could not be made.
+//! A driver's settings, what the host granted, and the errors of creating one.
 
 use crate::os::RawFd;
 use std::io;
@@ -7,25 +7,26 @@ use thiserror::Error;
 
 use super::DriverChoice;
 
-/// What a driver is asked to be.
+/// The settings of a driver.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// How many operations one turn can submit without an extra system call.
+    /// The size of the submission queue: the operations that one turn can submit by one system
+    /// call.
     pub(crate) entries: u32,
-    /// How many ends of operations fit between two turns, or `None` for a size made for bursts.
+    /// The size of the completion queue; `None`: a size with room for bursts.
     pub(crate) cq_entries: Option<u32>,
-    /// Which driver; `None`: what the environment says, or else the best that can be had.
+    /// The driver; `None`: as the environment says, or else [`DriverChoice::Auto`].
     pub(crate) choice: Option<DriverChoice>,
     /// The most threads for calls that block.
     pub(crate) blocking_threads: usize,
-    /// The most memory that is received into before it is asked for, in bytes.
+    /// The most memory for bytes received before an operation asks for them, in bytes.
     pub(crate) receive_memory: usize,
     /// Ring opcodes that the ring is made to refuse, for tests.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) refused_opcodes: Vec<u8>,
 }
 
-/// The limits of io_uring, which hold for every driver.
+/// The largest queues of io_uring, which are the limits of every driver.
 pub(crate) const MAX_ENTRIES: u32 = 32_768;
 pub(crate) const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
 
@@ -44,7 +45,7 @@ impl Settings {
         }
     }
 
-    /// The sizes of submission and completion queue, checked.
+    /// Checks and returns the sizes of the submission and the completion queue.
     pub(crate) fn sizes(&self) -> Result<(u32, u32), SetupError> {
         let entries = self.entries;
         if !(1..=MAX_ENTRIES).contains(&entries) {
@@ -68,7 +69,7 @@ impl Settings {
         if cq_entries < entries {
             return Err(SetupError::InvalidEntries {
                 entries,
-                queue: "submission (never more than completion)",
+                queue: "submission (at most the completion queue's size)",
                 max: cq_entries,
             });
         }
@@ -76,17 +77,17 @@ impl Settings {
     }
 }
 
-/// What a driver has got.
+/// What the host has granted to a driver.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
-    /// The kernel's features in use, by the names of its manual pages.
+    /// The names of the kernel's features in use, as in its manual pages; for reports.
     pub(crate) flags: Vec<&'static str>,
     pub(crate) queue_sizes: (u32, u32),
-    /// The fd by which the kernel knows the driver's queue, if there is one.
+    /// The ring's fd, if the driver has a ring.
     pub(crate) queue_fd: Option<RawFd>,
 }
 
-/// Why an [`IoContext`](crate::IoContext) could not be made.
+/// The error of creating an [`IoContext`](crate::IoContext).
 ///
 /// # Examples
 /// ```
@@ -99,14 +100,14 @@ pub(crate) struct Setup {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// A queue size that no kernel accepts.
-    #[error("{entries} {queue} queue entries: the kernel takes 1 to {max}")]
+    /// The size of a queue is out of range.
+    #[error("invalid size of the {queue} queue: {entries} entries; use 1 to {max}")]
     InvalidEntries {
-        /// What was asked for.
+        /// The size that was asked for.
         entries: u32,
-        /// `submission` or `completion`.
+        /// The queue: `submission` or `completion`.
         queue: &'static str,
-        /// The most there can be.
+        /// The largest possible size.
         max: u32,
     },
     /// The kernel is built without io_uring, or is older than 5.1.
@@ -115,10 +116,10 @@ pub enum SetupError {
          seccomp filter answers in its place; see `docs/platforms.md`"
     )]
     Missing(io::Error),
-    /// io_uring is there, but older than what this driver builds on.
+    /// The kernel's io_uring is older than what the driver needs.
     #[error("this kernel's io_uring lacks {0}: Linux 5.13 or newer is needed")]
     TooOld(&'static str),
-    /// An administrator has forbidden it.
+    /// The administrator has disabled io_uring.
     #[error(
         "io_uring is forbidden by the sysctl kernel.io_uring_disabled={value}: {}",
         if *.value == 2 { "set it to 0 to allow it" } else {
@@ -129,52 +130,52 @@ pub enum SetupError {
         /// The value read from `/proc/sys/kernel/io_uring_disabled`.
         value: u32,
     },
-    /// A sandbox has forbidden it.
+    /// A sandbox denies io_uring.
     #[error(
         "io_uring is forbidden by a security policy (io_uring_setup: {0}), as in most container \
          runtimes: allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp \
          profile (Docker: --security-opt seccomp=FILE)"
     )]
     ForbiddenByPolicy(io::Error),
-    /// A sandbox has granted a ring, but forbidden an operation that can't be replaced.
+    /// A sandbox granted a ring, but forbids an operation that has no substitute.
     #[error(
         "io_uring's operation {0} is forbidden by a security policy: allow it, or use the readiness \
          driver"
     )]
     ForbiddenOperation(&'static str),
-    /// Not enough memory may be locked; kernels before 5.12 count rings against the limit.
+    /// The limit on locked memory is too low; kernels before 5.12 count rings against it.
     #[error(
         "no memory for a ring of {entries} entries (io_uring_setup: {source}): raise the limit on \
          locked memory (ulimit -l), or ask for fewer entries"
     )]
     Memory {
-        /// What was asked for.
+        /// The size that was asked for.
         entries: u32,
-        /// The kernel's answer.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The process or the system is out of file descriptors.
-    #[error("no file descriptor left for a ring ({0}): raise the limit (ulimit -n)")]
+    #[error("no file descriptor left for a driver ({0}): raise the limit (ulimit -n)")]
     Descriptors(io::Error),
-    /// The event counter by which other threads wake the ring could not be made or polled.
-    #[error("no way to wake the ring from other threads: {0}")]
+    /// The event counter by which other threads wake the ring could not be created or polled.
+    #[error("cannot create or poll the eventfd that wakes the ring from other threads: {0}")]
     Wakeup(io::Error),
     /// The environment variable `CORIO_DRIVER` names no driver.
-    #[error("CORIO_DRIVER={0:?} names no driver: it can be auto, uring or readiness")]
+    #[error("unknown driver in CORIO_DRIVER={0:?}: use auto, uring or readiness")]
     UnknownDriver(std::ffi::OsString),
-    /// This thread has a context already.
+    /// The thread has a context already.
     #[error(
-        "this thread has an IoContext already, made at {0}: one thread owns one ring; drop the \
-         other one first, or use another thread"
+        "this thread has an IoContext already, made at {0}: drop that one first, or use another \
+         thread"
     )]
     SecondContext(&'static std::panic::Location<'static>),
-    /// Anything else the kernel said.
-    #[error("io_uring_setup failed: {0}")]
+    /// Any other error of the kernel.
+    #[error("cannot create the driver: {0}")]
     Other(io::Error),
 }
 
 impl SetupError {
-    /// Whether another driver may do better.
+    /// Returns `true` if another driver may succeed.
     pub(crate) fn is_about_io_uring(&self) -> bool {
         !matches!(
             self,

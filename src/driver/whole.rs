@@ -1,9 +1,9 @@
 //! Transfers that are to be whole (`MSG_WAITALL`), made of several calls.
-//
+
 // # Why this file has `unsafe`
 // It has requests carried out with the memory that they name.
 
-use super::sys::{self, SigPipe};
+use super::sys::{self, Counted, SigPipe};
 use super::{Record, Request};
 use crate::os;
 
@@ -19,23 +19,23 @@ pub(super) fn wants_all(request: &Request) -> bool {
 }
 
 /// Makes calls until all is moved, or none is possible without waiting: the number of bytes, or
-/// `-EAGAIN`, and the number of calls. The record's result is the number of bytes moved so far.
+/// `-EAGAIN`. The record's result is the number of bytes moved so far.
 ///
 /// # Safety
 /// 1. The operation of `record` is in flight, and `request` is its own.
 /// 2. Nothing else uses the memory that the request names.
 #[cold]
-pub(super) unsafe fn attempt(record: &Record, request: Request, sigpipe: SigPipe) -> (i32, u64) {
+pub(super) unsafe fn attempt(record: &Record, request: Request, sigpipe: SigPipe) -> Counted<i32> {
     let (Request::Recv { fd, len, .. } | Request::Send { fd, len, .. }) = request else {
         unreachable!("`wants_all` knows no other")
     };
-    let mut all_calls = 0;
+    let mut syscalls = 0;
     loop {
         let done = record.result.get();
         // SAFETY: the memory is there (1) and not used otherwise (2); the rest is a part of it.
-        let (result, calls) = unsafe { sys::attempt(rest(request, done as u32), sigpipe) };
-        all_calls += calls;
-        let ended = match result {
+        let tried = unsafe { sys::attempt(rest(request, done as u32), sigpipe) };
+        syscalls += tried.syscalls;
+        let ended = match tried.result {
             again if again == -os::EAGAIN => again,
             moved @ 1.. => {
                 let done = done + moved;
@@ -49,7 +49,7 @@ pub(super) unsafe fn attempt(record: &Record, request: Request, sigpipe: SigPipe
             _ if done > 0 => done,
             result => result,
         };
-        return (ended, all_calls);
+        return Counted::new(ended, syscalls);
     }
 }
 

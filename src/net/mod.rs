@@ -110,6 +110,21 @@ macro_rules! socket_handle {
 }
 pub(crate) use socket_handle;
 
+/// What the handles have that are stream sockets for sure. A [`Socket`] may be of any type: of
+/// datagrams, an empty one would read as the end of the stream.
+macro_rules! recv_stream {
+    ($($name:ident),+) => {$(
+        impl $name {
+            /// Returns a stream of received buffers, in memory of the context: for readers that
+            /// bring no buffer. See [`RecvStream`](crate::op::RecvStream).
+            pub fn recv_stream(&self) -> crate::op::RecvStream<'_> {
+                crate::op::RecvStream::new(&self.0)
+            }
+        }
+    )+};
+}
+pub(crate) use recv_stream;
+
 /// What every connected stream has.
 macro_rules! stream_handle {
     ($name:ident, $address:ty) => {
@@ -133,12 +148,6 @@ macro_rules! stream_handle {
             #[track_caller]
             pub fn recv<B: crate::buf::IoBufMut>(&self, buf: B) -> crate::op::AsyncRecv<'_, B> {
                 crate::op::AsyncRecv::new(self, buf)
-            }
-
-            /// What comes, in memory of the context: for readers that bring no buffer. See
-            /// [`RecvStream`](crate::op::RecvStream).
-            pub fn recv_stream(&self) -> crate::op::RecvStream<'_> {
-                crate::op::RecvStream::new(&self.0)
             }
 
             /// Sends from `buf`, perhaps only a part of it.

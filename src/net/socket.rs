@@ -15,6 +15,15 @@ use crate::op::{AsyncConnect, Descriptor};
 ///
 /// Each option is set at once and can be read back. `socket(7)`, `tcp(7)`.
 ///
+/// It has no `recv_stream`, as it may be a socket for datagrams, of which an empty one would read
+/// as the end of the stream:
+///
+/// ```compile_fail,E0599
+/// let socket = corio::net::Socket::udp_v4()?;
+/// socket.recv_stream();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Examples
 /// ```
 /// use corio::net::{Socket, SocketAddress};
@@ -177,11 +186,17 @@ impl Socket {
         OwnedFd::try_from(self).map(TcpListener::from)
     }
 
-    /// The connected socket as a TCP connection.
+    /// Turns the connected socket into a TCP connection.
     ///
     /// # Errors
-    /// `ResourceBusy` if an operation on it was leaked in flight.
+    /// `InvalidInput` if it is not a stream socket; `ResourceBusy` if an operation on it was leaked
+    /// in flight.
     pub fn into_tcp_stream(self) -> io::Result<TcpStream> {
+        let ty = SockRef::from(&self).r#type()?;
+        if ty != Type::STREAM {
+            let message = format!("not a stream socket ({ty:?}): a TcpStream needs SOCK_STREAM");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         OwnedFd::try_from(self).map(TcpStream::from)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{SocketAddress, TcpStream, socket_handle, stream_handle};
+use super::{SocketAddress, TcpStream, recv_stream, socket_handle, stream_handle};
 use crate::op::Descriptor;
 use crate::os::OwnedFd;
 
@@ -25,6 +25,7 @@ pub struct Stream(Descriptor);
 
 socket_handle!(Stream, SocketAddress);
 stream_handle!(Stream, SocketAddress);
+recv_stream!(Stream);
 
 impl Stream {
     /// Takes over a socket that is in non-blocking mode already, as accepted ones are.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, SockRef, Socket as Raw, Type};
 
-use super::{BACKLOG, SocketAddress, socket_handle, stream_handle};
+use super::{BACKLOG, SocketAddress, recv_stream, socket_handle, stream_handle};
 use crate::op::{Accepted, AsyncAccept, AsyncConnect, Descriptor};
 
 /// A TCP socket that listens.
@@ -115,6 +115,7 @@ pub struct TcpStream(pub(super) Descriptor);
 
 socket_handle!(TcpStream, SocketAddr);
 stream_handle!(TcpStream, SocketAddr);
+recv_stream!(TcpStream);
 
 impl TcpStream {
     /// Connects to an address, with `TCP_NODELAY` set.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use socket2::{Domain, Socket as Raw, Type};
 
-use super::{SocketAddress, socket_handle, stream_handle};
+use super::{SocketAddress, recv_stream, socket_handle, stream_handle};
 use crate::op::{Accepted, AsyncAccept, AsyncConnect, Descriptor};
 
 /// A connection between processes of one host; it can carry file descriptors.
@@ -30,6 +30,7 @@ pub struct UnixStream(pub(super) Descriptor);
 
 socket_handle!(UnixStream, SocketAddress);
 stream_handle!(UnixStream, SocketAddress);
+recv_stream!(UnixStream);
 
 impl UnixStream {
     /// Two sockets connected to each other.

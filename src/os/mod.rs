@@ -21,7 +21,8 @@ pub(crate) use windows::*;
 #[cfg(windows)]
 pub use windows::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
-/// A message header without anything in it. (Zeroed, as some C libraries have private fields in it.)
+/// A message without buffers, address and control data. Zeroed, as some C libraries have private fields
+/// in it.
 // SAFETY: null pointers, lengths and flags of zero are valid for every field.
 pub(crate) const EMPTY_HEADER: msghdr = unsafe { std::mem::zeroed() };
 

@@ -1,14 +1,15 @@
 //! Intrusive lists: the nodes live in pinned futures, so linking costs no allocation.
 //!
-//! A node knows the cell that points to it, so unlinking needs neither the list nor a search.
-//!
-//! # Why this file has `unsafe`
-//! The list follows raw pointers into memory that others own.
+//! A node has the address of the cell that points to it, so unlinking needs neither the list nor a
+//! search.
+
+// # Why this file has `unsafe`
+// The list follows raw pointers into memory that it does not own.
 
 use std::cell::Cell;
 use std::ptr;
 
-/// What a node carries to be in a list.
+/// The part of a node by which it is in a list.
 pub(crate) struct Link<T> {
     next: Cell<*const T>,
     /// The cell that points to this node: the list's head or the previous node's `next`.
@@ -31,7 +32,7 @@ pub(crate) trait Linked: Sized {
     fn link(&self) -> &Link<Self>;
 }
 
-/// A list of nodes, newest first. It must not move while it is not empty.
+/// An intrusive list, newest node first. It must not move while it is not empty.
 pub(crate) struct List<T> {
     first: Cell<*const T>,
 }
@@ -48,11 +49,12 @@ impl<T: Linked> List<T> {
     /// Puts `node` in front.
     ///
     /// # Safety
-    /// `node` is in no list. Until it is unlinked, neither it nor this list moves or goes away.
+    /// - `node` is valid, and in no list;
+    /// - until it is unlinked, neither it nor this list is moved or freed.
     #[inline(always)]
     pub(crate) unsafe fn push(&self, node: *const T) {
         let next = self.first.get();
-        // SAFETY: the caller vouches for `node`; `next` is linked, hence alive.
+        // SAFETY: item 1 for `node`; `next` is linked, hence alive by item 2 of its own `push`.
         unsafe {
             let link = (*node).link();
             link.next.set(next);
@@ -64,13 +66,18 @@ impl<T: Linked> List<T> {
         self.first.set(node);
     }
 
-    /// Calls `visit` for each node, newest first. `visit` may unlink the node it is given, and
-    /// no other.
+    /// Calls `visit` for each node, newest first. `visit` may unlink the node that it gets, and no
+    /// other. Debug builds panic where that is breached so that a dangling pointer would follow.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&T)) {
         let mut node = self.first.get();
-        // SAFETY: linked nodes are alive, and `next` is read before `visit` may unlink.
+        // SAFETY: linked nodes are alive (item 2 of `push`). `node` was linked when it was read,
+        // and `visit` has unlinked at most the node before it.
         while let Some(this) = unsafe { node.as_ref() } {
             node = this.link().next.get();
+            #[cfg(debug_assertions)]
+            let this_visit = visits::Visit::new(node.cast());
+            #[cfg(debug_assertions)]
+            let _entered = this_visit.enter();
             visit(this);
         }
     }
@@ -80,17 +87,66 @@ impl<T: Linked> List<T> {
 #[inline(always)]
 pub(crate) fn unlink<T: Linked>(node: &T) {
     let link = node.link();
-    let at = link.at.replace(ptr::null());
+    let at = link.at.get();
     if at.is_null() {
         return;
     }
+    #[cfg(debug_assertions)]
+    visits::assert_not_next(ptr::from_ref(node).cast());
+    link.at.set(ptr::null());
     let next = link.next.get();
-    // SAFETY: `at` is the list's head or the previous node's `next`; both outlive the linkage by
-    // `push`'s contract, and `next` is linked, hence alive.
+    // SAFETY: `at` is the list's head or the previous node's `next`: both are in place while `node`
+    // is linked (item 2 of `push`). `next` is linked, hence alive.
     unsafe {
         (*at).set(next);
         if let Some(next) = next.as_ref() {
             next.link().at.set(at);
+        }
+    }
+}
+
+/// The visits of [`List::for_each`] that are under way on this thread, for a debug assertion.
+#[cfg(debug_assertions)]
+mod visits {
+    use std::cell::Cell;
+    use std::ptr;
+
+    thread_local! {
+        static INNERMOST: Cell<*const Visit> = const { Cell::new(ptr::null()) };
+    }
+
+    /// One call of `visit`, in the stack frame of `for_each`.
+    pub(super) struct Visit {
+        next: *const (),
+        outer: *const Visit,
+    }
+
+    /// Ends a visit when it is dropped, before the [`Visit`] that it borrows.
+    pub(super) struct Entered<'a>(&'a Visit);
+
+    impl Visit {
+        pub(super) fn new(next: *const ()) -> Self {
+            Visit { next, outer: INNERMOST.get() }
+        }
+
+        pub(super) fn enter(&self) -> Entered<'_> {
+            INNERMOST.set(self);
+            Entered(self)
+        }
+    }
+
+    impl Drop for Entered<'_> {
+        fn drop(&mut self) {
+            INNERMOST.set(self.0.outer);
+        }
+    }
+
+    pub(super) fn assert_not_next(node: *const ()) {
+        let mut visit = INNERMOST.get();
+        // SAFETY: a visit is in the chain only while `Entered` borrows it.
+        while let Some(this) = unsafe { visit.as_ref() } {
+            assert!(this.next != node, "a visit of a list unlinked the node that comes next");
+            visit = this.outer;
         }
     }
 }
@@ -111,6 +167,19 @@ mod tests {
         let mut all = Vec::new();
         list.for_each(|node| all.push(node.0));
         all
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "unlinked the node that comes next")]
+    fn a_visit_that_unlinks_another_node_is_caught() {
+        let nodes: Vec<Node> = (0..2).map(|i| Node(i, Link::new())).collect();
+        let list = List::new();
+        for node in &nodes {
+            // SAFETY: nodes and list stay where they are until the end of the test.
+            unsafe { list.push(node) };
+        }
+        list.for_each(|_| unlink(&nodes[0]));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(crate) mod waker;
 mod models;
 
 use std::cell::{Cell, RefCell, UnsafeCell};
+use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::ptr;
 use std::rc::Rc;
@@ -65,6 +66,9 @@ pub enum DropPolicy {
 pub(crate) struct Runtime {
     pub(crate) id: u64,
     driver: UnsafeCell<AnyDriver>,
+    /// A [`DriverMut`] exists.
+    #[cfg(debug_assertions)]
+    driver_borrowed: Cell<bool>,
     ready: ReadyQueue,
     pub(crate) timers: Timers,
     pub(crate) task_memory: TaskMemory,
@@ -104,6 +108,36 @@ pub(crate) struct RuntimeConfig {
     pub(crate) stalls: Option<(Duration, stall::Report)>,
 }
 
+/// The one borrow of a runtime's driver.
+struct DriverMut<'a> {
+    driver: &'a mut AnyDriver,
+    #[cfg(debug_assertions)]
+    borrowed: &'a Cell<bool>,
+}
+
+impl Deref for DriverMut<'_> {
+    type Target = AnyDriver;
+
+    #[inline(always)]
+    fn deref(&self) -> &AnyDriver {
+        self.driver
+    }
+}
+
+impl DerefMut for DriverMut<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut AnyDriver {
+        self.driver
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Drop for DriverMut<'_> {
+    fn drop(&mut self) {
+        self.borrowed.set(false);
+    }
+}
+
 thread_local! {
     /// The runtime that is running on this thread.
     static CURRENT: Cell<*const Runtime> = const { Cell::new(ptr::null()) };
@@ -130,6 +164,8 @@ impl Runtime {
         let runtime = Box::new(Runtime {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             driver: UnsafeCell::new(driver),
+            #[cfg(debug_assertions)]
+            driver_borrowed: Cell::new(false),
             ready: ReadyQueue::new(),
             timers: Timers::new(),
             task_memory: TaskMemory::new(),
@@ -231,22 +267,30 @@ impl Runtime {
     /// Calls `f` with the driver.
     #[inline(always)]
     pub(crate) fn driver<R>(&self, f: impl FnOnce(&mut AnyDriver) -> R) -> R {
-        // SAFETY: the runtime belongs to one thread, and a driver never runs foreign code, so
-        // there is no way back here while `f` runs. No caller's `f` calls the runtime, except for
-        // `reap`'s delivery, which does not touch the driver.
-        f(unsafe { self.driver_mut() })
+        // SAFETY: the runtime belongs to one thread, and by clauses 7 and 8 of the driver's
+        // contract nothing that a driver calls leads back here while `f` runs. No caller's `f`
+        // calls the runtime, except for `reap`'s delivery, which calls no driver. Debug builds
+        // check it.
+        let mut driver = unsafe { self.driver_mut() };
+        f(&mut driver)
     }
 
-    /// The driver itself: a closure would not be inlined for sure, and then an operation's request goes
-    /// through memory.
+    /// Borrows the driver. (A closure would not always be inlined, and then an operation's request
+    /// would go through memory.)
     ///
     /// # Safety
-    /// The driver is not asked for again while this borrow lasts.
+    /// The driver is not borrowed again, by this or by [`driver`](Self::driver), while the returned
+    /// value exists.
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)] // The caller promises that there is but one.
-    unsafe fn driver_mut(&self) -> &mut AnyDriver {
-        // SAFETY: what the caller promises; the runtime belongs to one thread.
-        unsafe { &mut *self.driver.get() }
+    unsafe fn driver_mut(&self) -> DriverMut<'_> {
+        #[cfg(debug_assertions)]
+        assert!(!self.driver_borrowed.replace(true), "the driver is borrowed already");
+        DriverMut {
+            // SAFETY: this function's only item; the runtime belongs to one thread.
+            driver: unsafe { &mut *self.driver.get() },
+            #[cfg(debug_assertions)]
+            borrowed: &self.driver_borrowed,
+        }
     }
 
     /// Ends the wait of another thread's driver, by the way that this thread's offers.
@@ -325,4 +369,41 @@ fn no_context() -> ! {
         "no IoContext on this thread: operations, timers and tasks need a running one; put this \
          code into the future given to `IoContext::block_on`, or into a task of a context"
     )
+}
+
+#[cfg(all(test, debug_assertions, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::driver::Settings;
+
+    #[test]
+    #[should_panic(expected = "the driver is borrowed already")]
+    fn a_second_borrow_of_the_driver_is_caught() {
+        let (driver, _) = AnyDriver::choose(&Settings::new(8)).expect("a driver");
+        let config = RuntimeConfig {
+            drop_policy: DropPolicy::default(),
+            budget: 1,
+            busy_poll: Duration::ZERO,
+            stalls: None,
+        };
+        let runtime = Runtime::new(driver, config, Location::caller());
+        runtime.driver(|_| runtime.driver(|_| ()));
+    }
+
+    #[test]
+    fn a_borrow_of_the_driver_ends_with_a_panic() {
+        let (driver, _) = AnyDriver::choose(&Settings::new(8)).expect("a driver");
+        let config = RuntimeConfig {
+            drop_policy: DropPolicy::default(),
+            budget: 1,
+            busy_poll: Duration::ZERO,
+            stalls: None,
+        };
+        let runtime = Runtime::new(driver, config, Location::caller());
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            runtime.driver(|_| panic!("in the middle of a borrow"));
+        }));
+        assert!(panicked.is_err());
+        assert_ne!(runtime.driver(|driver| driver.name()), "");
+    }
 }

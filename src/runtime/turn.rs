@@ -19,10 +19,13 @@ use crate::driver::{Driver, Sink, Token, Wait};
 /// Where a runtime's driver delivers.
 struct Reaper<'a>(&'a Runtime);
 
-impl Sink for Reaper<'_> {
+// SAFETY: clause 8: `Inflight::deliver` sets states and queues the task, or a foreign waker for later
+// (`LocalWaker::wake`); it neither calls the driver nor frees the record, which its future owns.
+unsafe impl Sink for Reaper<'_> {
     #[inline(always)]
-    fn deliver(&mut self, op: Token) {
-        // SAFETY: called by this runtime's driver alone, within `reap`.
+    unsafe fn deliver(&mut self, op: Token) {
+        // SAFETY: the items of `Sink::deliver`; only `reap` creates a sink, for this runtime's own
+        // driver.
         unsafe { Inflight::deliver(op, self.0) };
     }
 }

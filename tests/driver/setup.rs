@@ -53,7 +53,7 @@ fn a_second_context_on_a_thread_is_refused(case: Case) -> Outcome {
     assert!(matches!(error, SetupError::SecondContext(_)), "{error}");
     let message = error.to_string();
     assert!(message.contains(&format!("{}:{line}", file!())), "{message}");
-    assert!(message.contains("drop the other one first"), "{message}");
+    assert!(message.contains("drop that one first"), "{message}");
     drop(first);
     case.driver.builder().build()?;
     Ok(())

@@ -97,6 +97,9 @@ async fn options_of_another_kind_of_socket_are_refused() -> Outcome {
     let udp = Socket::udp_v4()?;
     assert!(udp.set_nodelay(true).is_err());
     assert!(udp.nodelay().is_err());
+    let refused = udp.into_tcp_stream().expect_err("a datagram socket is no TCP connection");
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(refused.to_string().contains("not a stream socket"), "{refused}");
     let refused = Socket::udp_v4()?.listen(1).map(drop);
     if cfg!(unix) {
         assert_errno(refused, errno::EOPNOTSUPP);

@@ -1,49 +1,53 @@
-//! Operations on files of a disk that end at once, as what they need is in memory; all others go to
-//! the threads.
-//!
-//! # Why this file has `unsafe`
-//! It passes on what the requests of operations in flight point to.
+//! Operations on files of a disk that end at once, because what they need is in memory. All others
+//! go to threads.
+
+// # Why this file has `unsafe`
+// It passes the memory of requests on to system calls.
 
 use super::Readiness;
-use super::complete::{AGAIN, record};
-use super::submit::{advance, rest};
+use super::complete::AGAIN;
+use super::submit::rest;
+use crate::driver::record::record;
 use crate::driver::{Request, Token, sys};
 #[cfg(target_os = "linux")]
 use crate::driver::{inline_backoff::InlineBackoff, sys::Opener};
 use crate::os::RawFd;
 
-/// Opens on this thread.
+/// The state of opens on this thread.
 #[cfg(target_os = "linux")]
 #[derive(Default)]
 pub(super) struct Opens {
-    /// Made by the first open; `None` within: this host has none.
+    /// Created by the first open; `None` within: this host cannot have one.
     opener: Option<Option<Opener>>,
-    hits: InlineBackoff,
+    backoff: InlineBackoff,
 }
 
 impl Readiness {
-    /// What of the work for threads takes no waiting.
+    /// Carries out a request for a thread here, if that does not block.
+    ///
+    /// # Safety
+    /// Clauses 1 and 2 of the contract hold for everything that `request` points to.
     #[cfg(target_os = "linux")]
-    pub(super) fn at_once(&mut self, request: &Request) -> Option<i32> {
+    pub(super) unsafe fn try_inline(&mut self, request: &Request) -> Option<i32> {
         match *request {
             Request::Statx { dir, path, flags, out } => {
                 self.syscalls += 1;
-                // SAFETY: the caller of `submit` keeps path and place.
+                // SAFETY: by clause 1 path and place are valid, by clause 2 `out` may be written.
                 unsafe { sys::stat_at_once(dir, path, flags, out) }.then_some(0)
             }
             Request::Open { dir, path, flags, .. } if Opener::is_for(flags) => {
-                let Opens { opener, hits } = &mut self.opens;
+                let Opens { opener, backoff } = &mut self.opens;
                 let opener = opener.get_or_insert_with(Opener::new);
-                let opener = opener.as_ref().filter(|_| hits.are_likely())?;
-                // SAFETY: the caller of `submit` keeps the path.
-                let (result, calls) = unsafe { opener.open(dir, path, flags) };
-                self.syscalls += calls;
-                hits.note(result.is_some());
-                result
+                let opener = opener.as_ref().filter(|_| backoff.should_try())?;
+                // SAFETY: by clause 1 the path is in place; requests have paths with a NUL.
+                let opened = unsafe { opener.open(dir, path, flags) };
+                self.syscalls += opened.syscalls;
+                backoff.record(opened.result.is_some());
+                opened.result
             }
             Request::Close { fd } if self.closes_at_once(fd) => {
                 self.syscalls += 1;
-                // SAFETY: passes no memory.
+                // SAFETY: a close names no memory.
                 Some(unsafe { sys::block(*request, self.sigpipe) })
             }
             _ => None,
@@ -52,9 +56,9 @@ impl Readiness {
 
     #[cfg(target_os = "linux")]
     pub(super) fn closes_at_once(&mut self, file: RawFd) -> bool {
-        let (at_once, calls) = sys::closes_at_once(file);
-        self.syscalls += calls;
-        at_once
+        let at_once = sys::closes_at_once(file);
+        self.syscalls += at_once.syscalls;
+        at_once.result
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -62,29 +66,27 @@ impl Readiness {
         false
     }
 
-    /// A file's contents may be in memory: then there is no need for another thread.
-    pub(super) fn start_on_disk(&mut self, op: Token, request: Request) -> Option<i32> {
+    /// Reads what is in memory, and hands the rest, or any other request, to a thread.
+    ///
+    /// # Safety
+    /// As for [`start`](Self::start).
+    pub(super) unsafe fn start_on_disk(&mut self, op: Token, request: Request) -> Option<i32> {
         let Request::Read { fd, ptr, len, offset } = request else {
-            return self.hand_over(op, request);
+            // SAFETY: all three items.
+            return unsafe { self.hand_over(op, request) };
         };
-        let mut done = 0;
-        loop {
-            self.syscalls += 1;
-            let (ptr, offset) = (ptr.wrapping_add(done as usize), advance(offset, done));
-            // SAFETY: as in `hand_over`; what is left of the memory.
-            match unsafe { sys::read_cached(fd.fd, ptr, len - done, offset) } {
-                0 => return Some(done as i32),
-                moved @ 1.. => done += moved as u32,
-                AGAIN => {
-                    // SAFETY: being submitted.
-                    unsafe { record(op) }.result.set(done as i32);
-                    return self.hand_over(op, rest(request, done));
-                }
-                error => return Some(if done > 0 { done as i32 } else { error }),
-            }
-            if done == len {
-                return Some(done as i32);
-            }
+        // SAFETY: item 1: the buffer is in place, and ours to write to.
+        let cached = unsafe { sys::read_all_cached(fd.fd, ptr, len, offset) };
+        self.syscalls += cached.syscalls;
+        let read = cached.read as i32;
+        match cached.stopped {
+            None => Some(read),
+            // SAFETY: all three items; what is handed over is the rest of the request.
+            Some(AGAIN) => unsafe {
+                record(op).result.set(read);
+                self.hand_over(op, rest(request, cached.read))
+            },
+            Some(error) => Some(if read > 0 { read } else { error }),
         }
     }
 }

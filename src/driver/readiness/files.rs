@@ -1,5 +1,5 @@
-//! The table of registered files, where the host has none: a file is used by its fd, which every
-//! [`Target`](crate::driver::Target) carries, and only the promises about the table are kept here.
+//! The table of registered files, which this host lacks: a file is used by its fd, which every
+//! [`Target`](crate::driver::Target) contains. Only the table's size and errors are emulated.
 
 use crate::os;
 use std::io;

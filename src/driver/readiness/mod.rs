@@ -1,16 +1,18 @@
-//! The readiness driver: for hosts that tell when a file is ready, and leave the call to the program.
+//! The readiness driver, for hosts that report when a file is ready, and leave the call to the
+//! program.
 //!
-//! An operation is tried at once. If it would have to wait, it is queued at its file (`table.rs`), the
-//! host's selector (`selector/`) watches that, and when an event comes it is tried again
-//! (`complete.rs`). Operations on files of a disk, which are never "not ready", and others that take
-//! their time go to a few threads (`driver/pool.rs`).
+//! An operation is tried at once. If it would block, it is queued at its file (`table.rs`), the
+//! host's selector (`selector/`) watches that file, and when an event comes the operation is tried
+//! again (`complete.rs`). Operations on files of a disk, which are always ready, and other calls
+//! that block go to a few threads (`driver/pool.rs`).
 //!
-//! Where the selector tells changes (epoll's edges), a file is registered once, when the first
-//! operation on it has to wait; a read that comes short says that the next has to. So a request and
-//! its answer are two system calls, and one wait serves all that have become ready meanwhile.
-//!
-//! # Why this file has `unsafe`
-//! It implements the contract, whose promises its parts rely on.
+//! Where the selector reports changes (epoll, edge-triggered), a file is registered once, when the
+//! first operation on it has to wait; a short read shows that the next one would block. So a
+//! request and its answer are two system calls, and one wait serves all files that have become
+//! ready.
+
+// # Why this file has `unsafe`
+// It implements the contract: its parts use the operations' memory.
 
 mod complete;
 mod disk;
@@ -41,28 +43,29 @@ pub(crate) struct Readiness {
     selector: Selector,
     pool: Pool,
     table: Table,
-    /// Operations that have ended, to be delivered by the next turn.
+    /// Operations that have ended, for the next turn to deliver.
     ended: Queue,
-    /// Operations that are tried again after a while.
+    /// Operations that are tried again after a pause.
     paused: Queue,
     paused_until: Option<Instant>,
-    /// Operations that wait for a file.
+    /// The number of operations that wait for a file.
     waiting: usize,
-    /// Operations that are with the threads.
+    /// The number of operations that threads have.
     away: usize,
     closing: usize,
-    /// How many registered files there are.
+    /// The size of the table of registered files, if there is one.
     slots: Option<u32>,
     #[cfg(target_os = "linux")]
     opens: Opens,
     sigpipe: SigPipe,
-    chunks: Filler,
+    /// Receives into the driver's own memory.
+    filler: Filler,
     queue_sizes: (u32, u32),
     syscalls: u64,
 }
 
 impl Readiness {
-    /// Whether anything can come of asking the host without waiting.
+    /// Returns `true` if asking the selector without waiting can report anything of use.
     fn may_have_events(&self) -> bool {
         self.waiting > 0
     }
@@ -83,18 +86,35 @@ impl Readiness {
     }
 }
 
-impl Driver for Readiness {
+// SAFETY: by the clauses of the contract:
+// 3. An operation is at one place at a time, which its tag names: the queue of its file, `paused`,
+//    `ended`, or a thread. `retry` and `deliver_ended` take it out of its queue and deliver it in
+//    one go; the pool returns it once (`take_done`), or gives it up (`stop`). All of these run in
+//    `turn`. `submit` returns `Some` only where it has put the operation nowhere, or removed it
+//    (`wait_for`).
+// 4. This thread accesses the memory during its own calls alone, all of which end before the
+//    delivery; a thread of the pool is done with an operation before it reports it (`Pool`). The
+//    kernel keeps no pointer after a system call has returned.
+// 5. Results are those of `sys`, and of a transfer in parts the sum. A new descriptor is passed on
+//    unchanged; one that a given-up open returns is closed by the pool.
+// 6. `stop` ends an operation only after it has taken it from its place; what a thread is working
+//    on is left to end by itself, unless the pool can give it up.
+// 7. What is called: the system, this crate's pool and notifiers, `Record::request`, and the sink.
+unsafe impl Driver for Readiness {
     fn new(settings: &Settings) -> Result<Self, SetupError> {
         setup::build(settings)
     }
 
     #[inline(always)]
     unsafe fn submit(&mut self, op: Token, request: Request) -> Option<i32> {
-        self.start(op, request)
+        // SAFETY: items 2 and 3 of `Driver::submit` are items 1 and 2; by its item 1 the operation
+        // is not in flight yet, so that it is in no queue, and no thread has it.
+        unsafe { self.start(op, request) }
     }
 
     unsafe fn cancel(&mut self, op: Token) {
-        self.stop(op);
+        // SAFETY: in flight, the only item of both.
+        unsafe { self.stop(op) };
     }
 
     fn close(&mut self, fd: OwnedFd, _socket: bool) {
@@ -105,7 +125,7 @@ impl Driver for Readiness {
         }
         let disk = entry.is_some_and(|entry| entry.kind == Some(Kind::Disk));
         if disk && !self.closes_at_once(fd.as_raw_fd()) {
-            // The end of a file may mean work for its file system.
+            // The last close of a file may cause work in its file system.
             self.closing += 1;
             self.pool.close(fd);
             return;
@@ -122,7 +142,7 @@ impl Driver for Readiness {
     }
 
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
-        let wait = if self.ended.is_empty() && !self.pool.has_news() { wait } else { Wait::No };
+        let wait = if self.ended.is_empty() && !self.pool.has_done() { wait } else { Wait::No };
         let waited = if wait != Wait::No || self.may_have_events() {
             self.wait(wait)
         } else {
@@ -134,7 +154,7 @@ impl Driver for Readiness {
                 self.complete(event, sink);
             }
         }
-        if self.pool.has_news() {
+        if self.pool.has_done() {
             self.take_done(sink);
         }
         if self.paused_until.is_some() {

@@ -1,11 +1,16 @@
-//! First in, first out: operations linked by their own records, so that waiting costs no memory.
-//!
-//! # Why this file has `unsafe`
-//! It follows the links.
+//! A first-in, first-out queue of operations, linked by their own records, so that waiting costs no
+//! memory.
+
+// # Why this file has `unsafe`
+// It follows the links.
 
 use crate::driver::Token;
+use crate::driver::record::record;
 
-/// A queue of operations in flight. Each is in at most one.
+/// A queue of operations in flight.
+///
+/// Each operation is in at most one queue, and leaves it before it is delivered: so the records of
+/// all that are linked are in place.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     first: Option<Token>,
@@ -21,22 +26,25 @@ impl Queue {
         self.first
     }
 
+    /// Appends an operation.
+    ///
     /// # Safety
-    /// The operation is in flight, so that its record stays in place until it is delivered, and in
-    /// no queue.
+    /// - `op` is in flight or being submitted, and in no queue;
+    /// - it is removed from this queue before it is delivered, or before `submit` returns `Some`.
     pub(super) unsafe fn push(&mut self, op: Token) {
-        // SAFETY: what the caller promises.
-        let links = unsafe { &op.as_ref().links };
+        // SAFETY: item 1.
+        let links = unsafe { &record(op).links };
         links.next.set(None);
         links.previous.set(self.last);
         match self.last {
-            // SAFETY: operations leave their queue before they are delivered.
-            Some(last) => unsafe { last.as_ref() }.links.next.set(Some(op)),
+            // SAFETY: by item 2 of its own `push` it is still in flight.
+            Some(last) => unsafe { record(last) }.links.next.set(Some(op)),
             None => self.first = Some(op),
         }
         self.last = Some(op);
     }
 
+    /// Removes the oldest operation.
     pub(super) fn pop(&mut self) -> Option<Token> {
         let first = self.first?;
         // SAFETY: it is in this queue.
@@ -44,31 +52,32 @@ impl Queue {
         Some(first)
     }
 
+    /// Removes an operation.
+    ///
     /// # Safety
-    /// The operation is in this very queue.
+    /// `op` is in this queue.
     pub(super) unsafe fn remove(&mut self, op: Token) {
-        // SAFETY: operations leave their queue before they are delivered, so its own record is in
-        // place, and so are those next to it.
+        // SAFETY: it and its neighbours are in this queue, hence in flight (item 2 of `push`).
         unsafe {
-            let links = &op.as_ref().links;
+            let links = &record(op).links;
             let (previous, next) = (links.previous.take(), links.next.take());
             match previous {
-                Some(previous) => previous.as_ref().links.next.set(next),
+                Some(previous) => record(previous).links.next.set(next),
                 None => self.first = next,
             }
             match next {
-                Some(next) => next.as_ref().links.previous.set(previous),
+                Some(next) => record(next).links.previous.set(previous),
                 None => self.last = previous,
             }
         }
     }
 
-    /// The operation behind `op` in this queue.
+    /// Returns the operation behind `op`.
     ///
     /// # Safety
-    /// As for [`remove`](Self::remove).
+    /// `op` is in this queue.
     pub(super) unsafe fn after(&self, op: Token) -> Option<Token> {
-        // SAFETY: what the caller promises.
-        unsafe { op.as_ref() }.links.next.get()
+        // SAFETY: in this queue, hence in flight (item 2 of `push`).
+        unsafe { record(op) }.links.next.get()
     }
 }

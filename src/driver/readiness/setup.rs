@@ -1,4 +1,4 @@
-//! Making a readiness driver: a selector, a pool that has no threads yet, and room for events.
+//! Creates a readiness driver: a selector, a pool without threads yet, and room for events.
 
 use crate::os;
 use std::io;
@@ -24,7 +24,7 @@ pub(super) fn build(settings: &Settings) -> Result<Readiness, SetupError> {
         #[cfg(target_os = "linux")]
         opens: super::disk::Opens::default(),
         sigpipe,
-        chunks: Filler::default(),
+        filler: Filler::default(),
         queue_sizes: (events, queue_sizes.1.next_power_of_two()),
         table: Table::default(),
         ended: Queue::default(),

@@ -1,22 +1,23 @@
-//! Lowering: one [`Request`] variant in, the way in which it is carried out comes out.
+//! Decides for each [`Request`] variant in which way it is carried out.
 
 use super::table::Side;
 use crate::driver::call::Fallback;
-use crate::driver::{CURRENT_POSITION, Request, Target};
+use crate::driver::sys::advance;
+use crate::driver::{Request, Target};
 use crate::os;
 
 /// How a request is carried out.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Way {
-    /// There is nothing to do.
+    /// Nothing has to be done.
     Nothing,
-    /// By a call that never waits.
+    /// By a call that never blocks.
     Now,
-    /// By a call that is made again whenever the file may be ready.
+    /// By a call that does not block, repeated when the file may be ready.
     Wait(Target, Side),
-    /// That, or on another thread if the file is one on a disk.
+    /// By such a call, or on a thread if the file is one of a disk.
     File(Target, Side),
-    /// On another thread.
+    /// By a call on a thread that may block.
     Thread,
 }
 
@@ -45,12 +46,13 @@ pub(super) fn way(request: &Request) -> Way {
     }
 }
 
-/// Urgent data and errors come by themselves, whoever else reads.
+/// Returns the side that a receive waits for. Urgent data and errors have queues of their own,
+/// apart from plain data.
 fn receiving(flags: i32) -> Side {
     if flags & (os::MSG_OOB | os::MSG_ERRQUEUE) == 0 { Side::Read } else { Side::Other }
 }
 
-/// Whether the request is to fail where it would have to wait.
+/// Returns `true` if the request is to fail where it would block (`MSG_DONTWAIT`).
 #[inline(always)]
 pub(super) fn never_waits(request: &Request) -> bool {
     match *request {
@@ -62,12 +64,7 @@ pub(super) fn never_waits(request: &Request) -> bool {
     }
 }
 
-/// Where a read goes on that has moved `done` bytes.
-pub(super) fn advance(offset: u64, done: u32) -> u64 {
-    if offset == CURRENT_POSITION { offset } else { offset.saturating_add(done.into()) }
-}
-
-/// The rest of a request of which `done` bytes have been moved.
+/// Returns the rest of a request of which `done` bytes have been moved.
 pub(super) fn rest(request: Request, done: u32) -> Request {
     use Request::*;
     match request {

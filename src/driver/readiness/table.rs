@@ -1,7 +1,7 @@
-//! What is known of each file: whether it is ready, and who waits for that.
+//! The state of each file: whether it is ready, and which operations wait for that.
 //!
-//! Found by the number of its fd, and good for the one [identity](Target::id) it was made for: an fd
-//! that was closed somewhere else and reused starts afresh.
+//! An entry is found by the number of its fd, and is valid for the one [identity](Target::id) that
+//! it was created for: an fd that was closed elsewhere and reused gets a new entry.
 
 use crate::os::RawFd;
 
@@ -10,13 +10,13 @@ use super::selector::Interest;
 use crate::driver::Target;
 use crate::driver::sys::Kind;
 
-/// What an operation waits for; the operation's mark while it does.
+/// The kind of readiness that an operation waits for; its tag while it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Side {
     Read = 1,
     Write = 2,
-    /// Anything else, such as urgent data: tried again whatever happens.
+    /// Anything else, such as urgent data: tried again at each event.
     Other = 3,
 }
 
@@ -24,12 +24,14 @@ pub(super) enum Side {
 pub(super) struct Entry {
     id: u64,
     pub(super) kind: Option<Kind>,
-    /// The selector knows this file.
+    /// The selector watches this file.
     pub(super) registered: bool,
-    /// A try may succeed: always assumed while the selector does not watch.
+    /// A read may succeed; always assumed while the selector does not watch.
     pub(super) readable: bool,
+    /// A write may succeed; always assumed while the selector does not watch.
     pub(super) writable: bool,
-    /// The other side has finished, or there is urgent data: no event may follow on what is left.
+    /// The peer has ended its side, or there is urgent data: bytes that a short read leaves may
+    /// cause no further event.
     pub(super) over: bool,
     readers: Queue,
     writers: Queue,
@@ -54,7 +56,7 @@ impl Entry {
         }
     }
 
-    /// Whether a try is known to be in vain.
+    /// Returns `true` if a try would block, or take bytes from an operation that waits already.
     #[inline(always)]
     pub(super) fn must_wait(&mut self, side: Side) -> bool {
         match side {
@@ -73,7 +75,7 @@ impl Entry {
     }
 }
 
-/// All entries, by fd: the kernel hands out the lowest numbers first.
+/// All entries, indexed by fd: the kernel hands out the lowest numbers first.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     entries: Vec<Entry>,
@@ -84,13 +86,13 @@ impl Table {
     pub(super) fn entry(&mut self, target: Target) -> &mut Entry {
         let index = target.fd as usize;
         if index >= self.entries.len() || self.entries[index].id != target.id {
-            self.renew(index, target.id);
+            self.replace(index, target.id);
         }
         &mut self.entries[index]
     }
 
     #[cold]
-    fn renew(&mut self, index: usize, id: u64) {
+    fn replace(&mut self, index: usize, id: u64) {
         if index >= self.entries.len() {
             self.entries.resize_with(index + 1, Entry::default);
         }
@@ -99,7 +101,7 @@ impl Table {
         *entry = Entry { id, readable: true, writable: true, ..Entry::default() };
     }
 
-    /// What is known of an fd, if anything is.
+    /// Returns the entry of an fd, if it has one.
     pub(super) fn get(&mut self, fd: RawFd) -> Option<&mut Entry> {
         self.entries.get_mut(usize::try_from(fd).ok()?).filter(|entry| entry.id != 0)
     }

@@ -1,14 +1,14 @@
-//! Waking a thread that waits in the kernel: an `eventfd(2)` that it keeps polled.
-//!
-//! # Why this file has `unsafe`
-//! It makes the two system calls of the event counter.
+//! An event counter, `eventfd(2)`, that wakes a thread which waits in the kernel and polls it.
+
+// # Why this file has `unsafe`
+// It makes the two system calls of the event counter.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::driver::Notify;
 
-/// A kernel event counter. Nobody reads it: each write is an event of its own.
+/// A kernel event counter. It is never read: each write is an event of its own.
 pub(in crate::driver) struct EventFd(OwnedFd);
 
 impl EventFd {
@@ -18,7 +18,7 @@ impl EventFd {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel just gave us this fd.
+        // SAFETY: `eventfd` has just returned this fd, which nothing else owns.
         Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 }
@@ -32,7 +32,7 @@ impl AsRawFd for EventFd {
 impl Notify for EventFd {
     fn notify(&self) {
         let one = 1u64;
-        // SAFETY: eight readable bytes. The counter would have to reach 2^64 - 1 to fail.
+        // SAFETY: `one` is eight readable bytes. A write fails only at a count of 2^64 - 1.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
     }
 }

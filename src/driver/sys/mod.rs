@@ -1,13 +1,14 @@
-//! System calls that drivers make themselves, because the host has no better way.
+//! System calls that drivers make themselves, where the host has no better way.
 //!
-//! Each host has the same few functions:
+//! Each host has the same functions, among them:
 //!
-//! - `attempt` carries a request out without ever waiting: `-EAGAIN` instead;
-//! - `block` carries a request out on a thread that may wait, as long as it takes;
-//! - `kind` tells which of the two is for a file;
-//! - `connected` asks a socket that is connecting how that went;
-//! - `sendfile` is an attempt that also counts its system calls.
+//! - `attempt` carries a request out without blocking: it returns `-EAGAIN` instead;
+//! - `block` carries a request out on a thread that may block;
+//! - `kind` decides which of the two is right for a file;
+//! - `connected` returns the outcome of a connect that was under way;
+//! - `read_cached` reads file contents that are in memory.
 
+mod cached;
 #[cfg(target_os = "linux")]
 mod eventfd;
 #[cfg(unix)]
@@ -15,6 +16,7 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+pub(super) use cached::{advance, read_all_cached};
 #[cfg(target_os = "linux")]
 #[cfg_attr(corio_polling, allow(unused_imports))]
 pub(super) use eventfd::EventFd;
@@ -24,14 +26,28 @@ pub(super) use unix::*;
 #[cfg(windows)]
 pub(super) use windows::*;
 
-/// What sort of file an fd is, as far as waiting is concerned.
+/// A result, and the number of system calls that it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counted<T> {
+    pub(super) result: T,
+    pub(super) syscalls: u64,
+}
+
+impl<T> Counted<T> {
+    #[inline(always)]
+    pub(super) fn new(result: T, syscalls: u64) -> Self {
+        Counted { result, syscalls }
+    }
+}
+
+/// The kind of a file, as far as waiting is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A regular file, a directory or a disk: never "not ready", but the calls take their time.
+    /// A regular file, a directory or a disk: always ready, but calls on it take time.
     Disk,
-    /// A TCP socket: a short read says that it is drained. (Of other streams it does not: a Unix
+    /// A TCP socket: a short read shows that it is drained. (Of other streams it does not: a Unix
     /// socket ends a read where file descriptors came along.)
     Tcp,
-    /// Any other that can be waited for.
+    /// Any other file, whose readiness can be waited for.
     Other,
 }

@@ -1,44 +1,53 @@
 //! The completion side: what each completion means for its operation.
-//!
-//! # Why this file has `unsafe`
-//! It looks at the records that completions name.
+
+// # Why this file has `unsafe`
+// It accesses the records that completions name by their addresses.
+
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::types::Timespec;
 use io_uring::{cqueue, opcode};
 
+use super::cancel::CANCEL_TRIES;
 use super::opcodes::Opcodes;
 use super::user_data::{
-    IGNORED, MARKS, Mark, NEWS, NEWS_LOST, WAKE, closed_fd, mark, record, tried_opcode,
+    IGNORED, MESSAGE, MESSAGE_FAILED, TAG_BITS, Tag, WAKE, closed_fd, tagged, token, tried_opcode,
 };
 use super::{Uring, refused, submit};
-use crate::driver::{Driver, Notes, Record, Request, Sink, Token};
-use std::os::fd::{FromRawFd, OwnedFd};
+use crate::driver::record::{describe, record};
+use crate::driver::{Driver, Notes, Request, Sink, Token};
 
-/// A cancel can miss an operation that is just moving between two of the kernel's lists; it is
-/// then sent again, but not for ever.
-const CANCEL_TRIES: u8 = 16;
-
-/// How long an operation that nothing tells when to go on waits before it tries again.
+/// How long an operation waits before it is tried again, where no event says when to: 1 ms.
 static PAUSE: Timespec = Timespec::new().nsec(1_000_000);
 
 impl Uring {
-    /// Sorts out one completion. `true`: its operation has ended and is to be delivered.
+    /// Handles one completion. Returns its operation if that has ended, to be delivered.
+    ///
+    /// # Safety
+    /// `entry` was posted by this driver's ring, and has not been handled before.
     #[inline(always)]
-    pub(super) fn complete(&mut self, entry: &cqueue::Entry) -> Option<Token> {
+    pub(super) unsafe fn complete(&mut self, entry: &cqueue::Entry) -> Option<Token> {
         let data = entry.user_data();
-        if data & MARKS == Mark::RecvQueue as u64 {
-            return self.settle_feed(entry);
+        if data & TAG_BITS == Tag::RecvQueue as u64 {
+            // SAFETY: this function's only item, and the tag was just checked.
+            return unsafe { self.complete_recv(entry) };
         }
-        if data & MARKS != Mark::Whole as u64 {
-            return self.settle_marked(entry);
+        if data & TAG_BITS != Tag::Operation as u64 {
+            // SAFETY: this function's only item, and both tags were just checked.
+            return unsafe { self.complete_tagged(entry) };
         }
-        // SAFETY: the address came from `submit`, and by the contract the record stays in place
-        // until its token is delivered, which has not happened: `awaited` was not zero.
-        let (token, op) = unsafe { record(data) };
+        // SAFETY: entries with this tag are made by `start` alone, by `address`. The operation is
+        // in flight: it is delivered only when `awaited` reaches 0, and until this moment that
+        // counts the completion at hand.
+        let (token, op) = unsafe {
+            let token = token(data);
+            (token, record(token))
+        };
         debug_assert!(op.notes.get().awaited > 0, "a completion for an operation that has ended");
         let mut result = entry.result();
         if result < 0 {
-            result = self.failure(token, op, result)?;
+            // SAFETY: in flight, as above; this completion ends the kernel's use of its memory.
+            result = unsafe { self.failure(token, result) }?;
         }
         op.result.set(result);
         let mut notes = op.notes.get();
@@ -51,52 +60,66 @@ impl Uring {
         None
     }
 
-    /// What an attempt's failure means: `None` if the operation goes on.
+    /// Decides about a failed attempt: returns the operation's result, or `None` if it goes on.
+    ///
+    /// # Safety
+    /// - `op` is in flight;
+    /// - the kernel has ended its attempt, so that nothing uses the operation's memory.
     #[cold]
-    pub(super) fn failure(&mut self, token: Token, op: &Record, result: i32) -> Option<i32> {
+    unsafe fn failure(&mut self, op: Token, result: i32) -> Option<i32> {
         match -result {
-            libc::EAGAIN => self.would_block(token, op),
+            // SAFETY: the same two items.
+            libc::EAGAIN => unsafe { self.would_block(op) },
             libc::EACCES => {
-                self.refused.waiting.push(token);
+                self.refused.waiting.push(op);
                 None
             }
-            // A cancel interrupts what is running on a kernel worker.
-            libc::EINTR if op.notes.get().cancels > 0 => Some(-libc::ECANCELED),
+            // A cancel interrupts an operation that runs on a kernel worker.
+            // SAFETY: item 1.
+            libc::EINTR if unsafe { record(op) }.notes.get().cancels > 0 => Some(-libc::ECANCELED),
             _ => Some(result),
         }
     }
 
-    /// An operation on an fd in non-blocking mode waits for readiness here (`None`), as it would
-    /// have in the kernel had the fd been in blocking mode; unless it was cancelled.
-    pub(super) fn would_block(&mut self, token: Token, op: &Record) -> Option<i32> {
-        // SAFETY: the kernel has ended its attempt, so nothing uses the operation's memory.
-        let request = unsafe { (op.request)(token) };
+    /// Has an operation on an fd in non-blocking mode wait for readiness (`None`), as it would
+    /// have waited in the kernel had the fd been in blocking mode; unless it was cancelled.
+    ///
+    /// # Safety
+    /// As for [`failure`](Self::failure).
+    pub(super) unsafe fn would_block(&mut self, op: Token) -> Option<i32> {
+        // SAFETY: both items are those of `describe`.
+        let (record, request) = unsafe { (record(op), describe(op)) };
         let Some((target, events)) = submit::readiness(&request) else {
             return Some(-libc::EAGAIN);
         };
-        let notes = op.notes.get();
-        if notes.cancels > 0 {
+        if record.notes.get().cancels > 0 {
             return Some(-libc::ECANCELED);
         }
-        op.notes.set(Notes { mark: Mark::Ready as u8, ..notes });
-        // SAFETY: as above.
+        record.set_tag(Tag::Ready as u8);
+        // SAFETY: in flight (item 1), so what the request names is in place (clause 1).
         let wait = match unsafe { submit::has_no_readiness(request) } {
             true => opcode::Timeout::new(&PAUSE).build(),
             false => submit::poll(target, events),
         };
-        self.push(wait.user_data(mark(token, Mark::Ready)));
+        // SAFETY: a poll names no memory, and a timeout the static `PAUSE`.
+        unsafe { self.push(wait.user_data(tagged(op, Tag::Ready))) };
         None
     }
 
+    /// Handles a completion that is not an operation's own.
+    ///
+    /// # Safety
+    /// - `entry` was posted by this driver's ring, and has not been handled before;
+    /// - its tag is neither `Operation` nor `RecvQueue`.
     #[cold]
-    pub(super) fn settle_marked(&mut self, entry: &cqueue::Entry) -> Option<Token> {
+    unsafe fn complete_tagged(&mut self, entry: &cqueue::Entry) -> Option<Token> {
         let data = entry.user_data();
         if let Some(fd) = closed_fd(data) {
             self.closing -= 1;
             if entry.result() == -libc::EACCES {
                 self.leave_out(opcode::Close::CODE);
-                // SAFETY: the close was given this fd, and refused: it is still open, and nothing else
-                // knows it.
+                // SAFETY: the refused close had this fd, which is still open, and which nothing else
+                // has.
                 self.close(unsafe { OwnedFd::from_raw_fd(fd) }, false);
             }
             return None;
@@ -111,102 +134,113 @@ impl Uring {
                 }
                 return None;
             }
-            NEWS | IGNORED => return None,
-            NEWS_LOST => {
-                // A sandbox may refuse messages; then none is tried again.
+            MESSAGE | IGNORED => return None,
+            MESSAGE_FAILED => {
+                // A sandbox may refuse messages; then no more are sent.
                 self.features.messages &= entry.result() != -libc::EACCES;
                 self.notify_by_counter();
                 return None;
             }
             _ => {}
         }
-        if data & MARKS == Mark::FeedCancel as u64 {
-            self.settle_cancel(entry);
+        if data & TAG_BITS == Tag::RecvQueueCancel as u64 {
+            // SAFETY: item 1, and the tag was just checked.
+            unsafe { self.complete_recv_cancel(entry) };
             return None;
         }
-        // SAFETY: as in `complete`: an operation with a cancel under way is not delivered before
-        // the cancel has ended too.
-        let (token, op) = unsafe { record(data) };
+        // SAFETY: what is left are entries with the tags `Cancel` and `Ready`, made by `tagged`.
+        // The operation is in flight: its record counts this completion in `awaited`.
+        let (token, op) = unsafe {
+            let token = token(data);
+            (token, record(token))
+        };
         let mut notes = op.notes.get();
         notes.awaited -= 1;
         op.notes.set(notes);
-        if data & MARKS == Mark::Ready as u64 {
+        if data & TAG_BITS == Tag::Ready as u64 {
             if entry.result() == -libc::EACCES {
-                // The pause is refused: no pause, then.
+                // The ring refuses the timeout of a pause: no pauses from now on.
                 self.leave_out(opcode::Timeout::CODE);
-                self.again.push(token);
+                self.retries.push(token);
                 return None;
             } else if entry.result() < 0 && entry.result() != -libc::ETIME {
                 op.result.set(refused::moved(op).unwrap_or(entry.result()));
             } else if notes.cancels > 0 {
-                // Ready, but a cancel was requested: that is the answer.
+                // The file is ready, but the operation was cancelled while it waited.
                 op.result.set(refused::moved(op).unwrap_or(-libc::ECANCELED));
             } else {
-                self.again.push(token);
+                self.retries.push(token);
                 return None;
             }
             return (notes.awaited == 0).then_some(token);
         }
         if notes.awaited > 0 {
             // ENOENT while the operation has not ended: it was between two lists. EALREADY: it is
-            // running on a kernel worker and will end by itself. EINVAL can't be mended.
+            // running on a kernel worker and will end by itself. EINVAL cannot be helped.
             if entry.result() == -libc::ENOENT && notes.cancels < CANCEL_TRIES {
-                self.cancel_again(token, op);
+                // SAFETY: in flight, and its own completion is among those still awaited.
+                unsafe { self.cancel_again(token) };
             }
             return None;
         }
         Some(token)
     }
 
-    /// Delivers what was taken off a full completion queue before this turn.
+    /// Delivers completions that were taken off a full completion queue before this turn.
     #[cold]
     pub(super) fn deliver_early(&mut self, sink: &mut impl Sink) {
         for entry in std::mem::take(&mut self.early) {
-            if let Some(token) = self.complete(&entry) {
-                sink.deliver(token);
+            // SAFETY: `take_early` took it off this ring's queue, and it leaves the list here.
+            if let Some(op) = unsafe { self.complete(&entry) } {
+                // SAFETY: `complete` has stored the result of the last completion.
+                unsafe { sink.deliver(op) };
             }
         }
     }
 
-    /// Tries operations again whose target has become ready; delivers those that end at once.
+    /// Tries operations again whose file has become ready; delivers those that end at once.
     #[cold]
-    pub(super) fn try_again(&mut self, sink: &mut impl Sink) {
-        while let Some(token) = self.again.pop() {
-            // SAFETY: the operation is not delivered yet, and nothing uses its memory: its last
-            // completion has just been settled.
-            let op = unsafe { token.as_ref() };
-            let Notes { cancels, more, .. } = op.notes.get();
-            op.notes.set(Notes { cancels, more, ..Notes::NEW });
-            // SAFETY: as above.
-            let mut request = unsafe { (op.request)(token) };
+    pub(super) fn retry(&mut self, sink: &mut impl Sink) {
+        while let Some(op) = self.retries.pop() {
+            // SAFETY: operations get into the list by their last completion, without being
+            // delivered: in flight, and neither the kernel nor a thread uses their memory.
+            let (record, mut request) = unsafe { (record(op), describe(op)) };
+            let Notes { cancels, more, .. } = record.notes.get();
+            record.notes.set(Notes { cancels, more, ..Notes::NEW });
             if let Request::Sendfile { full, .. } = &mut request {
-                // There is room now.
+                // The socket has room now.
                 *full = false;
             }
-            if let Some(result) = self.start(token, request) {
-                op.result.set(result);
-                op.notes.set(Notes { awaited: 0, more: false, ..op.notes.get() });
-                sink.deliver(token);
+            // SAFETY: in flight, and the request is the one just described.
+            if let Some(result) = unsafe { self.start(op, request) } {
+                record.result.set(result);
+                record.notes.set(Notes { awaited: 0, more: false, ..record.notes.get() });
+                // SAFETY: `start` has ended it and kept nothing; the result is stored.
+                unsafe { sink.deliver(op) };
             }
         }
     }
 
-    /// Delivers what threads have done, and what was taken back from them.
+    /// Delivers operations that threads have finished, and those taken back from the pool.
     #[cold]
     pub(super) fn take_done(&mut self, sink: &mut impl Sink) {
-        for op in self.ended.drain(..) {
-            sink.deliver(op);
+        for op in self.reclaimed.drain(..) {
+            // SAFETY: `cancel` put it here with its result, once, when the pool gave it up.
+            unsafe { sink.deliver(op) };
         }
-        let Some(pool) = self.pool.as_mut().filter(|pool| pool.has_news()) else { return };
+        let Some(pool) = self.pool.as_mut().filter(|pool| pool.has_done()) else { return };
         let (refused, mut left_out) = (&mut self.refused, Opcodes::default());
         pool.take(|op, result| {
             let Some(op) = op else { return };
             if let Some(opcode) = refused.learn(op, result) {
                 left_out.insert(opcode);
             }
-            // SAFETY: in flight until the next line.
-            unsafe { op.as_ref() }.result.set(result);
-            sink.deliver(op);
+            // SAFETY: the pool returns each operation once, after its thread's last access; it has
+            // been in flight since `pool.submit`.
+            unsafe {
+                record(op).result.set(result);
+                sink.deliver(op);
+            }
         });
         self.leave_out_all(left_out);
     }

@@ -1,23 +1,23 @@
-//! The ring's table of registered files.
+//! The ring's table of registered files (`IORING_REGISTER_FILES`).
 //!
-//! Entries that are queued name slots by number, so they are handed to the kernel, which then
-//! holds the file itself, before a slot changes.
+//! Queued entries name slots by number. So they are submitted, by which the kernel takes a
+//! reference to the file itself, before a slot changes.
 //!
-//! A table that is given up is emptied and kept for the next: kernels before 6.13 take one away only
-//! when no operation in flight has its file from it, and hold the thread up until then. So only a
-//! table that turns out too small is really taken away.
+//! A table that is unregistered by the program is emptied and kept for the next one: kernels before
+//! 6.13 remove a table only when no operation in flight has its file from it, and block the thread
+//! until then. So only a table that turns out too small is really removed.
 
 use std::io;
 
 use super::Uring;
 use crate::driver::setup::MAX_SLOTS;
 
-/// What the kernel has.
+/// The table that the kernel has.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Table {
-    /// Its number of slots; 0: there is none.
+    /// Its number of slots; 0: there is no table.
     slots: u32,
-    /// Somebody uses it.
+    /// A program has registered it, and not unregistered it since.
     taken: bool,
 }
 
@@ -26,21 +26,21 @@ pub(super) fn register(driver: &mut Uring, slots: u32) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     if slots > MAX_SLOTS {
-        // Before the long way below makes a list of as many.
+        // Before the fallback below allocates a list of that length.
         return Err(io::Error::from_raw_os_error(libc::EMFILE));
     }
     if slots > driver.table.slots {
         if driver.table.slots > 0 {
             driver.flush()?;
             driver.syscalls += 1;
-            driver.submitter.unregister_files()?;
+            driver.ring.submitter().unregister_files()?;
             driver.table.slots = 0;
         }
         driver.syscalls += 1;
-        match driver.submitter.register_files_sparse(slots) {
-            // Before 5.19: a table of empty slots the long way.
+        match driver.ring.submitter().register_files_sparse(slots) {
+            // Before 5.19: a table from an explicit list of empty slots.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && slots > 0 => {
-                driver.submitter.register_files(&vec![-1; slots as usize])
+                driver.ring.submitter().register_files(&vec![-1; slots as usize])
             }
             result => result,
         }?;
@@ -53,7 +53,7 @@ pub(super) fn register(driver: &mut Uring, slots: u32) -> io::Result<()> {
 pub(super) fn update(driver: &mut Uring, slot: u32, fd: i32) -> io::Result<()> {
     driver.flush()?;
     driver.syscalls += 1;
-    driver.submitter.register_files_update(slot, &[fd]).map(drop)
+    driver.ring.submitter().register_files_update(slot, &[fd]).map(drop)
 }
 
 pub(super) fn unregister(driver: &mut Uring) -> io::Result<()> {
@@ -61,5 +61,5 @@ pub(super) fn unregister(driver: &mut Uring) -> io::Result<()> {
     driver.table.taken = false;
     driver.syscalls += 1;
     let empty = vec![-1; driver.table.slots as usize];
-    driver.submitter.register_files_update(0, &empty).map(drop)
+    driver.ring.submitter().register_files_update(0, &empty).map(drop)
 }

@@ -1,12 +1,12 @@
 //! The io_uring driver: one ring, entered by the one thread that owns it.
 //!
-//! A submission entry's `user_data` is the address of the operation's record plus a [`Mark`] in
-//! its low bits (`mark.rs`). One turn makes at most one `io_uring_enter(2)` (`queue.rs`), which
-//! submits what is queued and waits, and then settles every completion (`complete.rs`); with nothing to
-//! submit and nothing to wait for it makes none.
-//!
-//! # Why this file has `unsafe`
-//! It shares memory with the kernel, and owns a ring that its own field borrows.
+//! A submission entry's `user_data` is the address of the operation's record, with a [`Tag`] in its
+//! low bits (`user_data.rs`). One turn makes at most one `io_uring_enter(2)` (`queue.rs`), which
+//! submits what is queued and waits, and then handles every completion (`complete.rs`). With
+//! nothing to submit and nothing to wait for it makes no system call.
+
+// # Why this file has `unsafe`
+// It implements the contract: it shares the operations' memory with the kernel.
 
 mod cancel;
 mod complete;
@@ -18,6 +18,7 @@ mod probe;
 mod provided;
 mod queue;
 mod refused;
+mod ring;
 mod setup;
 mod submit;
 mod user_data;
@@ -29,38 +30,39 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
+use io_uring::{cqueue, opcode, squeue, types};
 
 use super::call::{Args, Call, Fallback};
 use super::inline_backoff::InlineBackoff;
 use super::pool::Pool;
-use super::sys::{self, SigPipe};
+use super::record::record;
+use super::sys::{self, Counted, SigPipe};
 use super::{
     CURRENT_POSITION, Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Target,
     Token, Wait,
 };
-pub(super) use multishot::Armed;
 use multishot::Receiving;
 use refused::Refused;
+use ring::Ring;
 use setup::Features;
 pub(super) use submit::on;
-use user_data::{Mark, WAKE, address, close, mark, prefetch};
+use user_data::{Tag, WAKE, address, close, prefetch, tagged};
 
-/// Completions are taken in batches of this many, and the records of those that are `AHEAD` are
-/// fetched into the cache meanwhile: the kernel's own work has mostly driven them out.
+/// The number of completions taken off the queue at once.
 const BATCH: usize = 16;
+
+/// The distance, in completions, at which records are prefetched into the cache: the kernel's own
+/// work has mostly evicted them.
 const AHEAD: usize = 2;
 
-/// The io_uring driver.
+/// The io_uring driver. Fields are dropped in order: the ring before what the kernel may access.
 pub(crate) struct Uring {
-    /// Made by `Box::leak`, freed in `drop`; `submitter` borrows from it.
-    ring: NonNull<IoUring>,
-    submitter: Submitter<'static>,
+    ring: Ring,
     features: Features,
     sigpipe: SigPipe,
-    wake: Arc<msg_ring::Bell>,
-    /// Those notified by a message since the last turn, and their rings: these stay open until the
-    /// kernel has taken the messages.
+    wake: Arc<msg_ring::RingNotifier>,
+    /// Drivers notified by a message since the last turn, and their rings, which stay open until
+    /// the kernel has taken the messages.
     notified: Vec<(Arc<dyn Notify>, Arc<OwnedFd>)>,
     /// Entries can be pushed without a further look: there is no backlog, and no opcode is refused.
     direct: bool,
@@ -69,200 +71,231 @@ pub(crate) struct Uring {
     unsettled: bool,
     /// Entries that found the submission queue full, oldest first.
     backlog: VecDeque<squeue::Entry>,
-    /// How many operations were started; wraps.
+    /// The number of operations submitted so far; wraps.
     started: u32,
-    /// Cancels that the next turn is to send.
+    /// Cancels for the next turn to send.
     cancels: Vec<cancel::Cancel>,
     /// Completions taken early because the completion queue was full.
     early: Vec<cqueue::Entry>,
     /// Operations to try again after this batch of completions.
-    again: Vec<Token>,
-    /// The turn holds the completion queue: nothing else may look at it, nor enter the ring.
+    retries: Vec<Token>,
+    /// The turn has the handle to the completion queue: nothing else may create one, nor enter the
+    /// ring.
     reaping: bool,
     table: files::Table,
     closing: usize,
-    /// For what this kernel's rings can't do; made when it is needed.
+    /// Threads for operations that this kernel's rings lack; created when one is needed.
     pool: Option<Pool>,
     blocking_threads: usize,
-    hits: InlineBackoff,
+    inline_reads: InlineBackoff,
     receiving: Receiving,
-    /// The most memory for chunks, in bytes.
+    /// The most memory for received buffers, in bytes.
     receive_memory: usize,
-    /// Operations that waited for a chunk and were cancelled.
+    /// Operations that were cancelled while they waited for a multishot receive.
     withdrawn: Vec<Token>,
-    /// Operations that were taken back from the pool.
-    ended: Vec<Token>,
+    /// Operations that were cancelled and taken back from the pool.
+    reclaimed: Vec<Token>,
     syscalls: u64,
 }
 
 impl Uring {
-    fn ring(&self) -> &IoUring {
-        // SAFETY: allocated in `new`, freed only in `drop`.
-        unsafe { self.ring.as_ref() }
-    }
-
-    #[inline(always)]
-    fn sq(&self) -> squeue::SubmissionQueue<'_> {
-        // SAFETY: each use ends before the next begins: no caller keeps one across a call.
-        unsafe { self.ring.as_ref().submission_shared() }
-    }
-
     /// Keeps a multishot poll on the event counter; each write to it makes one completion.
     fn arm_wake(&mut self) {
         let poll = opcode::PollAdd::new(types::Fd(self.wake.as_raw_fd()), libc::POLLIN as u32);
-        self.push(poll.multi(true).build().user_data(WAKE));
+        // SAFETY: a poll names no memory.
+        unsafe { self.push(poll.multi(true).build().user_data(WAKE)) };
     }
 
-    /// Turns a request into an entry, or carries it out here where that is the better way.
+    /// Turns a request into an entry, or carries it out on this thread where that is cheaper.
     ///
-    /// No call here takes the request itself, only its parts: one that did would keep it in memory,
-    /// where the compiler no longer sees which one it is, on the way of every operation.
+    /// No function called here takes the request itself, only its parts: one that did would keep
+    /// it in memory, where the compiler no longer sees which variant it is, for every operation.
+    ///
+    /// # Safety
+    /// - `op` is in flight, or is being submitted: clauses 1 and 2 of the contract hold for it and
+    ///   for everything that `request` points to;
+    /// - `request` is what its record describes, and nothing carries it out at present.
     #[inline(always)]
-    fn start(&mut self, op: Token, request: Request) -> Option<i32> {
+    unsafe fn start(&mut self, op: Token, request: Request) -> Option<i32> {
         let entry = match request {
-            Request::Sendfile { out, file, offset, len, full } => {
+            // SAFETY: item 1.
+            Request::Sendfile { out, file, offset, len, full } => unsafe {
                 return self.sendfile(op, out, file, offset, len, full);
-            }
-            Request::Splice { socket, pipe, len, into_pipe } => {
+            },
+            // SAFETY: item 1.
+            Request::Splice { socket, pipe, len, into_pipe } => unsafe {
                 return self.splice(op, socket, pipe, len, into_pipe);
-            }
-            Request::RecvProvided { fd, feed } => {
-                // SAFETY: the caller of `submit` answers for the feed.
-                return unsafe { self.recv_provided(op, fd, feed) };
-            }
-            // Whoever wants all of it sent asks again for the rest.
+            },
+            // SAFETY: both items; the queue is among what the request points to.
+            Request::RecvProvided { fd, queue } => unsafe {
+                return self.recv_provided(op, fd, queue);
+            },
+            // Before 6.0: the operation itself sends the rest of a short send.
             Request::Send { fd, ptr, len, flags } if !self.features.whole_sends => {
                 submit::entry(Request::Send { fd, ptr, len, flags: flags & !libc::MSG_WAITALL })
             }
             Request::Recv { fd, ptr, len, flags: 0 } if fd.eager => {
-                if let Some(received) = self.recv_at_once(op, fd.fd, ptr, len) {
+                // SAFETY: item 1, for `op` and the buffer.
+                if let Some(received) = unsafe { self.recv_at_once(op, fd.fd, ptr, len) } {
                     return Some(received);
                 }
                 submit::entry(Request::Recv { fd, ptr, len, flags: 0 })
             }
-            // Where more waits to be received, the answer to what has come goes first: then all of it is
-            // handled while it is in the cache.
+            // Where the socket holds more to receive, the answer to what was received goes out
+            // first: then all of it is handled while it is in the cache.
             Request::Send { fd, ptr, len, flags } if fd.eager => {
-                if let Some(sent) = self.send_at_once(fd.fd, ptr, len, flags) {
+                // SAFETY: item 1, for the buffer.
+                if let Some(sent) = unsafe { self.send_at_once(fd.fd, ptr, len, flags) } {
                     return Some(sent);
                 }
                 submit::entry(Request::Send { fd, ptr, len, flags })
             }
-            Request::Read { fd, ptr, len, offset } if fd.buffered && self.hits.are_likely() => {
-                if let Some(read) = self.read_cached(fd.fd, ptr, len, offset) {
+            Request::Read { fd, ptr, len, offset }
+                if fd.buffered && self.inline_reads.should_try() =>
+            {
+                // SAFETY: item 1, for the buffer.
+                if let Some(read) = unsafe { self.read_cached(fd.fd, ptr, len, offset) } {
                     return Some(read);
                 }
                 submit::entry(Request::Read { fd, ptr, len, offset })
             }
             Request::Statx { dir, path, flags, out } if flags & libc::AT_EMPTY_PATH != 0 => {
                 self.syscalls += 1;
-                // SAFETY: the caller of `submit` keeps path and place.
+                // SAFETY: item 1: the path and the place for the result are what it points to.
                 if unsafe { sys::stat_at_once(dir, path, flags, out) } {
                     return Some(0);
                 }
                 submit::entry(Request::Statx { dir, path, flags, out })
             }
-            Request::Call { call, args, .. } => return self.start_call(op, call, args),
+            Request::Call { call, args, .. } => {
+                // SAFETY: both items.
+                return unsafe { self.start_call(op, call, args) };
+            }
             request => submit::entry(request),
         };
-        self.push(entry.user_data(address(op)));
+        // SAFETY: the entry names what the request points to, which by clause 1 stays in place
+        // until delivery; and that follows the entry's completion.
+        unsafe { self.push(entry.user_data(address(op))) };
         None
     }
 
-    /// Receives what is there; `None`: nothing is, which the ring waits for.
+    /// Receives what the socket holds; `None` if that is nothing, so that the ring has to wait.
+    ///
+    /// # Safety
+    /// - `op` is in flight or being submitted;
+    /// - `len` bytes at `ptr` are valid for writes.
     #[cold]
-    fn recv_at_once(&mut self, op: Token, fd: RawFd, ptr: *mut u8, len: u32) -> Option<i32> {
+    unsafe fn recv_at_once(&mut self, op: Token, fd: RawFd, ptr: *mut u8, len: u32) -> Option<i32> {
         self.syscalls += 1;
-        // SAFETY: the caller of `submit` keeps the memory.
+        // SAFETY: item 2.
         let received = unsafe { sys::recv_at_once(fd, ptr, len, 0) };
         if received == -libc::EAGAIN {
             return None;
         }
-        // SAFETY: the caller of `submit` keeps the record in place.
-        let notes = unsafe { &op.as_ref().notes };
+        // SAFETY: item 1.
+        let notes = unsafe { &record(op).notes };
         notes.set(Notes { more: received == len as i32, ..notes.get() });
         Some(received)
     }
 
-    /// Sends what there is room for; `None`: there is none, which the ring waits for.
+    /// Sends what the socket has room for; `None` if that is nothing, so that the ring has to wait.
+    ///
+    /// # Safety
+    /// `len` bytes at `ptr` are initialised and valid for reads.
     #[cold]
-    fn send_at_once(&mut self, fd: RawFd, ptr: *const u8, len: u32, flags: i32) -> Option<i32> {
+    unsafe fn send_at_once(
+        &mut self,
+        fd: RawFd,
+        ptr: *const u8,
+        len: u32,
+        flags: i32,
+    ) -> Option<i32> {
         self.syscalls += 1;
-        // SAFETY: the caller of `submit` keeps the memory.
+        // SAFETY: this function's only item.
         let sent = unsafe { sys::send_at_once(fd, ptr, len, flags) };
         (sent != -libc::EAGAIN).then_some(sent)
     }
 
-    /// What is in memory already is read faster by a call. `None`: not all is, or it can't be told;
-    /// the ring knows.
-    fn read_cached(&mut self, fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> Option<i32> {
+    /// Reads what is in the page cache by a system call, which is faster than an entry. `None`: not
+    /// all of it is, or the host cannot say; the ring reads then.
+    ///
+    /// # Safety
+    /// `len` bytes at `ptr` are valid for writes.
+    unsafe fn read_cached(
+        &mut self,
+        fd: RawFd,
+        ptr: *mut u8,
+        len: u32,
+        offset: u64,
+    ) -> Option<i32> {
         // Such a read moves the file's position, and must not be made twice.
         if offset == CURRENT_POSITION {
             return None;
         }
-        let mut done = 0;
-        let result = loop {
-            self.syscalls += 1;
-            let (ptr, offset) = (ptr.wrapping_add(done as usize), offset + u64::from(done));
-            // SAFETY: the caller of `submit` keeps the memory; this is what is left of it.
-            match unsafe { sys::read_cached(fd, ptr, len - done, offset) } {
-                // The end of the file.
-                0 => break Some(done as i32),
-                read @ 1.. => done += read as u32,
-                _ => break None,
-            }
-            if done == len {
-                break Some(done as i32);
-            }
-        };
-        self.hits.note(result.is_some());
+        // SAFETY: this function's only item.
+        let cached = unsafe { sys::read_all_cached(fd, ptr, len, offset) };
+        self.syscalls += cached.syscalls;
+        let result = cached.stopped.is_none().then_some(cached.read as i32);
+        self.inline_reads.record(result.is_some());
         result
     }
 
     /// Starts a plain system call: on the ring, or as the table says where this ring lacks it.
+    ///
+    /// # Safety
+    /// As for [`start`](Self::start).
     #[inline(never)]
-    fn start_call(&mut self, op: Token, call: &'static Call, args: NonNull<Args>) -> Option<i32> {
-        // SAFETY: the caller of `submit` keeps the arguments in place.
+    unsafe fn start_call(
+        &mut self,
+        op: Token,
+        call: &'static Call,
+        args: NonNull<Args>,
+    ) -> Option<i32> {
+        // SAFETY: item 1: the arguments are what the request points to.
         let arguments = unsafe { args.as_ref() };
         match &call.ring {
             Some(ring) if self.features.opcodes.has(ring.opcode) => {
-                self.push((ring.entry)(arguments).user_data(address(op)));
+                // SAFETY: item 1, for the memory that the arguments point to.
+                unsafe { self.push((ring.entry)(arguments).user_data(address(op))) };
                 None
             }
             _ if call.fallback == Fallback::Inline => {
                 self.syscalls += 1;
-                // SAFETY: the caller of `submit` keeps all memory in place, and uses none of it.
+                // SAFETY: both items: the memory is in place, and nothing else uses it.
                 Some(unsafe { call.perform(arguments) })
             }
             _ => {
-                // SAFETY: as for `submit`.
+                // SAFETY: both items.
                 unsafe { self.hand_over(op, Request::Call { call, args, fd: -1, len: 0 }) };
                 None
             }
         }
     }
 
-    /// Has a thread of the pool make the call.
+    /// Has a thread of the pool carry a request out.
     ///
     /// # Safety
-    /// As for [`Driver::submit`].
+    /// As for [`start`](Self::start).
     #[cold]
     unsafe fn hand_over(&mut self, op: Token, request: Request) {
         let pool = self.pool.get_or_insert_with(|| {
             Pool::new(self.blocking_threads, self.wake.clone(), self.sigpipe)
         });
-        // SAFETY: the caller of `submit` keeps the record, and all memory, in place.
+        // SAFETY: item 1 is that of `record`, and both are those of `Pool::submit`: the operation
+        // is delivered only after the pool has returned it, or given it up.
         unsafe {
-            let record = op.as_ref();
-            record.notes.set(Notes { mark: Mark::Thread as u8, ..record.notes.get() });
+            record(op).set_tag(Tag::Thread as u8);
             pool.submit(op, request);
         }
     }
 
-    /// What the ring has not is done by a call that does not wait, again whenever the socket is
+    /// Carries out what rings lack by a call that does not block, repeated whenever the socket is
     /// ready.
+    ///
+    /// # Safety
+    /// `op` is in flight or being submitted.
     #[inline(never)]
-    fn sendfile(
+    unsafe fn sendfile(
         &mut self,
         op: Token,
         out: Target,
@@ -271,19 +304,23 @@ impl Uring {
         len: u32,
         full: bool,
     ) -> Option<i32> {
-        // Else the last call has told that there is no room.
+        // Otherwise the last call has found no room.
         if !full {
             let tried = sys::sendfile(self.sigpipe, out, file, offset, len);
             if let Some(result) = self.count_call(tried) {
                 return Some(result);
             }
         }
-        self.await_readiness(op, out, libc::POLLOUT)
+        // SAFETY: this function's only item.
+        unsafe { self.await_readiness(op, out, libc::POLLOUT) }
     }
 
-    /// The same for what the ring has only on threads of its own (`IORING_OP_SPLICE`).
+    /// Does the same for what rings have only on threads of the kernel's own (`IORING_OP_SPLICE`).
+    ///
+    /// # Safety
+    /// `op` is in flight or being submitted.
     #[inline(never)]
-    fn splice(
+    unsafe fn splice(
         &mut self,
         op: Token,
         socket: Target,
@@ -295,39 +332,56 @@ impl Uring {
         if let Some(result) = self.count_call(tried) {
             return Some(result);
         }
-        self.await_readiness(op, socket, if into_pipe { libc::POLLIN } else { libc::POLLOUT })
+        let events = if into_pipe { libc::POLLIN } else { libc::POLLOUT };
+        // SAFETY: this function's only item.
+        unsafe { self.await_readiness(op, socket, events) }
     }
 
-    /// A call's result, unless the file was not ready.
-    fn count_call(&mut self, (result, syscalls): (i32, u64)) -> Option<i32> {
-        self.syscalls += syscalls;
-        (result != -libc::EAGAIN).then_some(result)
+    /// Counts a call; returns its result, unless the file was not ready.
+    fn count_call(&mut self, call: Counted<i32>) -> Option<i32> {
+        self.syscalls += call.syscalls;
+        (call.result != -libc::EAGAIN).then_some(call.result)
     }
 
-    /// Tries the operation again when the file is ready.
-    fn await_readiness(&mut self, op: Token, target: Target, events: i16) -> Option<i32> {
-        // SAFETY: the caller of `submit` keeps the record in place.
-        let record = unsafe { op.as_ref() };
-        record.notes.set(Notes { mark: Mark::Ready as u8, ..record.notes.get() });
-        self.push(submit::poll(target, events as u32).user_data(mark(op, Mark::Ready)));
+    /// Has the operation tried again when the file is ready.
+    ///
+    /// # Safety
+    /// `op` is in flight or being submitted.
+    unsafe fn await_readiness(&mut self, op: Token, target: Target, events: i16) -> Option<i32> {
+        // SAFETY: this function's only item.
+        unsafe { record(op) }.set_tag(Tag::Ready as u8);
+        let poll = submit::poll(target, events as u32).user_data(tagged(op, Tag::Ready));
+        // SAFETY: a poll names no memory.
+        unsafe { self.push(poll) };
         None
     }
 }
 
-impl Driver for Uring {
+// SAFETY: by the clauses of the contract:
+// 3. `Record::notes` counts in `awaited` the completions that the kernel still owes: one per entry
+//    that bears the record's address. `complete` and `complete_tagged` return a token only when
+//    that reaches 0, and nothing bears the address any more. The other ways to an end have no
+//    entry: an operation on a thread (`take_done`: the pool returns it once, or `cancel` takes it
+//    back), and one that waits for a multishot receive (`Armed::waiter`, out of which every
+//    deliverer takes it). `submit` returns `Some` only on paths of `start` that push no entry.
+// 4. The kernel's last access to a request's memory comes before the completion without the flag
+//    MORE, and no entry with such memory is multishot: those receive into `Provided` alone. A
+//    thread of the pool is done with an operation before it reports it (`Pool`).
+// 5. Completions carry the kernel's own result, calls made here return it as `sys` does.
+//    Descriptors come from accept and open entries, whose results are stored unchanged.
+// 6. `cancel` stores a result of its own only for an operation that no entry and no thread has any
+//    more; otherwise it queues an entry, and the kernel's answer decides.
+// 7. What is called: the kernel, this crate's pool and notifiers, `Record::request`, and the sink.
+unsafe impl Driver for Uring {
     fn new(settings: &Settings) -> Result<Self, SetupError> {
         let (ring, features) = setup::build(settings)?;
         let no_wakeup = |error| setup::explain_wakeup(error, settings.entries);
-        let ring_fd = (features.messages).then_some(&ring);
-        let wake = Arc::new(msg_ring::Bell::new(ring_fd).map_err(no_wakeup)?);
-        let ring = NonNull::from(Box::leak(Box::new(ring)));
-        // SAFETY: the ring stays where it is until `drop`, which ends `submitter` first.
-        let mut submitter = unsafe { ring.as_ref() }.submitter();
-        // Saves the kernel an fd lookup per enter; merely slower where it is not offered.
-        let _ = submitter.register_ring_fd();
+        let ring_fd = features.messages.then_some(&ring);
+        let wake = Arc::new(msg_ring::RingNotifier::new(ring_fd).map_err(no_wakeup)?);
+        let mut ring = Ring::new(ring);
+        ring.register_ring_fd();
         let mut driver = Uring {
             ring,
-            submitter,
             features,
             sigpipe: SigPipe::new(),
             wake,
@@ -339,17 +393,17 @@ impl Driver for Uring {
             started: 0,
             cancels: Vec::new(),
             early: Vec::new(),
-            again: Vec::new(),
+            retries: Vec::new(),
             reaping: false,
             table: files::Table::default(),
             closing: 0,
             pool: None,
             blocking_threads: settings.blocking_threads,
-            hits: InlineBackoff::default(),
+            inline_reads: InlineBackoff::default(),
             receiving: Receiving::Untried,
             receive_memory: settings.receive_memory,
             withdrawn: Vec::new(),
-            ended: Vec::new(),
+            reclaimed: Vec::new(),
             syscalls: 0,
         };
         driver.arm_wake();
@@ -361,29 +415,32 @@ impl Driver for Uring {
 
     #[inline(always)]
     unsafe fn submit(&mut self, op: Token, request: Request) -> Option<i32> {
-        // SAFETY: the caller keeps the record in place.
-        let record = unsafe { op.as_ref() };
-        // Nobody looks for a result before there is one.
+        // SAFETY: item 2 of `Driver::submit`: the record is in place from here on.
+        let record = unsafe { record(op) };
+        // The place of the result is free until there is one; see `cancel_later`.
         record.result.set(self.started as i32);
         self.started = self.started.wrapping_add(1);
-        self.start(op, request)
+        // SAFETY: items 2 and 3 of `Driver::submit`; by item 1 nothing carries it out yet.
+        unsafe { self.start(op, request) }
     }
 
     unsafe fn cancel(&mut self, op: Token) {
-        // SAFETY: the caller promises that the operation is in flight.
-        let record = unsafe { op.as_ref() };
+        // SAFETY: in flight, the only item of `Driver::cancel`.
+        let record = unsafe { record(op) };
         let notes = record.notes.get();
-        if notes.mark == Mark::Thread as u8 {
+        if notes.tag == Tag::Thread as u8 {
             if self.pool.as_mut().is_some_and(|pool| pool.cancel(op)) {
                 record.result.set(-libc::ECANCELED);
                 self.refused.forget(op);
-                self.ended.push(op);
+                self.reclaimed.push(op);
                 self.unsettled = true;
             }
-        } else if notes.mark == Mark::RecvQueue as u8 {
-            self.withdraw(op);
+        } else if notes.tag == Tag::RecvQueue as u8 {
+            // SAFETY: in flight, and its tag says that it waits for a multishot receive.
+            unsafe { self.withdraw(op) };
         } else if notes.cancels == 0 {
-            self.cancel_later(op, record);
+            // SAFETY: in flight, and with any other tag an entry of the operation is outstanding.
+            unsafe { self.cancel_later(op) };
         }
     }
 
@@ -395,33 +452,35 @@ impl Driver for Uring {
         }
         self.closing += 1;
         let fd = fd.into_raw_fd();
-        self.push(opcode::Close::new(types::Fd(fd)).build().user_data(close(fd)));
+        let entry = opcode::Close::new(types::Fd(fd)).build().user_data(close(fd));
+        // SAFETY: a close names no memory.
+        unsafe { self.push(entry) };
     }
 
     fn forget(&mut self, _fd: RawFd) {}
 
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
-        self.tend_streams();
+        self.update_receives();
         if !self.backlog.is_empty() {
             self.refill();
         }
         if !self.cancels.is_empty() {
             self.send_cancels();
         }
-        let something_there = (self.unsettled && self.is_unsettled()) || !self.ring_is_quiet();
+        let something_ended = (self.unsettled && self.is_unsettled()) || !self.has_no_completions();
         let (want, timeout) = match wait {
-            _ if something_there => (0, None),
+            _ if something_ended => (0, None),
             Wait::No => (0, None),
             Wait::For(limit) => (1, Some(limit)),
             Wait::Forever => (1, None),
         };
         let must_enter = want > 0 || {
-            let sq = self.sq();
+            let sq = self.ring.sq();
             !sq.is_empty() || sq.taskrun() || sq.cq_overflow() || !self.features.taskrun_flag
         };
         let entered = if must_enter { self.enter(want, timeout) } else { Ok(()) };
         if !self.withdrawn.is_empty() {
-            // Before completions make for new entries, which may be in each turn.
+            // Before completions lead to new entries, which may happen in every turn.
             self.deliver_withdrawn(sink);
         }
         // Completions that are there are delivered even if entering failed.
@@ -429,9 +488,9 @@ impl Driver for Uring {
         if !self.early.is_empty() {
             self.deliver_early(sink);
         }
-        // SAFETY: the ring outlives this function, and `reaping` keeps everybody else from making
-        // a second handle to its completion queue.
-        let mut cq = unsafe { self.ring.as_ref().completion_shared() };
+        // SAFETY: 1. `reaping` keeps `take_early`, the only other place that could be reached, from
+        // creating a handle; 2. the handle is dropped within this call, and `self` is not.
+        let mut cq = unsafe { self.ring.completions() };
         let mut batch = [const { MaybeUninit::uninit() }; BATCH];
         loop {
             let entries = cq.fill(&mut batch);
@@ -442,15 +501,17 @@ impl Driver for Uring {
                 if let Some(later) = entries.get(index + AHEAD) {
                     prefetch(later.user_data());
                 }
-                if let Some(token) = self.complete(entry) {
-                    sink.deliver(token);
+                // SAFETY: just taken off this ring's queue.
+                if let Some(op) = unsafe { self.complete(entry) } {
+                    // SAFETY: `complete` has stored the result of the last completion.
+                    unsafe { sink.deliver(op) };
                 }
             }
         }
         drop(cq);
         self.reaping = false;
-        if !self.again.is_empty() {
-            self.try_again(sink);
+        if !self.retries.is_empty() {
+            self.retry(sink);
         }
         if !self.refused.waiting.is_empty() {
             self.detour(sink);
@@ -458,7 +519,7 @@ impl Driver for Uring {
         if self.pool.is_some() {
             self.take_done(sink);
         }
-        if !self.notified.is_empty() && self.sq().is_empty() {
+        if !self.notified.is_empty() && self.ring.sq().is_empty() {
             self.notified.clear();
         }
         entered
@@ -473,7 +534,7 @@ impl Driver for Uring {
     }
 
     fn notify_other(&mut self, other: &Arc<dyn Notify>) {
-        if !self.write_news(other) {
+        if !self.message_ring(other) {
             self.syscalls += 1;
             other.notify();
         }
@@ -500,42 +561,41 @@ impl Driver for Uring {
     }
 
     fn setup(&self) -> Setup {
-        let mut flags = self.features.flags.clone();
+        let mut flags: Vec<_> = self.features.flags.iter().map(|flag| flag.name()).collect();
         flags.extend(self.receiving.is_by_kernel().then_some("PBUF_RING_INC"));
         Setup {
             flags,
             queue_sizes: (self.features.sq_entries, self.features.cq_entries),
-            queue_fd: Some(self.ring().as_raw_fd()),
+            queue_fd: Some(self.ring.get().as_raw_fd()),
         }
     }
 }
 
 impl Uring {
-    /// Looks which lists have something, and remembers it if none has.
+    /// Looks which lists have something to deliver, and stores whether any has.
     #[cold]
     fn is_unsettled(&mut self) -> bool {
-        self.unsettled = !self.ended.is_empty()
+        self.unsettled = !self.reclaimed.is_empty()
             || !self.withdrawn.is_empty()
             || !self.backlog.is_empty()
             || !self.early.is_empty()
-            || !self.again.is_empty()
+            || !self.retries.is_empty()
             || !self.refused.waiting.is_empty();
         self.unsettled
     }
 
-    fn ring_is_quiet(&self) -> bool {
-        // SAFETY: this handle is gone before any other is made.
-        unsafe { self.ring.as_ref().completion_shared() }.is_empty()
+    fn has_no_completions(&mut self) -> bool {
+        debug_assert!(!self.reaping, "a second handle to the completion queue");
+        // SAFETY: only the turn calls this, before it creates its own handle.
+        unsafe { self.ring.cq() }.is_empty()
     }
 }
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        self.end_chunks();
-        let _ = self.submitter.unregister_ring_fd();
-        self.wake.silence();
-        // SAFETY: made by `Box::leak` in `new`. `submitter` still names it, but has no destructor
-        // and is not used again.
-        drop(unsafe { Box::from_raw(self.ring.as_ptr()) });
+        self.end_receives();
+        self.wake.detach_ring();
+        // The fields follow, the ring first: it is closed before the provided buffers, which are
+        // part of `receiving`, are freed.
     }
 }

@@ -1,15 +1,14 @@
-//! Receives that go on by themselves (multishot), into [buffers that the kernel
-//! takes](super::provided) bit by bit.
+//! Multishot receives (`IORING_RECV_MULTISHOT`) into [provided buffers](super::provided).
 //!
-//! What is under way belongs to no operation but to the socket's [`RecvQueue`]: an operation takes what
-//! has come, or waits for it. If it is cancelled, the receive goes on, and what comes is kept for
-//! the next. While all buffers are in use, what is asked for is received by calls, so that one
-//! socket can't starve others; so it is always where the kernel has no such receives.
-//!
-//! # Why this file has `unsafe`
-//! The kernel writes into the buffers, and holds counts of feeds.
+//! A receive belongs to no operation but to the socket's [`RecvQueue`]: an operation takes bytes
+//! that were received, or waits for them. If the operation is cancelled, the receive continues, and
+//! its bytes are kept for the next operation. While all buffers are in use, operations receive by
+//! system calls instead, so that one socket cannot starve others. Where the kernel lacks such
+//! receives, all operations receive by system calls.
 
-use std::cell::{Cell, RefCell};
+// # Why this file has `unsafe`
+// The kernel writes into the buffers, and `user_data` holds strong counts of queues.
+
 use std::io;
 use std::ptr;
 use std::rc::Rc;
@@ -18,251 +17,227 @@ use std::time::Duration;
 use io_uring::types::CancelBuilder;
 use io_uring::{Submitter, cqueue, opcode};
 
+use super::cancel::CANCEL_TRIES;
 use super::provided::{GROUP, Provided};
-use super::user_data::{IGNORED, MARKS, Mark};
+use super::user_data::{IGNORED, TAG_BITS, Tag};
 use super::{Uring, probe, submit};
 use crate::buf::RecvPool;
-use crate::driver::recv_queue::{Filler, RecvQueue};
-use crate::driver::sys;
-use crate::driver::{Notes, Request, Target, Token};
+use crate::driver::record::{describe, record};
+use crate::driver::recv_queue::{Abandoned, Filler, RecvQueue};
+use crate::driver::{Request, Sink, Target, Token, sys};
 
-/// So many bytes may come from one socket before they are asked for. Then it has to wait, so that
-/// one that nobody reads from can't take all buffers.
-const AHEAD: usize = 4 * RecvPool::SIZE;
+/// The most bytes that are received from one socket before an operation asks for them. Beyond that
+/// its receive is cancelled, so that a socket that no task reads from cannot take all buffers.
+const MAX_UNREAD: usize = 4 * RecvPool::SIZE;
 
 const AGAIN: i32 = -libc::EAGAIN;
 
-/// A cancel can miss a receive that is just moving between two of the kernel's lists.
-const CANCEL_TRIES: u8 = 16;
-
-/// How chunks are received: found out by the first.
+/// How a driver receives into its own memory; decided by the first such receive.
 pub(super) enum Receiving {
     Untried,
     ByKernel(Multishot),
     ByCalls(Filler),
 }
 
-/// The receives of one ring.
+/// The multishot receives of one ring.
 pub(super) struct Multishot {
     provided: Provided,
-    /// For when all buffers are in use.
+    /// For receives while all buffers are in use.
     filler: Filler,
-    /// How many may write into the buffers.
+    /// The number of receives that may write into the buffers.
     armed: usize,
-    /// Of these, how many are being cancelled for good.
+    /// The number of those that are being cancelled because their stream was dropped.
     leaving: usize,
     abandoned: Rc<Abandoned>,
 }
 
-/// Feeds that nobody will ask any more, to be cancelled by the next turn.
-type Abandoned = RefCell<Vec<Rc<RecvQueue>>>;
-
-/// The receive of a [`RecvQueue`] that goes on by itself.
-#[derive(Debug, Default)]
-pub(in crate::driver) struct Armed {
-    /// The operation that waits for it.
-    waiter: Cell<Option<Token>>,
-    /// It is under way; the kernel has a count of the feed.
-    is: Cell<bool>,
-    /// A cancel of it is under way, which has a count, too.
-    cancelling: Cell<bool>,
-    cancels: Cell<u8>,
-    abandoned: Cell<bool>,
-    /// The kernel had no buffer left.
-    starved: Cell<bool>,
-    /// It counts among those that are [leaving](Multishot::leaving).
-    leaving: Cell<bool>,
-    /// The [version](Provided::version) of the buffers when it began.
-    began_with: Cell<u16>,
-    /// How it ended while nobody waited: an error is told only once.
-    end: Cell<Option<i32>>,
-    /// Where its driver looks for it when it is abandoned.
-    home: RefCell<Option<Rc<Abandoned>>>,
-}
-
-impl Armed {
-    /// Nobody will ask `feed` any more.
-    pub(in crate::driver) fn abandon(feed: &Rc<RecvQueue>) {
-        feed.armed.abandoned.set(true);
-        if !feed.armed.is.get() {
-            return;
-        }
-        let home = feed.armed.home.borrow().clone();
-        if let Some(home) = home {
-            home.borrow_mut().push(feed.clone());
-        }
-    }
-}
-
 impl Uring {
-    /// Takes what has come, or waits for it.
+    /// Takes bytes that were received, or has `op` wait for some.
     ///
     /// # Safety
-    /// As for [`Driver::submit`](crate::driver::Driver::submit); `feed` is in an `Rc`.
+    /// - `op` is in flight or being submitted, as a `RecvProvided` on `queue`;
+    /// - `queue` came from `Rc::as_ptr`, and the operation has a strong count of it.
     #[inline(always)]
     pub(super) unsafe fn recv_provided(
         &mut self,
         op: Token,
         fd: Target,
-        feed: *const RecvQueue,
+        queue: *const RecvQueue,
     ) -> Option<i32> {
-        // SAFETY: what the caller promises.
-        let this = unsafe { &*feed };
-        if let Some(len) = this.hand_on() {
+        // SAFETY: item 2: the count keeps the queue alive while the operation is in flight.
+        let this = unsafe { &*queue };
+        if let Some(len) = this.finish_from_queue() {
             return Some(len);
         }
         match &mut self.receiving {
-            Receiving::ByKernel(_) if this.armed.is.get() => {
-                wait(op, this);
+            Receiving::ByKernel(_) if this.armed.active.get() => {
+                // SAFETY: item 1.
+                unsafe { wait(op, this) };
                 None
             }
-            // SAFETY: what the caller promises.
-            _ => unsafe { self.begin_chunks(op, fd, feed) },
+            // SAFETY: both items.
+            _ => unsafe { self.begin_recv(op, fd, queue) },
         }
     }
 }
 
-/// Has `op` wait for what comes.
+/// Has `op` wait for bytes in `queue`.
+///
+/// # Safety
+/// `op` is in flight or being submitted.
 #[inline(always)]
-fn wait(op: Token, feed: &RecvQueue) {
-    debug_assert_eq!(feed.armed.waiter.get(), None, "there is one operation at a time");
-    feed.armed.waiter.set(Some(op));
-    // SAFETY: the caller of `submit` keeps the record in place.
-    let notes = unsafe { &op.as_ref().notes };
-    notes.set(Notes { mark: Mark::RecvQueue as u8, ..notes.get() });
+unsafe fn wait(op: Token, queue: &RecvQueue) {
+    debug_assert_eq!(queue.armed.waiter.get(), None, "one operation at a time may wait");
+    queue.armed.waiter.set(Some(op));
+    // SAFETY: this function's only item.
+    unsafe { record(op) }.set_tag(Tag::RecvQueue as u8);
 }
 
 impl Uring {
     /// # Safety
     /// As for [`recv_provided`](Self::recv_provided).
-    unsafe fn begin_chunks(
-        &mut self,
-        op: Token,
-        fd: Target,
-        feed: *const RecvQueue,
-    ) -> Option<i32> {
+    unsafe fn begin_recv(&mut self, op: Token, fd: Target, queue: *const RecvQueue) -> Option<i32> {
         if matches!(self.receiving, Receiving::Untried) {
             self.syscalls += 1;
-            match Receiving::choose(&self.submitter, self.receive_memory) {
+            match Receiving::choose(self.ring.submitter(), self.receive_memory) {
                 Ok(receiving) => self.receiving = receiving,
                 Err(error) => return Some(-error.raw_os_error().unwrap_or(libc::ENOMEM)),
             }
         }
-        // SAFETY: what the caller promises.
-        let this = unsafe { &*feed };
+        // SAFETY: item 2.
+        let this = unsafe { &*queue };
         match &mut self.receiving {
-            Receiving::ByCalls(_) => self.recv_by_call(op, fd, this),
+            // SAFETY: item 1.
+            Receiving::ByCalls(_) => unsafe { self.recv_by_call(op, fd, this) },
             Receiving::ByKernel(_)
                 if this.armed.starved.take() || !self.features.opcodes.has(opcode::Recv::CODE) =>
             {
-                self.recv_by_call(op, fd, this)
+                // SAFETY: item 1.
+                unsafe { self.recv_by_call(op, fd, this) }
             }
             Receiving::ByKernel(_) => {
                 if let Some(end) = this.armed.end.take() {
                     return Some(end);
                 }
-                wait(op, this);
-                // SAFETY: what the caller promises.
-                unsafe { self.arm(fd, feed) };
+                // SAFETY: item 1 for the first, item 2 for the second.
+                unsafe {
+                    wait(op, this);
+                    self.arm(fd, queue);
+                }
                 None
             }
-            Receiving::Untried => unreachable!("chosen above"),
+            Receiving::Untried => unreachable!("decided above"),
         }
     }
 
-    /// Receives by a call, once there is something.
-    fn recv_by_call(&mut self, op: Token, fd: Target, feed: &RecvQueue) -> Option<i32> {
+    /// Receives by a system call, once the socket is readable.
+    ///
+    /// # Safety
+    /// `op` is in flight or being submitted.
+    unsafe fn recv_by_call(&mut self, op: Token, fd: Target, queue: &RecvQueue) -> Option<i32> {
         let (Receiving::ByCalls(filler) | Receiving::ByKernel(Multishot { filler, .. })) =
             &mut self.receiving
         else {
-            unreachable!("chosen by then")
+            unreachable!("`begin_recv` has decided")
         };
         self.syscalls += 1;
-        // SAFETY: what was received has been written.
+        // SAFETY: `recv(2)` returns at most the size it got, after it has written that many bytes;
+        // the filler passes memory of that size.
         let received =
-            unsafe { filler.receive(feed, |ptr, len| sys::recv_at_once(fd.fd, ptr, len, 0)) };
+            unsafe { filler.receive(queue, |ptr, len| sys::recv_at_once(fd.fd, ptr, len, 0)) };
         match received {
-            AGAIN => self.await_readiness(op, fd, libc::POLLIN),
+            // SAFETY: this function's only item.
+            AGAIN => unsafe { self.await_readiness(op, fd, libc::POLLIN) },
             received => Some(received),
         }
     }
 
-    /// Has the kernel receive until there is a reason to stop.
+    /// Starts a multishot receive.
     ///
     /// # Safety
-    /// `feed` is in an `Rc`.
-    unsafe fn arm(&mut self, fd: Target, feed: *const RecvQueue) {
+    /// `queue` came from `Rc::as_ptr`, and there is a strong count of it.
+    unsafe fn arm(&mut self, fd: Target, queue: *const RecvQueue) {
         let Receiving::ByKernel(multishot) = &mut self.receiving else { return };
         multishot.armed += 1;
-        // SAFETY: what the caller promises. This count is the kernel's, until `settle_last`.
-        unsafe { Rc::increment_strong_count(feed) };
-        // SAFETY: there is at least that count.
-        let armed = unsafe { &(*feed).armed };
-        armed.is.set(true);
+        // SAFETY: this function's only item. The new count is the kernel's, until `complete_last`.
+        unsafe { Rc::increment_strong_count(queue) };
+        // SAFETY: that count keeps it alive.
+        let armed = unsafe { &(*queue).armed };
+        armed.active.set(true);
         armed.began_with.set(multishot.provided.version());
         *armed.home.borrow_mut() = Some(multishot.abandoned.clone());
         let entry = submit::on(fd, |fd| opcode::RecvMulti::new(fd, GROUP).build());
-        self.push(entry.user_data(feed.expose_provenance() as u64 | Mark::RecvQueue as u64));
+        let data = queue.expose_provenance() as u64 | Tag::RecvQueue as u64;
+        // SAFETY: the entry names no memory but the provided buffers, which are dropped after the
+        // ring is closed (`end_receives`).
+        unsafe { self.push(entry.user_data(data)) };
     }
 
-    /// One completion of a receive that goes on by itself.
+    /// Handles a completion of a multishot receive; returns the operation that it ends.
+    ///
+    /// # Safety
+    /// - `entry` was posted by this driver's ring, and has not been handled before;
+    /// - its tag is `RecvQueue`.
     #[inline(always)]
-    pub(super) fn settle_feed(&mut self, entry: &cqueue::Entry) -> Option<Token> {
-        let data = (entry.user_data() & !MARKS) as usize;
-        let feed: *const RecvQueue = ptr::with_exposed_provenance(data);
-        // SAFETY: the kernel's count is given up by the last completion, in `settle_last`.
-        let this = unsafe { &*feed };
+    pub(super) unsafe fn complete_recv(&mut self, entry: &cqueue::Entry) -> Option<Token> {
+        let data = (entry.user_data() & !TAG_BITS) as usize;
+        let queue: *const RecvQueue = ptr::with_exposed_provenance(data);
+        // SAFETY: by item 2 `arm` made the entry. The kernel's count is given up only with the last
+        // completion, which by item 1 is this one at the earliest.
+        let this = unsafe { &*queue };
         let Receiving::ByKernel(multishot) = &mut self.receiving else {
-            unreachable!("only such receives are armed")
+            unreachable!("a multishot receive without provided buffers")
         };
         let (result, flags) = (entry.result(), entry.flags());
         let mut op = None;
         if result > 0 {
             let Some(id) = cqueue::buffer_select(flags) else {
-                unreachable!("bytes were received, but the kernel does not tell where to")
+                unreachable!("bytes were received, but the completion names no buffer")
             };
-            // SAFETY: the kernel fills one buffer after the other, in the order of its completions,
-            // and has written that many bytes.
-            let chunk = unsafe { multishot.provided.pool.fill(id, result as u32) };
+            // SAFETY: the kernel fills one buffer after the other, in the order of its completions:
+            // so it has written that many bytes where the room of buffer `id` begins.
+            let buffer = unsafe { multishot.provided.pool.fill(id, result as u32) };
             op = this.armed.waiter.take();
             if let Some(op) = op {
-                // SAFETY: in flight until it is delivered.
-                unsafe { op.as_ref() }.result.set(this.hand(chunk));
+                // SAFETY: a waiter is in flight: it leaves its place when it is delivered.
+                unsafe { record(op) }.result.set(this.finish(buffer));
             } else if this.armed.abandoned.get() {
-                drop(chunk);
-            } else if this.keep(chunk) > AHEAD && cqueue::more(flags) {
-                // SAFETY: the kernel's count, as above.
-                unsafe { self.cancel_feed(feed) };
+                drop(buffer);
+            } else if this.keep(buffer) > MAX_UNREAD && cqueue::more(flags) {
+                // SAFETY: the flag says that the kernel's count is not given up yet.
+                unsafe { self.cancel_recv(queue) };
             }
         }
         if cqueue::more(flags) {
             return op;
         }
-        // SAFETY: the last completion.
-        let last = unsafe { self.settle_last(feed, result) };
+        // SAFETY: without the flag it is the last completion, so the kernel's count is free.
+        let last = unsafe { self.complete_last(queue, result) };
         op.or(last)
     }
 
-    /// The kernel receives no more; `result` says why, if it is not a number of bytes.
+    /// Handles the end of a multishot receive; `result` is its cause, if that is not a number of
+    /// bytes. Returns the operation that ends with it.
     ///
     /// # Safety
-    /// The kernel's count of `feed` is there, and is given up hereby.
+    /// `queue` came from `Rc::as_ptr`, and one strong count of it belongs to this call, which gives
+    /// it up.
     #[cold]
-    unsafe fn settle_last(&mut self, feed: *const RecvQueue, result: i32) -> Option<Token> {
-        // SAFETY: the kernel's count.
-        let this = unsafe { Rc::from_raw(feed) };
+    unsafe fn complete_last(&mut self, queue: *const RecvQueue, result: i32) -> Option<Token> {
+        // SAFETY: this function's only item.
+        let this = unsafe { Rc::from_raw(queue) };
         let armed = &this.armed;
-        armed.is.set(false);
-        // A home may have feeds that were abandoned, which must not keep it.
+        armed.active.set(false);
+        // The list may hold abandoned queues, which must not keep it alive in turn.
         drop(armed.home.take());
         let Receiving::ByKernel(multishot) = &mut self.receiving else { return None };
         multishot.armed -= 1;
         if armed.abandoned.get() {
             multishot.leaving -= usize::from(armed.leaving.replace(false));
-            // Only if it was leaked can an operation still wait.
+            // Only an operation that was leaked can still wait.
             let leaked = armed.waiter.take();
-            // SAFETY: in flight until it is delivered.
-            return leaked.inspect(|op| unsafe { op.as_ref() }.result.set(result));
+            // SAFETY: a waiter is in flight: it leaves its place when it is delivered.
+            return leaked.inspect(|op| unsafe { record(*op) }.result.set(result));
         }
         if result > 0 {
             return None;
@@ -273,33 +248,32 @@ impl Uring {
             self.leave_out(opcode::Recv::CODE);
         }
         let Some(op) = armed.waiter.take() else {
-            // These only mean that the next operation has to begin again.
-            let end = Some(result)
-                .filter(|&end| end != -libc::ENOBUFS && end != -libc::ECANCELED && !is_refused);
-            armed.end.set(end);
+            // These only mean that the next operation has to arm the receive again.
+            let restart = result == -libc::ENOBUFS || result == -libc::ECANCELED || is_refused;
+            armed.end.set((!restart).then_some(result));
             return None;
         };
         if is_refused {
-            self.again.push(op);
+            self.retries.push(op);
             return None;
         }
         let Receiving::ByKernel(multishot) = &mut self.receiving else { return None };
-        // SAFETY: in flight until it is delivered, and nothing else uses it: it only waited.
-        let (record, request) = unsafe { (op.as_ref(), (op.as_ref().request)(op)) };
-        // Others that ended like this may have been given buffers, which it has not tried yet.
-        let are_new = armed.began_with.get() != multishot.provided.version();
+        // SAFETY: a waiter is in flight, and neither the kernel nor a thread has it.
+        let (record, request) = unsafe { (record(op), describe(op)) };
+        // Other receives that ended like this may have been given buffers meanwhile.
+        let has_new = armed.began_with.get() != multishot.provided.version();
         match -result {
-            libc::ENOBUFS if !are_new && !multishot.provided.provide_more() => {
+            libc::ENOBUFS if !has_new && !multishot.provided.provide_more() => {
                 armed.starved.set(true);
-                self.again.push(op);
+                self.retries.push(op);
                 return None;
             }
-            // It had come too far ahead, but all that has been taken meanwhile.
+            // It was cancelled at the limit of unread bytes, which have been taken since.
             libc::ENOBUFS | libc::ECANCELED => {
                 if let Request::RecvProvided { fd, .. } = request {
                     armed.waiter.set(Some(op));
-                    // SAFETY: from an `Rc`.
-                    unsafe { self.arm(fd, feed) };
+                    // SAFETY: `this` is a strong count of it.
+                    unsafe { self.arm(fd, queue) };
                 }
                 return None;
             }
@@ -309,57 +283,67 @@ impl Uring {
         Some(op)
     }
 
-    /// The operation no longer waits for its feed.
-    pub(super) fn withdraw(&mut self, op: Token) {
-        // SAFETY: in flight, and nothing else uses it: it only waits.
-        let request = unsafe { (op.as_ref().request)(op) };
-        let Request::RecvProvided { feed, .. } = request else { return };
-        // SAFETY: the operation has a count.
-        let waiter = unsafe { &(*feed).armed.waiter };
+    /// Ends the wait of a cancelled operation for its queue.
+    ///
+    /// # Safety
+    /// `op` is in flight, with the tag `RecvQueue`.
+    pub(super) unsafe fn withdraw(&mut self, op: Token) {
+        // SAFETY: in flight; as its tag says, neither the kernel nor a thread has it.
+        let request = unsafe { describe(op) };
+        let Request::RecvProvided { queue, .. } = request else { return };
+        // SAFETY: an operation in flight has a strong count of its queue.
+        let waiter = unsafe { &(*queue).armed.waiter };
         if waiter.get() == Some(op) {
             waiter.set(None);
-            // SAFETY: in flight until it is delivered.
-            unsafe { op.as_ref() }.result.set(-libc::ECANCELED);
+            // SAFETY: in flight.
+            unsafe { record(op) }.result.set(-libc::ECANCELED);
             self.withdrawn.push(op);
             self.unsettled = true;
         }
     }
 
+    /// Asks the kernel to end a receive.
+    ///
     /// # Safety
-    /// `feed` is in an `Rc`.
+    /// `queue` came from `Rc::as_ptr`, and there is a strong count of it.
     #[cold]
-    unsafe fn cancel_feed(&mut self, feed: *const RecvQueue) {
-        // SAFETY: what the caller promises.
-        let armed = unsafe { &(*feed).armed };
+    unsafe fn cancel_recv(&mut self, queue: *const RecvQueue) {
+        // SAFETY: this function's only item.
+        let armed = unsafe { &(*queue).armed };
         if armed.cancelling.replace(true) {
             return;
         }
         armed.cancels.set(armed.cancels.get().saturating_add(1));
-        // SAFETY: what the caller promises. This count is the cancel's, until `settle_cancel`.
-        unsafe { Rc::increment_strong_count(feed) };
-        let data = feed.expose_provenance() as u64;
-        let cancel = opcode::AsyncCancel::new(data | Mark::RecvQueue as u64).build();
-        self.push(cancel.user_data(data | Mark::FeedCancel as u64));
+        // SAFETY: the same. The new count is the cancel's, until `complete_recv_cancel`.
+        unsafe { Rc::increment_strong_count(queue) };
+        let data = queue.expose_provenance() as u64;
+        let cancel = opcode::AsyncCancel::new(data | Tag::RecvQueue as u64).build();
+        // SAFETY: a cancel names no memory, only numbers.
+        unsafe { self.push(cancel.user_data(data | Tag::RecvQueueCancel as u64)) };
     }
 
-    /// The completion of a cancel.
-    pub(super) fn settle_cancel(&mut self, entry: &cqueue::Entry) {
-        let data = (entry.user_data() & !MARKS) as usize;
-        // SAFETY: the count that the cancel had.
-        let feed = unsafe { Rc::from_raw(ptr::with_exposed_provenance::<RecvQueue>(data)) };
-        let armed = &feed.armed;
+    /// Handles the completion of such a cancel.
+    ///
+    /// # Safety
+    /// - `entry` was posted by this driver's ring, and has not been handled before;
+    /// - its tag is `RecvQueueCancel`.
+    pub(super) unsafe fn complete_recv_cancel(&mut self, entry: &cqueue::Entry) {
+        let data = (entry.user_data() & !TAG_BITS) as usize;
+        // SAFETY: by item 2 `cancel_recv` made the entry, with a count, which by item 1 is there.
+        let queue = unsafe { Rc::from_raw(ptr::with_exposed_provenance::<RecvQueue>(data)) };
+        let armed = &queue.armed;
         armed.cancelling.set(false);
-        let missed = entry.result() == -libc::ENOENT && armed.is.get();
+        let missed = entry.result() == -libc::ENOENT && armed.active.get();
         if missed && armed.abandoned.get() && armed.cancels.get() < CANCEL_TRIES {
-            // SAFETY: from an `Rc`.
-            unsafe { self.cancel_feed(Rc::as_ptr(&feed)) };
+            // SAFETY: `queue` is a strong count of it.
+            unsafe { self.cancel_recv(Rc::as_ptr(&queue)) };
         }
     }
 
-    /// Before a turn: the kernel gets what buffers have become free, and is told of feeds that were
-    /// abandoned.
+    /// Before a turn: provides buffers that have become free, and cancels the receives of streams
+    /// that were dropped.
     #[inline(always)]
-    pub(super) fn tend_streams(&mut self) {
+    pub(super) fn update_receives(&mut self) {
         if let Receiving::ByKernel(multishot) = &mut self.receiving {
             multishot.provided.provide_freed();
             if !multishot.abandoned.borrow().is_empty() {
@@ -372,43 +356,45 @@ impl Uring {
     fn cancel_abandoned(&mut self) {
         let Receiving::ByKernel(multishot) = &mut self.receiving else { return };
         let abandoned = multishot.abandoned.take();
-        let armed = abandoned.iter().filter(|feed| feed.armed.is.get());
-        for feed in armed.clone() {
-            feed.armed.leaving.set(true);
-            feed.armed.cancels.set(0);
+        let active = abandoned.iter().filter(|queue| queue.armed.active.get());
+        for queue in active.clone() {
+            queue.armed.leaving.set(true);
+            queue.armed.cancels.set(0);
         }
-        multishot.leaving += armed.clone().count();
-        for feed in armed {
-            // SAFETY: from an `Rc`.
-            unsafe { self.cancel_feed(Rc::as_ptr(feed)) };
+        multishot.leaving += active.clone().count();
+        for queue in active {
+            // SAFETY: `abandoned` has a strong count of it.
+            unsafe { self.cancel_recv(Rc::as_ptr(queue)) };
         }
     }
 
-    /// Delivers cancelled operations, as soon as no entry of theirs, with the number of a file, is
-    /// queued.
+    /// Delivers withdrawn operations once all entries are submitted: an earlier one may name the
+    /// operation's file by its number.
     #[cold]
-    pub(super) fn deliver_withdrawn(&mut self, sink: &mut impl crate::driver::Sink) {
-        if self.backlog.is_empty() && self.sq().is_empty() {
+    pub(super) fn deliver_withdrawn(&mut self, sink: &mut impl Sink) {
+        if self.backlog.is_empty() && self.ring.sq().is_empty() {
             for op in self.withdrawn.drain(..) {
-                sink.deliver(op);
+                // SAFETY: `withdraw` took it from its queue's only place for a waiter and stored
+                // its result; it leaves this list by its delivery.
+                unsafe { sink.deliver(op) };
             }
         }
     }
 
     /// Ends all receives, at the driver's own end.
-    pub(super) fn end_chunks(&mut self) {
-        /// Of a tenth of a second.
+    pub(super) fn end_receives(&mut self) {
+        /// Each waits for a tenth of a second at most.
         const TRIES: usize = 50;
         for attempt in 0..=TRIES {
             let Receiving::ByKernel(multishot) = &mut self.receiving else { return };
             if multishot.armed == 0 {
                 return;
             }
-            if attempt == TRIES || !self.end_some_chunks() {
+            if attempt == TRIES || !self.end_some_receives() {
                 break;
             }
         }
-        // The kernel may write there for ever.
+        // The kernel may still write to the buffers: they are leaked.
         if let Receiving::ByKernel(multishot) =
             std::mem::replace(&mut self.receiving, Receiving::Untried)
         {
@@ -416,18 +402,23 @@ impl Uring {
         }
     }
 
-    fn end_some_chunks(&mut self) -> bool {
+    fn end_some_receives(&mut self) -> bool {
         let all = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
-        self.push(all.user_data(IGNORED));
+        // SAFETY: a cancel names no memory, only numbers.
+        unsafe { self.push(all.user_data(IGNORED)) };
         self.refill();
         let entered = self.enter(1, Some(Duration::from_millis(100)));
         self.take_early();
         for entry in std::mem::take(&mut self.early) {
-            match entry.user_data() & MARKS {
-                // No operation waits any more.
-                data if data == Mark::RecvQueue as u64 => drop(self.settle_feed(&entry)),
-                data if data == Mark::FeedCancel as u64 => self.settle_cancel(&entry),
-                _ => {}
+            // SAFETY: taken off this ring's queue, handled once, and each tag is checked. That the
+            // returned operation is not delivered leaks it, which clause 3 allows of a driver that
+            // is dropped: none waits any more but one whose future was leaked.
+            unsafe {
+                match entry.user_data() & TAG_BITS {
+                    tag if tag == Tag::RecvQueue as u64 => drop(self.complete_recv(&entry)),
+                    tag if tag == Tag::RecvQueueCancel as u64 => self.complete_recv_cancel(&entry),
+                    _ => {}
+                }
             }
         }
         entered.is_ok()
@@ -440,7 +431,8 @@ impl Receiving {
         if !probe::succeeds() {
             return Ok(Receiving::ByCalls(filler));
         }
-        // SAFETY: it goes after the ring, or never (`end_chunks`).
+        // SAFETY: it becomes part of `Uring::receiving`, which is dropped after `Uring::ring`, or
+        // is leaked by `end_receives`.
         match unsafe { Provided::new(submitter, memory) } {
             Ok(provided) => {
                 let abandoned = Rc::default();
@@ -456,7 +448,7 @@ impl Receiving {
         matches!(self, Receiving::ByKernel(_))
     }
 
-    /// How many receives are being cancelled because nobody will ask any more.
+    /// Returns the number of receives that are being cancelled because their stream was dropped.
     pub(super) fn leaving(&self) -> usize {
         match self {
             Receiving::ByKernel(multishot) => {

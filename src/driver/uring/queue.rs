@@ -1,7 +1,7 @@
 //! The submission side: entries go into the ring, or wait for room, and the kernel is entered.
-//!
-//! # Why this file has `unsafe`
-//! It fills the ring, and makes the system call with its argument.
+
+// # Why this file has `unsafe`
+// It writes entries, which name memory, into the ring, and makes the system call.
 
 use std::io;
 use std::time::Duration;
@@ -11,31 +11,39 @@ use io_uring::{EnterFlags, squeue};
 
 use super::Uring;
 
-/// The kernel adds a wait to the time it is now, in signed nanoseconds, and does not look whether
-/// that overflows. A turn may return early.
+/// The longest wait that is passed to the kernel, which adds it to the present time in signed
+/// nanoseconds without a check for overflow. A turn may return early.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Uring {
     /// Queues an entry; never fails.
+    ///
+    /// # Safety
+    /// All memory that `entry` names is valid for what the entry does with it, and is neither moved
+    /// nor freed before the kernel has posted the entry's last completion.
     #[inline(always)]
-    pub(super) fn push(&mut self, entry: squeue::Entry) {
+    pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
         if self.direct {
-            // SAFETY: `Driver::submit`'s caller answers for the memory the entry names; the
-            // driver's own entries name none.
-            if unsafe { self.sq().push(&entry) }.is_ok() {
+            // SAFETY: this function's only item.
+            if unsafe { self.ring.sq().push(&entry) }.is_ok() {
                 return;
             }
         }
-        self.push_slow(entry);
+        // SAFETY: the same item.
+        unsafe { self.push_slow(entry) };
     }
 
+    /// Queues an entry behind the others that found the submission queue full.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push).
     #[cold]
-    pub(super) fn push_slow(&mut self, entry: squeue::Entry) {
+    unsafe fn push_slow(&mut self, entry: squeue::Entry) {
         if self.intercept(&entry) {
             return;
         }
         // SAFETY: as in `push`.
-        if self.backlog.is_empty() && unsafe { self.sq().push(&entry) }.is_ok() {
+        if self.backlog.is_empty() && unsafe { self.ring.sq().push(&entry) }.is_ok() {
             return;
         }
         self.direct = false;
@@ -44,7 +52,7 @@ impl Uring {
         if self.reaping {
             return;
         }
-        // An error here is met again, and reported, by the turn.
+        // An error here recurs in the turn, which reports it.
         let _ = self.enter(0, None);
         self.refill();
     }
@@ -52,8 +60,9 @@ impl Uring {
     /// Moves entries from the backlog to the submission queue, in order.
     pub(super) fn refill(&mut self) {
         while let Some(entry) = self.backlog.front() {
-            // SAFETY: as in `push`.
-            if unsafe { self.sq().push(entry) }.is_err() {
+            // SAFETY: only `push_slow` fills the backlog; its item holds until the entry's last
+            // completion, and so at its submission.
+            if unsafe { self.ring.sq().push(entry) }.is_err() {
                 return;
             }
             self.backlog.pop_front();
@@ -61,12 +70,12 @@ impl Uring {
         self.direct = !self.refused.any;
     }
 
-    /// Hands everything queued to the kernel without waiting.
+    /// Submits everything queued without waiting.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         const TRIES: usize = 1000;
         for _ in 0..TRIES {
             self.refill();
-            if self.sq().is_empty() {
+            if self.ring.sq().is_empty() {
                 return Ok(());
             }
             self.enter(0, None)?;
@@ -76,30 +85,31 @@ impl Uring {
 
     /// `io_uring_enter(2)`: submits, runs the kernel's deferred work, waits for `want` completions.
     pub(super) fn enter(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
-        let len = self.sq().len() as u32;
+        let len = self.ring.sq().len() as u32;
         let mut flags = EnterFlags::GETEVENTS;
         if want > 0 && self.features.no_iowait {
             flags |= EnterFlags::NO_IOWAIT;
         }
         self.syscalls += 1;
+        let submitter = self.ring.submitter();
         let entered = match timeout {
             Some(timeout) => {
                 let timespec = Timespec::from(timeout.min(LONGEST_WAIT));
                 let args = SubmitArgs::new().timespec(&timespec);
                 flags |= EnterFlags::EXT_ARG;
-                // SAFETY: `args` is what EXT_ARG asks for, and outlives the call.
-                unsafe { self.submitter.enter(len, want as u32, flags.bits(), Some(&args)) }
+                // SAFETY: `args` is the structure that EXT_ARG announces, and outlives the call.
+                unsafe { submitter.enter(len, want as u32, flags.bits(), Some(&args)) }
             }
-            // SAFETY: no argument is passed.
+            // SAFETY: no argument is passed, as the flags say.
             None => unsafe {
-                self.submitter.enter::<libc::sigset_t>(len, want as u32, flags.bits(), None)
+                submitter.enter::<libc::sigset_t>(len, want as u32, flags.bits(), None)
             },
         };
         let Err(error) = entered else { return Ok(()) };
         match error.raw_os_error() {
-            // The time is up, or a signal came: the caller looks at the world again.
+            // The timeout has elapsed, or a signal came: the caller checks its conditions again.
             Some(libc::ETIME | libc::EINTR) => Ok(()),
-            // The kernel holds completions that found no room: make some, and try again later.
+            // The kernel holds completions that found the queue full: make room, try again later.
             Some(libc::EBUSY) => {
                 self.take_early();
                 Ok(())
@@ -113,9 +123,12 @@ impl Uring {
         }
     }
 
+    /// Moves completions from a full completion queue to `early`.
     pub(super) fn take_early(&mut self) {
-        // SAFETY: no other completion queue handle is alive: `turn` takes its own afterwards.
-        let taken = unsafe { self.ring.as_ref().completion_shared() };
+        debug_assert!(!self.reaping, "a second handle to the completion queue");
+        // SAFETY: the one handle from `completions` exists while `reaping` is set, during which
+        // nothing enters the ring: `push_slow` and `message_ring` check it.
+        let taken = unsafe { self.ring.cq() };
         self.early.extend(taken);
         self.unsettled = true;
     }

@@ -6,8 +6,8 @@
 //! more, the other way: by the system call that the readiness driver makes. If that answers otherwise,
 //! the opcode is left out from then on, and its entries are intercepted before they reach the queue.
 //!
-//! Polls and cancels can't be replaced; a ring that refuses them is not used (`setup.rs`).
-//
+//! Polls and cancels have no substitute; a ring that refuses them is not used.
+
 // # Why this file has `unsafe`
 // It makes system calls for operations in flight, with the memory that their requests name.
 
@@ -18,9 +18,10 @@ use io_uring::{opcode, types};
 
 use super::opcodes::Opcodes;
 use super::submit;
-use super::user_data::{MARKS, Mark, WAKE, record, trial, tried_opcode};
+use super::user_data::{TAG_BITS, Tag, WAKE, token, trial, tried_opcode};
 use super::{Uring, sys};
 use crate::driver::call::Fallback;
+use crate::driver::record::{describe, record};
 use crate::driver::sys::Kind;
 use crate::driver::{Notes, Record, Request, SetupError, Sink, Token, whole};
 
@@ -73,14 +74,15 @@ impl Uring {
     pub(super) fn push_trials(&mut self) {
         for entry in trials() {
             let opcode = entry.get_opcode() as u8;
-            self.push(entry.user_data(trial(opcode)));
+            // SAFETY: the entries name no memory, or null, which the kernel reports as an error.
+            unsafe { self.push(entry.user_data(trial(opcode))) };
         }
     }
 
     /// Takes the ring's first completions: what was tried out, and a poll that was refused.
     pub(super) fn check_trials(&mut self) -> Result<(), SetupError> {
-        // SAFETY: this handle is gone before any other is made.
-        let first: Vec<_> = unsafe { self.ring.as_ref().completion_shared() }.collect();
+        // SAFETY: there is no turn yet, which alone keeps a handle.
+        let first: Vec<_> = unsafe { self.ring.cq() }.collect();
         for entry in first.iter().filter(|entry| entry.result() == -libc::EACCES) {
             match (entry.user_data(), tried_opcode(entry.user_data())) {
                 (WAKE, _) => return Err(SetupError::ForbiddenOperation("IORING_OP_POLL_ADD")),
@@ -101,14 +103,14 @@ impl Uring {
             return false;
         }
         let data = entry.get_user_data();
-        let operations = match data & MARKS {
-            mark if mark == Mark::Whole as u64 => &mut self.refused.waiting,
+        let operations = match data & TAG_BITS {
+            tag if tag == Tag::Operation as u64 => &mut self.refused.waiting,
             // A pause before the operation is tried again: without it.
-            mark if mark == Mark::Ready as u64 => &mut self.again,
+            tag if tag == Tag::Ready as u64 => &mut self.retries,
             _ => return false,
         };
-        // SAFETY: the entry is an operation's, which is just being started.
-        operations.push(unsafe { record(data) }.0);
+        // SAFETY: entries with these tags are made by `address` and `tagged`.
+        operations.push(unsafe { token(data) });
         self.unsettled = true;
         true
     }
@@ -138,15 +140,14 @@ impl Uring {
     pub(super) fn detour(&mut self, sink: &mut impl Sink) {
         let mut waiting = std::mem::take(&mut self.refused.waiting);
         for op in waiting.drain(..) {
-            // SAFETY: the operation is in flight, and neither the kernel nor a thread has it.
-            let record = unsafe { op.as_ref() };
+            // SAFETY: operations get into the list by `intercept`, or by their own completion without
+            // being delivered: in flight, and neither the kernel nor a thread has them.
+            let record = unsafe { record(op) };
             let result = if record.notes.get().cancels > 0 {
                 Some(moved(record).unwrap_or(-libc::ECANCELED))
             } else {
-                // SAFETY: as above, so nothing uses its memory.
-                let request = unsafe { (record.request)(op) };
-                // SAFETY: as above, until it is delivered.
-                unsafe { self.take_other_way(op, request) }
+                // SAFETY: as above.
+                unsafe { self.take_other_way(op, describe(op)) }
             };
             let Some(result) = result else { continue };
             record.result.set(result);
@@ -154,10 +155,11 @@ impl Uring {
             // A cancel that is under way has a completion of its own.
             record.notes.set(Notes { awaited: notes.awaited - 1, more: false, ..notes });
             if notes.awaited == 1 {
-                sink.deliver(op);
+                // SAFETY: it has ended, its result is stored, and it left the list.
+                unsafe { sink.deliver(op) };
             }
         }
-        // None came meanwhile: only starting an operation makes one wait here.
+        // Nothing was added meanwhile: only starting an operation makes one wait here.
         self.refused.waiting = waiting;
     }
 
@@ -206,10 +208,8 @@ impl Uring {
             self.leave_out(opcode);
         }
         match -result {
-            libc::EAGAIN | libc::EINPROGRESS => {
-                // SAFETY: in flight (1).
-                self.would_block(op, unsafe { op.as_ref() })
-            }
+            // SAFETY: in flight (1), and with nothing else (2).
+            libc::EAGAIN | libc::EINPROGRESS => unsafe { self.would_block(op) },
             _ => Some(result),
         }
     }
@@ -219,9 +219,9 @@ impl Uring {
     /// # Safety
     /// As for [`take_other_way`](Self::take_other_way).
     unsafe fn attempt(&mut self, op: Token, request: Request) -> i32 {
-        let (result, calls) = if whole::wants_all(&request) {
+        let tried = if whole::wants_all(&request) {
             // SAFETY: in flight (1).
-            let record = unsafe { op.as_ref() };
+            let record = unsafe { record(op) };
             let notes = record.notes.get();
             if !notes.more {
                 // From here on it is the number of bytes moved.
@@ -234,7 +234,7 @@ impl Uring {
             // SAFETY: the same.
             unsafe { sys::attempt(request, self.sigpipe) }
         };
-        self.syscalls += calls;
-        result
+        self.syscalls += tried.syscalls;
+        tried.result
     }
 }

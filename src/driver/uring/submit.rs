@@ -1,14 +1,14 @@
-//! Lowering: one [`Request`] variant in, one submission entry out.
-//!
-//! # Why this file has `unsafe`
-//! It looks at an address that a request names.
+//! Turns each [`Request`] variant into one submission entry.
+
+// # Why this file has `unsafe`
+// It reads a socket address that a request points to.
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{opcode, types};
 
 use crate::driver::{Request, Target, sys};
 
-/// Uses the registered slot where there is one.
+/// Builds an entry on a registered file where there is one, else on the descriptor.
 #[inline(always)]
 pub(in crate::driver) fn on(target: Target, build: impl FnOnce(types::Fd) -> Entry) -> Entry {
     if target.slot < 0 {
@@ -45,7 +45,7 @@ pub(super) fn entry(request: Request) -> Entry {
         }
         Close { fd } => opcode::Close::new(types::Fd(fd)).build(),
         Statx { dir, path, flags, out } => {
-            let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+            let mask = sys::STATX_MASK;
             opcode::Statx::new(types::Fd(dir), path, out.cast()).flags(flags).mask(mask).build()
         }
         Accept { fd, addr, addr_len } => {
@@ -74,7 +74,7 @@ pub(super) fn entry(request: Request) -> Entry {
     }
 }
 
-/// The ring's opcode for a request; `None`: it has none.
+/// Returns the ring's opcode for a request; `None`: it has none.
 pub(super) fn opcode(request: &Request) -> Option<u8> {
     use Request::*;
     Some(match *request {
@@ -98,17 +98,18 @@ pub(super) fn opcode(request: &Request) -> Option<u8> {
     })
 }
 
-/// Whether an operation that would have to wait is a connect to a Unix listener, or a message to the
-/// path of a Unix socket, whose queue is full: its own socket is writable all the time.
+/// Returns `true` for a connect to a Unix listener, or a message to the path of a Unix socket, whose
+/// queue is full: the operation's own socket is writable all the time, so that its readiness says
+/// nothing.
 ///
 /// # Safety
-/// The memory that the request names is still in place.
+/// The memory that the request points to is in place (clause 1 of the contract).
 #[cold]
 pub(super) unsafe fn has_no_readiness(request: Request) -> bool {
     match request {
         Request::Connect { addr, addr_len, .. } => {
             addr_len as usize >= size_of::<libc::sa_family_t>()
-                // SAFETY: what the caller promises; the address starts with its family.
+                // SAFETY: `addr_len` bytes are in place, enough for the family, which comes first.
                 && i32::from(unsafe { (*addr).sa_family }) == libc::AF_UNIX
         }
         // SAFETY: the memory is in place, as this function demands.
@@ -116,7 +117,7 @@ pub(super) unsafe fn has_no_readiness(request: Request) -> bool {
     }
 }
 
-/// Which readiness a request that failed with `EAGAIN` waits for, as `poll(2)` events.
+/// Returns the readiness that a request waits for after `EAGAIN`, as `poll(2)` events.
 pub(super) fn readiness(request: &Request) -> Option<(Target, u32)> {
     use Request::*;
     match *request {
@@ -124,7 +125,7 @@ pub(super) fn readiness(request: &Request) -> Option<(Target, u32)> {
         Write { fd, .. } | Writev { fd, .. } => Some((fd, libc::POLLOUT as u32)),
         Recv { fd, flags, .. } if flags & libc::MSG_DONTWAIT == 0 => {
             let events = match flags {
-                // An error is always reported.
+                // `poll(2)` reports errors without being asked to.
                 _ if flags & libc::MSG_ERRQUEUE != 0 => 0,
                 _ if flags & libc::MSG_OOB != 0 => libc::POLLPRI,
                 _ => libc::POLLIN,

@@ -1,7 +1,7 @@
-//! What an entry's `user_data` says: whose it is, and what its completion means.
-//!
-//! # Why this file has `unsafe`
-//! It turns addresses that come back from the kernel into records.
+//! The `user_data` of submission entries: an address and a tag, or a number of the driver's own.
+
+// # Why this file has `unsafe`
+// It turns addresses that come back from the kernel into tokens.
 
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -11,79 +11,88 @@ use crate::driver::{Record, Token};
 /// What the low three bits of a completion's `user_data` say about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Mark {
-    /// The operation itself has ended.
-    Whole = 0,
-    /// A cancel of the operation has been carried out.
+pub(super) enum Tag {
+    /// The operation's own completion.
+    Operation = 0,
+    /// The completion of a cancel of the operation.
     Cancel = 1,
-    /// What the operation acts on is ready: try the operation again.
+    /// The file that the operation waits for is ready: the operation is to be tried again.
     Ready = 2,
-    /// Never on an entry: the operation is with a thread.
+    /// Never in an entry; in [`Notes`](crate::driver::Notes): a thread of the pool has the
+    /// operation.
     Thread = 3,
-    /// A receive that goes on by itself: not an operation's address but a feed's. On an operation: it waits
-    /// for one.
+    /// In an entry: a completion of a multishot receive, with the address of a
+    /// [`RecvQueue`](crate::driver::RecvQueue). In `Notes`: the operation waits for such a receive.
     RecvQueue = 4,
-    /// A cancel of such a receive has been carried out.
-    FeedCancel = 5,
+    /// The completion of a cancel of a multishot receive, with the address of its queue.
+    RecvQueueCancel = 5,
 }
 
-pub(super) const MARKS: u64 = 0b111;
+/// The bits of `user_data` that hold the [`Tag`].
+pub(super) const TAG_BITS: u64 = 0b111;
 
-/// `user_data` of the driver's own entries: the mark 7 is used by no operation.
-pub(super) const WAKE: u64 = 7;
+/// The tag of the driver's own entries, which are told apart by the other bits.
+const OWN: u64 = 7;
 
-/// The `user_data` of a detached close: [`CLOSE`], and the fd in the upper half.
+/// The event counter was written: another thread ends this ring's wait.
+pub(super) const WAKE: u64 = OWN;
+
+/// A detached close; its fd is in the upper half.
+const CLOSE: u64 = 1 << 3 | OWN;
+
+/// Another ring has sent a message: it ends this ring's wait.
+pub(super) const MESSAGE: u64 = 2 << 3 | OWN;
+
+/// A message to another ring could not be delivered.
+pub(super) const MESSAGE_FAILED: u64 = 3 << 3 | OWN;
+
+/// A completion without meaning.
+pub(super) const IGNORED: u64 = 4 << 3 | OWN;
+
+/// A trial whether the ring refuses an opcode, which is in the upper half.
+const TRIAL: u64 = 5 << 3 | OWN;
+
+/// Returns the `user_data` of a detached close.
 pub(super) fn close(fd: RawFd) -> u64 {
     (fd as u64) << 32 | CLOSE
 }
 
-/// The `user_data` of an entry that tries out whether its opcode is refused.
-pub(super) fn trial(opcode: u8) -> u64 {
-    u64::from(opcode) << 32 | TRIAL
-}
-
-/// The opcode that was tried out.
-pub(super) fn tried_opcode(data: u64) -> Option<u8> {
-    (data & u64::from(u32::MAX) == TRIAL).then_some((data >> 32) as u8)
-}
-
-const TRIAL: u64 = 40 | 7;
-
-/// The fd of a detached close.
+/// Returns the fd of a detached close; `None` for any other `user_data`.
 pub(super) fn closed_fd(data: u64) -> Option<RawFd> {
     (data & u64::from(u32::MAX) == CLOSE).then_some((data >> 32) as RawFd)
 }
 
-const CLOSE: u64 = 8 | 7;
+/// Returns the `user_data` of a trial.
+pub(super) fn trial(opcode: u8) -> u64 {
+    u64::from(opcode) << 32 | TRIAL
+}
 
-/// Another ring has written: there is news.
-pub(super) const NEWS: u64 = 16 | 7;
+/// Returns the opcode of a trial; `None` for any other `user_data`.
+pub(super) fn tried_opcode(data: u64) -> Option<u8> {
+    (data & u64::from(u32::MAX) == TRIAL).then_some((data >> 32) as u8)
+}
 
-/// What was written to another ring did not get there.
-pub(super) const NEWS_LOST: u64 = 24 | 7;
-
-/// Nobody wants to know.
-pub(super) const IGNORED: u64 = 32 | 7;
-
+/// The `user_data` of an operation's own entry.
 #[inline(always)]
 pub(super) fn address(token: Token) -> u64 {
     token.as_ptr().expose_provenance() as u64
 }
 
+/// The `user_data` of another entry on an operation's behalf.
 #[inline(always)]
-pub(super) fn mark(token: Token, mark: Mark) -> u64 {
-    address(token) | mark as u64
+pub(super) fn tagged(token: Token, tag: Tag) -> u64 {
+    address(token) | tag as u64
 }
 
-/// Fetches the record behind a completion's `user_data` into the cache, on processors where that can
-/// be said. Any value will do: a wrong address is no error.
+/// Prefetches the record behind a completion's `user_data` into the cache, on processors with an
+/// instruction for that. A wrong address is no error.
 #[inline(always)]
 pub(super) fn prefetch(data: u64) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let record = std::ptr::without_provenance::<i8>((data & !MARKS) as usize);
-        // SAFETY: a prefetch reads nothing that a program could notice, and never faults.
+        let record = std::ptr::without_provenance::<i8>((data & !TAG_BITS) as usize);
+        // SAFETY: a prefetch changes nothing that a program can observe, and never faults.
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(record);
             _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(64));
@@ -93,13 +102,13 @@ pub(super) fn prefetch(data: u64) {
     let _ = data;
 }
 
-/// The record behind a completion's `user_data`.
+/// Returns the operation that a completion's `user_data` names.
 ///
 /// # Safety
-/// The address was made by [`address`], and the record has not been given up since.
+/// `data` was made by [`address`] or [`tagged`], so that it is the address of a record.
 #[inline(always)]
-pub(super) unsafe fn record<'a>(data: u64) -> (Token, &'a Record) {
-    let ptr = std::ptr::with_exposed_provenance_mut::<Record>((data & !MARKS) as usize);
-    // SAFETY: the caller promises that the record is there.
-    unsafe { (NonNull::new_unchecked(ptr), &*ptr) }
+pub(super) unsafe fn token(data: u64) -> Token {
+    let ptr = std::ptr::with_exposed_provenance_mut::<Record>((data & !TAG_BITS) as usize);
+    // SAFETY: the address of a record is not null.
+    unsafe { NonNull::new_unchecked(ptr) }
 }

@@ -132,19 +132,19 @@ unsafe impl Operation for RecvProvided<'_> {
     fn request(&mut self) -> Request {
         Request::RecvProvided {
             fd: self.source.target(),
-            feed: Rc::as_ptr(self.reservation.feed()),
+            queue: Rc::as_ptr(self.reservation.queue()),
         }
     }
     #[inline(always)]
     fn finish(self, result: i32) -> Self::Output {
         match result {
-            1.. => Ok(self.reservation.feed().take()),
+            1.. => Ok(self.reservation.queue().take()),
             0 => Ok(None),
             error => Err(explain(-error)),
         }
     }
     fn discard(self, _result: i32) {
-        self.reservation.feed().take_back();
+        self.reservation.queue().take_back();
     }
 }
 

@@ -1,7 +1,7 @@
 //! `epoll(7)`, edge-triggered.
-//!
-//! # Why this file has `unsafe`
-//! It makes the system calls.
+
+// # Why this file has `unsafe`
+// It makes the system calls.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -12,10 +12,10 @@ use super::{Event, Interest};
 use crate::driver::Notify;
 use crate::driver::sys::EventFd;
 
-/// The key of the event counter; no file has it.
+/// The key of the event counter, which no file has.
 const WAKE: u64 = u64::MAX;
 
-/// What files are registered for: everything, as an edge costs nothing unless it comes.
+/// The events that files are registered for: all, as an edge costs nothing unless it occurs.
 const ALL: i32 = libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
 const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP) as u32;
 const OVER: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
@@ -24,7 +24,7 @@ pub(in crate::driver::readiness) struct Selector {
     epoll: OwnedFd,
     wake: Arc<EventFd>,
     events: Vec<libc::epoll_event>,
-    /// Waits of less than a millisecond are possible (`epoll_pwait2(2)`, Linux 5.11).
+    /// The kernel has waits with nanosecond timeouts (`epoll_pwait2(2)`, Linux 5.11).
     precise: bool,
 }
 
@@ -33,13 +33,13 @@ fn check(result: i32) -> io::Result<i32> {
 }
 
 impl Selector {
-    /// A file that was registered stays so: an event that nobody waits for is not lost.
+    /// A registered file stays registered: an event is not lost while no operation waits.
     pub(in crate::driver::readiness) const PERSISTENT: bool = true;
 
     pub(in crate::driver::readiness) fn new(events: usize) -> io::Result<Self> {
         // SAFETY: passes no memory.
         let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: just made.
+        // SAFETY: `epoll_create1` has just returned this fd, which nothing else owns.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
         let wake = Arc::new(EventFd::new()?);
         let mut selector =
@@ -59,11 +59,11 @@ impl Selector {
 
     fn control(&mut self, call: i32, fd: RawFd, events: i32, key: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: events as u32, u64: key };
-        // SAFETY: `event` is valid.
+        // SAFETY: `event` is valid for reads.
         check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), call, fd, &mut event) }).map(drop)
     }
 
-    /// Has events of `fd` told under `key`; gives the number of system calls.
+    /// Has events of `fd` reported under `key`; returns the number of system calls.
     pub(in crate::driver::readiness) fn watch(
         &mut self,
         fd: RawFd,
@@ -72,7 +72,7 @@ impl Selector {
         _known: bool,
     ) -> io::Result<u64> {
         match self.control(libc::EPOLL_CTL_ADD, fd, ALL, key as u64) {
-            // It was ours before it went to somewhere else and came back.
+            // Registered before, when it left this context and came back.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
                 self.control(libc::EPOLL_CTL_MOD, fd, ALL, key as u64).map(|()| 2)
             }
@@ -80,13 +80,13 @@ impl Selector {
         }
     }
 
-    /// Ends that.
+    /// Ends reports of events of `fd`.
     pub(in crate::driver::readiness) fn forget(&mut self, fd: RawFd) {
-        // It fails if the fd is another one by now.
+        // Fails if the fd names another file by now.
         let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
     }
 
-    /// Waits for events; [`events`](Self::events) gives them.
+    /// Waits for events; [`event`](Self::event) returns them.
     pub(in crate::driver::readiness) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -100,32 +100,33 @@ impl Selector {
         if self.precise && !whole {
             tried = true;
             let time = timespec(timeout.unwrap_or_default());
-            // SAFETY: there is room for that many events, and no signal mask is given.
+            // SAFETY: the vector has room for that many events; no signal mask is passed.
             result = unsafe {
                 libc::syscall(libc::SYS_epoll_pwait2, epoll, place, room, &time, 0usize, 0usize)
             } as i32;
             if result < 0 && io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-                // Not on this kernel, or not in this sandbox.
+                // This kernel lacks it, or a sandbox denies it.
                 self.precise = false;
                 tried = false;
             }
         }
         if !tried {
             let millis = timeout.map_or(-1, millis);
-            // SAFETY: there is room for that many events.
+            // SAFETY: the vector has room for that many events.
             result = unsafe { libc::epoll_wait(epoll, place, room, millis) };
         }
         match check(result) {
-            // SAFETY: the kernel has filled that many.
+            // SAFETY: the kernel has written that many events, at most as many as there is room
+            // for.
             Ok(count) => unsafe { self.events.set_len(count as usize) },
-            // The caller looks at the world again.
+            // A signal came: the caller checks its conditions again.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// No events: the host was not asked.
+    /// Removes all events, for a turn that does not ask the host.
     pub(in crate::driver::readiness) fn clear(&mut self) {
         self.events.clear();
     }
@@ -144,19 +145,20 @@ impl Selector {
             key: event.u64 as usize,
             readable: event.events & (READABLE | OVER) != 0,
             writable: event.events & (libc::EPOLLOUT as u32 | OVER) != 0,
-            // A read ends before urgent data, so a short one does not say that nothing is left.
+            // A read stops before urgent data, so a short one does not show that the socket is
+            // drained.
             over: event.events & (OVER | libc::EPOLLPRI as u32) != 0,
         })
     }
 }
 
-/// Rounded up, so that nothing comes early.
+/// Converts to milliseconds, rounded up, so that a wait does not end early.
 fn millis(time: Duration) -> i32 {
     i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }
 
 fn timespec(time: Duration) -> libc::timespec {
-    // The kernel refuses more; a turn may return early.
+    // In seconds; the kernel refuses absurd values, and a turn may return early.
     const LONGEST: u64 = 365 * 24 * 3600;
     libc::timespec {
         tv_sec: time.as_secs().min(LONGEST) as libc::time_t,

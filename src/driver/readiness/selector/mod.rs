@@ -1,8 +1,8 @@
-//! Selectors: which of many files are ready, as the host tells it.
+//! Selectors: the host's way to report which of many files are ready.
 //!
 //! `epoll` on Linux, and the `polling` crate everywhere else (kqueue on macOS and the BSDs, AFD on
-//! Windows). The first keeps files registered and tells of changes (edge-triggered), so that waiting
-//! again costs nothing; the second is armed anew for each wait (one-shot).
+//! Windows). The first keeps files registered and reports changes (edge-triggered), so that waiting
+//! again costs nothing; the second is armed again for each wait (one-shot).
 
 #[cfg(all(target_os = "linux", not(corio_polling)))]
 mod epoll;
@@ -14,24 +14,24 @@ mod polling;
 #[cfg(any(not(target_os = "linux"), corio_polling))]
 pub(super) use polling::Selector;
 
-/// What has happened to a file.
+/// A change of a file's readiness.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Event {
     pub(super) key: usize,
-    /// Something to read, or the other side has finished.
+    /// A read may succeed: there are bytes, or the peer has ended its side.
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The other side has finished or gone, an error is waiting, or urgent data: no further event
-    /// may come on what a short read leaves.
+    /// The peer has ended its side or is gone, or there is an error or urgent data: bytes that a
+    /// short read leaves may cause no further event.
     pub(super) over: bool,
 }
 
-/// What operations wait for.
+/// The kinds of readiness that operations wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interest {
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// Whatever happens.
+    /// Any event.
     pub(super) other: bool,
 }
 

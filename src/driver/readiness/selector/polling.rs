@@ -1,14 +1,14 @@
 //! The `polling` crate: kqueue on macOS and the BSDs, AFD on Windows.
-//!
-//! # Why this file has `unsafe`
-//! The crate leaves it to its user to take files out before they are closed.
+
+// # Why this file has `unsafe`
+// The crate requires its user to remove files before they are closed.
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polling::{Event as Told, Events, PollMode, Poller};
+use polling::{Event as RawEvent, Events, PollMode, Poller};
 
 use super::{Event, Interest};
 use crate::driver::Notify;
@@ -18,7 +18,7 @@ struct Waker(Arc<Poller>);
 
 impl Notify for Waker {
     fn notify(&self) {
-        // It fails only without a system to speak of.
+        // Fails only if the system is out of resources; there is no other way to notify.
         let _ = self.0.notify();
     }
 }
@@ -26,16 +26,16 @@ impl Notify for Waker {
 pub(in crate::driver::readiness) struct Selector {
     poller: Arc<Poller>,
     events: Events,
-    list: Vec<Told>,
+    list: Vec<RawEvent>,
 }
 
-fn told(key: usize, interest: Interest) -> Told {
+fn raw_event(key: usize, interest: Interest) -> RawEvent {
     let other = interest.other;
-    Told::new(key, interest.readable || other, interest.writable || other)
+    RawEvent::new(key, interest.readable || other, interest.writable || other)
 }
 
 impl Selector {
-    /// An event is told once for each call of `watch`.
+    /// An event is reported once for each call of `watch`.
     pub(in crate::driver::readiness) const PERSISTENT: bool = false;
 
     pub(in crate::driver::readiness) fn new(events: usize) -> io::Result<Self> {
@@ -61,7 +61,7 @@ impl Selector {
         Arc::new(Waker(self.poller.clone()))
     }
 
-    /// Has the next event of `fd` told under `key`; gives the number of system calls.
+    /// Has the next event of `fd` reported under `key`; returns the number of system calls.
     pub(in crate::driver::readiness) fn watch(
         &mut self,
         fd: RawFd,
@@ -69,8 +69,8 @@ impl Selector {
         interest: Interest,
         known: bool,
     ) -> io::Result<u64> {
-        let event = told(key, interest);
-        // SAFETY: an operation, or the caller, keeps it open meanwhile.
+        let event = raw_event(key, interest);
+        // SAFETY: an operation, or the caller, keeps it open during this call.
         let file = unsafe { os::lend(fd) };
         if known {
             match self.poller.modify_with_mode(file, event, PollMode::Oneshot) {
@@ -78,8 +78,8 @@ impl Selector {
                 result => return result.map(|()| 1),
             }
         }
-        // SAFETY: it is taken out by `forget` before this driver closes it; one that somebody else
-        // closes leaves the system's list by itself, and is found out by its other key.
+        // SAFETY: `forget` removes it before this driver closes it; the system itself removes one
+        // that is closed elsewhere, and the table detects its successor by the identity.
         match unsafe { self.poller.add_with_mode(os::source(fd), event, PollMode::Oneshot) } {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.poller.modify_with_mode(file, event, PollMode::Oneshot).map(|()| 2)
@@ -88,13 +88,13 @@ impl Selector {
         }
     }
 
-    /// Ends that.
+    /// Ends reports of events of `fd`.
     pub(in crate::driver::readiness) fn forget(&mut self, fd: RawFd) {
-        // SAFETY: as in `watch`.
+        // SAFETY: the caller keeps it open during this call.
         let _ = self.poller.delete(unsafe { os::lend(fd) });
     }
 
-    /// Waits for events.
+    /// Waits for events; [`event`](Self::event) returns them.
     pub(in crate::driver::readiness) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -110,7 +110,7 @@ impl Selector {
         Ok(())
     }
 
-    /// No events: the host was not asked.
+    /// Removes all events, for a turn that does not ask the host.
     pub(in crate::driver::readiness) fn clear(&mut self) {
         self.list.clear();
     }
@@ -121,7 +121,7 @@ impl Selector {
 
     pub(in crate::driver::readiness) fn event(&self, index: usize) -> Option<Event> {
         let event = self.list[index];
-        // One-shot: whoever still waits afterwards tries again first, so nothing is over for good.
+        // One-shot: an operation tries again before it waits again, so that no event is missed.
         Some(Event {
             key: event.key,
             readable: event.readable,

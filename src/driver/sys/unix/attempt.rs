@@ -1,72 +1,76 @@
-//! Requests carried out without waiting.
-//!
-//! # Why this file has `unsafe`
-//! It makes system calls with memory that a request names.
+//! Requests carried out without blocking.
+
+// # Why this file has `unsafe`
+// It makes system calls with memory that a request names.
 
 use std::os::fd::RawFd;
 
 use super::{SigPipe, errno, option, retry};
+use crate::driver::sys::Counted;
 use crate::driver::{CURRENT_POSITION, Request, Target};
 
-/// Makes a call on a file in non-blocking mode; also gives the number of system calls.
+/// Makes a call on a file in non-blocking mode.
 ///
-/// The socket handles of this crate always are in that mode. A file that came from elsewhere is put
-/// into it for the time of the call.
-pub(in crate::driver) fn without_waiting(on: Target, call: impl FnOnce() -> i32) -> (i32, u64) {
+/// The socket handles of this crate are always in that mode. A file that came from elsewhere is put
+/// into it for the duration of the call.
+pub(in crate::driver) fn without_waiting(on: Target, call: impl FnOnce() -> i32) -> Counted<i32> {
     if on.nonblocking {
-        return (call(), 1);
+        return Counted::new(call(), 1);
     }
     // SAFETY: passes no memory.
     let mode = unsafe { libc::fcntl(on.fd, libc::F_GETFL) };
     if mode < 0 {
-        return (-errno(), 1);
+        return Counted::new(-errno(), 1);
     }
     if mode & libc::O_NONBLOCK != 0 {
-        return (call(), 2);
+        return Counted::new(call(), 2);
     }
     // SAFETY: passes no memory.
     if unsafe { libc::fcntl(on.fd, libc::F_SETFL, mode | libc::O_NONBLOCK) } < 0 {
-        return (-errno(), 2);
+        return Counted::new(-errno(), 2);
     }
     let result = call();
     // SAFETY: passes no memory.
     unsafe { libc::fcntl(on.fd, libc::F_SETFL, mode) };
-    (result, 4)
+    Counted::new(result, 4)
 }
 
-/// Carries a request out, or says `-EAGAIN` where that would mean to wait; also gives the number of
-/// system calls.
+/// Carries a request out, or returns `-EAGAIN` where that would block.
 ///
 /// # Safety
-/// All memory that the request names is there, and not used otherwise.
+/// Clauses 1 and 2 of the [contract](crate::driver) hold for all memory that the request points to.
 #[inline(always)]
-pub(in crate::driver) unsafe fn attempt(request: Request, sigpipe: SigPipe) -> (i32, u64) {
+pub(in crate::driver) unsafe fn attempt(request: Request, sigpipe: SigPipe) -> Counted<i32> {
     use Request::*;
     match request {
-        // SAFETY: what the caller promises.
-        Recv { fd, ptr, len, flags } => (unsafe { recv_at_once(fd.fd, ptr, len, flags) }, 1),
-        // SAFETY: what the caller promises.
-        Send { fd, ptr, len, flags } => (unsafe { send_at_once(fd.fd, ptr, len, flags) }, 1),
-        // SAFETY: what the caller promises.
+        Recv { fd, ptr, len, flags } => {
+            // SAFETY: by clause 1 the buffer is in place, by clause 2 it is ours to write to.
+            Counted::new(unsafe { recv_at_once(fd.fd, ptr, len, flags) }, 1)
+        }
+        Send { fd, ptr, len, flags } => {
+            // SAFETY: by clause 1 the bytes are in place, by clause 2 nothing changes them.
+            Counted::new(unsafe { send_at_once(fd.fd, ptr, len, flags) }, 1)
+        }
+        // SAFETY: this function's only item.
         request => unsafe { attempt_other(request, sigpipe) },
     }
 }
 
-/// Receives what is there, or says `-EAGAIN`.
+/// Receives what the socket holds; `-EAGAIN` if that is nothing.
 ///
 /// # Safety
-/// As for [`attempt`].
+/// `len` bytes at `ptr` are valid for writes.
 #[inline(always)]
 pub(in crate::driver) unsafe fn recv_at_once(fd: RawFd, ptr: *mut u8, len: u32, flags: i32) -> i32 {
     let flags = flags | libc::MSG_DONTWAIT;
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     retry(|| unsafe { libc::recv(fd, ptr.cast(), len as usize, flags) })
 }
 
-/// Sends what there is room for, or says `-EAGAIN`.
+/// Sends what the socket has room for; `-EAGAIN` if that is nothing.
 ///
 /// # Safety
-/// As for [`attempt`].
+/// `len` bytes at `ptr` are initialised and valid for reads.
 #[inline(always)]
 pub(in crate::driver) unsafe fn send_at_once(
     fd: RawFd,
@@ -75,22 +79,25 @@ pub(in crate::driver) unsafe fn send_at_once(
     flags: i32,
 ) -> i32 {
     let flags = flags | libc::MSG_DONTWAIT;
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     retry(|| unsafe { libc::send(fd, ptr.cast(), len as usize, flags) })
 }
 
-unsafe fn attempt_other(request: Request, sigpipe: SigPipe) -> (i32, u64) {
+/// # Safety
+/// As for [`attempt`].
+unsafe fn attempt_other(request: Request, sigpipe: SigPipe) -> Counted<i32> {
     use Request::*;
-    // SAFETY: in all of these, what the caller promises.
+    // SAFETY: in every arm the call gets only pointers of the request, with the lengths that belong
+    // to them: by clause 1 that memory is in place, by clause 2 the call may use it.
     unsafe {
         match request {
             Recvmsg { fd, msg, flags } => {
                 let flags = flags as i32 | libc::MSG_DONTWAIT;
-                (retry(|| libc::recvmsg(fd.fd, msg, flags)), 1)
+                Counted::new(retry(|| libc::recvmsg(fd.fd, msg, flags)), 1)
             }
             Sendmsg { fd, msg, flags } => {
                 let flags = flags as i32 | libc::MSG_DONTWAIT;
-                (retry(|| libc::sendmsg(fd.fd, msg, flags)), 1)
+                Counted::new(retry(|| libc::sendmsg(fd.fd, msg, flags)), 1)
             }
             Accept { fd, addr, addr_len } => without_waiting(fd, || accept(fd.fd, addr, addr_len)),
             Connect { fd, addr, addr_len } => {
@@ -106,8 +113,8 @@ unsafe fn attempt_other(request: Request, sigpipe: SigPipe) -> (i32, u64) {
             Writev { fd, iov, count, offset } => {
                 without_waiting(fd, || sigpipe.without(|| writev(fd.fd, iov, count, offset)))
             }
-            Call { call, args, .. } => (call.perform(args.as_ref()), 1),
-            Poll { fd, events } => (poll(fd.fd, events), 1),
+            Call { call, args, .. } => Counted::new(call.perform(args.as_ref()), 1),
+            Poll { fd, events } => Counted::new(poll(fd.fd, events), 1),
             Sendfile { out, file, offset, len, .. } => {
                 super::sendfile(sigpipe, out, file, offset, len)
             }
@@ -122,15 +129,18 @@ unsafe fn attempt_other(request: Request, sigpipe: SigPipe) -> (i32, u64) {
             | Recv { .. }
             | Send { .. }
             | RecvProvided { .. } => {
-                unreachable!("{request:?} is not for attempts")
+                unreachable!("{request:?} has no call that does not block")
             }
         }
     }
 }
 
-/// An interrupted connect goes on by itself, and must not be made again.
+/// Connects once: an interrupted connect continues by itself, and must not be repeated.
+///
+/// # Safety
+/// `len` bytes at `addr` are initialised and valid for reads.
 unsafe fn connect(fd: RawFd, addr: *const libc::sockaddr, len: libc::socklen_t) -> i32 {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     match unsafe { libc::connect(fd, addr, len) } {
         0 => 0,
         _ => match errno() {
@@ -140,16 +150,20 @@ unsafe fn connect(fd: RawFd, addr: *const libc::sockaddr, len: libc::socklen_t) 
     }
 }
 
+/// # Safety
+/// `len` is a valid place, and as many bytes at `addr` as it says are valid for writes.
 #[cfg(not(target_vendor = "apple"))]
 unsafe fn accept(fd: RawFd, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> i32 {
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     retry(|| unsafe { libc::accept4(fd, addr, len, flags) as isize })
 }
 
+/// # Safety
+/// As for the other hosts' version.
 #[cfg(target_vendor = "apple")]
 unsafe fn accept(fd: RawFd, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> i32 {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     let accepted = retry(|| unsafe { libc::accept(fd, addr, len) as isize });
     if accepted >= 0 {
         let one = 1i32;
@@ -164,7 +178,7 @@ unsafe fn accept(fd: RawFd, addr: *mut libc::sockaddr, len: *mut libc::socklen_t
     accepted
 }
 
-/// `poll(2)` without waiting: the events that are there, or `-EAGAIN`.
+/// `poll(2)` without waiting: the events that have occurred, or `-EAGAIN`.
 fn poll(fd: RawFd, events: u32) -> i32 {
     let mut poll = libc::pollfd { fd, events: events as i16, revents: 0 };
     // SAFETY: one valid entry.
@@ -176,7 +190,7 @@ fn poll(fd: RawFd, events: u32) -> i32 {
     }
 }
 
-/// How the connect of a socket that was reported ready has gone: 0, a negated error number, or
+/// Returns the outcome of a connect whose socket was reported ready: 0, a negated error number, or
 /// `-EAGAIN` if it is still under way.
 pub(in crate::driver) fn connected(fd: RawFd) -> i32 {
     match option(fd, libc::SOL_SOCKET, libc::SO_ERROR) {
@@ -190,38 +204,40 @@ pub(in crate::driver) fn connected(fd: RawFd) -> i32 {
         0 => 0,
         _ => match errno() {
             libc::ENOTCONN if poll(fd, libc::POLLOUT as u32) == -libc::EAGAIN => -libc::EAGAIN,
-            // It has failed, and somebody else has taken the reason.
+            // It has failed, and the cause was read from `SO_ERROR` elsewhere.
             libc::ENOTCONN => -libc::ECONNABORTED,
             error => -error,
         },
     }
 }
 
-/// What of a read from a file is in memory already; `-EAGAIN` if nothing is, or the host can't tell.
+/// Reads file contents that are in memory (`RWF_NOWAIT`); `-EAGAIN` if none are, or if the host
+/// cannot say.
 ///
 /// # Safety
-/// As for [`attempt`].
+/// `len` bytes at `ptr` are valid for writes.
 #[cfg(target_os = "linux")]
 pub(in crate::driver) unsafe fn read_cached(fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> i32 {
-    if !super::host::tells_what_is_cached() {
+    if !super::host::has_reliable_nowait() {
         return -libc::EAGAIN;
     }
     let iov = libc::iovec { iov_base: ptr.cast(), iov_len: len as usize };
-    // Too large an offset is CURRENT_POSITION for the kernel, too.
+    // `CURRENT_POSITION` becomes -1, which means the same to the kernel.
     let offset = offset as i64;
-    // SAFETY: what the caller promises.
+    // SAFETY: one entry, of memory that is valid for writes by this function's only item.
     match retry(|| unsafe { libc::preadv2(fd, &iov, 1, offset, libc::RWF_NOWAIT) }) {
-        // Not on this file system, or not on this kernel.
+        // This file system, or this kernel, has no such reads.
         error if error == -libc::EOPNOTSUPP || error == -libc::ENOSYS => -libc::EAGAIN,
         result => result,
     }
 }
 
-/// The metadata of an open file, if that takes no waiting: what the kernel has in memory is the truth
-/// where it alone changes files, as on the usual file systems of block devices. `false`: not told.
+/// Reads the metadata of an open file from memory, and returns `true` if that is up to date: where
+/// the kernel alone changes files, as on the usual file systems of block devices.
 ///
 /// # Safety
-/// As for [`attempt`].
+/// - `path` ends with a NUL and is valid for reads;
+/// - `out` is valid for writes.
 #[cfg(target_os = "linux")]
 pub(in crate::driver) unsafe fn stat_at_once(
     dir: RawFd,
@@ -230,23 +246,26 @@ pub(in crate::driver) unsafe fn stat_at_once(
     out: *mut libc::statx,
 ) -> bool {
     let flags = flags | libc::AT_STATX_DONT_SYNC;
-    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
-    // SAFETY: what the caller promises.
+    // SAFETY: item 1 for the path, item 2 for `out`, which is read only after the call filled it.
     unsafe {
-        // A path that is not empty would be looked up, which may wait.
+        // A path that is not empty would be looked up, which may block.
         flags & libc::AT_EMPTY_PATH != 0
             && *path == 0
-            && libc::statx(dir, path, flags, mask, out) == 0
+            && libc::statx(dir, path, flags, super::STATX_MASK, out) == 0
             && super::host::is_local((*out).stx_dev_major, (*out).stx_dev_minor)
     }
 }
 
+/// This host has no such reads.
+///
+/// # Safety
+/// Nothing is required; on Linux it is.
 #[cfg(not(target_os = "linux"))]
 pub(in crate::driver) unsafe fn read_cached(_: RawFd, _: *mut u8, _: u32, _: u64) -> i32 {
     -libc::EAGAIN
 }
 
-/// An offset means nothing to a file that has no positions.
+/// Makes a call with an offset, or without where the file has no positions (a pipe).
 fn at(offset: u64, mut call: impl FnMut(Option<i64>) -> isize) -> i32 {
     if offset == CURRENT_POSITION {
         return retry(|| call(None));
@@ -258,9 +277,11 @@ fn at(offset: u64, mut call: impl FnMut(Option<i64>) -> isize) -> i32 {
     }
 }
 
+/// # Safety
+/// `len` bytes at `ptr` are valid for writes.
 pub(super) unsafe fn read(fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> i32 {
     let (ptr, len) = (ptr.cast::<libc::c_void>(), len as usize);
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     at(offset, |offset| unsafe {
         match offset {
             Some(offset) => libc::pread(fd, ptr, len, offset as libc::off_t),
@@ -269,9 +290,11 @@ pub(super) unsafe fn read(fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> i32
     })
 }
 
+/// # Safety
+/// `len` bytes at `ptr` are initialised and valid for reads.
 pub(super) unsafe fn write(fd: RawFd, ptr: *const u8, len: u32, offset: u64) -> i32 {
     let (ptr, len) = (ptr.cast::<libc::c_void>(), len as usize);
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     at(offset, |offset| unsafe {
         match offset {
             Some(offset) => libc::pwrite(fd, ptr, len, offset as libc::off_t),
@@ -280,8 +303,10 @@ pub(super) unsafe fn write(fd: RawFd, ptr: *const u8, len: u32, offset: u64) -> 
     })
 }
 
+/// # Safety
+/// `iov` points to `count` entries, of memory that is valid for writes.
 pub(super) unsafe fn readv(fd: RawFd, iov: *const libc::iovec, count: u32, offset: u64) -> i32 {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     at(offset, |offset| unsafe {
         match offset {
             Some(offset) => libc::preadv(fd, iov, count as i32, offset as libc::off_t),
@@ -290,8 +315,10 @@ pub(super) unsafe fn readv(fd: RawFd, iov: *const libc::iovec, count: u32, offse
     })
 }
 
+/// # Safety
+/// `iov` points to `count` entries, of initialised memory that is valid for reads.
 pub(super) unsafe fn writev(fd: RawFd, iov: *const libc::iovec, count: u32, offset: u64) -> i32 {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     at(offset, |offset| unsafe {
         match offset {
             Some(offset) => libc::pwritev(fd, iov, count as i32, offset as libc::off_t),

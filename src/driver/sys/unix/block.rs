@@ -1,7 +1,7 @@
-//! Requests carried out on a thread that may wait for them.
-//!
-//! # Why this file has `unsafe`
-//! It makes system calls with memory that a request names.
+//! Requests carried out on a thread that may block.
+
+// # Why this file has `unsafe`
+// It makes system calls with memory that a request names.
 
 use std::os::fd::RawFd;
 
@@ -10,13 +10,15 @@ use super::{SigPipe, retry};
 use crate::driver::Request;
 use crate::os;
 
-/// Carries a request out, however long that takes: its result, or a negated error number.
+/// Carries a request out, and blocks for as long as that takes; returns its result, or a negated
+/// error number.
 ///
 /// # Safety
-/// All memory that the request names is there, and not used otherwise.
+/// Clauses 1 and 2 of the [contract](crate::driver) hold for all memory that the request points to.
 pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32 {
     use Request::*;
-    // SAFETY: in all of these, what the caller promises.
+    // SAFETY: in every arm the call gets only pointers of the request, with the lengths that belong
+    // to them: by clause 1 that memory is in place, by clause 2 the call may use it.
     unsafe {
         match request {
             Read { fd, ptr, len, offset } => read(fd.fd, ptr, len, offset),
@@ -29,7 +31,7 @@ pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32
                 retry(|| libc::openat(dir, path, flags, mode) as isize)
             }
             Close { fd } => {
-                // Never again after a signal: the fd is gone by then.
+                // Not repeated after a signal: the fd is closed by then.
                 if libc::close(fd) < 0 { -super::errno() } else { 0 }
             }
             Call { call, args, .. } => call.perform(args.as_ref()),
@@ -43,23 +45,26 @@ pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32
             | Recvmsg { .. }
             | Sendmsg { .. }
             | Poll { .. }
-            | Sendfile { .. } => unreachable!("{request:?} is not for threads"),
+            | Sendfile { .. } => unreachable!("{request:?} has no call that blocks"),
             #[cfg(target_os = "linux")]
-            Splice { .. } => unreachable!("{request:?} is not for threads"),
+            Splice { .. } => unreachable!("{request:?} has no call that blocks"),
         }
     }
 }
 
+/// # Safety
+/// `path` ends with a NUL and is valid for reads; `out` is valid for writes.
 #[cfg(target_os = "linux")]
 unsafe fn stat(dir: RawFd, path: *const libc::c_char, flags: i32, out: *mut os::Stat) -> i32 {
-    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
-    // SAFETY: what the caller of `block` promises.
-    retry(|| unsafe { libc::statx(dir, path, flags, mask, out) as isize })
+    // SAFETY: this function's only item.
+    retry(|| unsafe { libc::statx(dir, path, flags, super::STATX_MASK, out) as isize })
 }
 
+/// # Safety
+/// `path` ends with a NUL and is valid for reads; `out` is valid for writes.
 #[cfg(not(target_os = "linux"))]
 unsafe fn stat(dir: RawFd, path: *const libc::c_char, flags: i32, out: *mut os::Stat) -> i32 {
-    // SAFETY: what the caller of `block` promises.
+    // SAFETY: this function's only item.
     unsafe {
         if flags & os::AT_EMPTY_PATH != 0 && *path == 0 {
             return retry(|| libc::fstat(dir, out) as isize);

@@ -1,37 +1,37 @@
-//! What this host is like, looked at once.
+//! Properties of this host, each determined once.
 
 use std::cell::RefCell;
 use std::fs;
 use std::sync::OnceLock;
 
-/// File systems whose files nobody but this kernel changes, and which ask nobody for metadata.
+/// File systems whose files only this kernel changes, so that metadata in memory is up to date.
 const LOCAL: [&str; 12] = [
     "ext2", "ext3", "ext4", "xfs", "f2fs", "vfat", "exfat", "ntfs3", "erofs", "squashfs",
     "iso9660", "jfs",
 ];
 
-/// Whether `preadv2(2)` with `RWF_NOWAIT` tells the end of a file only where it is: Linux 5.9 and 5.10
-/// give 0 also where the rest is not in memory (see its man page, BUGS).
-pub(super) fn tells_what_is_cached() -> bool {
-    static TELLS: OnceLock<bool> = OnceLock::new();
-    *TELLS.get_or_init(|| {
+/// Returns `true` if `preadv2(2)` with `RWF_NOWAIT` returns 0 only at the end of a file: Linux 5.9
+/// and 5.10 return it also where the rest is not in memory (see its man page, BUGS).
+pub(super) fn has_reliable_nowait() -> bool {
+    static RELIABLE: OnceLock<bool> = OnceLock::new();
+    *RELIABLE.get_or_init(|| {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        !release.is_empty() && !is_mistaken(&release)
+        !release.is_empty() && !has_nowait_bug(&release)
     })
 }
 
-fn is_mistaken(release: &str) -> bool {
-    let mut numbers = release.split(|mark: char| !mark.is_ascii_digit());
+fn has_nowait_bug(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     matches!((numbers.next(), numbers.next()), (Some("5"), Some("9" | "10")))
 }
 
-/// Whether a device has one of the [`LOCAL`] file systems. Asking one for its kind may wait for whoever
-/// serves it, so the list of mounts is read, once for each device.
+/// Returns `true` if a device has one of the [`LOCAL`] file systems. `statfs(2)` may block on a
+/// file system's server, so the list of mounts is read instead, once for each device.
 pub(super) fn is_local(major: u32, minor: u32) -> bool {
     thread_local! {
         static KNOWN: RefCell<Vec<((u32, u32), bool)>> = const { RefCell::new(Vec::new()) };
     }
-    // File systems without a device of their own share this number.
+    // File systems without a block device share this number.
     if major == 0 {
         return false;
     }
@@ -61,17 +61,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_that_are_mistaken() {
+    fn linux_5_9_and_5_10_have_the_nowait_bug() {
         for release in ["5.9.0", "5.10.223-generic", "5.10"] {
-            assert!(is_mistaken(release), "{release}");
+            assert!(has_nowait_bug(release), "{release}");
         }
         for release in ["5.1.0", "5.11.0", "5.15.9", "6.10.5", "6.18.44-fc", "15.10.1", ""] {
-            assert!(!is_mistaken(release), "{release}");
+            assert!(!has_nowait_bug(release), "{release}");
         }
     }
 
     #[test]
-    fn what_a_device_has_is_in_the_list_of_mounts() {
+    fn the_file_system_of_a_device_is_in_the_list_of_mounts() {
         let mounts = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n\
                       30 22 254:16 / /data rw - fuseblk /dev/vdb rw\n\
                       31 22 0:27 / /tmp rw - tmpfs tmpfs rw\n";

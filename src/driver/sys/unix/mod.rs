@@ -1,7 +1,7 @@
 //! System calls of Unix hosts.
-//!
-//! # Why this file has `unsafe`
-//! It makes system calls.
+
+// # Why this file has `unsafe`
+// It makes system calls.
 
 mod attempt;
 mod block;
@@ -30,12 +30,17 @@ pub(in crate::driver) use splice::splice;
 use super::Kind;
 use crate::driver::Request;
 
-/// The calling thread's last error number.
+/// The metadata that `statx(2)` is asked for.
+#[cfg(target_os = "linux")]
+pub(in crate::driver) const STATX_MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+
+/// Returns the calling thread's last error number.
 fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
-/// Makes a call, again while signals interrupt it: its result, or a negated error number.
+/// Makes a call, repeated while signals interrupt it; returns its result, or a negated error
+/// number.
 #[inline(always)]
 pub(in crate::driver) fn retry(mut call: impl FnMut() -> isize) -> i32 {
     loop {
@@ -49,14 +54,14 @@ pub(in crate::driver) fn retry(mut call: impl FnMut() -> isize) -> i32 {
     }
 }
 
-/// What sort of file it is; anything for a bad fd, about which the next call will complain.
+/// Returns the kind of a file; any kind for a bad fd, which the next call will report.
 pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `stat` is a valid place for the answer.
+    // SAFETY: `stat` is valid for writes.
     if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } < 0 {
         return Kind::Other;
     }
-    // SAFETY: filled, as the call succeeded.
+    // SAFETY: `fstat` has succeeded, so it has filled it.
     match unsafe { stat.assume_init() }.st_mode & libc::S_IFMT {
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK => Kind::Disk,
         libc::S_IFSOCK => socket_kind(fd),
@@ -64,7 +69,7 @@ pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
     }
 }
 
-/// Another fd for the directory that a path starts from; `None` for the current one, which needs none.
+/// Duplicates the fd of the directory that a path starts from; `None` for the current directory.
 pub(in crate::driver) fn duplicate_dir(dir: RawFd) -> std::io::Result<Option<OwnedFd>> {
     if dir == libc::AT_FDCWD {
         return Ok(None);
@@ -72,19 +77,19 @@ pub(in crate::driver) fn duplicate_dir(dir: RawFd) -> std::io::Result<Option<Own
     if dir < 0 {
         return Err(std::io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: only for a call that fails if it is not open.
+    // SAFETY: not negative; a number that is not open makes the duplication fail.
     unsafe { BorrowedFd::borrow_raw(dir) }.try_clone_to_owned().map(Some)
 }
 
-/// Whether a message goes to the path of a Unix socket, whose queue may be full while other paths' are not:
-/// that the sender's own socket is writable tells nothing.
+/// Returns `true` for a message to the path of a Unix socket: the queue of that socket may be full
+/// although the sender's own socket is writable.
 ///
 /// # Safety
-/// The memory that the request names is in place.
+/// The memory that the request points to is in place (clause 1 of the [contract](crate::driver)).
 #[inline(always)]
 pub(in crate::driver) unsafe fn is_to_unix_address(request: &Request) -> bool {
     let Request::Sendmsg { msg, .. } = *request else { return false };
-    // SAFETY: what the caller promises; an address starts with its family.
+    // SAFETY: the header is in place, and so is its address, which starts with the family.
     unsafe {
         let name = (*msg).msg_name.cast::<libc::sockaddr>();
         !name.is_null()
@@ -93,9 +98,9 @@ pub(in crate::driver) unsafe fn is_to_unix_address(request: &Request) -> bool {
     }
 }
 
-/// The same of a socket.
+/// Returns the kind of a socket.
 pub(in crate::driver) fn socket_kind(fd: RawFd) -> Kind {
-    // Only where it is of use.
+    // Only the Linux selector makes use of it.
     #[cfg(target_os = "linux")]
     if option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP) {
         return Kind::Tcp;
@@ -105,12 +110,12 @@ pub(in crate::driver) fn socket_kind(fd: RawFd) -> Kind {
     Kind::Other
 }
 
-/// Whether a socket carries a stream of bytes, and no messages.
+/// Returns `true` if a socket carries a stream of bytes, not messages.
 pub(in crate::driver) fn is_stream(fd: RawFd) -> bool {
     option(fd, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)
 }
 
-/// An integer option of a socket, or an error number.
+/// Returns an integer option of a socket, or an error number.
 fn option(fd: RawFd, level: i32, name: i32) -> Result<i32, i32> {
     let mut value = 0i32;
     let mut len = size_of::<i32>() as libc::socklen_t;
@@ -122,7 +127,7 @@ fn option(fd: RawFd, level: i32, name: i32) -> Result<i32, i32> {
     }
 }
 
-/// Leaves signals to the program's own threads.
+/// Blocks all signals on this thread, so that the program's own threads handle them.
 pub(in crate::driver) fn block_signals() {
     let mut all = std::mem::MaybeUninit::uninit();
     // SAFETY: `sigfillset` fills the set that is then passed on.
@@ -132,10 +137,10 @@ pub(in crate::driver) fn block_signals() {
     }
 }
 
-/// How many files this process may have open.
+/// Returns the number of files that this process may have open.
 pub(in crate::driver) fn file_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid place for the answer.
+    // SAFETY: `limit` is valid for writes.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
     #[allow(clippy::useless_conversion)] // The type differs from host to host.
     u64::try_from(limit.rlim_cur).unwrap_or(u64::MAX)

@@ -1,9 +1,10 @@
 //! `sendfile(2)` that never blocks on the socket.
 //!
-//! It takes no "don't wait" flag; see [`without_waiting`]. Nor does it take `MSG_NOSIGNAL`; see [`SigPipe`].
-//!
-//! # Why this file has `unsafe`
-//! It makes the system calls.
+//! The call takes neither a flag against blocking, see [`without_waiting`], nor `MSG_NOSIGNAL`, see
+//! [`SigPipe`].
+
+// # Why this file has `unsafe`
+// It makes the system calls.
 
 use std::os::fd::RawFd;
 
@@ -13,32 +14,36 @@ use super::errno;
 use super::retry;
 use super::{SigPipe, without_waiting};
 use crate::driver::Target;
+use crate::driver::sys::Counted;
 
-/// Sends up to `len` bytes of `file` from `offset`: a count, 0 at the end of the file, or a negated
-/// error number, `-EAGAIN` when the socket has no room. Also gives the number of system calls made.
+/// Sends up to `len` bytes of `file` from `offset`. Returns their number, 0 at the end of the file,
+/// or a negated error number: `-EAGAIN` when the socket has no room.
 pub(in crate::driver) fn sendfile(
     sigpipe: SigPipe,
     out: Target,
     file: Target,
     offset: u64,
     len: u32,
-) -> (i32, u64) {
-    let Ok(offset) = libc::off_t::try_from(offset) else { return (-libc::EOVERFLOW, 0) };
+) -> Counted<i32> {
+    let Ok(offset) = libc::off_t::try_from(offset) else {
+        return Counted::new(-libc::EOVERFLOW, 0);
+    };
     let mut corking = 0;
     let call = || {
         let cork = Cork::put_on(out.fd, len);
         corking = cork.syscalls;
         sigpipe.without(|| send(out.fd, file.fd, offset, len))
     };
-    let (result, syscalls) = without_waiting(out, call);
-    (result, syscalls + corking)
+    let sent = without_waiting(out, call);
+    Counted::new(sent.result, sent.syscalls + corking)
 }
 
-/// Keeps a TCP socket from sending segments that are not full, for the time of a call.
+/// Keeps a TCP socket from sending segments that are not full, for the duration of a call
+/// (`TCP_CORK`).
 ///
-/// The kernel takes a file 16 pages at a time. An acknowledgement that comes in between would push out
-/// what is there, as `TCP_NODELAY` wants it, and what follows begins a segment of its own: a tenth
-/// of the time for 1 MiB over loopback. nginx does the same by `tcp_nopush`.
+/// The kernel takes a file 16 pages at a time. An acknowledgement that arrives in between would,
+/// under `TCP_NODELAY`, send a short segment: a tenth of the time for 1 MiB over loopback. nginx
+/// does the same by `tcp_nopush`.
 /// [`tcp(7)`](https://man7.org/linux/man-pages/man7/tcp.7.html).
 struct Cork {
     on: Option<RawFd>,
@@ -56,7 +61,7 @@ impl Cork {
         }
         match super::option(fd, libc::IPPROTO_TCP, libc::TCP_CORK) {
             Ok(0) => {}
-            // No TCP; or its owner has put one on, and takes it off.
+            // Not TCP, or corked by its owner, who also removes it.
             _ => return Cork { on: None, syscalls: 1 },
         }
         set_cork(fd, 1);
@@ -90,12 +95,12 @@ fn set_cork(_fd: RawFd, _on: i32) {}
 #[cfg(target_os = "linux")]
 fn send(out: RawFd, file: RawFd, mut offset: libc::off_t, len: u32) -> i32 {
     retry(|| {
-        // SAFETY: `offset` is a valid place for the kernel to update.
+        // SAFETY: `offset` is valid for writes.
         unsafe { libc::sendfile(out, file, &mut offset, len as usize) }
     })
 }
 
-/// Where `sendfile(2)` is another one, which tells in a place of its own how far it came.
+/// The `sendfile(2)` of other systems, which returns the number of bytes by a pointer.
 #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
 fn send(out: RawFd, file: RawFd, offset: libc::off_t, len: u32) -> i32 {
     #[cfg(target_vendor = "apple")]
@@ -103,7 +108,7 @@ fn send(out: RawFd, file: RawFd, offset: libc::off_t, len: u32) -> i32 {
     #[cfg(target_os = "freebsd")]
     let mut sent: libc::off_t = 0;
     let none = std::ptr::null_mut();
-    // SAFETY: `sent` is a valid place, and there are no headers.
+    // SAFETY: `sent` is valid for writes, and there are no headers.
     let result = unsafe {
         #[cfg(target_vendor = "apple")]
         let result = libc::sendfile(file, out, offset, &mut sent, none, 0);
@@ -111,7 +116,7 @@ fn send(out: RawFd, file: RawFd, offset: libc::off_t, len: u32) -> i32 {
         let result = libc::sendfile(file, out, offset, len as usize, none, &mut sent, 0);
         result
     };
-    // Even an error, such as that there is no more room, may come after some bytes.
+    // An error, such as a lack of room, may follow some bytes that were sent.
     match result {
         _ if sent > 0 && (result == 0 || matches!(errno(), libc::EAGAIN | libc::EINTR)) => {
             sent as i32
@@ -124,15 +129,16 @@ fn send(out: RawFd, file: RawFd, offset: libc::off_t, len: u32) -> i32 {
     }
 }
 
-/// Where there is none: through a buffer. What the socket does not take is read again.
+/// Sends through a buffer, where the host lacks the call. Bytes that the socket does not take are
+/// read again.
 #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
 fn send(out: RawFd, file: RawFd, offset: libc::off_t, len: u32) -> i32 {
     let mut buffer = [0u8; 16 * 1024];
     let place = buffer.as_mut_ptr().cast::<libc::c_void>();
     let room = buffer.len().min(len as usize);
-    // SAFETY: there is that much room.
+    // SAFETY: `room` is at most the length of the buffer.
     match retry(|| unsafe { libc::pread(file, place, room, offset) }) {
-        // SAFETY: that much was read.
+        // SAFETY: `pread` has filled that many bytes.
         read @ 1.. => {
             retry(|| unsafe { libc::send(out, place, read as usize, crate::os::MSG_NOSIGNAL) })
         }

@@ -1,17 +1,17 @@
-//! System calls that would raise `SIGPIPE`, without it.
+//! Suppresses `SIGPIPE` for the duration of a system call.
 //!
-//! A write to a peer that has gone raises `SIGPIPE`, which ends a program that does not ignore it.
-//! std's start-up code has it ignored, but a program can have its own mind about that, and a library
-//! without `fn main` in Rust never had that code run. There the signal is held back from this thread
-//! for the time of the call, and taken away if it came.
-//!
-//! # Why this file has `unsafe`
-//! It makes the system calls for signals.
+//! A write to a closed peer raises `SIGPIPE`, which ends a program that does not ignore it. std's
+//! start-up code ignores it, but a program can change that, and a library without `fn main` in Rust
+//! never runs that code. In such a process the signal is blocked on this thread for the duration of
+//! the call, and consumed if it was raised.
+
+// # Why this file has `unsafe`
+// It makes the system calls for signals.
 
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// What has to be done about the signal, found out once.
+/// Whether the process ignores `SIGPIPE`, determined once.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::driver) struct SigPipe {
     ignored: bool,
@@ -20,17 +20,17 @@ pub(in crate::driver) struct SigPipe {
 impl SigPipe {
     pub(in crate::driver) fn new() -> Self {
         let mut action = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: only asks, and `action` is a valid place for the answer.
+        // SAFETY: changes nothing, as the new action is null; `action` is valid for writes.
         let asked = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
-        // SAFETY: it was filled if the call succeeded.
+        // SAFETY: `sigaction` has filled it if it succeeded, which is checked first.
         let ignored = asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN;
         SigPipe { ignored }
     }
 
-    /// Makes a call without the signal.
+    /// Makes a call during which this thread gets no `SIGPIPE`.
     #[inline(always)]
     pub(in crate::driver) fn without<R>(self, call: impl FnOnce() -> R) -> R {
-        let _held_back = (!self.ignored).then(HeldBack::new);
+        let _blocked = (!self.ignored).then(Blocked::new);
         call()
     }
 }
@@ -52,23 +52,23 @@ use libc::__errno_location as errno_place;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
 use libc::__error as errno_place;
 
-/// Keeps the signal from this thread until dropped.
-struct HeldBack {
+/// Blocks the signal on this thread until dropped.
+struct Blocked {
     mask_before: libc::sigset_t,
-    /// One was waiting before: it is not ours to take away.
+    /// The signal was pending before, so it is not to be consumed.
     pending_before: bool,
 }
 
-impl HeldBack {
+impl Blocked {
     #[cold]
     fn new() -> Self {
         let mut pending = MaybeUninit::uninit();
         let mut mask_before = MaybeUninit::uninit();
-        // SAFETY: both calls fill what they are given; they can't fail with valid arguments.
+        // SAFETY: both calls fill the set that they get; with valid arguments they cannot fail.
         unsafe {
             libc::sigpending(pending.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_BLOCK, &only_sigpipe(), mask_before.as_mut_ptr());
-            HeldBack {
+            Blocked {
                 mask_before: mask_before.assume_init(),
                 pending_before: libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1,
             }
@@ -76,20 +76,20 @@ impl HeldBack {
     }
 }
 
-impl Drop for HeldBack {
+impl Drop for Blocked {
     #[cold]
     fn drop(&mut self) {
         #[cfg(not(any(target_vendor = "apple", target_os = "openbsd")))]
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // The call's own error number is still to be read by the caller.
+        // The caller has yet to read the call's own error number.
         let errno = super::errno();
         // SAFETY: all arguments are valid, and `errno` is this thread's.
         unsafe {
             if !self.pending_before {
-                // Takes the signal if there is one, and does not wait for it.
+                // Consumes the signal if it is pending, without waiting for it.
                 #[cfg(not(any(target_vendor = "apple", target_os = "openbsd")))]
                 libc::sigtimedwait(&only_sigpipe(), ptr::null_mut(), &now);
-                // Without that call: one that is there is waited for in no time.
+                // Hosts without that call: waiting for a pending signal returns at once.
                 #[cfg(any(target_vendor = "apple", target_os = "openbsd"))]
                 {
                     let (mut pending, mut signal) = (MaybeUninit::uninit(), 0);

@@ -1,7 +1,7 @@
-//! Requests on sockets, carried out without waiting.
-//!
-//! # Why this file has `unsafe`
-//! It uses memory that a request names.
+//! Requests on sockets, carried out without blocking.
+
+// # Why this file has `unsafe`
+// It uses memory that a request names.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -14,23 +14,24 @@ use windows_sys::Win32::Networking::WinSock::{self as winsock, WSAPOLLFD, WSAPol
 
 use super::block::read_at;
 use super::{SigPipe, is_socket, made, outcome, socket};
+use crate::driver::sys::Counted;
 use crate::driver::{Request, Target};
 use crate::os::{self, RawFd};
 
-/// The most buffers in one call; more are left for the next.
+/// The most buffers in one call; the rest is left for the next call.
 const BUFFERS: usize = 64;
 
-/// How much of a file is sent in one go.
+/// How many bytes of a file one call sends.
 const CHUNK: usize = 64 * 1024;
 
-/// Carries a request out, or says `-EAGAIN` where that would mean to wait; also gives the number of
-/// system calls.
+/// Carries a request out, or returns `-EAGAIN` where that would block.
 ///
 /// # Safety
-/// All memory that the request names is there, and not used otherwise.
-pub(in crate::driver) unsafe fn attempt(request: Request, _: SigPipe) -> (i32, u64) {
+/// Clauses 1 and 2 of the [contract](crate::driver) hold for all memory that the request points to.
+pub(in crate::driver) unsafe fn attempt(request: Request, _: SigPipe) -> Counted<i32> {
     use Request::*;
-    // SAFETY: in all of these, what the caller promises.
+    // SAFETY: in every arm the function gets only pointers of the request, with the lengths that
+    // belong to them: by clause 1 that memory is in place, by clause 2 the call may use it.
     unsafe {
         match request {
             Recv { fd, ptr, len, flags } => in_non_blocking_mode(fd, || recv(fd, ptr, len, flags)),
@@ -62,56 +63,62 @@ pub(in crate::driver) unsafe fn attempt(request: Request, _: SigPipe) -> (i32, u
                     result => result,
                 }
             }),
-            Call { call, args, .. } => (call.perform(args.as_ref()), 1),
-            Poll { fd, events } => (poll(fd.fd, events), 1),
+            Call { call, args, .. } => Counted::new(call.perform(args.as_ref()), 1),
+            Poll { fd, events } => Counted::new(poll(fd.fd, events), 1),
             Sendfile { out, file, offset, len, .. } => {
                 in_non_blocking_mode(out, || sendfile(out, file, offset, len))
             }
             Nop | Open { .. } | Close { .. } | Statx { .. } | RecvProvided { .. } => {
-                unreachable!("{request:?} is not for attempts")
+                unreachable!("{request:?} has no call that does not block")
             }
         }
     }
 }
 
-/// Nobody can ask a socket for its mode, so one that came from elsewhere is left in this one.
-fn in_non_blocking_mode(on: Target, call: impl FnOnce() -> i32) -> (i32, u64) {
+/// Makes a call on a socket in non-blocking mode. Windows cannot report a socket's mode, so one
+/// that came from elsewhere is left in that mode.
+fn in_non_blocking_mode(on: Target, call: impl FnOnce() -> i32) -> Counted<i32> {
     if on.nonblocking {
-        return (call(), 1);
+        return Counted::new(call(), 1);
     }
     if !is_socket(on.fd) {
-        return (-winsock::WSAENOTSOCK, 1);
+        return Counted::new(-winsock::WSAENOTSOCK, 1);
     }
     match socket(on.fd).set_nonblocking(true) {
-        Ok(()) => (call(), 2),
-        Err(error) => (outcome(Err(error)), 1),
+        Ok(()) => Counted::new(call(), 2),
+        Err(error) => Counted::new(outcome(Err(error)), 1),
     }
 }
 
-/// Flags for the system: not our own, nor one that it takes for blocking sockets only.
+/// Returns the flags that Windows knows, without one that it takes for blocking sockets only.
 fn known(flags: i32) -> i32 {
     flags & (os::MSG_OOB | os::MSG_PEEK | os::MSG_DONTROUTE)
 }
 
+/// # Safety
+/// `len` bytes at `ptr` are valid for writes.
 unsafe fn recv(fd: Target, ptr: *mut u8, len: u32, flags: i32) -> i32 {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     let room = unsafe { memory(ptr, len as usize) };
     match outcome(socket(fd.fd).recv_with_flags(room, known(flags))) {
-        // A datagram that was too long: as much as there was room for.
+        // A datagram longer than the buffer, which was filled.
         error if error == -winsock::WSAEMSGSIZE => len as i32,
-        // The peer has been told that nothing is received any more.
+        // After a shutdown of the receiving side: the end of the stream, as elsewhere.
         error if error == -winsock::WSAESHUTDOWN => 0,
         result => result,
     }
 }
 
+/// # Safety
+/// `len` bytes at `ptr` are initialised and valid for reads.
 unsafe fn send(fd: Target, ptr: *const u8, len: u32, flags: i32) -> i32 {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item; the pointer is made non-null, as a slice requires.
     let bytes = unsafe { std::slice::from_raw_parts(non_null(ptr), len as usize) };
     sent(socket(fd.fd).send_with_flags(bytes, known(flags)))
 }
 
-/// The outcome of a send. After one's own shutdown it is a broken pipe elsewhere.
+/// Returns the outcome of a send. After a shutdown of the sending side it is a broken pipe, as
+/// elsewhere.
 fn sent(result: io::Result<usize>) -> i32 {
     match outcome(result) {
         error if error == -winsock::WSAESHUTDOWN => -(ERROR_BROKEN_PIPE as i32),
@@ -119,21 +126,25 @@ fn sent(result: io::Result<usize>) -> i32 {
     }
 }
 
-/// An empty buffer may have any address.
+/// Replaces the null pointer of an empty buffer.
 fn non_null(ptr: *const u8) -> *const u8 {
     if ptr.is_null() { ptr::dangling() } else { ptr }
 }
 
+/// # Safety
+/// `len` bytes at `ptr` are valid for writes during `'a`, and not accessed otherwise.
 unsafe fn memory<'a>(ptr: *mut u8, len: usize) -> &'a mut [MaybeUninit<u8>] {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item; the bytes need not be initialised.
     unsafe { std::slice::from_raw_parts_mut(non_null(ptr).cast_mut().cast(), len) }
 }
 
+/// # Safety
+/// `iov` points to `count` entries, whose memory is initialised and valid for reads during `'a`.
 unsafe fn buffers<'a>(iov: *const os::iovec, count: usize) -> ([IoSlice<'a>; BUFFERS], usize) {
     let count = count.min(BUFFERS);
     let mut slices: [IoSlice<'a>; BUFFERS] = std::array::from_fn(|_| IoSlice::new(&[]));
     for (index, slice) in slices[..count].iter_mut().enumerate() {
-        // SAFETY: what the caller promises.
+        // SAFETY: this function's only item; the index is below `count`.
         unsafe {
             let one = *iov.add(index);
             let bytes = std::slice::from_raw_parts(non_null(one.iov_base.cast()), one.iov_len);
@@ -143,6 +154,9 @@ unsafe fn buffers<'a>(iov: *const os::iovec, count: usize) -> ([IoSlice<'a>; BUF
     (slices, count)
 }
 
+/// # Safety
+/// `iov` points to `count` entries, whose memory is valid for writes during `'a`, and not accessed
+/// otherwise.
 unsafe fn buffers_mut<'a>(
     iov: *const os::iovec,
     count: usize,
@@ -152,7 +166,7 @@ unsafe fn buffers_mut<'a>(
         if index >= count {
             return MaybeUninitSlice::new(&mut []);
         }
-        // SAFETY: what the caller promises.
+        // SAFETY: this function's only item; the index is below `count`.
         unsafe {
             let one = *iov.add(index);
             MaybeUninitSlice::new(memory(one.iov_base.cast(), one.iov_len))
@@ -161,29 +175,37 @@ unsafe fn buffers_mut<'a>(
     (slices, count)
 }
 
+/// # Safety
+/// `len` bytes at `ptr` are initialised and valid for reads.
 unsafe fn address(ptr: *const u8, len: os::socklen_t) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     let len = (len as usize).min(size_of::<SockAddrStorage>());
-    // SAFETY: `len` bytes are there, and fit; all bytes of the storage are plain data.
+    // SAFETY: this function's only item; `len` is at most the size of the storage, which is plain
+    // data.
     unsafe {
         ptr::copy_nonoverlapping(ptr, (&raw mut storage).cast(), len);
         SockAddr::new(storage, len as os::socklen_t)
     }
 }
 
-/// Writes an address where a request wants it.
-unsafe fn tell(address: &SockAddr, place: *mut u8, len: &mut os::socklen_t) {
+/// Writes an address to where a request wants it.
+///
+/// # Safety
+/// As many bytes at `place` as `len` says are valid for writes.
+unsafe fn write_address(address: &SockAddr, place: *mut u8, len: &mut os::socklen_t) {
     let count = (address.len() as usize).min(*len as usize);
-    // SAFETY: there is room for as much as `len` says.
+    // SAFETY: this function's only item; `count` is at most that.
     unsafe { ptr::copy_nonoverlapping(address.as_ptr().cast(), place, count) };
     *len = address.len();
 }
 
+/// # Safety
+/// `len` is valid for reads and writes, and as many bytes at `addr` as it says for writes.
 unsafe fn accept(fd: Target, addr: *mut os::sockaddr, len: *mut os::socklen_t) -> i32 {
     let accepted = socket(fd.fd).accept().and_then(|(accepted, address)| {
         accepted.set_nonblocking(true)?;
-        // SAFETY: what the caller promises.
-        unsafe { tell(&address, addr.cast(), &mut *len) };
+        // SAFETY: this function's only item.
+        unsafe { write_address(&address, addr.cast(), &mut *len) };
         Ok(accepted)
     });
     match accepted {
@@ -192,8 +214,10 @@ unsafe fn accept(fd: Target, addr: *mut os::sockaddr, len: *mut os::socklen_t) -
     }
 }
 
+/// # Safety
+/// The buffers and the address of `msg` are valid for writes, and not accessed otherwise.
 unsafe fn recvmsg(fd: Target, msg: &mut os::msghdr, flags: i32) -> i32 {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item, for the buffers.
     let (mut slices, count) = unsafe { buffers_mut(msg.msg_iov, msg.msg_iovlen) };
     let room: usize = slices[..count].iter().map(|slice| slice.len()).sum();
     msg.msg_flags = 0;
@@ -203,11 +227,11 @@ unsafe fn recvmsg(fd: Target, msg: &mut os::msghdr, flags: i32) -> i32 {
     match received {
         Ok((mut len, how, address)) => {
             if RecvFlags::is_truncated(how) {
-                // As much as there was room for; the system need not say so.
+                // The buffers are full, whatever length the system reports.
                 (msg.msg_flags, len) = (os::MSG_TRUNC, room);
             }
-            // SAFETY: what the caller promises.
-            unsafe { tell(&address, msg.msg_name.cast(), &mut msg.msg_namelen) };
+            // SAFETY: this function's only item, for the address.
+            unsafe { write_address(&address, msg.msg_name.cast(), &mut msg.msg_namelen) };
             outcome(Ok(len))
         }
         Err(error) if error.raw_os_error() == Some(winsock::WSAEMSGSIZE) => {
@@ -219,36 +243,38 @@ unsafe fn recvmsg(fd: Target, msg: &mut os::msghdr, flags: i32) -> i32 {
     }
 }
 
+/// # Safety
+/// The buffers and the address of `msg` are initialised and valid for reads.
 unsafe fn sendmsg(fd: Target, msg: &os::msghdr, flags: i32) -> i32 {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item, for the buffers.
     let (slices, count) = unsafe { buffers(msg.msg_iov, msg.msg_iovlen) };
     let (socket, slices) = (socket(fd.fd), &slices[..count]);
     if msg.msg_name.is_null() {
         return sent(socket.send_vectored_with_flags(slices, known(flags)));
     }
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item, for the address.
     let address = unsafe { address(msg.msg_name.cast(), msg.msg_namelen) };
     sent(socket.send_to_vectored_with_flags(slices, &address, known(flags)))
 }
 
-/// Through a buffer. What the socket does not take is read again.
-unsafe fn sendfile(out: Target, file: Target, offset: u64, len: u32) -> i32 {
+/// Sends through a buffer. Bytes that the socket does not take are read again.
+fn sendfile(out: Target, file: Target, offset: u64, len: u32) -> i32 {
     let mut buffer = [0u8; CHUNK];
     let room = CHUNK.min(len as usize);
-    // SAFETY: there is that much room.
+    // SAFETY: `room` is at most the length of the buffer.
     match unsafe { read_at(file.fd, buffer.as_mut_ptr(), room as u32, offset) } {
         read @ 1.. => sent(socket(out.fd).send(&buffer[..read as usize])),
         result => result,
     }
 }
 
-/// `WSAPoll` without waiting: the events that are there, or `-EAGAIN`.
+/// `WSAPoll` without waiting: the events that have occurred, or `-EAGAIN`.
 fn poll(fd: RawFd, events: u32) -> i32 {
     if !is_socket(fd) {
-        // Other files never have to be waited for.
+        // Other files are always ready.
         return events as i32 & i32::from(os::POLLIN | os::POLLOUT);
     }
-    // What it does not know, such as POLLPRI, it refuses.
+    // Events that it does not know, such as POLLPRI, are an error to it.
     let wanted = events as i16 & (os::POLLIN | os::POLLOUT);
     let socket = os::raw_socket(fd) as winsock::SOCKET;
     let mut entry = WSAPOLLFD { fd: socket, events: wanted, revents: 0 };
@@ -260,7 +286,7 @@ fn poll(fd: RawFd, events: u32) -> i32 {
     }
 }
 
-/// How the connect of a socket that was reported ready has gone: 0, a negated error number, or
+/// Returns the outcome of a connect whose socket was reported ready: 0, a negated error number, or
 /// `-EAGAIN` if it is still under way.
 pub(in crate::driver) fn connected(fd: RawFd) -> i32 {
     let socket = socket(fd);

@@ -1,7 +1,7 @@
-//! Requests on files, carried out on a thread that may wait for them.
-//!
-//! # Why this file has `unsafe`
-//! It uses memory that a request names, and files by their numbers.
+//! Requests on files, carried out on a thread that may block.
+
+// # Why this file has `unsafe`
+// It uses memory that a request names, and files by their numbers.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, OsStr, OsString};
@@ -21,22 +21,25 @@ use super::{SigPipe, is_socket, made, outcome};
 use crate::driver::{CURRENT_POSITION, Request};
 use crate::os::{self, RawFd, Stat};
 
-/// Lets a directory be opened, too.
+/// Allows a directory to be opened, too.
 const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
 
-/// The file of that number, which somebody else keeps open and closes.
+/// Borrows the file of that number, which its owner keeps open and closes.
 pub(in crate::driver) fn file(fd: RawFd) -> ManuallyDrop<File> {
-    // SAFETY: the number is used only for calls, which refuse what is no file.
+    // SAFETY: the value is never dropped; calls on a number that is no file fail.
     ManuallyDrop::new(unsafe { File::from_raw_handle(os::raw_handle(fd)) })
 }
 
-/// Carries a request out, however long that takes: its result, or a negated error number.
+/// Carries a request out, and blocks for as long as that takes; returns its result, or a negated
+/// error number.
 ///
 /// # Safety
-/// All memory that the request names is there, and not used otherwise.
+/// Clauses 1 and 2 of the [contract](crate::driver) hold for all memory that the request points to.
 pub(in crate::driver) unsafe fn block(request: Request, _: SigPipe) -> i32 {
     use Request::*;
-    // SAFETY: in all of these, what the caller promises.
+    // SAFETY: in every arm the call gets only pointers of the request, with the lengths that belong
+    // to them: by clause 1 that memory is in place, by clause 2 the call may use it. A path was
+    // made by this crate from one of `std`; a file that is closed belongs to the operation.
     unsafe {
         match request {
             Read { fd, ptr, len, offset } => read_at(fd.fd, ptr, len, offset),
@@ -81,22 +84,22 @@ pub(in crate::driver) unsafe fn block(request: Request, _: SigPipe) -> i32 {
             | Recvmsg { .. }
             | Sendmsg { .. }
             | Poll { .. }
-            | Sendfile { .. } => unreachable!("{request:?} is not for threads"),
+            | Sendfile { .. } => unreachable!("{request:?} has no call that blocks"),
         }
     }
 }
 
 /// # Safety
-/// The path was made by this crate from one of `std`, and ends with a NUL.
+/// The path was made by this crate from one of `std`, ends with a NUL, and is in place during `'a`.
 pub(in crate::driver) unsafe fn path_of<'a>(path: *const os::c_char) -> &'a Path {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     let bytes = unsafe { CStr::from_ptr(path) }.to_bytes();
-    // SAFETY: the bytes are those that `as_encoded_bytes` gave.
+    // SAFETY: a path of `std` was turned into these bytes by `as_encoded_bytes`.
     Path::new(unsafe { OsStr::from_encoded_bytes_unchecked(bytes) })
 }
 
-/// A path that starts from an open directory: by the name that the directory has now, as no call of the
-/// system's takes both.
+/// Returns a path that starts from an open directory, by the name that the directory has at
+/// present: Windows has no documented call that takes both.
 pub(in crate::driver) fn start_from(dir: RawFd, path: &Path) -> io::Result<Cow<'_, Path>> {
     if dir == os::AT_FDCWD || path.is_absolute() {
         return Ok(path.into());
@@ -108,13 +111,13 @@ pub(in crate::driver) fn start_from(dir: RawFd, path: &Path) -> io::Result<Cow<'
     let mut name = vec![0; 512];
     loop {
         let room = u32::try_from(name.len()).unwrap_or(u32::MAX);
-        // SAFETY: the handle is open, and the name has that much room.
+        // SAFETY: the handle is open, and `name` has room for that many characters.
         let len = unsafe {
             GetFinalPathNameByHandleW(dir.as_raw_handle(), name.as_mut_ptr(), room, VOLUME_NAME_DOS)
         } as usize;
         match len {
             0 => return Err(io::Error::last_os_error()),
-            // What it needs, with the NUL.
+            // The length that is needed, with the NUL.
             len if len > name.len() => name.resize(len, 0),
             len => return Ok(PathBuf::from(OsString::from_wide(&name[..len])).join(path).into()),
         }
@@ -135,7 +138,8 @@ fn open(path: &Path, flags: i32) -> io::Result<File> {
         .open(path)
 }
 
-/// A file that was not opened for this: elsewhere that is a bad descriptor.
+/// Returns the outcome of a transfer. A file that was not opened for it is a bad descriptor, as
+/// elsewhere.
 fn right(result: io::Result<usize>) -> i32 {
     match outcome(result) {
         error if error == -(ERROR_ACCESS_DENIED as i32) => -os::EBADF,
@@ -143,16 +147,16 @@ fn right(result: io::Result<usize>) -> i32 {
     }
 }
 
-/// The end of a file is no error.
+/// Reads; at the end of the file that is 0 bytes, not an error.
 ///
 /// # Safety
-/// `len` bytes may be written at `ptr`.
+/// `len` bytes at `ptr` are valid for writes.
 pub(super) unsafe fn read_at(fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> i32 {
     if len == 0 {
         return 0;
     }
-    // SAFETY: the buffer may be uninitialised, but only the system writes to it; what the caller
-    // promises.
+    // SAFETY: this function's only item. The bytes may be uninitialised, but the slice goes to the
+    // system alone, which only writes to it.
     let buffer = unsafe { std::slice::from_raw_parts_mut(ptr, len as usize) };
     let mut file = file(fd);
     right(match offset {
@@ -161,11 +165,13 @@ pub(super) unsafe fn read_at(fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> 
     })
 }
 
+/// # Safety
+/// `len` bytes at `ptr` are initialised and valid for reads.
 unsafe fn write_at(fd: RawFd, ptr: *const u8, len: u32, offset: u64) -> i32 {
     if len == 0 {
         return 0;
     }
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's only item.
     let bytes = unsafe { std::slice::from_raw_parts(ptr, len as usize) };
     let mut file = file(fd);
     right(match offset {
@@ -174,7 +180,10 @@ unsafe fn write_at(fd: RawFd, ptr: *const u8, len: u32, offset: u64) -> i32 {
     })
 }
 
-/// One buffer after the other, as far as that goes.
+/// Transfers one buffer after the other, up to the first that is not moved as a whole.
+///
+/// # Safety
+/// `iov` points to `count` entries.
 unsafe fn each(
     iov: *const os::iovec,
     count: u32,
@@ -183,7 +192,7 @@ unsafe fn each(
 ) -> i32 {
     let mut total = 0i32;
     for index in 0..count as usize {
-        // SAFETY: what the caller of `block` promises.
+        // SAFETY: this function's only item; the index is below `count`.
         let one = unsafe { *iov.add(index) };
         let len = one.iov_len.min((i32::MAX - total) as usize) as u32;
         let result = call(one.iov_base.cast(), len, offset);
@@ -201,7 +210,7 @@ unsafe fn each(
     total
 }
 
-/// Space is not reserved: the file is made as long as that.
+/// Extends the file; space is not reserved.
 pub(in crate::driver) fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> i32 {
     if mode != 0 {
         return -os::EOPNOTSUPP;

@@ -1,7 +1,7 @@
 //! System calls of Windows, as `std` and `socket2` make them.
-//!
-//! # Why this file has `unsafe`
-//! It looks at sockets by their numbers.
+
+// # Why this file has `unsafe`
+// It uses sockets by their numbers.
 
 mod attempt;
 mod block;
@@ -19,7 +19,7 @@ use super::Kind;
 use crate::driver::Request;
 use crate::os::{self, IntoRawFd, OwnedFd, RawFd};
 
-/// Windows has no such signal.
+/// Windows has no `SIGPIPE`.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::driver) struct SigPipe;
 
@@ -29,13 +29,13 @@ impl SigPipe {
     }
 }
 
-/// The socket of that number, which somebody else keeps open and closes.
+/// Borrows the socket of that number, which its owner keeps open and closes.
 fn socket(fd: RawFd) -> ManuallyDrop<Socket> {
-    // SAFETY: the number is used only for calls, which refuse what is no socket.
+    // SAFETY: the value is never dropped; calls on a number that is no socket fail.
     ManuallyDrop::new(unsafe { Socket::from_raw_socket(os::raw_socket(fd)) })
 }
 
-/// A system call's outcome as the contract has it.
+/// Turns a system call's outcome into a result as the contract defines it.
 pub(in crate::driver) fn outcome(result: io::Result<usize>) -> i32 {
     match result {
         Ok(count) => i32::try_from(count).unwrap_or(i32::MAX),
@@ -43,7 +43,8 @@ pub(in crate::driver) fn outcome(result: io::Result<usize>) -> i32 {
     }
 }
 
-/// The result of a request that makes a file. One whose number can't be told is closed again.
+/// Returns the result of a request that opens a file. One whose handle does not fit is closed
+/// again.
 fn made(file: OwnedFd) -> i32 {
     let value = match &file {
         OwnedFd::Socket(socket) => socket.as_raw_socket() as u64,
@@ -52,18 +53,19 @@ fn made(file: OwnedFd) -> i32 {
     if fits(value) { file.into_raw_fd() } else { -os::EMFILE }
 }
 
-/// Whether a handle is also the number of a descriptor, and no negated error number. Windows gives
-/// out small values, but promises no more than that 32 bits are significant.
+/// Returns `true` if a handle fits a descriptor's number, and is no negated error number. Windows
+/// hands out small values, but guarantees only that 32 bits are significant.
 fn fits(handle: u64) -> bool {
     i32::try_from(handle).is_ok()
 }
 
-/// What sort of file it is.
+/// Returns the kind of a file.
 pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
     if is_socket(fd) { Kind::Other } else { Kind::Disk }
 }
 
-/// Another handle for the directory that a path starts from; `None` for the current one, which needs none.
+/// Duplicates the handle of the directory that a path starts from; `None` for the current
+/// directory.
 pub(in crate::driver) fn duplicate_dir(dir: RawFd) -> io::Result<Option<OwnedFd>> {
     if dir == os::AT_FDCWD {
         return Ok(None);
@@ -71,15 +73,15 @@ pub(in crate::driver) fn duplicate_dir(dir: RawFd) -> io::Result<Option<OwnedFd>
     block::file(dir).try_clone().map(|dir| Some(dir.into()))
 }
 
-/// There are no messages to paths here.
+/// Returns `false`: messages to paths do not exist on Windows.
 ///
 /// # Safety
-/// None is asked for; elsewhere it is.
+/// Nothing is required; on Unix it is.
 pub(in crate::driver) unsafe fn is_to_unix_address(_: &Request) -> bool {
     false
 }
 
-/// The same of a socket.
+/// Returns the kind of a socket.
 pub(in crate::driver) fn socket_kind(_: RawFd) -> Kind {
     Kind::Other
 }
@@ -88,22 +90,25 @@ fn is_socket(fd: RawFd) -> bool {
     socket(fd).r#type().is_ok()
 }
 
-/// Whether a socket carries a stream of bytes, and no messages.
+/// Returns `true` if a socket carries a stream of bytes, not messages.
 pub(in crate::driver) fn is_stream(fd: RawFd) -> bool {
     socket(fd).r#type().is_ok_and(|ty| ty == Type::STREAM)
 }
 
-/// What of a read is in memory already can't be asked for.
+/// Windows has no reads that are limited to memory.
+///
+/// # Safety
+/// Nothing is required; on Linux it is.
 pub(in crate::driver) unsafe fn read_cached(_: RawFd, _: *mut u8, _: u32, _: u64) -> i32 {
     -os::EAGAIN
 }
 
-/// Windows sets no limit worth the name.
+/// Windows has no limit that matters.
 pub(in crate::driver) fn file_limit() -> u64 {
     u64::MAX
 }
 
-/// There are none.
+/// Windows has no signals.
 pub(in crate::driver) fn block_signals() {}
 
 #[cfg(test)]
