@@ -160,7 +160,7 @@ impl Builder {
     pub(super) fn runtime_config(&self) -> RuntimeConfig {
         RuntimeConfig {
             drop_policy: self.drop_policy,
-            budget: self.task_budget,
+            task_budget: self.task_budget,
             busy_poll: self.busy_poll,
             stalls: self.stalls.as_ref().map(|stalls| (stalls.0, stalls.1.clone())),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::runtime::remote::Remote;
 use crate::sync::channel::{SendError, SendFuture, TrySendError};
-use crate::sync::messages::Message;
+use crate::sync::messages::{Message, sender};
 use crate::task::{RemoteTask, spawn_remotely};
 
 /// Reaches a context from any thread; cheap to clone. It may outlive its context, and does
@@ -68,7 +68,7 @@ impl Handle {
     /// # Examples
     /// See [`sync::messages`](mod@crate::sync::messages).
     pub fn send_message(&self, tag: u32, value: u64) -> SendFuture<'_, Message> {
-        self.remote.mailbox.sender().send(Message { tag, value })
+        sender(&self.remote).send(Message { tag, value })
     }
 
     /// The same if there is room, without waiting.
@@ -87,7 +87,7 @@ impl Handle {
     /// # Ok::<(), corio::SetupError>(())
     /// ```
     pub fn try_message(&self, tag: u32, value: u64) -> Result<(), TrySendError<Message>> {
-        self.remote.mailbox.sender().try_send(Message { tag, value })
+        sender(&self.remote).try_send(Message { tag, value })
     }
 
     /// The same from a plain thread, which is parked until there is room.
@@ -99,7 +99,7 @@ impl Handle {
     /// Within a running context, which it would block, if there is no room.
     #[track_caller]
     pub fn message_blocking(&self, tag: u32, value: u64) -> Result<(), SendError<Message>> {
-        self.remote.mailbox.sender().send_blocking(Message { tag, value })
+        sender(&self.remote).send_blocking(Message { tag, value })
     }
 
     /// Whether the context is being run at this moment.

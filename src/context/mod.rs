@@ -265,7 +265,7 @@ impl IoContext {
         let runtime = &**self.runtime;
         let _entered = runtime.enter();
         let _running = Running::new(runtime);
-        let before = runtime.stats.ended();
+        let before = runtime.stats.completed();
         runtime.run_ready();
         let wait = match timeout {
             None => Wait::Forever,
@@ -274,7 +274,7 @@ impl IoContext {
         };
         runtime.turn(wait, true)?;
         runtime.run_ready();
-        Ok(runtime.stats.ended() - before)
+        Ok(runtime.stats.completed() - before)
     }
 
     /// A handle by which other threads can stop this context.
@@ -421,7 +421,7 @@ impl Drop for IoContext {
         let deadline = Deadline::after(self.grace_period);
         let entered = self.runtime.enter();
         self.runtime.set_closing();
-        self.runtime.remote.mailbox.close();
+        self.runtime.remote.close_attachments();
         self.runtime.root.cancel(os::ECANCELED);
         if !self.drain(deadline) {
             drop(entered);
@@ -443,7 +443,7 @@ impl Drop for IoContext {
             // Closes queued by what the tasks owned, if any.
             self.drain(deadline);
             self.runtime.discard_queues();
-            if self.runtime.is_deserted() {
+            if self.runtime.is_unreferenced() {
                 break;
             }
         }

@@ -17,8 +17,8 @@ use std::task::{Context, Poll};
 
 use crate::driver::{OpCode, Request, Token};
 use crate::runtime::Runtime;
-use crate::runtime::inflight::{Inflight, State};
 use crate::runtime::scope::Scope;
+use crate::runtime::tracked_op::{State, TrackedOp};
 
 /// What distinguishes one operation from another.
 ///
@@ -92,7 +92,7 @@ pub trait Operation: Sized {
 /// the process with a report.
 #[must_use = "operations do nothing unless awaited"]
 pub struct Op<K: Operation> {
-    inflight: Inflight,
+    inflight: TrackedOp,
     /// Holds a value unless the state is `Taken`. Kernel-written memory lies within.
     kind: UnsafeCell<ManuallyDrop<K>>,
     _pinned: PhantomPinned,
@@ -103,7 +103,7 @@ impl<K: Operation> Op<K> {
     #[track_caller]
     pub(crate) fn of(kind: K) -> Self {
         Op {
-            inflight: Inflight::new(K::CODE, Location::caller(), Self::describe),
+            inflight: TrackedOp::new(K::CODE, Location::caller(), Self::describe),
             kind: UnsafeCell::new(ManuallyDrop::new(kind)),
             _pinned: PhantomPinned,
         }

@@ -41,9 +41,9 @@ impl<F: Future> Scoped<F> {
         self.scope.is_cancelled()
     }
 
-    /// How many operations have ended well inside; see [`Scope::ended`].
-    pub(crate) fn ended(&self) -> u32 {
-        self.scope.ended()
+    /// Returns how many operations have succeeded inside; see [`Scope::succeeded`].
+    pub(crate) fn succeeded(&self) -> u32 {
+        self.scope.succeeded()
     }
 
     /// Asks everything in flight inside to end, with the given error, then polls once: the body sees the news, or is
