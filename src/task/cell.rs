@@ -13,7 +13,7 @@ use super::join::{JoinError, JoinHandle};
 use crate::runtime::Runtime;
 use crate::runtime::scope::Step;
 use crate::runtime::task::{Header, TaskRef, VTable};
-use crate::runtime::task_memory::Room;
+use crate::runtime::task_memory::CellLayout;
 
 #[repr(C)]
 struct TaskCell<F: Future> {
@@ -34,7 +34,7 @@ impl<F: Future> TaskCell<F> {
         run: run::<F>,
         end: end::<F>,
         output: offset_of!(Self, body),
-        room: Room::of::<Self>(),
+        layout: CellLayout::of::<Self>(),
     };
 }
 
@@ -49,7 +49,7 @@ pub(crate) unsafe fn spawn_unchecked<F: Future>(
     future: F,
     location: &'static Location<'static>,
 ) -> JoinHandle<F::Output> {
-    let cell = runtime.task_memory.take(&TaskCell::<F>::VTABLE.room).cast::<TaskCell<F>>();
+    let cell = runtime.task_memory.allocate(&TaskCell::<F>::VTABLE.layout).cast::<TaskCell<F>>();
     // SAFETY: memory for just this.
     unsafe {
         cell.write(TaskCell {
