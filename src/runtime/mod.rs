@@ -20,6 +20,7 @@ mod busy_poll;
 mod drop_rule;
 mod inbox;
 mod list;
+pub(crate) mod park;
 mod poll_budget;
 mod refcount;
 pub(crate) mod remote;

@@ -7,6 +7,7 @@
 //! # Why this file has `unsafe`
 //! `spawn` calls the unchecked version, having checked.
 
+mod block_on;
 mod cell;
 mod combine;
 mod join;
@@ -21,7 +22,7 @@ pub use combine::{
 pub use join::{JoinError, JoinHandle};
 pub use local::{LocalKey, TaskLocalFuture};
 pub use remote::RemoteTask;
-pub(crate) use remote::{spawn_remotely, unstarted};
+pub(crate) use remote::unstarted;
 pub(crate) use scoped::{Scoped, outcome};
 
 use std::panic::Location;

@@ -10,10 +10,10 @@ use pin_project_lite::pin_project;
 
 use super::join::JoinError;
 use super::spawn_on;
+use crate::context::Handle;
 use crate::runtime::Runtime;
-use crate::runtime::remote::Remote;
+use crate::runtime::park::wait;
 use crate::runtime::sync::{Mutex, lock};
-use crate::sync::wait;
 
 struct State<T> {
     result: Option<Result<T, JoinError>>,
@@ -243,19 +243,26 @@ where
     (begin, RemoteTask { state })
 }
 
-/// Starts `start`'s future on `remote`'s context.
-pub(crate) fn spawn_remotely<F, Fut>(
-    remote: &Remote,
-    start: F,
-    location: &'static Location<'static>,
-) -> RemoteTask<Fut::Output>
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future + 'static,
-    Fut::Output: Send + 'static,
-{
-    let (begin, task) = unstarted(start, location);
-    // If the context is gone, so is the job, and with it the completion.
-    drop(remote.post_job(Box::new(move |runtime: &Runtime| begin(runtime, ()))));
-    task
+impl Handle {
+    /// Starts a task on the context. Works from any thread, also while the context does not run.
+    ///
+    /// `start` is called on the context's thread, so that the future need not be `Send`: only `start`
+    /// and the output are. If the context was dropped, or is dropped before the task is done, the task
+    /// counts as cancelled.
+    ///
+    /// # Examples
+    /// See [`RemoteTask`].
+    #[track_caller]
+    pub fn spawn<F, Fut>(&self, start: F) -> RemoteTask<Fut::Output>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        let (begin, task) = unstarted(start, Location::caller());
+        // If the context was dropped, this drops the job, and with it the completion: the task counts as
+        // cancelled.
+        drop(self.remote.post_job(Box::new(move |runtime: &Runtime| begin(runtime, ()))));
+        task
+    }
 }
