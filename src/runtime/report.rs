@@ -53,6 +53,7 @@ pub struct InFlight {
 pub(super) fn enclosing(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Race => Some("race"),
+        Kind::TryJoin => Some("try_join"),
         Kind::Timeout => Some("timeout"),
         Kind::Task | Kind::Context => None,
     }

@@ -35,6 +35,7 @@ pub(crate) enum Kind {
     Task,
     Context,
     Race,
+    TryJoin,
     Timeout,
 }
 
