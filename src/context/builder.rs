@@ -58,8 +58,8 @@ impl Builder {
 
     /// Sets the driver that carries out operations; default [`DriverChoice::Auto`].
     ///
-    /// If this is not called, the environment variable `CORIO_DRIVER` (`auto`, `uring` or `readiness`)
-    /// chooses the driver.
+    /// If this is not called, the environment variable `CORIO_DRIVER` (`auto`, `uring` or
+    /// `readiness`) chooses the driver.
     ///
     /// # Examples
     /// ```
@@ -73,8 +73,8 @@ impl Builder {
         self
     }
 
-    /// Sets how many threads at most carry out calls that block, such as those on files where there is
-    /// no io_uring; default 8, at least 1.
+    /// Sets how many threads at most carry out calls that block, such as those on files where there
+    /// is no io_uring; default 8, at least 1.
     ///
     /// They are started when needed, and end with the context. Work given to
     /// [`spawn_blocking`](crate::spawn_blocking()) runs in a pool of its own.
@@ -90,12 +90,12 @@ impl Builder {
         self
     }
 
-    /// Sets how much memory the kernel may fill for [receive streams](crate::op::RecvStream), in bytes;
-    /// default 256 MiB, at least 64 KiB, at most 2 GiB.
+    /// Sets how much memory the kernel may fill for [receive streams](crate::op::RecvStream), in
+    /// bytes; default 256 MiB, at least 64 KiB, at most 2 GiB.
     ///
-    /// The first receive stream allocates 1 MiB. This is doubled whenever it is exhausted, up to the
-    /// limit, and kept until the context is dropped. While all of it is in use, streams receive by
-    /// ordinary system calls into memory that is not limited. Linux 6.12.
+    /// The first receive stream allocates 1 MiB. This is doubled whenever it is exhausted, up to
+    /// the limit, and kept until the context is dropped. While all of it is in use, streams receive
+    /// by ordinary system calls into memory that is not limited. Linux 6.12.
     ///
     /// # Examples
     /// ```
@@ -107,11 +107,11 @@ impl Builder {
         self
     }
 
-    /// Sets the number of submission queue entries: how many operations one system call can submit; 1 to
-    /// 32,768, rounded up to a power of two; default 256.
+    /// Sets the number of submission queue entries: how many operations one system call can submit;
+    /// 1 to 32,768, rounded up to a power of two; default 256.
     ///
-    /// More operations may be in flight: a full queue is submitted early, and nothing fails. An entry
-    /// takes 64 bytes.
+    /// More operations may be in flight: a full queue is submitted early, and nothing fails. An
+    /// entry takes 64 bytes.
     ///
     /// # Examples
     /// See [`Builder`].
@@ -120,12 +120,12 @@ impl Builder {
         self
     }
 
-    /// Sets the number of completion queue entries: how many completions the kernel can report at once.
-    /// At least as many as submission entries, at most 65,536, rounded up to a power of two; default
-    /// four times the submission entries, at least 1,024.
+    /// Sets the number of completion queue entries: how many completions the kernel can report at
+    /// once. At least as many as submission entries, at most 65,536, rounded up to a power of two;
+    /// default four times the submission entries, at least 1,024.
     ///
-    /// Further completions go to a list in the kernel, which is slower; none is lost. An entry takes 16
-    /// bytes. Linux 5.5 (`IORING_SETUP_CQSIZE`).
+    /// Further completions go to a list in the kernel, which is slower; none is lost. An entry
+    /// takes 16 bytes. Linux 5.5 (`IORING_SETUP_CQSIZE`).
     ///
     /// # Examples
     /// See [`Builder`].
@@ -143,8 +143,8 @@ impl Builder {
         self
     }
 
-    /// Sets how many tasks are polled at most before the loop checks for completions, so that busy tasks
-    /// don't starve I/O; default 256, at least 1.
+    /// Sets how many tasks are polled at most before the loop checks for completions, so that busy
+    /// tasks don't starve I/O; default 256, at least 1.
     ///
     /// # Examples
     /// ```
@@ -157,14 +157,15 @@ impl Builder {
         self
     }
 
-    /// Sets how long to busy-poll for completions and wake-ups before blocking; default zero: not at all.
+    /// Sets how long to busy-poll for completions and wake-ups before blocking; default zero: not
+    /// at all.
     ///
-    /// The time adapts: an attempt that finds nothing halves the next, down to 1/64, and one that finds
-    /// something doubles it again.
+    /// The time adapts: an attempt that finds nothing halves the next, down to 1/64, and one that
+    /// finds something doubles it again.
     ///
     /// Busy-polling saves the time of falling asleep and waking up, some microseconds per wait, and
-    /// keeps a processor busy: `docs/performance.md` has figures for both. With io_uring it makes no
-    /// system call.
+    /// keeps a processor busy: `docs/performance.md` has figures for both. With io_uring it makes
+    /// no system call.
     ///
     /// # Examples
     /// ```
@@ -177,11 +178,11 @@ impl Builder {
         self
     }
 
-    /// Starts a watchdog that calls `report` when a task holds the thread for longer than `threshold` in
-    /// one poll; by default there is none.
+    /// Starts a watchdog that calls `report` when a task holds the thread for longer than
+    /// `threshold` in one poll; by default there is none.
     ///
-    /// `report` is called on the watchdog's own thread, once per poll, while the task still holds the
-    /// thread. The watchdog checks four times per threshold, so it may report up to 25 % late.
+    /// `report` is called on the watchdog's own thread, once per poll, while the task still holds
+    /// the thread. The watchdog checks four times per threshold, so it may report up to 25 % late.
     ///
     /// # Examples
     /// ```
@@ -209,8 +210,8 @@ impl Builder {
         }
     }
 
-    /// Sets how long [`block_on`](IoContext::block_on) and the context's destructor wait at most for
-    /// cancelled operations to end; default 5 s. [`Duration::MAX`] means without limit.
+    /// Sets how long [`block_on`](IoContext::block_on) and the context's destructor wait at most
+    /// for cancelled operations to end; default 5 s. [`Duration::MAX`] means without limit.
     ///
     /// # Examples
     /// ```
@@ -227,8 +228,8 @@ impl Builder {
     /// Creates the context, on this thread and for this thread.
     ///
     /// # Errors
-    /// [`SetupError`] if a size is out of range, memory or file descriptors are exhausted, there is a
-    /// context on this thread already, or the driver that was chosen is missing or forbidden.
+    /// [`SetupError`] if a size is out of range, memory or file descriptors are exhausted, there is
+    /// a context on this thread already, or the driver that was chosen is missing or forbidden.
     ///
     /// # Examples
     /// See [`Builder`].

@@ -7,9 +7,9 @@ use crate::runtime::remote::Remote;
 
 /// A handle to a context that works on any thread; cheap to clone.
 ///
-/// It stops the context ([`stop`](Self::stop)), starts tasks on it ([`spawn`](Self::spawn)) and sends
-/// it messages ([`send_message`](Self::send_message)). It may outlive its context: after that `stop`
-/// does nothing, a spawned task counts as cancelled, and sending fails.
+/// It stops the context ([`stop`](Self::stop)), starts tasks on it ([`spawn`](Self::spawn)) and
+/// sends it messages ([`send_message`](Self::send_message)). It may outlive its context: after that
+/// `stop` does nothing, a spawned task counts as cancelled, and sending fails.
 ///
 /// # Examples
 /// ```
@@ -29,8 +29,8 @@ impl Handle {
         Handle { remote }
     }
 
-    /// Makes the context's current [`run`](super::IoContext::run) return, or else its next one. Wakes
-    /// the context if it sleeps.
+    /// Makes the context's current [`run`](super::IoContext::run) return, or else its next one.
+    /// Wakes the context if it sleeps.
     ///
     /// # Examples
     /// See [`Handle`].

@@ -26,14 +26,14 @@ use crate::runtime::stats::Stats;
 
 /// An I/O context: it owns one thread's ring, and runs tasks on that thread.
 ///
-/// Create it on the thread that runs it: it can't be sent to another one, and a thread has at most one
-/// at a time. Other threads reach it by its [`Handle`], which is `Send` and `Sync`.
+/// Create it on the thread that runs it: it can't be sent to another one, and a thread has at most
+/// one at a time. Other threads reach it by its [`Handle`], which is `Send` and `Sync`.
 ///
 /// # Dropping
-/// Dropping a context refuses new operations, cancels those in flight, waits until they have ended, and
-/// then drops the tasks. No task is polled meanwhile. It waits at most for the
-/// [grace period](Builder::grace_period); operations that have not ended by then are reported on
-/// stderr, and leaked with their tasks, never freed.
+/// Dropping a context refuses new operations, cancels those in flight, waits until they have ended,
+/// and then drops the tasks. No task is polled meanwhile. It waits at most for the [grace
+/// period](Builder::grace_period); operations that have not ended by then are reported on stderr,
+/// and leaked with their tasks, never freed.
 ///
 /// # Examples
 /// ```
@@ -80,12 +80,12 @@ thread_local! {
 }
 
 impl IoContext {
-    /// Creates a context with room for `entries` submissions per system call; 256 is a good number. All
-    /// other settings have their defaults. It is for this thread.
+    /// Creates a context with room for `entries` submissions per system call; 256 is a good number.
+    /// All other settings have their defaults. It is for this thread.
     ///
     /// # Errors
-    /// [`SetupError`] if `entries` is out of range, memory or file descriptors are exhausted, there is a
-    /// context on this thread already, or the driver that was chosen is missing or forbidden.
+    /// [`SetupError`] if `entries` is out of range, memory or file descriptors are exhausted, there
+    /// is a context on this thread already, or the driver that was chosen is missing or forbidden.
     ///
     /// # Examples
     /// ```
@@ -163,9 +163,9 @@ impl IoContext {
     /// Runs the context until it is [stopped](Handle::stop), and calls `tick` after each batch of
     /// completions.
     ///
-    /// If it was stopped before, this polls the tasks that are ready and returns at once. While there is
-    /// nothing to do the thread sleeps in the kernel. Tasks and operations that are not done stay as they
-    /// are, and go on with the next run.
+    /// If it was stopped before, this polls the tasks that are ready and returns at once. While
+    /// there is nothing to do the thread sleeps in the kernel. Tasks and operations that are not
+    /// done stay as they are, and go on with the next run.
     ///
     /// # Errors
     /// The error of the system call that waits, if the kernel refuses to run the ring.
@@ -199,8 +199,8 @@ impl IoContext {
     /// Runs one turn of the loop, and returns the number of operations that have completed.
     ///
     /// It polls the tasks that are ready, waits at most `timeout` (`None`: without limit) for a
-    /// completion, a timer or a wake-up, and polls the tasks that are ready then. It does not wait while
-    /// a [`stop`](Handle::stop) is requested, which still ends the next [`run`](Self::run).
+    /// completion, a timer or a wake-up, and polls the tasks that are ready then. It does not wait
+    /// while a [`stop`](Handle::stop) is requested, which still ends the next [`run`](Self::run).
     ///
     /// # Errors
     /// The error of the system call that waits, if the kernel refuses to run the ring.
@@ -335,9 +335,9 @@ impl IoContext {
         self.fallback_reason.as_ref()
     }
 
-    /// Returns what the kernel granted: the set-up flags by their names in `io_uring_setup(2)`, or the
-    /// name of the selector (`epoll`, `kqueue`). `PBUF_RING_INC` is added by the first
-    /// [receive stream](crate::op::RecvStream), if the kernel supports it (Linux 6.12).
+    /// Returns what the kernel granted: the set-up flags by their names in `io_uring_setup(2)`, or
+    /// the name of the selector (`epoll`, `kqueue`). `PBUF_RING_INC` is added by the first [receive
+    /// stream](crate::op::RecvStream), if the kernel supports it (Linux 6.12).
     ///
     /// # Examples
     /// ```
@@ -349,8 +349,8 @@ impl IoContext {
         self.runtime.driver(|driver| driver.setup().flags)
     }
 
-    /// Returns the sizes of the submission and the completion queue, in entries, as the kernel granted
-    /// them.
+    /// Returns the sizes of the submission and the completion queue, in entries, as the kernel
+    /// granted them.
     ///
     /// # Examples
     /// See [`Builder`].
@@ -358,8 +358,8 @@ impl IoContext {
         self.runtime.driver(|driver| driver.setup().queue_sizes)
     }
 
-    /// Returns the ring's file descriptor, which the context keeps; `None` if the driver has no ring. It
-    /// is meant for inspection, such as `/proc/self/fdinfo`.
+    /// Returns the ring's file descriptor, which the context keeps; `None` if the driver has no
+    /// ring. It is meant for inspection, such as `/proc/self/fdinfo`.
     ///
     /// # Examples
     /// ```
@@ -430,8 +430,8 @@ impl Drop for IoContext {
         if !self.drain(deadline) {
             drop(entered);
             eprintln!(
-                "corio: a context was dropped, but the kernel did not let go of {} operations and {} \
-                 closes within {:?}; they are leaked with their tasks:",
+                "corio: a context was dropped, but the kernel did not let go of {} operations and \
+                 {} closes within {:?}; they are leaked with their tasks:",
                 self.runtime.in_flight(),
                 self.runtime.driver(|driver| driver.closing()),
                 self.grace_period
@@ -441,7 +441,8 @@ impl Drop for IoContext {
             }
             return;
         }
-        // Destructors of tasks and foreign wakers may start new tasks and timers: until none is left.
+        // Destructors of tasks and foreign wakers may start new tasks and timers: until none is
+        // left.
         loop {
             self.runtime.end_tasks();
             // Waits for the closes of files that the tasks owned.
@@ -452,8 +453,8 @@ impl Drop for IoContext {
             }
         }
         drop(entered);
-        // SAFETY: not used again. Nothing refers to the runtime any more: no operation is in flight, all
-        // tasks are done, and scopes and timers were detached.
+        // SAFETY: not used again. Nothing refers to the runtime any more: no operation is in
+        // flight, all tasks are done, and scopes and timers were detached.
         unsafe { ManuallyDrop::drop(&mut self.runtime) };
     }
 }

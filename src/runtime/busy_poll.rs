@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-/// How long to busy-poll. The time adapts: each attempt that finds nothing halves it, each that finds
-/// something doubles it.
+/// How long to busy-poll. The time adapts: each attempt that finds nothing halves it, each that
+/// finds something doubles it.
 pub(super) struct BusyPoll {
     longest: Duration,
     current: Cell<Duration>,

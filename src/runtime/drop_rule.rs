@@ -1,5 +1,5 @@
-//! The drop rule: what happens when an operation's future is dropped while the kernel still uses its
-//! memory, and how an operation in flight is described.
+//! The drop rule: what happens when an operation's future is dropped while the kernel still uses
+//! its memory, and how an operation in flight is described.
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ pub enum DropPolicy {
 
 impl TrackedOp {
     /// Applies the drop rule to an operation whose future is being dropped in flight. Returns when
-    /// the operation is `Done`. An operation that `may_be_dropped` is cancelled and waited for under
-    /// every policy.
+    /// the operation is `Done`. An operation that `may_be_dropped` is cancelled and waited for
+    /// under every policy.
     #[cold]
     pub(crate) fn abandon(&self, may_be_dropped: bool) {
         let runtime = self.runtime();

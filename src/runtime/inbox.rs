@@ -18,8 +18,9 @@ impl<N> InboxLink<N> {
         InboxLink { next: AtomicPtr::new(ptr::null_mut()), inside: AtomicBool::new(false) }
     }
 
-    /// Marks the node as being in the inbox. Returns `true` if it was not: the caller has to post it.
-    /// Otherwise it is there already, and its owner will see everything that happened before this call.
+    /// Marks the node as being in the inbox. Returns `true` if it was not: the caller has to post
+    /// it. Otherwise it is there already, and its owner will see everything that happened before
+    /// this call.
     pub(crate) fn enter(&self) -> bool {
         !self.inside.swap(true, Ordering::AcqRel)
     }

@@ -1,17 +1,17 @@
-//! The machinery of one context: driver, run queue, timers, scope tree, and the turn of the loop that
-//! connects them. Everything here belongs to one thread, except [`remote`].
+//! The machinery of one context: driver, run queue, timers, scope tree, and the turn of the loop
+//! that connects them. Everything here belongs to one thread, except [`remote`].
 //!
 //! # What depends on what
-//! Nothing here imports from a module above the runtime; only `driver` and `os` lie below. The files
-//! `inbox`, `list`, `refcount`, `slot`, `stall`, `stats`, `busy_poll`, `task_memory` and `report`
-//! know nothing of [`Runtime`].
+//! Nothing here imports from a module above the runtime; only `driver` and `os` lie below. The
+//! files `inbox`, `list`, `refcount`, `slot`, `stall`, `stats`, `busy_poll`, `task_memory` and
+//! `report` know nothing of [`Runtime`].
 //!
-//! The other files import each other, since they describe one data structure: a [`Runtime`] owns the
-//! run queue of tasks ([`task`]), the timers ([`timers`]) and the root of the scope tree ([`scope`]);
-//! scopes list operations ([`tracked_op`]) and belong to tasks; operations, timers and scopes hold
-//! the waker ([`waker`]) of a task; a waker puts its task into the run queue, or, on another thread,
-//! into the inbox of its [`remote`]. [`turn`], [`drop_rule`] and [`poll_budget`] are methods of the
-//! whole.
+//! The other files import each other, since they describe one data structure: a [`Runtime`] owns
+//! the run queue of tasks ([`task`]), the timers ([`timers`]) and the root of the scope tree
+//! ([`scope`]); scopes list operations ([`tracked_op`]) and belong to tasks; operations, timers and
+//! scopes hold the waker ([`waker`]) of a task; a waker puts its task into the run queue, or, on
+//! another thread, into the inbox of its [`remote`]. [`turn`], [`drop_rule`] and [`poll_budget`]
+//! are methods of the whole.
 
 // # Why this file has `unsafe`
 // The current runtime is a thread-local pointer, and the driver is in an `UnsafeCell`.
@@ -71,8 +71,8 @@ pub(crate) struct Runtime {
     pub(crate) root: Scope,
     pub(crate) current_scope: Cell<*const Scope>,
     current_task: Cell<*const Header>,
-    /// How many more operations of the task that is being polled may complete inline. Below zero, the
-    /// number of operations that were refused since; see `poll_budget.rs`.
+    /// How many more operations of the task that is being polled may complete inline. Below zero,
+    /// the number of operations that were refused since; see `poll_budget.rs`.
     poll_budget: Cell<i32>,
     pub(crate) remote: Arc<Remote>,
     /// Wakers of other executors, woken after the current batch.
@@ -88,8 +88,8 @@ pub(crate) struct Runtime {
     /// Set while the context is being dropped: nothing new starts.
     closing: Cell<bool>,
     origin: Instant,
-    /// Set if the table of registered files was dropped while the context was not running; the driver
-    /// unregisters it when the context runs next.
+    /// Set if the table of registered files was dropped while the context was not running; the
+    /// driver unregisters it when the context runs next.
     pub(crate) orphaned_files: Rc<Cell<bool>>,
 }
 
@@ -233,8 +233,8 @@ impl Runtime {
         f(unsafe { self.driver_mut() })
     }
 
-    /// The driver itself: a closure would not be inlined for sure, and then an operation's request goes
-    /// through memory.
+    /// The driver itself: a closure would not be inlined for sure, and then an operation's request
+    /// goes through memory.
     ///
     /// # Safety
     /// The driver is not asked for again while this borrow lasts.
@@ -245,8 +245,8 @@ impl Runtime {
         unsafe { &mut *self.driver.get() }
     }
 
-    /// Wakes another thread's driver from its wait, by the means of this thread's driver if it has one
-    /// (such as `IORING_OP_MSG_RING`).
+    /// Wakes another thread's driver from its wait, by the means of this thread's driver if it has
+    /// one (such as `IORING_OP_MSG_RING`).
     pub(crate) fn notify_other(other: &Arc<dyn Notify>) {
         Self::try_with(|runtime| match runtime {
             Some(runtime) => runtime.driver(|driver| driver.notify_other(other)),
@@ -282,8 +282,8 @@ impl Runtime {
         u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Returns the time of the coarse clock, which takes a few nanoseconds to read and is exact to a few
-    /// milliseconds.
+    /// Returns the time of the coarse clock, which takes a few nanoseconds to read and is exact to
+    /// a few milliseconds.
     pub(crate) fn coarse_now(&self) -> Duration {
         crate::os::coarse_now()
     }

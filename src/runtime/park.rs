@@ -33,7 +33,8 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     park_until(future)
 }
 
-/// Does the same without the check, for futures that wait for nothing that this thread's context does.
+/// Does the same without the check, for futures that wait for nothing that this thread's context
+/// does.
 pub(crate) fn park_until<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));

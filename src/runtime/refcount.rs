@@ -26,8 +26,8 @@ impl AtomicCount {
         self.0.load(Ordering::Acquire) != 1
     }
 
-    /// Drops one reference. Returns `true` if it was the last: everything done through the others has
-    /// happened before.
+    /// Drops one reference. Returns `true` if it was the last: everything done through the others
+    /// has happened before.
     #[inline(always)]
     pub(crate) fn decrement(&self) -> bool {
         // The last reference needs no write: there is no other from which a new one could be made.

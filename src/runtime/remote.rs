@@ -1,8 +1,8 @@
-//! The part of a context that other threads can reach: its inbox of woken tasks, its jobs, its notifier
-//! and its stop flag.
+//! The part of a context that other threads can reach: its inbox of woken tasks, its jobs, its
+//! notifier and its stop flag.
 //!
-//! Sleeping and waking meet in one atomic value, so that either the owner sees the wake-up before it
-//! sleeps, or the waking thread sees that the owner sleeps:
+//! Sleeping and waking meet in one atomic value, so that either the owner sees the wake-up before
+//! it sleeps, or the waking thread sees that the owner sleeps:
 //!
 //! ```text
 //!   owner:  swap(ASLEEP) == NOTIFIED?  yes: don't sleep    no: wait in the kernel
@@ -15,9 +15,10 @@
 //! A waking thread must swap instead of storing `NOTIFIED`: a plain store would overwrite another
 //! thread's `NOTIFIED` without making that thread's post visible to the owner.
 //!
-//! A context that no thread has woken for some time ([`QUIET_AFTER`] sleeps) pays nothing for this: its
-//! owner leaves `ASLEEP` in place while it is awake, and then needs no swap to sleep again. The next
-//! wake-up costs one unneeded write to the event counter; after that the owner announces its state again.
+//! A context that no thread has woken for some time ([`QUIET_AFTER`] sleeps) pays nothing for this:
+//! its owner leaves `ASLEEP` in place while it is awake, and then needs no swap to sleep again. The
+//! next wake-up costs one unneeded write to the event counter; after that the owner announces its
+//! state again.
 
 // # Why this file has `unsafe`
 // It passes raw task pointers, with a counted reference each, through the inbox.
@@ -58,8 +59,8 @@ pub(crate) struct Remote<N = super::task::Header> {
 pub(crate) type Job = Box<dyn FnOnce(&Runtime) + Send>;
 
 // SAFETY: nodes pass through by pointer; their references are counted atomically, and `Header` says
-// which thread touches which of its fields. `announced_sleeps` is touched by the owner alone. All else
-// is `Send + Sync` by itself.
+// which thread touches which of its fields. `announced_sleeps` is touched by the owner alone. All
+// else is `Send + Sync` by itself.
 unsafe impl<N> Send for Remote<N> {}
 // SAFETY: as above.
 unsafe impl<N> Sync for Remote<N> {}
@@ -156,8 +157,8 @@ impl<N: InboxNode> Remote<N> {
         self.running.load(Ordering::Acquire)
     }
 
-    /// Any thread: returns `true` if the context is announced as asleep. One that was not woken for some
-    /// time may be awake all the same; see [`expect_wakeups`](Self::expect_wakeups).
+    /// Any thread: returns `true` if the context is announced as asleep. One that was not woken for
+    /// some time may be awake all the same; see [`expect_wakeups`](Self::expect_wakeups).
     pub(crate) fn is_asleep(&self) -> bool {
         self.sleep.load(Ordering::Relaxed) == ASLEEP
     }
@@ -167,8 +168,8 @@ impl<N: InboxNode> Remote<N> {
         self.announced_sleeps.set(QUIET_AFTER);
     }
 
-    /// Owner: announces that it is about to wait in the kernel. Returns `false` if there was a wake-up:
-    /// the owner must not wait then.
+    /// Owner: announces that it is about to wait in the kernel. Returns `false` if there was a
+    /// wake-up: the owner must not wait then.
     #[inline(always)]
     pub(crate) fn fall_asleep(&self) -> bool {
         // Still announced since the last sleep: a wake-up since then has notified the driver.

@@ -21,7 +21,8 @@ use crate::os::RawFd;
 ///     let listener = TcpListener::bind("127.0.0.1:0")?;
 ///     corio::race(listener.accept(), async {
 ///         for operation in corio::in_flight() {
-///             println!("{operation}"); // accept on fd 5, pending for 0 ms, started at src/main.rs:7
+///             // accept on fd 5, pending for 0 ms, started at src/main.rs:7
+///             println!("{operation}");
 ///         }
 ///     })
 ///     .await;
@@ -36,8 +37,8 @@ pub struct InFlight {
     pub code: OpCode,
     /// The file descriptor that it acts on; -1 if there is none.
     pub fd: RawFd,
-    /// The buffer's length in bytes, or the number of buffers of a vectored operation; 0 if there is
-    /// no buffer.
+    /// The buffer's length in bytes, or the number of buffers of a vectored operation; 0 if there
+    /// is no buffer.
     pub len: u32,
     /// How long it has been in flight, exact to a few milliseconds.
     pub age: Duration,
@@ -157,8 +158,8 @@ pub(super) fn abort_dropped(this: &InFlight, others: &[InFlight]) -> ! {
 /// Reports that waiting for the dropped operation `op` failed, and aborts.
 pub(super) fn abort_undrained(op: &InFlight, error: &io::Error) -> ! {
     print_and_abort(&format!(
-        "\ncorio: aborting: a future was dropped while its operation was in flight, and waiting for \
-         the kernel to end it failed: {error}; the operation: {op}\n"
+        "\ncorio: aborting: a future was dropped while its operation was in flight, and waiting \
+         for the kernel to end it failed: {error}; the operation: {op}\n"
     ))
 }
 

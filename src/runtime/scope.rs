@@ -248,8 +248,9 @@ impl Scope {
         }
     }
 
-    /// Removes the scope from the tree. Operations and scopes still below it (a future that was moved
-    /// out of the scope's body while in flight) move to the parent, or to the root of their own context.
+    /// Removes the scope from the tree. Operations and scopes still below it (a future that was
+    /// moved out of the scope's body while in flight) move to the parent, or to the root of their
+    /// own context.
     #[inline(always)]
     pub(crate) fn release(&self) {
         let parent = self.parent.replace(ptr::null());

@@ -2,9 +2,9 @@
 //! know.
 //!
 //! References are counted in two places. The owning thread counts its own ([`TaskRef`]) without
-//! atomics. All of these together hold one reference of the atomic count, and each `Waker` holds one.
-//! The cell is freed when the atomic count reaches zero, on any thread. Future and output were dropped
-//! before that: the owning thread drops them while it holds a local reference.
+//! atomics. All of these together hold one reference of the atomic count, and each `Waker` holds
+//! one. The cell is freed when the atomic count reaches zero, on any thread. Future and output were
+//! dropped before that: the owning thread drops them while it holds a local reference.
 
 // # Why this file has `unsafe`
 // Headers are shared between threads by raw pointer; each field says which thread may touch it.
@@ -31,7 +31,8 @@ pub(crate) struct VTable {
     pub(crate) run: unsafe fn(*const Header, &Runtime),
     /// Drops the body without polling it, and marks the task done.
     pub(crate) end: unsafe fn(*const Header),
-    /// The output's offset from the header in bytes. It is there while the task is done and joinable.
+    /// The output's offset from the header in bytes. It is there while the task is done and
+    /// joinable.
     pub(crate) output: usize,
     /// The cell's memory layout.
     pub(crate) layout: CellLayout,
@@ -70,8 +71,8 @@ pub(crate) struct Header {
     // Any thread.
     refs: AtomicCount,
     inbox: InboxLink<Header>,
-    /// Kept alive by the runtime, which outlives its unfinished tasks; after that by a reference of this
-    /// header, if there are wakers left that may use it ([`KEEPS_REMOTE`]).
+    /// Kept alive by the runtime, which outlives its unfinished tasks; after that by a reference of
+    /// this header, if there are wakers left that may use it ([`KEEPS_REMOTE`]).
     remote: *const Remote,
 }
 
@@ -179,7 +180,8 @@ impl Header {
     /// Owning thread; the task is not done. It may have been freed on return.
     #[cold]
     pub(crate) unsafe fn end_panicked(this: *const Header, panic: Box<dyn Any + Send>) {
-        // SAFETY: not done, so the header is alive until `end_drained`, which has the same contract.
+        // SAFETY: not done, so the header is alive until `end_drained`, which has the same
+        // contract.
         unsafe {
             (*this).add(PANICKED | NO_POLL);
             (*this).panic.set(Some(Box::new(panic)));
@@ -194,8 +196,8 @@ impl Header {
     /// # Safety
     /// As for [`end_panicked`](Self::end_panicked).
     unsafe fn end_drained(this: *const Header) {
-        // SAFETY: not done, so the header is alive, and outlives the borrowed waker; nothing is in flight
-        // when `end` is called.
+        // SAFETY: not done, so the header is alive, and outlives the borrowed waker; nothing is in
+        // flight when `end` is called.
         unsafe {
             if (*this).scope.is_drained() {
                 ((*this).vtable.end)(this);
@@ -210,14 +212,14 @@ impl Header {
         self.panic.take().map(|panic| *panic)
     }
 
-    /// Marks the task done and wakes the task that awaits it. Drops the reference that unfinished tasks
-    /// hold, so the header may have been freed on return.
+    /// Marks the task done and wakes the task that awaits it. Drops the reference that unfinished
+    /// tasks hold, so the header may have been freed on return.
     ///
     /// # Safety
     /// Owning thread; the body was dropped, and this is called once.
     pub(crate) unsafe fn finish(this: *const Header) {
-        // SAFETY: the reference of an unfinished task, counted in `new`, is dropped last; a queued task
-        // drops it when popped.
+        // SAFETY: the reference of an unfinished task, counted in `new`, is dropped last; a queued
+        // task drops it when popped.
         unsafe {
             (*this).scope.release();
             (*this).add(DONE);
@@ -269,8 +271,8 @@ impl Header {
     /// This was the last reference; body and output were dropped.
     #[inline(always)]
     unsafe fn free(this: *const Header) {
-        // SAFETY: body and output were dropped, so nothing that belongs to another thread is dropped
-        // here; the cell was allocated with its `layout`.
+        // SAFETY: body and output were dropped, so nothing that belongs to another thread is
+        // dropped here; the cell was allocated with its `layout`.
         unsafe {
             debug_assert!((*this).is_done() && !(*this).scope.is_attached());
             if (*this).flags.get() & (PANICKED | KEEPS_REMOTE) != 0 {
@@ -278,8 +280,8 @@ impl Header {
             }
             let (remote, layout) = ((*this).remote, &(*this).vtable.layout);
             let cell = NonNull::new_unchecked(this.cast_mut()).cast();
-            // If the remote was freed, that of another context may have its address; that context may
-            // keep the cell as well.
+            // If the remote was freed, that of another context may have its address; that context
+            // may keep the cell as well.
             let kept = Runtime::try_with(|runtime| match runtime {
                 Some(runtime) if runtime.is_at(remote) => runtime.task_memory.recycle(layout, cell),
                 _ => false,
@@ -290,8 +292,8 @@ impl Header {
         }
     }
 
-    /// Drops the panic's payload and the reference to the remote. Joiner and scope hold nothing any more:
-    /// `finish` has emptied them, and so has the handle's drop.
+    /// Drops the panic's payload and the reference to the remote. Joiner and scope hold nothing any
+    /// more: `finish` has emptied them, and so has the handle's drop.
     ///
     /// # Safety
     /// Called once, by `free`.
@@ -334,15 +336,16 @@ impl Header {
         }
     }
 
-    /// Posts the task to its context's inbox, unless it is there, and wakes the context. Any thread.
+    /// Posts the task to its context's inbox, unless it is there, and wakes the context. Any
+    /// thread.
     ///
     /// # Safety
     /// The header is alive.
     #[cold]
     pub(super) unsafe fn wake_remotely(this: *const Header) {
-        // SAFETY: the header is alive now, so a reference for the inbox can be counted; the owner drops
-        // it when it empties the inbox. The remote is alive while there is a waker, see the field; it
-        // gets a reference here, as the header may be freed as soon as it is posted.
+        // SAFETY: the header is alive now, so a reference for the inbox can be counted; the owner
+        // drops it when it empties the inbox. The remote is alive while there is a waker, see the
+        // field; it gets a reference here, as the header may be freed as soon as it is posted.
         unsafe {
             if (*this).inbox.enter() {
                 Header::acquire(this);
@@ -458,8 +461,8 @@ impl TaskRef {
         self.flags.get() & (DONE | JOINABLE) == DONE
     }
 
-    /// Returns the address of the output if the task is done and joinable. The caller owns the output
-    /// then, and the task is not joinable any more.
+    /// Returns the address of the output if the task is done and joinable. The caller owns the
+    /// output then, and the task is not joinable any more.
     #[inline(always)]
     pub(crate) fn claim_output(&self) -> Option<NonNull<()>> {
         let flags = self.flags.get();

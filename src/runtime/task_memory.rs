@@ -1,7 +1,8 @@
 //! Free lists of task memory, by size: the memory of tasks that have ended is used for new ones.
 //!
 //! Tasks start and end in bursts. A general allocator merges freed blocks with their neighbours and
-//! splits them again, which makes a burst take three times as long (glibc 2.36, 10,000 tasks at once).
+//! splits them again, which makes a burst take three times as long (glibc 2.36, 10,000 tasks at
+//! once).
 
 // # Why this file has `unsafe`
 // It hands out raw memory, and links free cells through that memory itself.
@@ -10,8 +11,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
-/// The distance between two size classes, in bytes. Rounding up to it costs little memory, as malloc
-/// rounds up too.
+/// The distance between two size classes, in bytes. Rounding up to it costs little memory, as
+/// malloc rounds up too.
 const STEP: usize = 32;
 const CLASSES: usize = 32;
 /// The strictest alignment of a cell that is kept, in bytes.
@@ -36,7 +37,8 @@ pub(crate) struct CellLayout {
     /// The layout that is allocated: the same for all cells of a class, so that they are
     /// interchangeable.
     layout: Layout,
-    /// The index of the free list. [`CLASSES`]: none, as the cell is too large or too strictly aligned.
+    /// The index of the free list. [`CLASSES`]: none, as the cell is too large or too strictly
+    /// aligned.
     class: usize,
 }
 
@@ -89,8 +91,8 @@ impl TaskMemory {
         cell.cast()
     }
 
-    /// Keeps a cell for another task. Returns `false` if it does not keep it, as it has no such list or
-    /// is full.
+    /// Keeps a cell for another task. Returns `false` if it does not keep it, as it has no such
+    /// list or is full.
     ///
     /// # Safety
     /// - The cell is from [`allocate`](Self::allocate) for the same layout, of any context.
@@ -104,8 +106,8 @@ impl TaskMemory {
         }
         self.bytes.set(bytes);
         let next = list.replace(cell.as_ptr().cast());
-        // SAFETY: the cell is not used any more, is at least `STEP` bytes long, so that a link fits, and
-        // is aligned for it.
+        // SAFETY: the cell is not used any more, is at least `STEP` bytes long, so that a link
+        // fits, and is aligned for it.
         unsafe { cell.cast().write(Free { next }) };
         true
     }

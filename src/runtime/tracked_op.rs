@@ -155,8 +155,8 @@ impl TrackedOp {
         let waker = LocalWaker::with_current(runtime, waker);
         runtime.stats.submitted[code as usize].add(1);
         self.operation.notes.set(Notes::NEW);
-        // SAFETY: the driver runs no foreign code; the caller keeps the record and its memory in place
-        // until delivery.
+        // SAFETY: the driver runs no foreign code; the caller keeps the record and its memory in
+        // place until delivery.
         let ended = unsafe { runtime.driver_mut().submit(self.token(), request) };
         let scope = runtime.current_scope.get();
         if let Some(result) = ended {
@@ -240,8 +240,8 @@ impl TrackedOp {
         }
     }
 
-    /// Moves the operation, which is in flight, into the scope that polls it now, so that cancelling
-    /// that scope also waits for an operation that was first polled in another one.
+    /// Moves the operation, which is in flight, into the scope that polls it now, so that
+    /// cancelling that scope also waits for an operation that was first polled in another one.
     #[inline(always)]
     pub(crate) fn follow(&self) {
         Runtime::try_with(|runtime| {
@@ -288,7 +288,8 @@ impl TrackedOp {
         }
     }
 
-    /// Links the operation, whose scope is being dropped, into `parent`, or into the context's root.
+    /// Links the operation, whose scope is being dropped, into `parent`, or into the context's
+    /// root.
     pub(super) fn reparent(&self, parent: Option<&Scope>) {
         let scope = parent.unwrap_or(&self.runtime().root);
         self.flight().scope.set(scope);

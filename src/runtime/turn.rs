@@ -32,8 +32,8 @@ impl Runtime {
     /// Polls tasks that are ready, including those that become ready meanwhile, within the task
     /// budget.
     pub(crate) fn run_ready(&self) {
-        /// Resets the current task, also if a foreign waker panics: otherwise the task would still be
-        /// taken for the current one, and for one that holds the thread.
+        /// Resets the current task, also if a foreign waker panics: otherwise the task would still
+        /// be taken for the current one, and for one that holds the thread.
         struct ResetCurrent<'a>(&'a Runtime);
         impl Drop for ResetCurrent<'_> {
             fn drop(&mut self) {
@@ -123,15 +123,16 @@ impl Runtime {
         }
     }
 
-    /// Runs the driver's part of a turn: submits, waits and delivers completions. No task is polled and
-    /// no foreign code runs.
+    /// Runs the driver's part of a turn: submits, waits and delivers completions. No task is polled
+    /// and no foreign code runs.
     pub(crate) fn reap(&self, wait: Wait) -> io::Result<()> {
         let reaped = self.driver(|driver| driver.turn(wait, &mut Reaper(self)));
         self.tick_clock();
         reaped
     }
 
-    /// Returns how long a turn may wait: not at all if tasks are ready, at most until the next timer.
+    /// Returns how long a turn may wait: not at all if tasks are ready, at most until the next
+    /// timer.
     fn limit_wait(&self, wait: Wait) -> Wait {
         if !self.ready.is_empty() || !self.deferred.borrow().is_empty() {
             return Wait::No;
@@ -144,8 +145,8 @@ impl Runtime {
         }
     }
 
-    /// Handles everything that is not a completion: timers, wake-ups and jobs from other threads, and
-    /// deferred foreign wakers.
+    /// Handles everything that is not a completion: timers, wake-ups and jobs from other threads,
+    /// and deferred foreign wakers.
     fn handle_wakeups(&self) {
         if self.timers.next_deadline().is_some() {
             let fired = self.timers.fire(self.now(), self);
@@ -226,8 +227,8 @@ impl Runtime {
 
     /// Drops the bodies of all tasks without polling them.
     ///
-    /// A body's destructor may do anything, such as ending other tasks, so after each one the list is
-    /// read from its start.
+    /// A body's destructor may do anything, such as ending other tasks, so after each one the list
+    /// is read from its start.
     pub(crate) fn end_tasks(&self) {
         loop {
             let mut next = None;
@@ -242,8 +243,8 @@ impl Runtime {
         }
     }
 
-    /// Drops every finished task that is still queued, closes the inbox, and detaches scopes and timers
-    /// that outlive this runtime.
+    /// Drops every finished task that is still queued, closes the inbox, and detaches scopes and
+    /// timers that outlive this runtime.
     pub(crate) fn discard_queues(&self) {
         while let Some(task) = self.ready.pop() {
             // SAFETY: just popped. All tasks are done by now, so nothing is polled.

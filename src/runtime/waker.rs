@@ -105,8 +105,8 @@ impl LocalWaker {
         }
     }
 
-    /// Does the same without running foreign code, and so only if `waker` belongs to the task that is
-    /// being polled and no foreign waker is in the slot. Returns `false` otherwise.
+    /// Does the same without running foreign code, and so only if `waker` belongs to the task that
+    /// is being polled and no foreign waker is in the slot. Returns `false` otherwise.
     #[inline(always)]
     pub(crate) fn update_own(slot: &Cell<LocalWaker>, waker: &Waker) -> bool {
         let current = Runtime::current_task();

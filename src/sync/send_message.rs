@@ -5,13 +5,13 @@ use super::messages::{Message, sender};
 use crate::context::Handle;
 
 impl Handle {
-    /// Sends the context two numbers, which it receives by [`messages`](crate::messages()). Waits while
-    /// the context's mailbox [is full](crate::sync::messages::ROOM). Dropping the future before it is
-    /// ready leaves the message unsent. Messages of one task or thread arrive in the order in which they
-    /// were sent.
+    /// Sends the context two numbers, which it receives by [`messages`](crate::messages()). Waits
+    /// while the context's mailbox [is full](crate::sync::messages::ROOM). Dropping the future
+    /// before it is ready leaves the message unsent. Messages of one task or thread arrive in the
+    /// order in which they were sent.
     ///
-    /// The numbers are passed through memory, and the context is woken if it sleeps; between rings by
-    /// `IORING_OP_MSG_RING` (Linux 6.10 or newer, `io_uring_enter(2)`).
+    /// The numbers are passed through memory, and the context is woken if it sleeps; between rings
+    /// by `IORING_OP_MSG_RING` (Linux 6.10 or newer, `io_uring_enter(2)`).
     ///
     /// # Errors
     /// [`SendError`] with the message, if the context was dropped. Messages that a context has not

@@ -42,16 +42,17 @@ impl IoContext {
 
     /// Runs the context until `future` is ready, and returns its output.
     ///
-    /// Tasks that are still running then are [cancelled](JoinHandle::cancel) and waited for, at most
-    /// for the [grace period](crate::Builder::grace_period), so that nothing is in flight afterwards.
-    /// A [`stop`](crate::Handle::stop) does not end it; it ends the next [`run`](Self::run).
+    /// Tasks that are still running then are [cancelled](JoinHandle::cancel) and waited for, at
+    /// most for the [grace period](crate::Builder::grace_period), so that nothing is in flight
+    /// afterwards. A [`stop`](crate::Handle::stop) does not end it; it ends the next
+    /// [`run`](Self::run).
     ///
     /// # Panics
     /// With the future's own panic; or if it is called while a context is running on this thread.
     ///
     /// # Aborts
-    /// If the kernel refuses to run the ring any more, or a foreign waker panics: the future may borrow
-    /// from the caller, so `block_on` can't return while the future is in flight.
+    /// If the kernel refuses to run the ring any more, or a foreign waker panics: the future may
+    /// borrow from the caller, so `block_on` can't return while the future is in flight.
     ///
     /// # Examples
     /// ```

@@ -67,8 +67,8 @@ pub(crate) unsafe fn spawn_unchecked<F: Future>(
 
 /// Implements [`VTable::run`].
 unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
-    // SAFETY: the loop calls this with a live header of this type, on its thread, not done. The header
-    // stays alive until `conclude`, which is its last use.
+    // SAFETY: the loop calls this with a live header of this type, on its thread, not done. The
+    // header stays alive until `conclude`, which is its last use.
     let (task, cell) = unsafe { (&*header, &*header.cast::<TaskCell<F>>()) };
     // SAFETY: the header outlives the poll.
     let waker = unsafe { task.lend_waker() };
@@ -117,8 +117,8 @@ unsafe fn conclude<F: Future>(header: *const Header, result: Result<F::Output, J
     let task = unsafe { &*header };
     // SAFETY: as in `run`.
     let body = unsafe { &*header.cast::<TaskCell<F>>() }.body.get();
-    // SAFETY: the body is the future, and is dropped in place, as pinning requires; nothing else touches
-    // the body of a task that is not done.
+    // SAFETY: the body is the future, and is dropped in place, as pinning requires; nothing else
+    // touches the body of a task that is not done.
     let drop_future = || unsafe { ManuallyDrop::drop(&mut (*body).future) };
     let dropped = catch_unwind(AssertUnwindSafe(drop_future));
     let result = match dropped {

@@ -99,8 +99,8 @@ impl<A: Future, B: Future> Future for Join<A, B> {
 
 /// Runs futures together and returns all outputs, in the order of the futures.
 ///
-/// Each wake polls every future that is not done, so for thousands of them [`spawn`](crate::spawn())
-/// tasks instead.
+/// Each wake polls every future that is not done, so for thousands of them
+/// [`spawn`](crate::spawn()) tasks instead.
 ///
 /// # Examples
 /// ```

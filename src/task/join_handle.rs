@@ -59,13 +59,13 @@ impl<T> JoinHandle<T> {
         self.task.is_done()
     }
 
-    /// Cancels the task: its operations in flight are cancelled, and operations that it starts from now
-    /// on fail with `ECANCELED`.
+    /// Cancels the task: its operations in flight are cancelled, and operations that it starts from
+    /// now on fail with `ECANCELED`.
     ///
     /// The task is polled until nothing of it is in flight, so that it sees the results of its
-    /// operations. If it is not done then, its future is dropped. Await the handle to wait for that: it
-    /// gives the output if the future was ready, else a [cancelled](JoinError::is_cancelled)
-    /// [`JoinError`].
+    /// operations. If it is not done then, its future is dropped. Await the handle to wait for
+    /// that: it gives the output if the future was ready, else a
+    /// [cancelled](JoinError::is_cancelled) [`JoinError`].
     ///
     /// # Examples
     /// ```
@@ -87,8 +87,8 @@ impl<T> JoinHandle<T> {
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
         let output = self.task.claim_output()?;
-        // SAFETY: the handle was created with the output's type, and `claim_output` returns the output's
-        // address once.
+        // SAFETY: the handle was created with the output's type, and `claim_output` returns the
+        // output's address once.
         Some(unsafe { output.cast().read() })
     }
 }
@@ -187,8 +187,8 @@ enum Cause {
 /// The payload of a panic. By shared reference it can only be read as text.
 struct Payload(Box<dyn Any + Send>);
 
-// SAFETY: by shared reference only `message` accesses the value: it checks its type and reads it if it
-// is a string, and strings are `Sync`. All other uses move the value.
+// SAFETY: by shared reference only `message` accesses the value: it checks its type and reads it if
+// it is a string, and strings are `Sync`. All other uses move the value.
 unsafe impl Sync for Payload {}
 
 impl JoinError {
@@ -219,7 +219,8 @@ impl JoinError {
     /// Resumes the task's panic in the calling task.
     ///
     /// # Panics
-    /// Always: with the task's own panic, or, if the task was cancelled, with a message that says so.
+    /// Always: with the task's own panic, or, if the task was cancelled, with a message that says
+    /// so.
     ///
     /// # Examples
     /// ```should_panic
@@ -240,7 +241,8 @@ impl JoinError {
         }
     }
 
-    /// Returns the text of the panic, or "?" if its payload is not a text; `None` if there was none.
+    /// Returns the text of the panic, or "?" if its payload is not a text; `None` if there was
+    /// none.
     fn message(&self) -> Option<&str> {
         let Cause::Panicked(Payload(panic)) = &self.0 else { return None };
         let text = panic.downcast_ref::<&'static str>().copied();

@@ -48,8 +48,8 @@ macro_rules! task_local {
 
 /// The key of a task-local; declared by [`task_local!`](crate::task_local).
 ///
-/// While a future with a value is being polled, the value is in a thread-local; between polls it is in
-/// the future. So the value persists across awaits, and no other task sees it.
+/// While a future with a value is being polled, the value is in a thread-local; between polls it is
+/// in the future. So the value persists across awaits, and no other task sees it.
 ///
 /// # Examples
 /// See [`task_local!`](crate::task_local).
@@ -80,7 +80,8 @@ impl<T: 'static> LocalKey<T> {
     /// ```
     /// corio::task_local!(static NAME: String);
     /// # let mut context = corio::IoContext::new(8)?;
-    /// let len = context.block_on(NAME.scope("corio".into(), async { NAME.with(|name| name.len()) }));
+    /// let future = NAME.scope("corio".into(), async { NAME.with(|name| name.len()) });
+    /// let len = context.block_on(future);
     /// assert_eq!(len, 5);
     /// # Ok::<(), corio::SetupError>(())
     /// ```
@@ -118,8 +119,8 @@ impl<T: 'static> LocalKey<T> {
         self.with(T::clone)
     }
 
-    /// Returns a future that runs `future`, which is about to be spawned, with a clone of the current
-    /// value.
+    /// Returns a future that runs `future`, which is about to be spawned, with a clone of the
+    /// current value.
     ///
     /// # Panics
     /// If there is no value.

@@ -43,9 +43,9 @@ use crate::runtime::Runtime;
 
 /// Starts a task on the running context.
 ///
-/// The task is one allocation and stays on this thread, so its future need not be `Send`. It ends when
-/// its future is ready, by [`JoinHandle::cancel`], or when the context is dropped; dropping the handle
-/// lets it run on.
+/// The task is one allocation and stays on this thread, so its future need not be `Send`. It ends
+/// when its future is ready, by [`JoinHandle::cancel`], or when the context is dropped; dropping
+/// the handle lets it run on.
 ///
 /// # Panics
 /// If no context is running on this thread.

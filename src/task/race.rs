@@ -12,9 +12,9 @@ use crate::runtime::scope::Kind;
 
 /// The result of a [`race`] of two futures.
 ///
-/// The loser was cancelled and waited for. Its output, if it has given one, is in the `Option`: one that
-/// came too late to win, or the error of its cancellation. So nothing that an operation has achieved is
-/// lost unless you drop it.
+/// The loser was cancelled and waited for. Its output, if it has given one, is in the `Option`: one
+/// that came too late to win, or the error of its cancellation. So nothing that an operation has
+/// achieved is lost unless you drop it.
 ///
 /// # Examples
 /// See [`race`].
@@ -112,7 +112,8 @@ impl<T> RaceOutput<T, T> {
     }
 }
 
-/// Runs two futures until one is ready, cancels the other, and waits until nothing of it is in flight.
+/// Runs two futures until one is ready, cancels the other, and waits until nothing of it is in
+/// flight.
 ///
 /// If both are ready at the same time, the first one wins; the output of the second one is returned
 /// too.
@@ -198,8 +199,8 @@ impl<A: Future, B: Future> Future for Race<A, B> {
     }
 }
 
-/// Runs any number of futures until one is ready, cancels the others, and waits until nothing of them
-/// is in flight.
+/// Runs any number of futures until one is ready, cancels the others, and waits until nothing of
+/// them is in flight.
 ///
 /// Returns the index of the winner, and the outputs of all: `None` for futures that were dropped
 /// without one. With no futures at all it is never ready.

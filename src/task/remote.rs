@@ -63,8 +63,8 @@ pub struct RemoteTask<T> {
 }
 
 impl<T> RemoteTask<T> {
-    /// Cancels the task, as [`JoinHandle::cancel`](super::JoinHandle::cancel) does. A task that has not
-    /// started yet never starts.
+    /// Cancels the task, as [`JoinHandle::cancel`](super::JoinHandle::cancel) does. A task that has
+    /// not started yet never starts.
     ///
     /// # Examples
     /// ```
@@ -181,7 +181,8 @@ impl<T> Completion<T> {
         }
     }
 
-    /// Returns `true` if the task was cancelled. Otherwise registers `waker` to be woken when it is.
+    /// Returns `true` if the task was cancelled. Otherwise registers `waker` to be woken when it
+    /// is.
     fn is_cancelled(&self, waker: &Waker) -> bool {
         let mut state = lock(&self.0);
         if !state.cancelled {
@@ -201,7 +202,8 @@ impl<T> Drop for Completion<T> {
 pin_project! {
     /// The body of the task, which reports its output to the handle.
     struct Reporting<T, F> {
-        // Declared first, so dropped first: the task is reported as ended after its future was dropped.
+        // Declared first, so dropped first: the task is reported as ended after its future was
+        // dropped.
         #[pin]
         future: F,
         started: bool,
@@ -239,8 +241,8 @@ impl<T, F: Future<Output = T>> Future for Reporting<T, F> {
 
 /// Creates a task that is not bound to a context yet, and its handle.
 ///
-/// Calling the returned function starts the task on the given runtime; its second argument is dropped
-/// when the task has ended. Dropping the function instead cancels the task.
+/// Calling the returned function starts the task on the given runtime; its second argument is
+/// dropped when the task has ended. Dropping the function instead cancels the task.
 pub(crate) fn unstarted<F, Fut, K>(
     start: F,
     location: &'static Location<'static>,
@@ -274,9 +276,9 @@ where
 impl Handle {
     /// Starts a task on the context. Works from any thread, also while the context does not run.
     ///
-    /// `start` is called on the context's thread, so that the future need not be `Send`: only `start`
-    /// and the output are. If the context was dropped, or is dropped before the task is done, the task
-    /// counts as cancelled.
+    /// `start` is called on the context's thread, so that the future need not be `Send`: only
+    /// `start` and the output are. If the context was dropped, or is dropped before the task is
+    /// done, the task counts as cancelled.
     ///
     /// # Examples
     /// See [`RemoteTask`].
@@ -288,8 +290,8 @@ impl Handle {
         Fut::Output: Send + 'static,
     {
         let (begin, task) = unstarted(start, Location::caller());
-        // If the context was dropped, this drops the job, and with it the completion: the task counts as
-        // cancelled.
+        // If the context was dropped, this drops the job, and with it the completion: the task
+        // counts as cancelled.
         drop(self.remote.post_job(Box::new(move |runtime: &Runtime| begin(runtime, ()))));
         task
     }

@@ -29,8 +29,8 @@ impl<F: Future> Scoped<F> {
         // SAFETY: nothing is moved out; both fields are structurally pinned.
         let this = unsafe { self.get_unchecked_mut() };
         Runtime::with(|runtime| {
-            // SAFETY: pinned with `self`, and detached when dropped. The current scope is pinned too, and
-            // detaches its children when dropped.
+            // SAFETY: pinned with `self`, and detached when dropped. The current scope is pinned
+            // too, and detaches its children when dropped.
             unsafe { this.scope.follow(&*runtime.current_scope.get(), runtime) };
             // SAFETY: pinned with `self`.
             let future = unsafe { Pin::new_unchecked(&mut this.future) };
@@ -47,8 +47,8 @@ impl<F: Future> Scoped<F> {
         self.scope.succeeded()
     }
 
-    /// Cancels everything in flight inside with the error number `errno`, then polls the future once: it
-    /// sees the results, or has ended because nothing is in flight.
+    /// Cancels everything in flight inside with the error number `errno`, then polls the future
+    /// once: it sees the results, or has ended because nothing is in flight.
     pub(crate) fn cancel_and_poll(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -13,8 +13,8 @@ use crate::runtime::scope::Kind;
 /// Runs two futures together and returns both outputs, or the first error.
 ///
 /// When one fails, the other is cancelled, and waited for until nothing of it is in flight; its
-/// output, if it still gives one, is dropped. So this is safe where `try_join!` of other crates would
-/// drop operations in flight.
+/// output, if it still gives one, is dropped. So this is safe where `try_join!` of other crates
+/// would drop operations in flight.
 ///
 /// # Errors
 /// The error of the future that failed first.
@@ -106,9 +106,9 @@ where
 
 /// Runs futures together and returns all outputs, in the order of the futures, or the first error.
 ///
-/// When one fails, the others are cancelled, and waited for until nothing of them is in flight; their
-/// outputs are dropped. Each wake polls every future that is not done, so for thousands of them
-/// [`spawn`](crate::spawn()) tasks instead.
+/// When one fails, the others are cancelled, and waited for until nothing of them is in flight;
+/// their outputs are dropped. Each wake polls every future that is not done, so for thousands of
+/// them [`spawn`](crate::spawn()) tasks instead.
 ///
 /// # Errors
 /// The error of the future that failed first.
@@ -181,8 +181,8 @@ where
             match branch.as_mut().take() {
                 Some(Ok(output)) => outputs.push(output),
                 Some(Err(error)) if this.failed == Some(index) => return Poll::Ready(Err(error)),
-                // An error of another one, after which the first one's is still to come; or the whole
-                // was cancelled from outside.
+                // An error of another one, after which the first one's is still to come; or the
+                // whole was cancelled from outside.
                 _ => {}
             }
         }

@@ -1,8 +1,8 @@
 //! A pairing heap of timers: the exact part of the timer queue.
 //!
 //! The earliest deadline is at the root; removing it costs O(log n) amortised. Reference: Fredman,
-//! Sedgewick, Sleator and Tarjan, "The pairing heap: a new form of self-adjusting heap", Algorithmica
-//! 1986.
+//! Sedgewick, Sleator and Tarjan, "The pairing heap: a new form of self-adjusting heap",
+//! Algorithmica 1986.
 
 // # Why this file has `unsafe`
 // The heap follows raw pointers to pinned nodes.
@@ -113,8 +113,8 @@ unsafe fn meld(a: *const Timer, b: *const Timer) -> *const Timer {
 unsafe fn combine(first: *const Timer) -> *const Timer {
     let mut pairs: *const Timer = ptr::null();
     let mut rest = first;
-    // SAFETY: what is in the heap is alive; `next` and `prev` of each detached root are reset before it
-    // is melded.
+    // SAFETY: what is in the heap is alive; `next` and `prev` of each detached root are reset
+    // before it is melded.
     unsafe {
         while let Some(a) = rest.as_ref() {
             let b = a.next.replace(ptr::null());

@@ -7,10 +7,10 @@
 //!     └──────────── due within this tick ──────────────▲
 //! ```
 //!
-//! A tick is 65.5 µs. Only the heap is sorted. It holds the timers of the current tick, so it is small
-//! and stays in the cache. Later timers are unsorted in the wheel; most timers of a server are disarmed
-//! there. Timers still fire at their exact deadline, except where more than 32 are due in one tick:
-//! these fire at its end, as a wait for each would cost more than the work they do.
+//! A tick is 65.5 µs. Only the heap is sorted. It holds the timers of the current tick, so it is
+//! small and stays in the cache. Later timers are unsorted in the wheel; most timers of a server
+//! are disarmed there. Timers still fire at their exact deadline, except where more than 32 are due
+//! in one tick: these fire at its end, as a wait for each would cost more than the work they do.
 
 // # Why this file has `unsafe`
 // Heap and wheel follow raw pointers to pinned nodes.
@@ -45,8 +45,8 @@ pub(crate) struct Timer {
     child: Cell<*const Timer>,
     /// The next sibling in the heap, or the next node in the wheel's list.
     next: Cell<*const Timer>,
-    /// In the heap: the previous sibling, or the parent for the first one; null for the root. In the
-    /// wheel: the previous node of the list; null for the first one.
+    /// In the heap: the previous sibling, or the parent for the first one; null for the root. In
+    /// the wheel: the previous node of the list; null for the first one.
     prev: Cell<*const Timer>,
     runtime: Cell<*const Runtime>,
     waker: Cell<LocalWaker>,
@@ -87,8 +87,8 @@ impl Timer {
         self.runtime.set(runtime);
         self.waker.set(LocalWaker::with_current(runtime, waker));
         self.state.set(TimerState::Armed);
-        // SAFETY: pinned, and removed before its memory is reused: when it fires, in `disarm`, which
-        // `drop` calls, or in `clear`.
+        // SAFETY: pinned, and removed before its memory is reused: when it fires, in `disarm`,
+        // which `drop` calls, or in `clear`.
         unsafe { runtime.timers.insert(self) };
     }
 
@@ -99,7 +99,8 @@ impl Timer {
     /// Disarms the timer, if it is armed.
     pub(crate) fn disarm(&self) {
         if self.state() == TimerState::Armed {
-            // SAFETY: an armed timer's runtime is alive: it disarms all timers before it is dropped.
+            // SAFETY: an armed timer's runtime is alive: it disarms all timers before it is
+            // dropped.
             let runtime = unsafe { &*self.runtime.get() };
             // SAFETY: an armed timer is in the heap or the wheel.
             unsafe { runtime.timers.remove(self) };
@@ -121,8 +122,8 @@ pub(crate) struct Timers {
     heap: Heap,
     /// The timers of later ticks.
     wheel: Wheel,
-    /// When to check the timers next, in nanoseconds, or [`NEVER`], or [`STALE`]: it has to be computed.
-    /// It may be too early; then that check fires nothing.
+    /// When to check the timers next, in nanoseconds, or [`NEVER`], or [`STALE`]: it has to be
+    /// computed. It may be too early; then that check fires nothing.
     next: Cell<u64>,
     /// How many timers were armed so far.
     armed: Cell<u64>,
@@ -145,8 +146,8 @@ impl Timers {
         self.heap.is_empty() && self.wheel.is_empty()
     }
 
-    /// Returns when to check the timers next: the earliest deadline, or the end of its tick if more than
-    /// [`CROWD`] timers are due in it.
+    /// Returns when to check the timers next: the earliest deadline, or the end of its tick if more
+    /// than [`CROWD`] timers are due in it.
     #[inline(always)]
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         match self.next.get() {
@@ -223,7 +224,8 @@ impl Timers {
         if self.next_deadline().is_none_or(|next| next > now) {
             return 0;
         }
-        // SAFETY: a timer that the wheel passes on is in no list any more, and stays in place as before.
+        // SAFETY: a timer that the wheel passes on is in no list any more, and stays in place as
+        // before.
         self.wheel.advance(now, |timer| unsafe { self.place(timer) });
         self.next.set(STALE);
         let mut fired = 0;

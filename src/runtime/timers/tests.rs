@@ -29,8 +29,8 @@ fn fire(timers: &Timers, now: u64) -> Vec<u64> {
     fired
 }
 
-/// Compares the queue with a sorted list. Time advances in steps of all sizes, as far as the deadlines
-/// reach.
+/// Compares the queue with a sorted list. Time advances in steps of all sizes, as far as the
+/// deadlines reach.
 #[test]
 fn timers_agree_with_a_sorted_list() {
     for spread in [500, 1 << 18, 1 << 24, 1 << 34, 1 << 50, 1 << 62] {
@@ -124,8 +124,8 @@ fn a_crowd_fires_together() {
     }
 }
 
-/// Time advances as in the loop: to the next check, or somewhat further. No timer fires later than a
-/// tick, all fire in order, and no check is due again at once.
+/// Time advances as in the loop: to the next check, or somewhat further. No timer fires later than
+/// a tick, all fire in order, and no check is due again at once.
 #[test]
 fn a_loop_that_waits_for_the_next_check_fires_everything() {
     for spread in [3_000, 100_000, 1 << 19, 1 << 23, 1 << 30, 1 << 40] {

@@ -1,10 +1,11 @@
 //! A hierarchical timing wheel: the coarse part of the timer queue.
 //!
-//! Time is counted in ticks of 2^16 ns. Level 0 has 64 lists, one per tick; each list of level 1 holds
-//! the timers of 64 ticks, and so on: eight levels cover all 64-bit deadlines. A timer is in the level
-//! of the highest digit (of 6 bits) in which its tick and the current tick differ. So every list is in
-//! the future, and all timers of a level are due before those of the levels above. When the current
-//! tick reaches the start of a list, its timers move down, each at most once per level.
+//! Time is counted in ticks of 2^16 ns. Level 0 has 64 lists, one per tick; each list of level 1
+//! holds the timers of 64 ticks, and so on: eight levels cover all 64-bit deadlines. A timer is in
+//! the level of the highest digit (of 6 bits) in which its tick and the current tick differ. So
+//! every list is in the future, and all timers of a level are due before those of the levels above.
+//! When the current tick reaches the start of a list, its timers move down, each at most once per
+//! level.
 //!
 //! Reference: Varghese and Lauck, "Hashed and hierarchical timing wheels: data structures for the
 //! efficient implementation of a timer facility", SOSP 1987, scheme 7.
@@ -17,8 +18,8 @@ use std::ptr;
 
 use super::Timer;
 
-/// The binary logarithm of a tick's length in nanoseconds. A tick is about as long as the kernel's timer
-/// slack.
+/// The binary logarithm of a tick's length in nanoseconds. A tick is about as long as the kernel's
+/// timer slack.
 const TICK_BITS: u32 = 16;
 /// The binary logarithm of the number of lists in a level.
 const DIGIT_BITS: u32 = 6;
@@ -69,7 +70,8 @@ impl Wheel {
         self.first().is_none()
     }
 
-    /// Adds a timer. Returns `false`, without adding it, if it is due in the current tick or before.
+    /// Adds a timer. Returns `false`, without adding it, if it is due in the current tick or
+    /// before.
     ///
     /// # Safety
     /// The timer is in no heap or wheel. If added, it stays in place until it is removed.
@@ -142,8 +144,8 @@ impl Wheel {
         end_of(self.tick.get())
     }
 
-    /// Returns the earliest deadline. If more than [`CROWD`] timers are in the earliest list, returns the
-    /// end of its tick on level 0, and the start of the list on the levels above.
+    /// Returns the earliest deadline. If more than [`CROWD`] timers are in the earliest list,
+    /// returns the end of its tick on level 0, and the start of the list on the levels above.
     pub(super) fn next(&self) -> Option<u64> {
         let place = self.first()?;
         let (mut earliest, mut next) = (u64::MAX, self.list(place).get());
@@ -157,8 +159,8 @@ impl Wheel {
         Some(if place.level == 0 { end_of(begin) } else { begin << TICK_BITS })
     }
 
-    /// Sets the current time to `now`. Calls `put` with each timer that is due in its tick or before, or
-    /// moves down a level; `put` adds it to its new place.
+    /// Sets the current time to `now`. Calls `put` with each timer that is due in its tick or
+    /// before, or moves down a level; `put` adds it to its new place.
     pub(super) fn advance(&self, now: u64, mut put: impl FnMut(*const Timer)) {
         let tick = now >> TICK_BITS;
         while let Some(place) = self.first().filter(|&place| self.begin(place) <= tick) {
