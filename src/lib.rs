@@ -253,7 +253,8 @@ pub use runtime::stall::Stall;
 pub use runtime::stats::{OperationStats, Stats};
 pub use sync::messages;
 pub use task::{
-    JoinError, JoinHandle, RaceOutput, RemoteTask, join_all, race, race_all, spawn, yield_now,
+    JoinError, JoinHandle, RaceOutput, RemoteTask, join, join_all, race, race_all, spawn, try_join,
+    try_join_all, yield_now,
 };
 pub use time::{Elapsed, sleep, sleep_until, timeout};
 

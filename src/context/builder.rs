@@ -1,4 +1,4 @@
-//! Everything about a context that can be chosen.
+//! The settings of a context.
 
 use std::fmt;
 use std::panic::Location;
@@ -10,7 +10,7 @@ use crate::driver::{DriverChoice, Settings, SetupError};
 use crate::runtime::stall::{Report, Stall};
 use crate::runtime::{DropPolicy, RuntimeConfig};
 
-/// Configures an [`IoContext`]. Each knob has a good default.
+/// Configures an [`IoContext`]. Every setting has a default.
 ///
 /// # Examples
 /// ```
@@ -34,7 +34,7 @@ pub struct Builder {
     stalls: Option<Stalls>,
 }
 
-/// How long a poll may take, and who is told.
+/// The threshold and the callback of the stall watchdog.
 #[derive(Clone)]
 struct Stalls(Duration, Report);
 
@@ -56,9 +56,10 @@ impl Builder {
         }
     }
 
-    /// Which driver carries operations out; default [`DriverChoice::Auto`]. Whoever runs the program
-    /// may choose by the environment variable `CORIO_DRIVER` (`auto`, `uring` or `readiness`) as long
-    /// as this is not called.
+    /// Sets the driver that carries out operations; default [`DriverChoice::Auto`].
+    ///
+    /// If this is not called, the environment variable `CORIO_DRIVER` (`auto`, `uring` or
+    /// `readiness`) chooses the driver.
     ///
     /// # Examples
     /// ```
@@ -72,66 +73,106 @@ impl Builder {
         self
     }
 
-    /// The most threads that carry out calls which block, such as those on files where there is no
-    /// io_uring; default 8, at least 1. They are started only when needed, and end with the context.
+    /// Sets how many threads at most carry out calls that block, such as those on files where there
+    /// is no io_uring; default 8, at least 1.
+    ///
+    /// They are started when needed, and end with the context. Work given to
+    /// [`spawn_blocking`](crate::spawn_blocking()) runs in a pool of its own.
+    ///
+    /// # Examples
+    /// ```
+    /// let context = corio::IoContext::builder().blocking_threads(2).build()?;
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    #[doc(alias = "max_blocking_threads")]
     pub fn blocking_threads(mut self, threads: usize) -> Self {
         self.settings.blocking_threads = threads.max(1);
         self
     }
 
-    /// The most memory, in bytes, into which the kernel may receive [chunks](crate::op::RecvStream) by itself; default
-    /// 256 MiB, at least 64 KiB, at most 2 GiB. The first chunk takes 1 MiB, which is doubled whenever it does
-    /// not suffice, and kept until the context ends. While all of it is in use, chunks are received by
-    /// calls, into other memory, of which there is as much as is asked for. Kernel 6.12.
+    /// Sets how much memory the kernel may fill for [receive streams](crate::op::RecvStream), in
+    /// bytes; default 256 MiB, at least 64 KiB, at most 2 GiB.
+    ///
+    /// The first receive stream allocates 1 MiB. This is doubled whenever it is exhausted, up to
+    /// the limit, and kept until the context is dropped. While all of it is in use, streams receive
+    /// by ordinary system calls into memory that is not limited. Linux 6.12.
+    ///
+    /// # Examples
+    /// ```
+    /// let context = corio::IoContext::builder().receive_memory(16 << 20).build()?;
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
     pub fn receive_memory(mut self, bytes: usize) -> Self {
         self.settings.receive_memory = bytes;
         self
     }
 
-    /// Makes the ring refuse an operation (`IORING_OP_*`), as a sandbox may: for tests of what happens
-    /// then. Linux 5.10.
+    /// Makes the ring refuse an operation (`IORING_OP_*`), as a sandbox may; for tests. Linux 5.10.
     #[doc(hidden)]
     pub fn refuse_opcode(mut self, opcode: u8) -> Self {
         self.settings.refused_opcodes.push(opcode);
         self
     }
 
-    /// Submission queue entries: how many operations one system call can submit. More may be in
-    /// flight, and a full queue is submitted early; nothing fails. 1 to 32,768, rounded up to a
-    /// power of two; default 256. 64 bytes each. Any kernel.
+    /// Sets the number of submission queue entries: how many operations one system call can submit;
+    /// 1 to 32,768, rounded up to a power of two; default 256.
+    ///
+    /// More operations may be in flight: a full queue is submitted early, and nothing fails. An
+    /// entry takes 64 bytes.
+    ///
+    /// # Examples
+    /// See [`Builder`].
     pub fn entries(mut self, entries: u32) -> Self {
         self.settings.entries = entries;
         self
     }
 
-    /// Completion queue entries: how many ends of operations the kernel can report at once before
-    /// it has to keep a list of its own, which is slower but loses nothing. At least as many as
-    /// submission entries, at most 65,536, rounded up to a power of two; default four times the
-    /// submission entries, at least 1,024. 16 bytes each. Kernel 5.5 (`IORING_SETUP_CQSIZE`).
+    /// Sets the number of completion queue entries: how many completions the kernel can report at
+    /// once. At least as many as submission entries, at most 65,536, rounded up to a power of two;
+    /// default four times the submission entries, at least 1,024.
+    ///
+    /// Further completions go to a list in the kernel, which is slower; none is lost. An entry
+    /// takes 16 bytes. Linux 5.5 (`IORING_SETUP_CQSIZE`).
+    ///
+    /// # Examples
+    /// See [`Builder`].
     pub fn completion_entries(mut self, entries: u32) -> Self {
         self.settings.cq_entries = Some(entries);
         self
     }
 
-    /// What happens when an operation is dropped in flight; default [`DropPolicy::Abort`].
+    /// Sets what happens when an operation is dropped in flight; default [`DropPolicy::Abort`].
+    ///
+    /// # Examples
+    /// See [`DropPolicy`].
     pub fn drop_policy(mut self, policy: DropPolicy) -> Self {
         self.drop_policy = policy;
         self
     }
 
-    /// The most task polls between two looks at the ring, so that busy tasks don't starve I/O;
-    /// default 256, at least 1.
+    /// Sets how many tasks are polled at most before the loop checks for completions, so that busy
+    /// tasks don't starve I/O; default 256, at least 1.
+    ///
+    /// # Examples
+    /// ```
+    /// let context = corio::IoContext::builder().task_budget(64).build()?;
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    #[doc(alias = "event_interval")]
     pub fn task_budget(mut self, polls: usize) -> Self {
         self.task_budget = polls.max(1);
         self
     }
 
-    /// For how long to look for news, without sleeping, before the thread waits in the kernel; default zero:
-    /// not at all. It adapts: a look in vain halves the next, down to 1/64, and one that finds something
-    /// doubles it again.
+    /// Sets how long to busy-poll for completions and wake-ups before blocking; default zero: not
+    /// at all.
     ///
-    /// That saves the time of falling asleep and waking up, some microseconds per wait, and costs a
-    /// processor: `docs/performance.md` has both. On io_uring looking takes no system call.
+    /// The time adapts: an attempt that finds nothing halves the next, down to 1/64, and one that
+    /// finds something doubles it again.
+    ///
+    /// Busy-polling saves the time of falling asleep and waking up, some microseconds per wait, and
+    /// keeps a processor busy: `docs/performance.md` has figures for both. With io_uring it makes
+    /// no system call.
     ///
     /// # Examples
     /// ```
@@ -144,9 +185,11 @@ impl Builder {
         self
     }
 
-    /// Calls `report` with each task that holds the thread for longer than `threshold` in one poll; default:
-    /// nobody watches. It is called on a thread of its own, which looks four times per threshold, while the
-    /// task is still at it; once per poll.
+    /// Starts a watchdog that calls `report` when a task holds the thread for longer than
+    /// `threshold` in one poll; by default there is none.
+    ///
+    /// `report` is called on the watchdog's own thread, once per poll, while the task still holds
+    /// the thread. The watchdog checks four times per threshold, so it may report up to 25 % late.
     ///
     /// # Examples
     /// ```
@@ -168,23 +211,35 @@ impl Builder {
     pub(super) fn runtime_config(&self) -> RuntimeConfig {
         RuntimeConfig {
             drop_policy: self.drop_policy,
-            budget: self.task_budget,
+            task_budget: self.task_budget,
             busy_poll: self.busy_poll,
             stalls: self.stalls.as_ref().map(|stalls| (stalls.0, stalls.1.clone())),
         }
     }
 
-    /// How long [`block_on`](IoContext::block_on) and the context's destructor wait for
-    /// the kernel to let go of cancelled operations; default 5 s.
+    /// Sets how long [`block_on`](IoContext::block_on) and the context's destructor wait at most
+    /// for cancelled operations to end; default 5 s. [`Duration::MAX`] means without limit.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let context =
+    ///     corio::IoContext::builder().grace_period(Duration::from_secs(1)).build()?;
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
     pub fn grace_period(mut self, period: Duration) -> Self {
         self.grace_period = period;
         self
     }
 
-    /// Makes the context, on this thread and for this thread.
+    /// Creates the context, on this thread and for this thread.
     ///
     /// # Errors
-    /// See [`SetupError`].
+    /// [`SetupError`] if a size is out of range, memory or file descriptors are exhausted, there is
+    /// a context on this thread already, or the driver that was chosen is missing or forbidden.
+    ///
+    /// # Examples
+    /// See [`Builder`].
     #[track_caller]
     pub fn build(&self) -> Result<IoContext, SetupError> {
         IoContext::build(self, Location::caller())

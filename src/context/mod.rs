@@ -1,13 +1,11 @@
 //! The context: one thread's ring, loop and tasks, as its user sees them.
-//!
-//! # Why this file has `unsafe`
-//! `block_on` runs a future that may borrow from its caller.
+
+// # Why this file has `unsafe`
+// The runtime is dropped by hand, or leaked if the kernel still uses memory of its tasks.
 
 mod builder;
 mod handle;
 
-use crate::os;
-use crate::os::RawFd;
 use std::cell::Cell;
 use std::fmt;
 use std::io;
@@ -21,20 +19,21 @@ pub use builder::Builder;
 pub use handle::Handle;
 
 use crate::driver::{AnyDriver, Driver, SetupError, Wait};
+use crate::os::{self, RawFd};
 use crate::runtime::Runtime;
 use crate::runtime::report::InFlight;
 use crate::runtime::stats::Stats;
-use crate::task::{JoinHandle, spawn_on, spawn_unchecked};
 
-/// One thread's I/O context: it owns a ring, and runs tasks on the thread that made it.
+/// An I/O context: it owns one thread's ring, and runs tasks on that thread.
 ///
-/// A thread has at most one at a time. It can't be sent to another thread; a [`Handle`] can.
+/// Create it on the thread that runs it: it can't be sent to another one, and a thread has at most
+/// one at a time. Other threads reach it by its [`Handle`], which is `Send` and `Sync`.
 ///
 /// # Dropping
-/// A context that is dropped refuses new operations, cancels those in flight, waits (at most the
-/// [grace period](Builder::grace_period)) for the kernel to let go, and then drops its tasks. No
-/// task is polled meanwhile. What the kernel does not let go of in time is reported on stderr and
-/// leaked, never freed.
+/// Dropping a context refuses new operations, cancels those in flight, waits until they have ended,
+/// and then drops the tasks. No task is polled meanwhile. It waits at most for the [grace
+/// period](Builder::grace_period); operations that have not ended by then are reported on stderr,
+/// and leaked with their tasks, never freed.
 ///
 /// # Examples
 /// ```
@@ -50,27 +49,43 @@ use crate::task::{JoinHandle, spawn_on, spawn_unchecked};
 /// assert!(text.contains("corio"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// One on each of two threads:
+/// ```
+/// use corio::IoContext;
+/// let threads = [1, 2].map(|n| {
+///     std::thread::spawn(move || {
+///         let mut context = IoContext::new(8)?; // here, not outside of the thread
+///         Ok::<_, corio::SetupError>(context.block_on(async { n * n }))
+///     })
+/// });
+/// let squares = threads.map(|thread| thread.join().unwrap().unwrap());
+/// assert_eq!(squares, [1, 4]);
+/// ```
+#[doc(alias = "Runtime")]
+#[doc(alias = "LocalRuntime")]
+#[doc(alias = "LocalSet")]
 pub struct IoContext {
-    /// Dropped by hand, or not at all if the kernel does not let go in time.
+    /// Dropped by hand, or leaked if operations have not ended within the grace period.
     runtime: ManuallyDrop<Box<Runtime>>,
     grace_period: Duration,
     fallback_reason: Option<SetupError>,
-    /// The ring belongs to the thread that made it.
+    /// The ring belongs to the thread that created it.
     _not_send: PhantomData<Rc<()>>,
 }
 
 thread_local! {
-    /// Where this thread's context was made, while there is one.
+    /// The source line that created this thread's context, while there is one.
     static OWNER: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
 }
 
 impl IoContext {
-    /// A context with room for `entries` submissions per system call (256 is a good number), all
-    /// else by default.
+    /// Creates a context with room for `entries` submissions per system call; 256 is a good number.
+    /// All other settings have their defaults. It is for this thread.
     ///
     /// # Errors
-    /// See [`SetupError`]: io_uring missing or forbidden, sizes out of range, no memory, no fds, or
-    /// a context on this thread already.
+    /// [`SetupError`] if `entries` is out of range, memory or file descriptors are exhausted, there
+    /// is a context on this thread already, or the driver that was chosen is missing or forbidden.
     ///
     /// # Examples
     /// ```
@@ -82,7 +97,7 @@ impl IoContext {
         Self::builder().entries(entries).build()
     }
 
-    /// A context to be configured.
+    /// Returns a builder, to configure a context.
     ///
     /// # Examples
     /// ```
@@ -112,97 +127,32 @@ impl IoContext {
         })
     }
 
-    /// Starts a task, which runs while the context does. See [`spawn`](crate::spawn).
-    ///
-    /// # Examples
-    /// ```
-    /// let mut context = corio::IoContext::new(8)?;
-    /// let task = context.spawn(async { 5 });
-    /// assert_eq!(context.block_on(task).unwrap(), 5);
-    /// # Ok::<(), corio::SetupError>(())
-    /// ```
-    #[track_caller]
-    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
-        spawn_on(&self.runtime, future, Location::caller())
+    /// Returns the runtime, for the modules above that extend the context.
+    #[inline(always)]
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
-    /// Runs until `future` is done, and gives its output.
-    ///
-    /// Tasks that are still running then are [cancelled](JoinHandle::cancel) and waited for (at
-    /// most the [grace period](Builder::grace_period)), so that nothing is in flight afterwards.
-    /// A [`stop`](Handle::stop) does not end it; it is kept for the next [`run`](Self::run).
-    ///
-    /// # Panics
-    /// With the future's own panic; when called from within a running context.
-    ///
-    /// # Aborts
-    /// When the kernel refuses to run the ring any more, or a foreign waker panics: the future may
-    /// borrow from the caller, to whom there is no way back while it is in flight.
-    ///
-    /// # Examples
-    /// ```
-    /// let mut context = corio::IoContext::new(8)?;
-    /// let name = String::from("corio");
-    /// let len = context.block_on(async { name.len() });
-    /// assert_eq!(len, 5);
-    /// # Ok::<(), corio::SetupError>(())
-    /// ```
-    #[track_caller]
-    pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
-        /// Unwinding out of the loop would free what the future borrows while it still runs.
-        struct Bomb;
-        impl Drop for Bomb {
-            fn drop(&mut self) {
-                eprintln!("corio: aborting: the loop panicked while its future was running");
-                std::process::abort();
-            }
-        }
-
-        let runtime = &**self.runtime;
-        let _entered = runtime.enter();
-        let running = Running::new(runtime);
-        let bomb = Bomb;
-        // SAFETY: this function does not return before the task is done and its output taken.
-        let mut main = unsafe { spawn_unchecked(runtime, future, Location::caller()) };
-        let output = loop {
-            runtime.run_ready();
-            if let Some(output) = main.take() {
-                break output;
-            }
-            if let Err(error) = runtime.turn(Wait::Forever, false) {
-                eprintln!("corio: the ring failed: {error}");
-                drop(bomb);
-                unreachable!("the bomb aborts");
-            }
-        };
-        drop(main);
-        std::mem::forget(bomb);
-        self.settle();
-        drop(running);
-        match output {
-            Ok(output) => output,
-            Err(error) => error.resume_panic(),
-        }
+    /// Marks the context as being run until the guard is dropped.
+    pub(crate) fn set_running(&self) -> Running<'_> {
+        self.runtime.remote.set_running(true);
+        Running(&self.runtime)
     }
 
-    /// Ends all tasks and waits until nothing is in flight, within the grace period.
-    fn settle(&self) {
+    /// Cancels all tasks and waits until nothing is in flight, within the grace period.
+    pub(crate) fn finish_tasks(&self) {
         let runtime = &**self.runtime;
         let deadline = Deadline::after(self.grace_period);
         loop {
             runtime.cancel_tasks();
-            // Operations of no task: leaked ones, and those polled outside of tasks.
+            // Also operations of no task: leaked ones, and those polled outside of tasks.
             runtime.cancel_pending();
             runtime.run_ready();
             let busy = runtime.in_flight() > 0 || runtime.driver(|driver| driver.closing()) > 0;
             if !runtime.has_tasks() && !busy {
                 return;
             }
-            let left = deadline.left();
+            let left = deadline.remaining();
             let wait = if runtime.has_ready() { Wait::No } else { Wait::For(left) };
             if left.is_zero() || runtime.turn(wait, false).is_err() {
                 return;
@@ -210,14 +160,18 @@ impl IoContext {
         }
     }
 
-    /// Runs until [stopped](Handle::stop), and calls `tick` after each batch of completions.
+    /// Runs the context until it is [stopped](Handle::stop), and calls `tick` after each batch of
+    /// completions.
     ///
-    /// A stop that came before is not lost: this returns at once, after polling what is ready.
-    /// With nothing to do the thread sleeps in the kernel. Tasks and operations that are left stay
-    /// as they are, for another run.
+    /// If it was stopped before, this polls the tasks that are ready and returns at once. While
+    /// there is nothing to do the thread sleeps in the kernel. Tasks and operations that are not
+    /// done stay as they are, and go on with the next run.
     ///
     /// # Errors
-    /// When the kernel refuses to run the ring.
+    /// The error of the system call that waits, if the kernel refuses to run the ring.
+    ///
+    /// # Panics
+    /// If a context is running on this thread.
     ///
     /// # Examples
     /// ```
@@ -231,7 +185,7 @@ impl IoContext {
     pub fn run(&mut self, mut tick: impl FnMut(&IoContext)) -> io::Result<()> {
         let this = &*self;
         let _entered = this.runtime.enter();
-        let _running = Running::new(&this.runtime);
+        let _running = this.set_running();
         loop {
             this.runtime.run_ready();
             if this.runtime.remote.take_stop() {
@@ -242,13 +196,17 @@ impl IoContext {
         }
     }
 
-    /// One turn: polls what is ready, waits at most `timeout` (`None`: as long as it takes) for
-    /// something to happen, and polls what that made ready. Gives the number of operations that
-    /// have ended. It does not wait while a [`stop`](Handle::stop) is asked for, and keeps that
-    /// for the next [`run`](Self::run).
+    /// Runs one turn of the loop, and returns the number of operations that have completed.
+    ///
+    /// It polls the tasks that are ready, waits at most `timeout` (`None`: without limit) for a
+    /// completion, a timer or a wake-up, and polls the tasks that are ready then. It does not wait
+    /// while a [`stop`](Handle::stop) is requested, which still ends the next [`run`](Self::run).
     ///
     /// # Errors
-    /// When the kernel refuses to run the ring.
+    /// The error of the system call that waits, if the kernel refuses to run the ring.
+    ///
+    /// # Panics
+    /// If a context is running on this thread.
     ///
     /// # Examples
     /// ```
@@ -264,8 +222,8 @@ impl IoContext {
     pub fn poll_once(&mut self, timeout: Option<Duration>) -> io::Result<u64> {
         let runtime = &**self.runtime;
         let _entered = runtime.enter();
-        let _running = Running::new(runtime);
-        let before = runtime.stats.ended();
+        let _running = self.set_running();
+        let before = runtime.stats.completed();
         runtime.run_ready();
         let wait = match timeout {
             None => Wait::Forever,
@@ -274,26 +232,44 @@ impl IoContext {
         };
         runtime.turn(wait, true)?;
         runtime.run_ready();
-        Ok(runtime.stats.ended() - before)
+        Ok(runtime.stats.completed() - before)
     }
 
-    /// A handle by which other threads can stop this context.
+    /// Returns a handle by which other threads reach this context.
+    ///
+    /// # Examples
+    /// See [`Handle`].
     pub fn handle(&self) -> Handle {
         Handle::new(self.runtime.remote.clone())
     }
 
-    /// Asks the current or else the next [`run`](Self::run) to return. See [`Handle::stop`].
+    /// Makes the current [`run`](Self::run) return, or else the next one. See [`Handle::stop`].
+    ///
+    /// # Examples
+    /// ```
+    /// let mut context = corio::IoContext::new(8)?;
+    /// context.stop();
+    /// context.run(|_| {})?; // polls what is ready, and returns
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop(&self) {
         self.runtime.remote.stop();
     }
 
-    /// Whether the context is being run: true within tasks and ticks.
+    /// Returns `true` if the context is being run: within tasks and `tick`.
+    ///
+    /// # Examples
+    /// ```
+    /// let context = corio::IoContext::new(8)?;
+    /// assert!(!context.is_running());
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
     pub fn is_running(&self) -> bool {
         self.runtime.remote.is_running()
     }
 
-    /// Cancels every operation that is in flight now, and returns how many those were. Each ends
-    /// with its true result or `ECANCELED`; new operations may be started as before.
+    /// Cancels every operation that is in flight, and returns how many there were. Each ends with
+    /// `ECANCELED`, or with its result if it completes first. New operations may start as before.
     ///
     /// # Examples
     /// ```
@@ -311,23 +287,40 @@ impl IoContext {
         self.runtime.cancel_pending()
     }
 
-    /// What the context has done so far.
+    /// Returns the context's statistics so far.
+    ///
+    /// # Examples
+    /// See [`Stats`].
+    #[doc(alias = "metrics")]
     pub fn stats(&self) -> Stats {
         self.runtime.snapshot()
     }
 
-    /// The operations in flight, oldest first. [`corio::in_flight`](crate::in_flight) is the same
-    /// from within.
+    /// Returns the operations in flight, oldest first. Within a task, call
+    /// [`corio::in_flight`](crate::in_flight).
+    ///
+    /// # Examples
+    /// ```
+    /// let mut context = corio::IoContext::new(8)?;
+    /// context.block_on(corio::yield_now());
+    /// assert!(context.in_flight().is_empty());
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    #[doc(alias = "pending")]
     pub fn in_flight(&self) -> Vec<InFlight> {
         self.runtime.list_in_flight()
     }
 
-    /// The name of the driver: `io_uring` or `readiness`.
+    /// Returns the name of the driver: `io_uring` or `readiness`.
+    ///
+    /// # Examples
+    /// See [`Builder::driver`].
     pub fn driver_name(&self) -> &'static str {
         self.runtime.driver(|driver| driver.name())
     }
 
-    /// Why this context does without io_uring, if the choice was [automatic](crate::DriverChoice).
+    /// Returns why this context does not use io_uring, if the driver was chosen
+    /// [automatically](crate::DriverChoice).
     ///
     /// # Examples
     /// ```
@@ -342,34 +335,45 @@ impl IoContext {
         self.fallback_reason.as_ref()
     }
 
-    /// What the kernel granted: set-up flags by their names in `io_uring_setup(2)`, or the name of
-    /// the selector (`epoll`, `kqueue`). `PBUF_RING_INC` is among them from the first
-    /// [chunk](crate::op::RecvStream) on, if the kernel receives these by itself.
+    /// Returns what the kernel granted: the set-up flags by their names in `io_uring_setup(2)`, or
+    /// the name of the selector (`epoll`, `kqueue`). `PBUF_RING_INC` is added by the first [receive
+    /// stream](crate::op::RecvStream), if the kernel supports it (Linux 6.12).
+    ///
+    /// # Examples
+    /// ```
+    /// let context = corio::IoContext::new(8)?;
+    /// println!("{}: {}", context.driver_name(), context.setup_flags().join(" "));
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
     pub fn setup_flags(&self) -> Vec<&'static str> {
         self.runtime.driver(|driver| driver.setup().flags)
     }
 
-    /// The sizes of submission and completion queue that the kernel granted.
+    /// Returns the sizes of the submission and the completion queue, in entries, as the kernel
+    /// granted them.
+    ///
+    /// # Examples
+    /// See [`Builder`].
     pub fn queue_sizes(&self) -> (u32, u32) {
         self.runtime.driver(|driver| driver.setup().queue_sizes)
     }
 
-    /// The ring's file descriptor, for the curious; it stays this context's. `None` for a driver
-    /// without a ring.
+    /// Returns the ring's file descriptor, which the context keeps; `None` if the driver has no
+    /// ring. It is meant for inspection, such as `/proc/self/fdinfo`.
+    ///
+    /// # Examples
+    /// ```
+    /// let context = corio::IoContext::new(8)?;
+    /// assert_eq!(context.ring_fd().is_some(), context.driver_name() == "io_uring");
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
     pub fn ring_fd(&self) -> Option<RawFd> {
         self.runtime.driver(|driver| driver.setup().queue_fd)
     }
 }
 
-/// Says that the context is being run, until dropped.
-struct Running<'a>(&'a Runtime);
-
-impl<'a> Running<'a> {
-    fn new(runtime: &'a Runtime) -> Self {
-        runtime.remote.set_running(true);
-        Running(runtime)
-    }
-}
+/// A guard that marks a context as being run until dropped.
+pub(crate) struct Running<'a>(&'a Runtime);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
@@ -377,7 +381,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// The end of a grace period; `None` if that is longer than time can be counted.
+/// The end of a grace period; `None` if it lies beyond what `Instant` can represent: never.
 #[derive(Clone, Copy)]
 struct Deadline(Option<Instant>);
 
@@ -386,18 +390,18 @@ impl Deadline {
         Deadline(Instant::now().checked_add(period))
     }
 
-    fn left(self) -> Duration {
+    fn remaining(self) -> Duration {
         self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
     }
 }
 
 impl IoContext {
-    /// Waits until the kernel has let go of everything; `false` if it did not in time.
+    /// Waits until no operation is in flight. Returns `false` if some are at the deadline.
     fn drain(&self, deadline: Deadline) -> bool {
         let runtime = &**self.runtime;
         loop {
             let busy = runtime.in_flight() + runtime.driver(|driver| driver.closing());
-            let left = deadline.left();
+            let left = deadline.remaining();
             if busy == 0 || left.is_zero() || runtime.reap(Wait::For(left)).is_err() {
                 return busy == 0;
             }
@@ -405,10 +409,10 @@ impl IoContext {
     }
 }
 
-/// Lets the thread have another context when dropped.
-struct Vacate;
+/// A guard that allows another context on this thread when dropped.
+struct ReleaseThread;
 
-impl Drop for Vacate {
+impl Drop for ReleaseThread {
     fn drop(&mut self) {
         OWNER.set(None);
     }
@@ -417,39 +421,40 @@ impl Drop for Vacate {
 impl Drop for IoContext {
     fn drop(&mut self) {
         // Also if a foreign waker's destructor panics below; the runtime is leaked then.
-        let _vacate = Vacate;
+        let _release_thread = ReleaseThread;
         let deadline = Deadline::after(self.grace_period);
         let entered = self.runtime.enter();
         self.runtime.set_closing();
-        self.runtime.remote.mailbox.close();
+        self.runtime.remote.close_attachments();
         self.runtime.root.cancel(os::ECANCELED);
         if !self.drain(deadline) {
             drop(entered);
             eprintln!(
-                "corio: a context was dropped, but the kernel did not let go of {} operations and {} \
-                 closes within {:?}; they are leaked with their tasks:",
+                "corio: a context was dropped, but the kernel did not let go of {} operations and \
+                 {} closes within {:?}; they are leaked with their tasks:",
                 self.runtime.in_flight(),
                 self.runtime.driver(|driver| driver.closing()),
                 self.grace_period
             );
-            for pending in self.runtime.list_in_flight() {
-                eprintln!("  {pending}");
+            for operation in self.runtime.list_in_flight() {
+                eprintln!("  {operation}");
             }
             return;
         }
-        // Destructors of tasks and foreign wakers may start new tasks and timers: not one is left.
+        // Destructors of tasks and foreign wakers may start new tasks and timers: until none is
+        // left.
         loop {
             self.runtime.end_tasks();
-            // Closes queued by what the tasks owned, if any.
+            // Waits for the closes of files that the tasks owned.
             self.drain(deadline);
             self.runtime.discard_queues();
-            if self.runtime.is_deserted() {
+            if self.runtime.is_unreferenced() {
                 break;
             }
         }
         drop(entered);
         // SAFETY: not used again. Nothing refers to the runtime any more: no operation is in
-        // flight, all tasks are done, and scopes and timers have been set free.
+        // flight, all tasks are done, and scopes and timers were detached.
         unsafe { ManuallyDrop::drop(&mut self.runtime) };
     }
 }
@@ -465,22 +470,23 @@ impl fmt::Debug for IoContext {
     }
 }
 
-/// The operations in flight in the running context, oldest first.
+/// Returns the operations in flight in the running context, oldest first.
 ///
 /// # Panics
-/// When no context is running on this thread.
+/// If no context is running on this thread.
 ///
 /// # Examples
 /// See [`InFlight`].
+#[doc(alias = "pending")]
 #[track_caller]
 pub fn in_flight() -> Vec<InFlight> {
     Runtime::with(Runtime::list_in_flight)
 }
 
-/// What the running context has done so far.
+/// Returns the running context's statistics so far.
 ///
 /// # Panics
-/// When no context is running on this thread.
+/// If no context is running on this thread.
 ///
 /// # Examples
 /// ```
@@ -490,15 +496,16 @@ pub fn in_flight() -> Vec<InFlight> {
 /// # });
 /// # Ok::<(), corio::SetupError>(())
 /// ```
+#[doc(alias = "metrics")]
 #[track_caller]
 pub fn stats() -> Stats {
     Runtime::with(Runtime::snapshot)
 }
 
-/// A handle to the running context, for other threads.
+/// Returns a handle to the running context, for other threads.
 ///
 /// # Panics
-/// When no context is running on this thread.
+/// If no context is running on this thread.
 ///
 /// # Examples
 /// ```
@@ -510,6 +517,7 @@ pub fn stats() -> Stats {
 /// context.run(|_| {})?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "current")]
 #[track_caller]
 pub fn handle() -> Handle {
     Runtime::with(|runtime| Handle::new(runtime.remote.clone()))

@@ -17,8 +17,8 @@ use std::task::{Context, Poll};
 use crate::driver::{OpCode, Request, Token};
 use crate::os;
 use crate::runtime::Runtime;
-use crate::runtime::inflight::{Inflight, State};
 use crate::runtime::scope::Scope;
+use crate::runtime::tracked_op::{State, TrackedOp};
 
 /// An operation: the state that distinguishes one system call from another.
 ///
@@ -113,7 +113,7 @@ pub(super) fn failed(errno: i32) -> ControlFlow<i32> {
 /// the process with a report.
 #[must_use = "operations do nothing unless awaited"]
 pub struct Op<T: Operation> {
-    inflight: Inflight,
+    tracked: TrackedOp,
     /// Holds a value unless the state is `Taken`. Kernel-written memory lies within.
     operation: UnsafeCell<ManuallyDrop<T>>,
     _pinned: PhantomPinned,
@@ -124,7 +124,7 @@ impl<T: Operation> Op<T> {
     #[track_caller]
     pub(crate) fn of(operation: T) -> Self {
         Op {
-            inflight: Inflight::new(T::CODE, Location::caller(), Self::describe),
+            tracked: TrackedOp::new(T::CODE, Location::caller(), Self::describe),
             operation: UnsafeCell::new(ManuallyDrop::new(operation)),
             _pinned: PhantomPinned,
         }
@@ -138,7 +138,7 @@ impl<T: Operation> Op<T> {
     unsafe fn describe(token: Token) -> Request {
         // The token's provenance was exposed, and that of the whole future, in `start`.
         let this: *const Self = std::ptr::with_exposed_provenance(
-            token.as_ptr().addr() - std::mem::offset_of!(Self, inflight),
+            token.as_ptr().addr() - std::mem::offset_of!(Self, tracked),
         );
         // SAFETY: the value exists while its future is in flight (1), and is borrowed by nothing (2).
         unsafe { (*(*this).operation.get()).request() }
@@ -164,7 +164,7 @@ impl<T: Operation> Op<T> {
         if scope.is_cancelled() {
             return refuse(scope);
         }
-        if self.inflight.is_cancelled() {
+        if self.tracked.is_cancelled() {
             // Between two parts of a transfer.
             return Poll::Ready(-os::ECANCELED);
         }
@@ -178,7 +178,7 @@ impl<T: Operation> Op<T> {
         while runtime.has_poll_budget() {
             let request = operation.request();
             // SAFETY: idle and pinned; see the head of this file.
-            match unsafe { self.inflight.submit(T::CODE, runtime, cx.waker(), request) } {
+            match unsafe { self.tracked.submit(T::CODE, runtime, cx.waker(), request) } {
                 None => return Poll::Pending,
                 Some(result) => {
                     runtime.spend_poll_budget(result);
@@ -197,10 +197,10 @@ impl<T: Operation> Op<T> {
     #[inline(always)]
     pub(crate) fn poll_result(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<i32> {
         let this = self.into_ref().get_ref();
-        let state = this.inflight.state();
+        let state = this.tracked.state();
         if state == State::Done {
-            let result = this.inflight.result();
-            this.inflight.set_state(State::Idle);
+            let result = this.tracked.result();
+            this.tracked.set_state(State::Idle);
             // SAFETY: done, so the driver has let go.
             if !unsafe { this.operation() }.goes_on(result) {
                 return Poll::Ready(result);
@@ -216,8 +216,8 @@ impl<T: Operation> Op<T> {
     #[cold]
     fn poll_again(&self, state: State, cx: &mut Context<'_>) -> Poll<i32> {
         assert!(state == State::Pending, "an operation was polled after it gave its result");
-        self.inflight.follow();
-        self.inflight.set_waker(cx.waker());
+        self.tracked.follow();
+        self.tracked.set_waker(cx.waker());
         Poll::Pending
     }
 
@@ -225,12 +225,12 @@ impl<T: Operation> Op<T> {
     #[inline(always)]
     pub(crate) fn finish(self: Pin<&mut Self>, result: i32) -> T::Output {
         let this = self.into_ref().get_ref();
-        debug_assert_eq!(this.inflight.state(), State::Idle);
-        this.inflight.set_state(State::Taken);
+        debug_assert_eq!(this.tracked.state(), State::Idle);
+        this.tracked.set_state(State::Taken);
         // SAFETY: the value is there and, by the state just set, not used again. The driver has
         // let go of it, so moving it is fine.
         let operation = unsafe { ManuallyDrop::take(&mut *this.operation.get()) };
-        operation.left_more(this.inflight.left_more());
+        operation.left_more(this.tracked.left_more());
         operation.finish(result)
     }
 
@@ -242,11 +242,11 @@ impl<T: Operation> Op<T> {
 
     /// Requests cancellation; the operation ends later, with its true result.
     pub(crate) fn cancel(self: Pin<&mut Self>) {
-        self.inflight.cancel();
+        self.tracked.cancel();
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
-        self.inflight.state() == State::Pending
+        self.tracked.state() == State::Pending
     }
 }
 
@@ -274,7 +274,7 @@ impl<T: Operation> Future for Op<T> {
 impl<T: Operation> Drop for Op<T> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.inflight.state() != State::Taken {
+        if self.tracked.state() != State::Taken {
             self.drop_untaken();
         }
     }
@@ -283,13 +283,13 @@ impl<T: Operation> Drop for Op<T> {
 impl<T: Operation> Op<T> {
     #[cold]
     fn drop_untaken(&mut self) {
-        if self.inflight.state() == State::Pending {
-            self.inflight.abandon(T::MAY_BE_DROPPED);
+        if self.tracked.state() == State::Pending {
+            self.tracked.abandon(T::MAY_BE_DROPPED);
         }
         // SAFETY: the state is not `Taken`, so the value is there; it is not used again.
         let operation = unsafe { ManuallyDrop::take(self.operation.get_mut()) };
-        if self.inflight.state() == State::Done {
-            operation.discard(self.inflight.result());
+        if self.tracked.state() == State::Done {
+            operation.discard(self.tracked.result());
         }
     }
 }
@@ -297,9 +297,9 @@ impl<T: Operation> Op<T> {
 impl<T: Operation> fmt::Debug for Op<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Op")
-            .field("code", &self.inflight.code)
-            .field("state", &self.inflight.state())
-            .field("location", &format_args!("{}", self.inflight.location))
+            .field("code", &self.tracked.code)
+            .field("state", &self.tracked.state())
+            .field("location", &format_args!("{}", self.tracked.location))
             .finish()
     }
 }

@@ -1,13 +1,13 @@
-//! A lock-free stack by which any thread hands nodes to one owner, who takes all at once.
-//!
-//! # Why this file has `unsafe`
-//! Nodes are linked by raw pointer; whoever posts one gives a reference along with it.
+//! A lock-free stack to which any thread posts nodes, and from which one owner takes all at once.
+
+// # Why this file has `unsafe`
+// Nodes are linked by raw pointer; a counted reference to each node is passed along with it.
 
 use std::ptr;
 
 use super::sync::{AtomicBool, AtomicPtr, Ordering};
 
-/// What a node carries to be in an inbox.
+/// The link of a node in an inbox.
 pub(crate) struct InboxLink<N> {
     next: AtomicPtr<N>,
     inside: AtomicBool,
@@ -18,30 +18,32 @@ impl<N> InboxLink<N> {
         InboxLink { next: AtomicPtr::new(ptr::null_mut()), inside: AtomicBool::new(false) }
     }
 
-    /// `true`: the node was outside, and the caller has to post it. `false`: it is inside already,
-    /// and its owner will see everything that happened before this call.
+    /// Marks the node as being in the inbox. Returns `true` if it was not: the caller has to post
+    /// it. Otherwise it is there already, and its owner will see everything that happened before
+    /// this call.
     pub(crate) fn enter(&self) -> bool {
         !self.inside.swap(true, Ordering::AcqRel)
     }
 
-    /// The owner has taken the node out; what was done before each [`enter`](Self::enter) so far
-    /// is visible now.
+    /// Marks the node as taken by the owner. Everything that happened before each
+    /// [`enter`](Self::enter) so far is visible to the owner afterwards.
     pub(crate) fn leave(&self) {
         self.inside.swap(false, Ordering::AcqRel);
     }
 }
 
+/// A type whose values can be in an [`Inbox`].
 pub(crate) trait InboxNode: Sized {
     fn inbox(&self) -> &InboxLink<Self>;
 }
 
-/// See the module's page.
+/// A lock-free stack of nodes; see the head of this file.
 pub(crate) struct Inbox<N> {
-    /// Null: empty. [`closed`]: nothing can be posted any more.
+    /// Null: empty. [`closed`]: the inbox is closed.
     head: AtomicPtr<N>,
 }
 
-/// An address that no node has.
+/// Returns the address that marks a closed inbox; no node has it.
 fn closed<N>() -> *mut N {
     ptr::without_provenance_mut(1)
 }
@@ -55,17 +57,18 @@ impl<N: InboxNode> Inbox<N> {
         self.head.load(Ordering::Acquire).is_null()
     }
 
-    /// Adds `node`; `false`: the inbox is closed, and the node stays the caller's.
+    /// Adds `node`. Returns `false` if the inbox is closed: the node stays the caller's.
     ///
     /// # Safety
-    /// The node stays alive until it is taken, and [`InboxLink::enter`] gave `true` for it.
+    /// - The node stays alive until it is taken.
+    /// - [`InboxLink::enter`] has returned `true` for it, and it was not posted since.
     pub(crate) unsafe fn post(&self, node: *const N) -> bool {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             if head == closed() {
                 return false;
             }
-            // SAFETY: the caller keeps the node alive, and nobody else posts it.
+            // SAFETY: the caller keeps the node alive, and no other thread posts it.
             unsafe { (*node).inbox().next.store(head, Ordering::Relaxed) };
             match self.head.compare_exchange_weak(
                 head,
@@ -79,26 +82,27 @@ impl<N: InboxNode> Inbox<N> {
         }
     }
 
-    /// Takes everything out and calls `visit` for each node, in the order of posting.
+    /// Takes all nodes and calls `visit` for each, in the order of posting.
     pub(crate) fn take(&self, visit: impl FnMut(*const N)) {
         if !self.is_empty() {
             self.empty_into(ptr::null_mut(), visit);
         }
     }
 
-    /// The same, and nothing can be posted afterwards.
+    /// Takes all nodes as `take` does, and closes the inbox.
     pub(crate) fn close(&self, visit: impl FnMut(*const N)) {
         self.empty_into(closed(), visit);
     }
 
-    fn empty_into(&self, left: *mut N, mut visit: impl FnMut(*const N)) {
-        let mut node = self.head.swap(left, Ordering::Acquire);
+    /// Replaces the head by `new_head` and visits the nodes taken.
+    fn empty_into(&self, new_head: *mut N, mut visit: impl FnMut(*const N)) {
+        let mut node = self.head.swap(new_head, Ordering::Acquire);
         if node == closed() {
             return;
         }
         let mut oldest: *mut N = ptr::null_mut();
         while !node.is_null() {
-            // SAFETY: posted nodes are alive, and are ours alone once taken.
+            // SAFETY: posted nodes are alive, and once taken no other thread touches their links.
             unsafe {
                 let next = (*node).inbox().next.load(Ordering::Relaxed);
                 (*node).inbox().next.store(oldest, Ordering::Relaxed);
@@ -108,7 +112,7 @@ impl<N: InboxNode> Inbox<N> {
         }
         while !oldest.is_null() {
             let this = oldest;
-            // SAFETY: as above; `visit` may free its node, so the next one is read before.
+            // SAFETY: as above; the next node is read first, since `visit` may free this one.
             unsafe {
                 oldest = (*this).inbox().next.load(Ordering::Relaxed);
                 (*this).inbox().leave();

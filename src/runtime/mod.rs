@@ -1,23 +1,39 @@
-//! The machinery of one context: driver, run queue, timers, scope tree, and the turn that joins
-//! them. Everything here belongs to one thread, except [`remote`].
+//! The machinery of one context: driver, run queue, timers, scope tree, and the turn of the loop
+//! that connects them. Everything here belongs to one thread, except [`remote`].
 //!
-//! # Why this file has `unsafe`
-//! The current runtime is a thread-local pointer, and the driver sits in an `UnsafeCell`.
+//! # What depends on what
+//! Nothing here imports from a module above the runtime; only `driver` and `os` lie below. The
+//! files `inbox`, `list`, `refcount`, `slot`, `stall`, `stats`, `busy_poll`, `task_memory` and
+//! `report` know nothing of [`Runtime`].
+//!
+//! The other files import each other, since they describe one data structure: a [`Runtime`] owns
+//! the run queue of tasks ([`task`]), the timers ([`timers`]) and the root of the scope tree
+//! ([`scope`]); scopes list operations ([`tracked_op`]) and belong to tasks; operations, timers and
+//! scopes hold the waker ([`waker`]) of a task; a waker puts its task into the run queue, or, on
+//! another thread, into the inbox of its [`remote`]. [`turn`], [`drop_rule`] and [`poll_budget`]
+//! are methods of the whole.
 
+// # Why this file has `unsafe`
+// The current runtime is a thread-local pointer, and the driver is in an `UnsafeCell`.
+
+mod busy_poll;
+mod drop_rule;
 mod inbox;
-pub(crate) mod inflight;
 mod list;
+pub(crate) mod park;
+mod poll_budget;
 mod refcount;
 pub(crate) mod remote;
 pub(crate) mod report;
 pub(crate) mod scope;
-mod spin;
+pub(crate) mod slot;
 pub(crate) mod stall;
 pub(crate) mod stats;
 pub(crate) mod sync;
 pub(crate) mod task;
 pub(crate) mod task_memory;
 pub(crate) mod timers;
+pub(crate) mod tracked_op;
 mod turn;
 pub(crate) mod waker;
 
@@ -35,34 +51,18 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::driver::{AnyDriver, Driver, Notify};
+use busy_poll::BusyPoll;
+pub use drop_rule::DropPolicy;
+use poll_budget::POLL_BUDGET;
 use remote::Remote;
 use scope::{Kind, Scope};
-use spin::Spin;
 use stall::Watched;
 use stats::Counters;
 use task::{Header, ReadyQueue};
 use task_memory::TaskMemory;
 use timers::Timers;
 
-/// What happens when an operation's future is dropped while the kernel still uses its memory.
-///
-/// # Examples
-/// ```
-/// use corio::{DropPolicy, IoContext};
-/// let context = IoContext::builder().drop_policy(DropPolicy::CancelAndWait).build()?;
-/// # Ok::<(), corio::SetupError>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DropPolicy {
-    /// A report on stderr, then `abort()`. The mistake is found where it is made.
-    #[default]
-    Abort,
-    /// The operation is cancelled, and the thread waits until the kernel has let go. No task runs
-    /// meanwhile. This makes ordinary `select!` code work.
-    CancelAndWait,
-}
-
-/// See the module's page.
+/// The state of one context; see the head of this file.
 pub(crate) struct Runtime {
     pub(crate) id: u64,
     driver: UnsafeCell<AnyDriver>,
@@ -75,35 +75,32 @@ pub(crate) struct Runtime {
     pub(crate) root: Scope,
     pub(crate) current_scope: Cell<*const Scope>,
     current_task: Cell<*const Header>,
-    /// How many more operations of the task that is polled may end at once. Below zero: how many were
-    /// not started for that.
+    /// How many more operations of the task that is being polled may complete inline. Below zero,
+    /// the number of operations that were refused since; see `poll_budget.rs`.
     poll_budget: Cell<i32>,
     pub(crate) remote: Arc<Remote>,
-    /// Foreign wakers to be woken after the current batch.
+    /// Wakers of other executors, woken after the current batch.
     deferred: RefCell<Vec<Waker>>,
-    /// The time of the last turn, in nanoseconds of the coarse clock.
+    /// The time at the end of the last turn, in nanoseconds of the coarse clock.
     clock: Cell<u64>,
     pub(crate) stats: Counters,
     pub(crate) drop_policy: DropPolicy,
-    /// Most task polls in one turn.
-    budget: usize,
-    spin: Spin,
+    /// How many tasks are polled in one turn at most.
+    task_budget: usize,
+    busy_poll: BusyPoll,
     stalls: Option<Watched>,
-    /// The context is being dropped: nothing new may start.
+    /// Set while the context is being dropped: nothing new starts.
     closing: Cell<bool>,
     origin: Instant,
-    /// The table of registered files was dropped while nobody could tell the driver.
+    /// Set if the table of registered files was dropped while the context was not running; the
+    /// driver unregisters it when the context runs next.
     pub(crate) orphaned_files: Rc<Cell<bool>>,
 }
 
-/// How many operations that end at once a task may have in one poll, before others have their turn. Large
-/// ones count for several.
-const POLL_BUDGET: i32 = 64;
-
-/// How a runtime conducts itself, whatever its driver.
+/// A runtime's settings, other than the driver's.
 pub(crate) struct RuntimeConfig {
     pub(crate) drop_policy: DropPolicy,
-    pub(crate) budget: usize,
+    pub(crate) task_budget: usize,
     pub(crate) busy_poll: Duration,
     pub(crate) stalls: Option<(Duration, stall::Report)>,
 }
@@ -139,11 +136,11 @@ impl Drop for DriverMut<'_> {
 }
 
 thread_local! {
-    /// The runtime that is running on this thread.
+    /// The runtime that is running on this thread, or null.
     static CURRENT: Cell<*const Runtime> = const { Cell::new(ptr::null()) };
 }
 
-/// Makes a runtime current on this thread until dropped.
+/// A guard that keeps a runtime current on this thread until dropped.
 pub(crate) struct Entered(());
 
 impl Drop for Entered {
@@ -155,10 +152,10 @@ impl Drop for Entered {
 impl Runtime {
     pub(crate) fn new(
         driver: AnyDriver,
-        runtime_config: RuntimeConfig,
+        config: RuntimeConfig,
         location: &'static Location<'static>,
     ) -> Box<Self> {
-        // Never reused, unlike addresses.
+        // Ids are never reused, unlike addresses.
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let remote = Arc::new(Remote::new(driver.notifier()));
         let runtime = Box::new(Runtime {
@@ -177,12 +174,10 @@ impl Runtime {
             deferred: RefCell::new(Vec::new()),
             clock: Cell::new(0),
             stats: Counters::default(),
-            drop_policy: runtime_config.drop_policy,
-            budget: runtime_config.budget,
-            spin: Spin::new(runtime_config.busy_poll),
-            stalls: runtime_config
-                .stalls
-                .map(|(threshold, report)| Watched::new(threshold, report)),
+            drop_policy: config.drop_policy,
+            task_budget: config.task_budget,
+            busy_poll: BusyPoll::new(config.busy_poll),
+            stalls: config.stalls.map(|(threshold, report)| Watched::new(threshold, report)),
             closing: Cell::new(false),
             origin: Instant::now(),
             orphaned_files: Rc::default(),
@@ -202,21 +197,21 @@ impl Runtime {
         );
         CURRENT.set(self);
         if self.orphaned_files.take() {
-            // Nobody to tell; what the kernel keeps goes with the ring.
+            // An error has no consequence: what the kernel keeps is freed with the ring.
             let _ = self.driver(|driver| driver.unregister_files());
         }
         Entered(())
     }
 
-    /// Calls `f` with the runtime that is running on this thread, if there is one.
+    /// Calls `f` with the runtime that is running on this thread, or with `None`.
     #[inline(always)]
     pub(crate) fn try_with<R>(f: impl FnOnce(Option<&Runtime>) -> R) -> R {
-        // SAFETY: an `Entered`, which ends before its runtime does, has set it; and the borrow
-        // ends with `f`, during which the running context is exclusively borrowed.
+        // SAFETY: an `Entered`, which is dropped before its runtime, has set the pointer; and the
+        // borrow ends with `f`, during which the running context is exclusively borrowed.
         f(unsafe { CURRENT.get().as_ref() })
     }
 
-    /// The same where only a running context makes sense.
+    /// Calls `f` with the runtime that is running on this thread. Panics if there is none.
     #[inline(always)]
     #[track_caller]
     pub(crate) fn with<R>(f: impl FnOnce(&Runtime) -> R) -> R {
@@ -224,32 +219,33 @@ impl Runtime {
         f(unsafe { Self::current() })
     }
 
-    /// The runtime that is running on this thread, without a closure that might not be inlined.
+    /// Returns the runtime that is running on this thread; unlike `with`, without a closure, which
+    /// might not be inlined. Panics if there is none.
     ///
     /// # Safety
-    /// The borrow ends before the caller returns to whoever runs the context.
+    /// The borrow ends before the function that runs the context returns.
     #[inline(always)]
     #[track_caller]
     pub(crate) unsafe fn current<'a>() -> &'a Runtime {
-        // SAFETY: an `Entered`, which ends before its runtime does, has set it.
+        // SAFETY: an `Entered`, which is dropped before its runtime, has set the pointer.
         match unsafe { CURRENT.get().as_ref() } {
             Some(runtime) => runtime,
             None => no_context(),
         }
     }
 
-    /// Whether a context is running on this thread.
+    /// Returns `true` if a context is running on this thread.
     pub(crate) fn is_any() -> bool {
         !CURRENT.get().is_null()
     }
 
-    /// The task that is being polled, or null.
+    /// Returns the task that is being polled, or null.
     #[inline(always)]
     fn current_task() -> *const Header {
         Self::try_with(|runtime| runtime.map_or(ptr::null(), |runtime| runtime.current_task.get()))
     }
 
-    /// Cancels the task that is being polled, as its handle would.
+    /// Cancels the task that is being polled, as `JoinHandle::cancel` does.
     pub(crate) fn cancel_current_task() {
         // SAFETY: the task that is being polled is alive.
         if let Some(task) = unsafe { Self::current_task().as_ref() } {
@@ -257,8 +253,8 @@ impl Runtime {
         }
     }
 
-    /// Whether `remote` is this runtime's, given that it is still there: another may have had its
-    /// address before.
+    /// Returns `true` if `remote` is this runtime's. Only meaningful while the remote exists: a new
+    /// one may have the address of one that was freed.
     #[inline(always)]
     fn is_at(&self, remote: *const Remote) -> bool {
         ptr::eq(Arc::as_ptr(&self.remote), remote)
@@ -293,7 +289,8 @@ impl Runtime {
         }
     }
 
-    /// Ends the wait of another thread's driver, by the way that this thread's offers.
+    /// Wakes another thread's driver from its wait, by the means of this thread's driver if it has
+    /// one (such as `IORING_OP_MSG_RING`).
     pub(crate) fn notify_other(other: &Arc<dyn Notify>) {
         Self::try_with(|runtime| match runtime {
             Some(runtime) => runtime.driver(|driver| driver.notify_other(other)),
@@ -301,6 +298,7 @@ impl Runtime {
         });
     }
 
+    /// Returns the number of operations in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.stats.in_flight()
     }
@@ -313,46 +311,23 @@ impl Runtime {
         self.closing.set(true);
     }
 
-    /// Whether the task that is polled may go on with operations that end at once.
-    #[inline(always)]
-    pub(crate) fn has_poll_budget(&self) -> bool {
-        self.poll_budget.get() > 0 || self.is_pressed()
-    }
-
-    /// An executor within the task may go on polling, instead of giving way: it gets somewhere.
-    #[cold]
-    fn is_pressed(&self) -> bool {
-        // Nothing sets anew what is polled outside of tasks, nor wakes it for sure.
-        if self.current_task.get().is_null() {
-            return true;
-        }
-        let pressed = self.poll_budget.get() <= -POLL_BUDGET;
-        self.poll_budget.set(if pressed { POLL_BUDGET } else { self.poll_budget.get() - 1 });
-        pressed
-    }
-
-    /// An operation has ended at once; a large one counts for one more per 64 KiB. Not below zero, where
-    /// it would pass for many that were not started.
-    #[inline(always)]
-    pub(crate) fn spend_poll_budget(&self, result: i32) {
-        self.poll_budget.set((self.poll_budget.get() - 1 - (result.max(0) >> 16)).max(0));
-    }
-
+    /// Queues a foreign waker to be woken after the current batch.
     fn defer(&self, waker: Waker) {
         self.deferred.borrow_mut().push(waker);
     }
 
-    /// Nanoseconds since this runtime began, by the precise clock.
+    /// Returns the nanoseconds since this runtime was created, by the precise clock.
     pub(crate) fn now(&self) -> u64 {
         self.nanos_at(Instant::now())
     }
 
-    /// The same for a given time; times before the beginning are zero.
+    /// Converts a time to nanoseconds since this runtime was created; earlier times give zero.
     pub(crate) fn nanos_at(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The coarse clock: a few nanoseconds to read, good to a few milliseconds.
+    /// Returns the time of the coarse clock, which takes a few nanoseconds to read and is exact to
+    /// a few milliseconds.
     pub(crate) fn coarse_now(&self) -> Duration {
         crate::os::coarse_now()
     }
@@ -382,7 +357,7 @@ mod tests {
         let (driver, _) = AnyDriver::choose(&Settings::new(8)).expect("a driver");
         let config = RuntimeConfig {
             drop_policy: DropPolicy::default(),
-            budget: 1,
+            task_budget: 1,
             busy_poll: Duration::ZERO,
             stalls: None,
         };
@@ -395,7 +370,7 @@ mod tests {
         let (driver, _) = AnyDriver::choose(&Settings::new(8)).expect("a driver");
         let config = RuntimeConfig {
             drop_policy: DropPolicy::default(),
-            budget: 1,
+            task_budget: 1,
             busy_poll: Duration::ZERO,
             stalls: None,
         };

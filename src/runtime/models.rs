@@ -1,4 +1,4 @@
-//! Models of everything that happens between threads, run by loom through all interleavings:
+//! Loom models of everything that happens between threads, run through all interleavings by
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
 
 use std::sync::Arc as StdArc;
@@ -14,13 +14,13 @@ use crate::driver::Notify;
 
 struct Node {
     link: InboxLink<Node>,
-    /// What a waker's thread has done before it woke the node.
-    news: AtomicUsize,
+    /// Written by a waking thread before it wakes the node.
+    writes: AtomicUsize,
 }
 
 impl Node {
     fn leak() -> &'static Node {
-        Box::leak(Box::new(Node { link: InboxLink::new(), news: AtomicUsize::new(0) }))
+        Box::leak(Box::new(Node { link: InboxLink::new(), writes: AtomicUsize::new(0) }))
     }
 }
 
@@ -31,28 +31,28 @@ impl InboxNode for Node {
 }
 
 /// Counts notifications, as the event counter does.
-struct Bell(AtomicUsize);
+struct CountingNotifier(AtomicUsize);
 
-impl Notify for Bell {
+impl Notify for CountingNotifier {
     fn notify(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 fn wake(remote: &Remote<Node>, node: &'static Node) {
-    node.news.fetch_add(1, Ordering::Relaxed);
+    node.writes.fetch_add(1, Ordering::Relaxed);
     if node.link.enter() {
         // SAFETY: leaked, and entered just now.
         unsafe { remote.post(node) };
     }
 }
 
-/// The owner either sees the news before it sleeps, or is rung out of its sleep.
+/// The owner either sees the wake-up before it sleeps, or is notified.
 #[test]
 fn no_wake_is_lost() {
     loom::model(|| {
-        let bell = StdArc::new(Bell(AtomicUsize::new(0)));
-        let remote = Arc::new(Remote::<Node>::new(bell.clone()));
+        let notifier = StdArc::new(CountingNotifier(AtomicUsize::new(0)));
+        let remote = Arc::new(Remote::<Node>::new(notifier.clone()));
         let node = Node::leak();
         let waker = {
             let remote = remote.clone();
@@ -60,9 +60,9 @@ fn no_wake_is_lost() {
         };
         let sleeps = remote.fall_asleep();
         if sleeps {
-            // In the kernel: only the bell gets us out.
+            // In the kernel: only a notification ends the wait.
             waker.join().unwrap();
-            assert_eq!(bell.0.load(Ordering::SeqCst), 1, "asleep, and nobody rang");
+            assert_eq!(notifier.0.load(Ordering::SeqCst), 1, "asleep, and not notified");
             remote.wake_up();
         } else {
             waker.join().unwrap();
@@ -71,58 +71,57 @@ fn no_wake_is_lost() {
         remote.take(|node| {
             taken += 1;
             // SAFETY: leaked.
-            assert_eq!(unsafe { &*node }.news.load(Ordering::Relaxed), 1);
+            assert_eq!(unsafe { &*node }.writes.load(Ordering::Relaxed), 1);
         });
         assert_eq!(taken, 1);
     });
 }
 
-/// An owner that sleeps and wakes as the loop does, until two nodes have come.
-fn take_two_as_the_loop_does(remote: &Remote<Node>, bell: &Bell) {
-    let (mut taken, mut rung) = (0, 0);
+/// Sleeps and wakes as the loop does, until two nodes were taken.
+fn take_two_as_the_loop_does(remote: &Remote<Node>, notifier: &CountingNotifier) {
+    let (mut taken, mut notified) = (0, 0);
     while taken < 2 {
         if remote.fall_asleep() {
-            // In the kernel until the bell rings once more.
-            while bell.0.load(Ordering::SeqCst) == rung {
+            // In the kernel until the next notification.
+            while notifier.0.load(Ordering::SeqCst) == notified {
                 thread::yield_now();
             }
-            rung += 1;
+            notified += 1;
             remote.wake_up();
         }
         remote.take(|node| {
             taken += 1;
             // SAFETY: leaked.
-            assert_eq!(unsafe { &*node }.news.load(Ordering::Relaxed), 1);
+            assert_eq!(unsafe { &*node }.writes.load(Ordering::Relaxed), 1);
         });
     }
 }
 
-/// Two wakers of two nodes, against an owner that sleeps and wakes as the loop does: it never
-/// sleeps through news unless it is rung out again.
+/// Two threads wake two nodes of an owner that sleeps and wakes as the loop does.
 #[test]
 fn no_wake_is_lost_between_two_sleeps() {
     loom::model(|| {
-        let bell = StdArc::new(Bell(AtomicUsize::new(0)));
-        let remote = Arc::new(Remote::<Node>::new(bell.clone()));
+        let notifier = StdArc::new(CountingNotifier(AtomicUsize::new(0)));
+        let remote = Arc::new(Remote::<Node>::new(notifier.clone()));
         let wakers: Vec<_> = (0..2)
             .map(|_| {
                 let remote = remote.clone();
                 thread::spawn(move || wake(&remote, Node::leak()))
             })
             .collect();
-        take_two_as_the_loop_does(&remote, &bell);
+        take_two_as_the_loop_does(&remote, &notifier);
         for waker in wakers {
             waker.join().unwrap();
         }
     });
 }
 
-/// The same with an owner whom nobody has woken for a while, so that it stays announced as asleep.
+/// The same with an owner that was not woken for some time, and so stays announced as asleep.
 #[test]
 fn no_wake_is_lost_on_a_quiet_context() {
     loom::model(|| {
-        let bell = StdArc::new(Bell(AtomicUsize::new(0)));
-        let remote = Arc::new(Remote::<Node>::new(bell.clone()));
+        let notifier = StdArc::new(CountingNotifier(AtomicUsize::new(0)));
+        let remote = Arc::new(Remote::<Node>::new(notifier.clone()));
         while !remote.is_quiet() {
             assert!(remote.fall_asleep());
             remote.wake_up();
@@ -134,17 +133,17 @@ fn no_wake_is_lost_on_a_quiet_context() {
                 wake(&remote, Node::leak());
             })
         };
-        take_two_as_the_loop_does(&remote, &bell);
+        take_two_as_the_loop_does(&remote, &notifier);
         waker.join().unwrap();
     });
 }
 
-/// Two wakers of one node: it is taken once or twice, and each one's news is seen.
+/// Two threads wake one node: it is taken once or twice, and what each wrote before is seen.
 #[test]
-fn wakes_of_one_node_are_coalesced_but_all_news_is_seen() {
+fn wakes_of_one_node_are_coalesced_but_all_writes_are_seen() {
     loom::model(|| {
-        let bell = StdArc::new(Bell(AtomicUsize::new(0)));
-        let remote = Arc::new(Remote::<Node>::new(bell));
+        let notifier = StdArc::new(CountingNotifier(AtomicUsize::new(0)));
+        let remote = Arc::new(Remote::<Node>::new(notifier));
         let node = Node::leak();
         let wakers: Vec<_> = (0..2)
             .map(|_| {
@@ -154,29 +153,29 @@ fn wakes_of_one_node_are_coalesced_but_all_news_is_seen() {
             .collect();
         let mut seen = 0;
         // SAFETY: leaked.
-        let mut look = |node: *const Node| seen = unsafe { &*node }.news.load(Ordering::Relaxed);
+        let mut look = |node: *const Node| seen = unsafe { &*node }.writes.load(Ordering::Relaxed);
         remote.take(&mut look);
         for waker in wakers {
             waker.join().unwrap();
         }
         remote.take(&mut look);
-        assert_eq!(seen, 2, "the last look came after the last news");
+        assert_eq!(seen, 2, "the last take comes after the last wake");
     });
 }
 
-/// A stop while the owner falls asleep, and one while nobody looks: neither is lost.
+/// A stop that is requested while the owner falls asleep is not lost.
 #[test]
 fn no_stop_is_lost() {
     loom::model(|| {
-        let bell = StdArc::new(Bell(AtomicUsize::new(0)));
-        let remote = Arc::new(Remote::<Node>::new(bell.clone()));
+        let notifier = StdArc::new(CountingNotifier(AtomicUsize::new(0)));
+        let remote = Arc::new(Remote::<Node>::new(notifier.clone()));
         let stopper = {
             let remote = remote.clone();
             thread::spawn(move || remote.stop())
         };
         if remote.fall_asleep() {
             stopper.join().unwrap();
-            assert_eq!(bell.0.load(Ordering::SeqCst), 1);
+            assert_eq!(notifier.0.load(Ordering::SeqCst), 1);
             remote.wake_up();
         } else {
             stopper.join().unwrap();
@@ -185,12 +184,12 @@ fn no_stop_is_lost() {
     });
 }
 
-/// Posting races with the context's end: each node is either taken or stays with its poster.
+/// Posting races with the drop of the context: each node is either taken or stays with its poster.
 #[test]
-fn a_closed_inbox_takes_nothing_and_loses_nothing() {
+fn a_closed_inbox_loses_no_node() {
     loom::model(|| {
-        let bell = StdArc::new(Bell(AtomicUsize::new(0)));
-        let remote = Arc::new(Remote::<Node>::new(bell));
+        let notifier = StdArc::new(CountingNotifier(AtomicUsize::new(0)));
+        let remote = Arc::new(Remote::<Node>::new(notifier));
         let poster = {
             let remote = remote.clone();
             thread::spawn(move || {
@@ -207,7 +206,7 @@ fn a_closed_inbox_takes_nothing_and_loses_nothing() {
     });
 }
 
-/// Whoever drops the last reference is told so, exactly one of them.
+/// Exactly one of the threads that drop a reference drops the last one.
 #[test]
 fn exactly_one_reference_is_the_last() {
     loom::model(|| {

@@ -1,17 +1,16 @@
-//! What is pending, and the report that comes before an abort.
+//! The description of an operation in flight, and the reports written before an abort.
 
-use crate::os::RawFd;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::panic::Location;
 use std::time::Duration;
 
-use super::Runtime;
-use super::inflight::Inflight;
 use super::scope::Kind;
 use crate::driver::OpCode;
+use crate::os::RawFd;
 
-/// One operation in flight, as `IoContext::in_flight` and the abort report show it.
+/// An operation in flight, as [`IoContext::in_flight`](crate::IoContext::in_flight) and the abort
+/// report show it.
 ///
 /// # Examples
 /// ```
@@ -21,8 +20,9 @@ use crate::driver::OpCode;
 /// context.block_on(async {
 ///     let listener = TcpListener::bind("127.0.0.1:0")?;
 ///     corio::race(listener.accept(), async {
-///         for pending in corio::in_flight() {
-///             println!("{pending}"); // accept on fd 5, pending for 0 ms, started at src/main.rs:7
+///         for operation in corio::in_flight() {
+///             // accept on fd 5, pending for 0 ms, started at src/main.rs:7
+///             println!("{operation}");
 ///         }
 ///     })
 ///     .await;
@@ -33,25 +33,28 @@ use crate::driver::OpCode;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InFlight {
-    /// What it is.
+    /// The kind of operation.
     pub code: OpCode,
-    /// The file descriptor it acts on; -1 if it has none.
+    /// The file descriptor that it acts on; -1 if there is none.
     pub fd: RawFd,
-    /// Bytes of buffer, or the number of buffers of a vectored operation; 0 if it has none.
+    /// The buffer's length in bytes, or the number of buffers of a vectored operation; 0 if there
+    /// is no buffer.
     pub len: u32,
-    /// For how long; good to a few milliseconds.
+    /// How long it has been in flight, exact to a few milliseconds.
     pub age: Duration,
-    /// The source line that made the operation.
+    /// The source line that created the operation.
     pub location: &'static Location<'static>,
-    /// The source line that spawned the task it belongs to.
+    /// The source line that spawned its task; `None` if its future was moved out of the task.
     pub task: Option<&'static Location<'static>>,
-    /// Race branches and timeouts around it, innermost first, with their source lines.
+    /// The races and timeouts around it, innermost first, with their source lines.
     pub within: Vec<(&'static str, &'static Location<'static>)>,
 }
 
+/// Returns the name under which a scope is listed in [`InFlight::within`].
 pub(super) fn enclosing(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Race => Some("race"),
+        Kind::TryJoin => Some("try_join"),
         Kind::Timeout => Some("timeout"),
         Kind::Task | Kind::Context => None,
     }
@@ -71,6 +74,7 @@ impl fmt::Display for InFlight {
     }
 }
 
+/// Formats the operation with its fd and length.
 struct Subject<'a>(&'a InFlight);
 
 impl fmt::Display for Subject<'_> {
@@ -88,6 +92,7 @@ impl fmt::Display for Subject<'_> {
     }
 }
 
+/// Formats a duration in milliseconds, or from 1 s on in seconds.
 struct Age(Duration);
 
 impl fmt::Display for Age {
@@ -100,28 +105,18 @@ impl fmt::Display for Age {
     }
 }
 
-impl Runtime {
-    pub(crate) fn list_in_flight(&self) -> Vec<InFlight> {
-        let mut all = Vec::new();
-        self.root.visit(&mut |op| all.push(op.describe(self)));
-        // Oldest first.
-        all.sort_by_key(|pending| std::cmp::Reverse(pending.age));
-        all
-    }
-}
-
-/// At most so many other operations are listed in a report.
+/// How many other operations a report lists at most.
 const LISTED: usize = 10;
 
-pub(super) fn abort(runtime: &Runtime, op: &Inflight) -> ! {
-    let this = op.describe(runtime);
+/// Reports that `this` was dropped in flight, with the `others` of its context, and aborts.
+pub(super) fn abort_dropped(this: &InFlight, others: &[InFlight]) -> ! {
     let mut text = String::from(
         "\ncorio: aborting: a future was dropped while its operation was still in flight\n",
     );
     let mut line = |name: &str, value: &dyn fmt::Display| {
         let _ = writeln!(text, "  {name:<11}{value}");
     };
-    line("operation", &format_args!("{}, pending for {}", Subject(&this), Age(this.age)));
+    line("operation", &format_args!("{}, pending for {}", Subject(this), Age(this.age)));
     line("started at", &this.location);
     for (name, location) in &this.within {
         line("inside", &format_args!("the {name} at {location}"));
@@ -130,6 +125,10 @@ pub(super) fn abort(runtime: &Runtime, op: &Inflight) -> ! {
         Some(location) => line("task", &format_args!("spawned at {location}")),
         None => line("task", &"none: it was moved out of the task that started it"),
     }
+    line(
+        "often",
+        &"by `select!`, `try_join!` or `buffer_unordered`, which drop futures that are not done",
+    );
     line(
         "why",
         &"the kernel may still read or write the future's memory, which is about to be reused",
@@ -144,15 +143,6 @@ pub(super) fn abort(runtime: &Runtime, op: &Inflight) -> ! {
         &"each cancels and waits for the kernel; or build the context with \
           `.drop_policy(DropPolicy::CancelAndWait)`",
     );
-    let others: Vec<InFlight> = {
-        let mut others = Vec::new();
-        runtime.root.visit(&mut |other| {
-            if !std::ptr::eq(op, other) {
-                others.push(other.describe(runtime));
-            }
-        });
-        others
-    };
     if !others.is_empty() {
         let _ = writeln!(text, "  {} more in flight in this context:", others.len());
         for other in others.iter().take(LISTED) {
@@ -162,19 +152,19 @@ pub(super) fn abort(runtime: &Runtime, op: &Inflight) -> ! {
             let _ = writeln!(text, "    ...");
         }
     }
-    die(&text)
+    print_and_abort(&text)
 }
 
-pub(super) fn abort_with(runtime: &Runtime, op: &Inflight, error: &io::Error) -> ! {
-    die(&format!(
-        "\ncorio: aborting: the kernel does not let go of a dropped operation ({}): waiting for it \
-         failed: {error}\n",
-        op.describe(runtime)
+/// Reports that waiting for the dropped operation `op` failed, and aborts.
+pub(super) fn abort_undrained(op: &InFlight, error: &io::Error) -> ! {
+    print_and_abort(&format!(
+        "\ncorio: aborting: a future was dropped while its operation was in flight, and waiting \
+         for the kernel to end it failed: {error}; the operation: {op}\n"
     ))
 }
 
-fn die(text: &str) -> ! {
-    // One write, so that the report stays in one piece; nothing can be done if it fails.
+fn print_and_abort(text: &str) -> ! {
+    // One write, so that the report stays in one piece; a failure could not be reported anywhere.
     let _ = io::stderr().lock().write_all(text.as_bytes());
     std::process::abort()
 }

@@ -1,61 +1,63 @@
 //! The scope tree: one structure for everything that tracks operations.
 //!
 //! Every operation in flight is linked into exactly one scope. Scopes form a tree: the context at
-//! the root, below it tasks, below them race branches and timeout blocks. The tree serves
-//! cancelling, draining, and the list of what is pending.
+//! the root, below it tasks, below them race branches and timeout blocks. The tree is used to
+//! cancel, to wait until nothing is in flight, and to list the operations in flight.
 //!
-//! A scope goes through these states, never back:
+//! A scope passes through these states in this order:
 //!
 //! ```text
 //!  open ──cancel──▶ cancelled ──last operation below ends──▶ drained
-//!   operations        those in flight are asked to end;        the owner polls its body once
+//!   operations        those in flight are cancelled;           the owner polls its body once
 //!   start             new ones fail at once                    more, then drops it
 //! ```
 //!
-//! The error is `ECANCELED`, or `ETIMEDOUT` where a time limit is the reason.
-//!
-//! # Why this file has `unsafe`
-//! Scopes live in pinned futures and task cells and point at each other; see [`Scope::attach`].
+//! Operations end with `ECANCELED`, or with `ETIMEDOUT` if a time limit has cancelled the scope.
 
-use crate::os;
+// # Why this file has `unsafe`
+// Scopes live in pinned futures and task cells and point at each other; see [`Scope::attach`].
+
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
 
 use super::Runtime;
-use super::inflight::Inflight;
 use super::list::{Link, Linked, List, unlink};
+use super::tracked_op::TrackedOp;
 use super::waker::LocalWaker;
+use crate::os;
 
 /// What a scope belongs to, for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Zero, as is nearly all of a new task's scope.
+    /// First, so that it is zero, like nearly all of a new task's scope.
     Task,
     Context,
     Race,
+    TryJoin,
     Timeout,
 }
 
-/// How many operations may fail in a cancelled scope before further ones just stay pending, so
-/// that a body that ignores errors in a loop comes to rest.
+/// How many operations may fail in a cancelled scope before further ones stay pending instead, so
+/// that a body that ignores errors in a loop does not keep the thread busy.
 const REFUSALS: u8 = 128;
 
-/// One node of the tree. It must not move once attached. What each operation touches comes first.
+/// A node of the scope tree. It must not move once attached. The fields that each operation touches
+/// come first.
 #[repr(C)]
 pub(crate) struct Scope {
-    operations: List<Inflight>,
-    /// Zero: open. Else the error number with which operations end here.
+    operations: List<TrackedOp>,
+    /// Zero while open, else the error number with which operations end here.
     cancelled: Cell<u16>,
     refused: Cell<u8>,
     pub(crate) kind: Kind,
-    /// Operations that have ended well here, and in scopes below that are gone.
-    ended: Cell<u32>,
+    /// How many operations have succeeded here, and in scopes below that were dropped.
+    succeeded: Cell<u32>,
     link: Link<Scope>,
     parent: Cell<*const Scope>,
     children: List<Scope>,
-    /// Told about each end of an operation once the scope is cancelled.
+    /// Woken at each completion of an operation once the scope is cancelled.
     waiter: Cell<LocalWaker>,
     pub(crate) location: &'static Location<'static>,
 }
@@ -66,11 +68,11 @@ impl Linked for Scope {
     }
 }
 
-/// What came of polling a body in its scope.
+/// The result of polling a body in its scope.
 pub(crate) enum Step<T> {
     Done(T),
     Pending,
-    /// Cancelled, nothing left in flight, and the body still does not end by itself: drop it.
+    /// Cancelled with nothing in flight, and the body is still pending: the owner drops it.
     Ended,
 }
 
@@ -84,7 +86,7 @@ impl Scope {
             cancelled: Cell::new(0),
             refused: Cell::new(0),
             waiter: Cell::new(LocalWaker::NONE),
-            ended: Cell::new(0),
+            succeeded: Cell::new(0),
             kind,
             location,
         }
@@ -94,35 +96,39 @@ impl Scope {
         self.link.is_linked()
     }
 
-    /// Makes this a child of `parent`; it inherits a cancellation.
+    /// Makes this a child of `parent`. If `parent` is cancelled, so is this.
     ///
     /// # Safety
-    /// This scope is not attached, and does not move from now on. It is dropped before its memory
-    /// is reused. `parent` likewise does not move, and detaches its children when it is dropped.
+    /// - This scope is not attached, and does not move from now on.
+    /// - This scope is dropped before its memory is reused.
+    /// - `parent` does not move, and detaches its children when it is dropped.
     pub(crate) unsafe fn attach(&self, parent: &Scope) {
         self.parent.set(parent);
         if parent.is_cancelled() {
             self.cancelled.set(parent.cancelled.get());
         }
-        // SAFETY: what the caller promises.
+        // SAFETY: not attached, so in no list; neither moves while linked, and each unlinks when
+        // dropped (all by this function's contract).
         unsafe { parent.children.push(self) };
     }
 
-    /// Makes this a child of `parent`, wherever it was before.
+    /// Makes this a child of `parent`, also if it is another scope's child.
     ///
     /// # Safety
-    /// As for [`attach`](Self::attach), but it may be attached.
+    /// As for [`attach`](Self::attach), except that this scope may be attached.
     #[inline(always)]
     pub(crate) unsafe fn follow(&self, parent: &Scope, runtime: &Runtime) {
         if !self.is_attached() {
-            // SAFETY: what the caller promises.
+            // SAFETY: not attached; the rest is this function's contract.
             unsafe { self.attach(parent) };
         } else if !ptr::eq(self.parent.get(), parent) {
-            // SAFETY: likewise.
+            // SAFETY: the same contract.
             unsafe { self.move_to(parent, runtime) };
         }
     }
 
+    /// Makes this, which has another parent, a child of `parent`.
+    ///
     /// # Safety
     /// As for [`follow`](Self::follow).
     #[cold]
@@ -130,31 +136,32 @@ impl Scope {
         unlink(self);
         if let Some(old) = self.parent().filter(|old| old.is_cancelled()) {
             // It may be drained now.
-            old.announce(runtime);
+            old.wake_waiters(runtime);
         }
         if parent.is_cancelled() {
             self.cancel(parent.errno());
         }
-        // SAFETY: what the caller promises, and it has just left the tree.
+        // SAFETY: it has just left the tree; the rest is this function's contract.
         unsafe { self.attach(parent) };
     }
 
     pub(crate) fn parent(&self) -> Option<&Scope> {
-        // SAFETY: a parent resets this pointer before it goes; see `release`.
+        // SAFETY: a parent resets this pointer before it is dropped; see `release`.
         unsafe { self.parent.get().as_ref() }
     }
 
-    /// Links an operation that is about to be submitted.
+    /// Links an operation into this scope.
     ///
     /// # Safety
-    /// `op` is in no scope and stays in place until it is unlinked.
+    /// - `op` is in no scope and stays in place until it is unlinked.
+    /// - This scope is pinned.
     #[inline(always)]
-    pub(crate) unsafe fn enlist(&self, op: &Inflight) {
-        // SAFETY: what the caller promises; this scope is pinned, as it is the current one.
+    pub(crate) unsafe fn link_operation(&self, op: &TrackedOp) {
+        // SAFETY: both items of this function's contract.
         unsafe { self.operations.push(op) };
     }
 
-    /// The error with which operations end here; 0 while it is open.
+    /// Returns the error number with which operations end here; 0 while the scope is open.
     fn errno(&self) -> i32 {
         self.cancelled.get().into()
     }
@@ -164,25 +171,25 @@ impl Scope {
         self.cancelled.get() != 0
     }
 
-    /// Counts an operation that has ended well.
+    /// Counts an operation that has succeeded.
     #[inline(always)]
-    pub(super) fn count_end(&self) {
-        self.ended.set(self.ended.get().wrapping_add(1));
+    pub(super) fn count_success(&self) {
+        self.succeeded.set(self.succeeded.get().wrapping_add(1));
     }
 
-    /// How many operations have ended well here and below, as far as their scopes are still there:
-    /// good for telling whether anything has happened.
-    pub(crate) fn ended(&self) -> u32 {
-        let mut ended = self.ended.get();
-        self.children.for_each(|child| ended = ended.wrapping_add(child.ended()));
-        ended
+    /// Returns how many operations have succeeded here and below. The count wraps; a change of it
+    /// means that there was progress.
+    pub(crate) fn succeeded(&self) -> u32 {
+        let mut succeeded = self.succeeded.get();
+        self.children.for_each(|child| succeeded = succeeded.wrapping_add(child.succeeded()));
+        succeeded
     }
 
-    /// In a cancelled scope: the error number with which the next operation fails, or `None` if it
-    /// is to stay pending.
+    /// Returns the error number with which the next operation in this cancelled scope fails, or
+    /// `None` if it stays pending.
     ///
-    /// Counted in the outermost cancelled scope, so that a body which makes a new scope for each
-    /// try (a loop around a timeout) comes to rest too.
+    /// Refusals are counted in the outermost cancelled scope, so that the limit also holds for a
+    /// body that creates a scope for each attempt (a loop around a timeout).
     pub(crate) fn refuse(&self) -> Option<i32> {
         let mut outermost = self;
         while let Some(parent) = outermost.parent().filter(|parent| parent.is_cancelled()) {
@@ -193,24 +200,25 @@ impl Scope {
         (refused < REFUSALS).then_some(self.errno())
     }
 
-    /// Refuses new operations here and below, and asks those in flight to end, with the error
-    /// `errno` if they can be stopped. Where something is cancelled already, its error stays.
+    /// Refuses new operations here and below, and cancels those in flight; they end with `errno`
+    /// unless they complete first. A scope that is cancelled already keeps its error number.
     pub(crate) fn cancel(&self, errno: i32) {
         if !self.is_cancelled() {
             // Error numbers are small and positive on every host.
             self.cancelled.set(errno as u16);
         }
-        self.operations.for_each(Inflight::cancel);
+        self.operations.for_each(TrackedOp::cancel);
         self.children.for_each(|child| child.cancel(errno));
     }
 
-    /// The result of an operation in this cancelled scope, given the driver's.
+    /// Translates the driver's result of an operation in this cancelled scope: `ECANCELED` becomes
+    /// the scope's error number.
     #[cold]
-    pub(super) fn result(&self, result: i32) -> i32 {
+    pub(super) fn translate_result(&self, result: i32) -> i32 {
         if result == -os::ECANCELED { -self.errno() } else { result }
     }
 
-    /// Whether nothing is in flight here or below.
+    /// Returns `true` if nothing is in flight here or below.
     pub(crate) fn is_drained(&self) -> bool {
         if !self.operations.is_empty() {
             return false;
@@ -221,7 +229,7 @@ impl Scope {
     }
 
     /// Calls `visit` for every operation in flight here and below.
-    pub(crate) fn visit(&self, visit: &mut dyn FnMut(&Inflight)) {
+    pub(crate) fn visit(&self, visit: &mut dyn FnMut(&TrackedOp)) {
         self.operations.for_each(&mut *visit);
         self.children.for_each(|child| child.visit(visit));
     }
@@ -230,10 +238,9 @@ impl Scope {
         &self.children
     }
 
-    /// Takes note that an operation in this cancelled scope has ended: whoever waits for this or
-    /// an enclosing scope to drain looks again.
+    /// Wakes the tasks that wait for this cancelled scope, or an enclosing one, to drain.
     #[cold]
-    pub(super) fn announce(&self, runtime: &Runtime) {
+    pub(super) fn wake_waiters(&self, runtime: &Runtime) {
         let mut scope = Some(self);
         while let Some(this) = scope {
             this.waiter.replace(LocalWaker::NONE).wake(runtime);
@@ -241,8 +248,9 @@ impl Scope {
         }
     }
 
-    /// Leaves the tree. What is still below (a future that was moved out of the scope's body while
-    /// in flight) goes to the parent, or to the root of its own context.
+    /// Removes the scope from the tree. Operations and scopes still below it (a future that was
+    /// moved out of the scope's body while in flight) move to the parent, or to the root of their
+    /// own context.
     #[inline(always)]
     pub(crate) fn release(&self) {
         let parent = self.parent.replace(ptr::null());
@@ -250,30 +258,30 @@ impl Scope {
         // SAFETY: the parent was alive as long as we were attached to it.
         let parent = unsafe { parent.as_ref() };
         if let Some(parent) = parent {
-            parent.ended.set(parent.ended.get().wrapping_add(self.ended.get()));
+            parent.succeeded.set(parent.succeeded.get().wrapping_add(self.succeeded.get()));
         }
         if !self.operations.is_empty() || !self.children.is_empty() {
-            self.hand_on(parent);
+            self.reparent_children(parent);
         }
         if self.is_cancelled() {
-            // A task's own waiter refers to the task, which would keep itself alive. It goes last:
-            // a foreign one's destructor may panic.
+            // A task's own waker here would keep the task alive forever. Dropped last, as a foreign
+            // waker's destructor may panic.
             self.waiter.set(LocalWaker::NONE);
         }
     }
 
     #[cold]
-    fn hand_on(&self, heir: Option<&Scope>) {
+    fn reparent_children(&self, parent: Option<&Scope>) {
         self.operations.for_each(|op| {
             unlink(op);
-            op.rehome(heir);
+            op.reparent(parent);
         });
         self.children.for_each(|child| {
             unlink(child);
             child.parent.set(ptr::null());
-            if let Some(heir) = heir {
+            if let Some(parent) = parent {
                 // SAFETY: the child has just left our list, and is pinned, since it was attached.
-                unsafe { child.attach(heir) };
+                unsafe { child.attach(parent) };
             }
         });
     }
@@ -288,7 +296,7 @@ impl Drop for Scope {
 }
 
 impl Runtime {
-    /// Polls a body with `scope` as the current one, and says whether it is over.
+    /// Polls a body with `scope` as the current scope.
     #[inline(always)]
     pub(crate) fn poll_in<T>(
         &self,
@@ -323,10 +331,10 @@ impl Scope {
         Step::Pending
     }
 
-    /// Has `waker` woken when an operation of this cancelled scope ends.
+    /// Registers `waker` to be woken when an operation of this cancelled scope ends.
     pub(crate) fn wait(&self, waker: &Waker) {
         let waiter = LocalWaker::new(waker);
-        // A foreign waker's `clone` may have taken in the last one's end.
+        // A foreign waker's `clone` may have delivered the last completion.
         if self.is_drained() { waiter.wake_now() } else { self.waiter.set(waiter) }
     }
 }

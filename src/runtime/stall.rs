@@ -1,10 +1,11 @@
-//! Noticing tasks that hold their thread for too long.
+//! The stall watchdog: detects tasks that hold their thread for too long in one poll.
 //!
-//! The loop counts: odd while a task is polled, even between. A thread beside it looks at the count now
-//! and then; one that stays odd and the same is a stall. So the loop reads no clock for this.
-//!
-//! # Why this file has `unsafe`
-//! A source location goes to the other thread as a pointer.
+//! The loop increments a counter, which is odd while a task is being polled and even otherwise. The
+//! watchdog's thread reads it four times per threshold; if it stays the same odd number, the task
+//! stalls. So the loop reads no clock for this.
+
+// # Why this file has `unsafe`
+// A source location is passed to the watchdog's thread as a pointer.
 
 use std::fmt;
 use std::panic::Location;
@@ -13,16 +14,27 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A task that has held its thread for too long: in a computation, or a call that blocks. It still does.
+/// A task that holds its thread for too long in one poll: by a computation or a call that blocks.
+///
+/// It is reported while the poll still lasts, by
+/// [`Builder::watch_stalls`](crate::Builder::watch_stalls).
 ///
 /// # Examples
-/// See [`Builder::watch_stalls`](crate::Builder::watch_stalls).
+/// ```
+/// use std::time::Duration;
+/// let context = corio::IoContext::builder()
+///     .watch_stalls(Duration::from_millis(100), |stall| {
+///         eprintln!("{} blocks for {:?}", stall.task, stall.lasted)
+///     })
+///     .build()?;
+/// # Ok::<(), corio::SetupError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stall {
-    /// Where the task was spawned.
+    /// The source line that spawned the task.
     pub task: &'static Location<'static>,
-    /// For how long it has been polled, at least.
+    /// How long the poll has lasted at least, so far.
     pub lasted: Duration,
     /// The name of its thread, if it has one.
     pub thread: Option<String>,
@@ -32,7 +44,7 @@ impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the task spawned at {} has held the thread {} for {:?}: give long work to \
+            "the task spawned at {} has held the thread {} for {:?}: run long work by \
              `corio::spawn_blocking`, or divide it by `corio::yield_now`",
             self.task,
             self.thread.as_deref().unwrap_or("(unnamed)"),
@@ -41,23 +53,27 @@ impl fmt::Display for Stall {
     }
 }
 
+/// The callback that reports a stall.
 pub(crate) type Report = Arc<dyn Fn(&Stall) + Send + Sync>;
 
-/// What the loop and its watcher share.
+/// The state that the loop and the watchdog's thread share.
 struct Pulse {
+    /// Odd while a task is being polled.
     count: AtomicU64,
+    /// Where the task that is being polled was spawned.
     task: AtomicPtr<Location<'static>>,
+    /// Set to end the watchdog's thread.
     over: AtomicBool,
 }
 
-/// A loop that is watched; ends the watch when dropped.
+/// A loop with a watchdog, which ends when this is dropped.
 pub(crate) struct Watched {
     pulse: Arc<Pulse>,
     watcher: Option<JoinHandle<()>>,
 }
 
 impl Watched {
-    /// Watches the calling thread. (If the system has no thread for that, nobody watches.)
+    /// Starts a watchdog for the calling thread. If its thread can't be started, there is none.
     pub(crate) fn new(threshold: Duration, report: Report) -> Self {
         let pulse = Arc::new(Pulse {
             count: AtomicU64::new(0),
@@ -71,17 +87,17 @@ impl Watched {
         Watched { pulse, watcher: watcher.ok() }
     }
 
-    /// A task is about to be polled.
+    /// Records that a task, spawned at `task`, is about to be polled.
     #[inline(always)]
     pub(super) fn begin(&self, task: &'static Location<'static>) {
         self.pulse.task.store(std::ptr::from_ref(task).cast_mut(), Ordering::Relaxed);
         self.set((self.count() + 1) | 1);
     }
 
-    /// It has been.
+    /// Records that the poll has ended.
     #[inline(always)]
     pub(super) fn end(&self) {
-        // Also if a panic has kept the last poll from being counted.
+        // Correct too if a panic has skipped the call after the last poll.
         self.set((self.count() | 1) + 1);
     }
 
@@ -90,7 +106,7 @@ impl Watched {
     }
 
     fn set(&self, count: u64) {
-        // There is one writer.
+        // A plain store suffices, as there is one writer.
         self.pulse.count.store(count, Ordering::Release);
     }
 }
@@ -100,31 +116,32 @@ impl Drop for Watched {
         self.pulse.over.store(true, Ordering::Relaxed);
         if let Some(watcher) = self.watcher.take() {
             watcher.thread().unpark();
-            // A report that panics has spoken for itself.
+            // If the callback has panicked, the panic's message was printed already.
             let _ = watcher.join();
         }
     }
 }
 
+/// Runs the watchdog's thread.
 fn watch(pulse: &Pulse, threshold: Duration, thread: Option<String>, report: &Report) {
     let pause = (threshold / 4).clamp(Duration::from_micros(100), Duration::from_secs(1));
-    let (mut seen, mut since, mut told) = (0, Instant::now(), false);
+    let (mut seen, mut since, mut reported) = (0, Instant::now(), false);
     while !pulse.over.load(Ordering::Relaxed) {
         thread::park_timeout(pause);
         let count = pulse.count.load(Ordering::Acquire);
-        if count != seen || count % 2 == 0 {
-            (seen, since, told) = (count, Instant::now(), false);
+        if count != seen || count & 1 == 0 {
+            (seen, since, reported) = (count, Instant::now(), false);
             continue;
         }
         let lasted = since.elapsed();
-        if told || lasted < threshold {
+        if reported || lasted < threshold {
             continue;
         }
-        // SAFETY: only places of `'static` locations are stored, before the count is odd.
+        // SAFETY: only addresses of `'static` locations are stored, before the count becomes odd.
         let task = unsafe { pulse.task.load(Ordering::Relaxed).as_ref() };
-        // The task is the one that was counted, if the count is still the same.
+        // If the count is still the same, this task is the one that was counted.
         if let Some(task) = task.filter(|_| pulse.count.load(Ordering::Acquire) == count) {
-            told = true;
+            reported = true;
             report(&Stall { task, lasted, thread: thread.clone() });
         }
     }

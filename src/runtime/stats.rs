@@ -1,10 +1,11 @@
-//! Counters of one context. They are plain cells: one thread counts, the same thread reads.
+//! The statistics of one context. Its counters are plain cells: the same thread counts and reads.
 
 use std::cell::Cell;
 use std::fmt;
 
 use crate::driver::OpCode;
 
+/// A counter that wraps.
 #[derive(Default)]
 pub(crate) struct Counter(Cell<u64>);
 
@@ -21,6 +22,7 @@ impl Counter {
 
 const CODES: usize = OpCode::ALL.len();
 
+/// The counters of one context.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) submitted: [Counter; CODES],
@@ -33,7 +35,10 @@ pub(crate) struct Counters {
     pub(crate) tasks_spawned: Counter,
 }
 
-/// What one context has done so far: a snapshot, taken without a lock.
+/// The statistics of one context: a snapshot, taken without a lock by
+/// [`IoContext::stats`](crate::IoContext::stats) or [`corio::stats`](crate::stats()).
+///
+/// `Display` prints a table of all kinds of operations that were used.
 ///
 /// # Examples
 /// ```
@@ -50,31 +55,41 @@ pub(crate) struct Counters {
 #[non_exhaustive]
 pub struct Stats {
     per_operation: [OperationStats; CODES],
-    /// Operations submitted and not ended yet.
+    /// Operations that were submitted and have not completed yet.
     pub in_flight: u64,
-    /// How often a task was polled.
+    /// Polls of tasks.
     pub polls: u64,
     /// Turns of the loop.
     pub turns: u64,
-    /// System calls the driver made.
+    /// System calls that the driver has made.
     pub syscalls: u64,
-    /// Tasks woken from other threads.
+    /// Wake-ups of tasks by other threads.
     pub remote_wakes: u64,
-    /// Timers that fired.
+    /// Timers that have fired.
     pub timers_fired: u64,
-    /// Tasks spawned.
+    /// Tasks that were spawned.
     pub tasks_spawned: u64,
 }
 
-/// The counts of one kind of operation.
+/// The counts of one kind of operation, or of all.
+///
+/// # Examples
+/// ```
+/// use corio::{IoContext, OpCode};
+/// let mut context = IoContext::new(8)?;
+/// context.block_on(async { corio::op::AsyncNop::new().await })?;
+/// let nops = context.stats().of(OpCode::Nop);
+/// assert_eq!((nops.submitted, nops.completed, nops.failed), (1, 1, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OperationStats {
-    /// Handed to the driver.
+    /// Submitted to the driver.
     pub submitted: u64,
-    /// Ended, with or without an error. At rest equal to `submitted`.
+    /// Completed, with or without an error. Equal to `submitted` while nothing is in flight.
     pub completed: u64,
-    /// Ended with an error, a cancellation included.
+    /// Completed with an error; a cancellation is one.
     pub failed: u64,
 }
 
@@ -83,16 +98,17 @@ fn sum(counters: &[Counter]) -> u64 {
 }
 
 impl Counters {
-    /// How many operations have ended.
-    pub(crate) fn ended(&self) -> u64 {
+    /// Returns how many operations have completed.
+    pub(crate) fn completed(&self) -> u64 {
         sum(&self.completed)
     }
 
-    /// How many were submitted and have not ended.
+    /// Returns how many operations were submitted and have not completed.
     pub(crate) fn in_flight(&self) -> usize {
-        sum(&self.submitted).wrapping_sub(self.ended()) as usize
+        sum(&self.submitted).wrapping_sub(self.completed()) as usize
     }
 
+    /// Returns the statistics, with the driver's number of system calls.
     pub(crate) fn snapshot(&self, syscalls: u64) -> Stats {
         Stats {
             per_operation: std::array::from_fn(|i| OperationStats {
@@ -112,12 +128,23 @@ impl Counters {
 }
 
 impl Stats {
-    /// The counts of one kind of operation.
+    /// Returns the counts of one kind of operation.
+    ///
+    /// # Examples
+    /// See [`OperationStats`].
     pub fn of(&self, code: OpCode) -> OperationStats {
         self.per_operation[code as usize]
     }
 
-    /// The counts of all kinds together.
+    /// Returns the counts of all kinds of operations together.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut context = corio::IoContext::new(8)?;
+    /// context.block_on(async { corio::op::AsyncNop::new().await })?;
+    /// assert_eq!(context.stats().total().completed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn total(&self) -> OperationStats {
         self.per_operation.iter().fold(OperationStats::default(), |sum, one| OperationStats {
             submitted: sum.submitted + one.submitted,

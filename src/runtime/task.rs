@@ -1,15 +1,14 @@
-//! A task as the loop sees it: a header with reference counts and links, the body behind a vtable.
+//! A task's header: reference counts, links and a vtable for the body, whose type the loop does not
+//! know.
 //!
 //! References are counted in two places. The owning thread counts its own ([`TaskRef`]) without
-//! atomics; all of those together hold one of the atomic count, of which each `Waker` holds one.
-//! The cell is freed when the atomic count reaches zero, on whatever thread that happens; by then
-//! future and output are gone, since they are dropped on the owning thread while a local reference
-//! is held.
-//!
-//! # Why this file has `unsafe`
-//! Headers are shared between threads by raw pointer; each field says who may touch it.
+//! atomics. All of these together hold one reference of the atomic count, and each `Waker` holds
+//! one. The cell is freed when the atomic count reaches zero, on any thread. Future and output were
+//! dropped before that: the owning thread drops them while it holds a local reference.
 
-use crate::os;
+// # Why this file has `unsafe`
+// Headers are shared between threads by raw pointer; each field says which thread may touch it.
+
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::Location;
@@ -22,38 +21,43 @@ use super::inbox::{InboxLink, InboxNode};
 use super::refcount::AtomicCount;
 use super::remote::Remote;
 use super::scope::{Kind, Scope};
-use super::task_memory::Room;
+use super::task_memory::CellLayout;
 use super::waker::LocalWaker;
+use crate::os;
 
-/// What the loop can do with a task whose type it does not know.
+/// The functions and constants of a task's type, which the loop does not know.
 pub(crate) struct VTable {
-    /// Polls the body once. Called on the owning thread, with the task not done and not barred.
+    /// Polls the body once. Called on the owning thread; the task is neither done nor `NO_POLL`.
     pub(crate) run: unsafe fn(*const Header, &Runtime),
     /// Drops the body without polling it, and marks the task done.
     pub(crate) end: unsafe fn(*const Header),
-    /// How far behind the header the output lies, when the task is done and joinable.
+    /// The output's offset from the header in bytes. It is there while the task is done and
+    /// joinable.
     pub(crate) output: usize,
-    /// What the cell takes.
-    pub(crate) room: Room,
+    /// The cell's memory layout.
+    pub(crate) layout: CellLayout,
 }
 
+/// The task is in the run queue.
 const QUEUED: u8 = 1;
+/// The body was dropped.
 const DONE: u8 = 2;
+/// The task was polled, or taken from the run queue to be polled.
 const STARTED: u8 = 4;
-/// The output has somebody who may ask for it, and has not.
+/// There is a join handle that has not taken the output.
 const JOINABLE: u8 = 8;
 /// The body has panicked; see [`Header::panic`].
 const PANICKED: u8 = 16;
-/// The body is not to be polled (any more): it has panicked, or was cancelled before it ever ran.
-const BARRED: u8 = 32;
-/// The header holds a count of its `remote`.
+/// The body must not be polled: it has panicked, or was cancelled before its first poll.
+const NO_POLL: u8 = 32;
+/// The header holds a reference to its `remote`.
 const KEEPS_REMOTE: u8 = 64;
 
-/// The part of a task's cell that does not depend on its body. What each wake and poll touches
-/// comes first, in one cache line.
+/// The part of a task's cell that does not depend on its body. The fields that each wake and poll
+/// touches come first, in one cache line.
 #[repr(C)]
 pub(crate) struct Header {
-    // Owning thread only, but for `vtable`.
+    // Owning thread only, except `vtable`.
     flags: Cell<u8>,
     local: Cell<u32>,
     next: Cell<*const Header>,
@@ -62,13 +66,13 @@ pub(crate) struct Header {
     runtime: *const Runtime,
     pub(crate) scope: Scope,
     pub(crate) joiner: Cell<LocalWaker>,
-    /// What a panic of the body left, until the body can be dropped. Boxed again, to be small.
+    /// The payload of the body's panic, until the body can be dropped. Boxed twice, to be small.
     panic: Cell<Option<Box<Box<dyn Any + Send>>>>,
     // Any thread.
     refs: AtomicCount,
     inbox: InboxLink<Header>,
-    /// Kept alive by the runtime, which outlives its tasks that are not done; after that by a count of
-    /// this header's own, if wakers are left that may ask for it ([`KEEPS_REMOTE`]).
+    /// Kept alive by the runtime, which outlives its unfinished tasks; after that by a reference of
+    /// this header, if there are wakers left that may use it ([`KEEPS_REMOTE`]).
     remote: *const Remote,
 }
 
@@ -79,13 +83,14 @@ impl InboxNode for Header {
 }
 
 impl Header {
+    /// Creates the header of a task that is about to be queued.
     pub(crate) fn new(
         runtime: &Runtime,
         vtable: &'static VTable,
         location: &'static Location<'static>,
     ) -> Self {
         Header {
-            // It is queued as soon as it begins.
+            // `begin` queues it.
             flags: Cell::new(JOINABLE | QUEUED),
             // One for the task being alive, one for its join handle.
             local: Cell::new(2),
@@ -101,14 +106,14 @@ impl Header {
         }
     }
 
-    /// This header's address, good for reaching the whole cell.
+    /// Returns this header's address with the provenance of the whole cell.
     #[inline(always)]
     fn whole(&self) -> *const Header {
         // The provenance of the cell's allocation was exposed in `TaskRef::adopt`.
         ptr::with_exposed_provenance(ptr::from_ref(self).addr())
     }
 
-    /// Puts a new task into the tree and into the run queue.
+    /// Links a new task into the scope tree and the run queue.
     ///
     /// # Safety
     /// Owning thread, and called once. The cell does not move from now on.
@@ -143,53 +148,56 @@ impl Header {
         self.has(JOINABLE)
     }
 
+    /// Records that no handle will take the output.
     pub(crate) fn detach(&self) {
         self.remove(JOINABLE);
     }
 
-    /// Puts the task into the run queue, once. Owning thread only.
+    /// Puts the task into the run queue, unless it is there or done. Owning thread only.
     #[inline(always)]
     pub(crate) fn schedule(&self) {
         if self.flags.get() & (QUEUED | DONE) == 0 {
             self.add(QUEUED);
-            // SAFETY: the runtime outlives its tasks that are not done.
+            // SAFETY: the runtime outlives its unfinished tasks.
             unsafe { (*self.runtime).ready.push(self.whole()) };
         }
     }
 
-    /// Cancels everything in flight in the task, and lets it see that.
+    /// Cancels the task's operations in flight and schedules it, so that it sees their results.
     pub(crate) fn cancel(&self) {
         if !self.is_done() && !self.scope.is_cancelled() {
             if !self.has(STARTED) {
-                self.add(BARRED);
+                self.add(NO_POLL);
             }
             self.scope.cancel(os::ECANCELED);
             self.schedule();
         }
     }
 
-    /// The body has panicked: keeps what that left, and ends the task.
+    /// Ends a task whose body has panicked with the payload `panic`.
     ///
     /// # Safety
-    /// Owning thread; the task is not done. It may be gone on return.
+    /// Owning thread; the task is not done. It may have been freed on return.
     #[cold]
     pub(crate) unsafe fn end_panicked(this: *const Header, panic: Box<dyn Any + Send>) {
-        // SAFETY: what the caller promises.
+        // SAFETY: not done, so the header is alive until `end_drained`, which has the same
+        // contract.
         unsafe {
-            (*this).add(PANICKED | BARRED);
+            (*this).add(PANICKED | NO_POLL);
             (*this).panic.set(Some(Box::new(panic)));
             (*this).scope.cancel(os::ECANCELED);
             Header::end_drained(this);
         }
     }
 
-    /// Ends a task that is not to be polled. It may own operations in flight: its body is dropped
-    /// when they have ended.
+    /// Ends a task that must not be polled. Its body is dropped when its operations in flight have
+    /// completed: now, or when a completion schedules the task.
     ///
     /// # Safety
     /// As for [`end_panicked`](Self::end_panicked).
     unsafe fn end_drained(this: *const Header) {
-        // SAFETY: what the caller promises; the header outlives the borrowed waker.
+        // SAFETY: not done, so the header is alive, and outlives the borrowed waker; nothing is in
+        // flight when `end` is called.
         unsafe {
             if (*this).scope.is_drained() {
                 ((*this).vtable.end)(this);
@@ -199,25 +207,25 @@ impl Header {
         }
     }
 
-    /// What a panic of the body left, once.
+    /// Takes the payload of the body's panic.
     pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
         self.panic.take().map(|panic| *panic)
     }
 
-    /// The body is gone; whoever joins is woken. Gives up the reference for being alive, so the
-    /// header may be gone on return.
+    /// Marks the task done and wakes the task that awaits it. Drops the reference that unfinished
+    /// tasks hold, so the header may have been freed on return.
     ///
     /// # Safety
-    /// Owning thread; the body is gone, and this is called once.
+    /// Owning thread; the body was dropped, and this is called once.
     pub(crate) unsafe fn finish(this: *const Header) {
-        // SAFETY: the reference for being alive, counted in `new`, is given up last; a queued task
-        // gives it up when popped.
+        // SAFETY: the reference of an unfinished task, counted in `new`, is dropped last; a queued
+        // task drops it when popped.
         unsafe {
             (*this).scope.release();
             (*this).add(DONE);
             if (*this).refs.is_shared() {
-                // Wakers are left, and the runtime may go before they do. New ones can't come: they
-                // are made from others, or from the one that is lent to a poll.
+                // There are wakers, and the runtime may be dropped before them. If there are none,
+                // there will be none: they are cloned from others, or from the one lent to a poll.
                 Arc::increment_strong_count((*this).remote);
                 (*this).add(KEEPS_REMOTE);
             }
@@ -231,21 +239,23 @@ impl Header {
         }
     }
 
-    /// The rest of [`finish`](Self::finish) with a foreign joiner, which may panic.
+    /// Does the rest of [`finish`](Self::finish) with a foreign joiner, which may panic.
     ///
     /// # Safety
     /// As for `finish`.
     #[cold]
     unsafe fn finish_waking(this: *const Header, joiner: Waker) {
-        // SAFETY: the reference for being alive, as in `finish`, given up when this is dropped.
+        // SAFETY: the reference of an unfinished task, as in `finish`; dropping this drops it.
         let _alive = unsafe { (!(*this).has(QUEUED)).then(|| TaskRef::adopt(this)) };
         joiner.wake();
     }
 
+    /// Drops a local reference.
+    ///
     /// # Safety
-    /// Owning thread, and the caller gives up a local reference.
+    /// Owning thread; the caller owns the reference.
     unsafe fn release_local(this: *const Header) {
-        // SAFETY: the reference given up keeps the header alive until here.
+        // SAFETY: the caller's reference keeps the header alive until here.
         unsafe {
             let local = (*this).local.get() - 1;
             (*this).local.set(local);
@@ -255,48 +265,49 @@ impl Header {
         }
     }
 
-    /// Frees the cell, or keeps it for another task. Any thread.
+    /// Frees the cell, or keeps its memory for another task. Any thread.
     ///
     /// # Safety
-    /// This was the last reference; body and output are gone.
+    /// This was the last reference; body and output were dropped.
     #[inline(always)]
     unsafe fn free(this: *const Header) {
-        // SAFETY: what the caller promises, so nothing that belongs to another thread is dropped
-        // here; the cell was made in its `room`.
+        // SAFETY: body and output were dropped, so nothing that belongs to another thread is
+        // dropped here; the cell was allocated with its `layout`.
         unsafe {
             debug_assert!((*this).is_done() && !(*this).scope.is_attached());
             if (*this).flags.get() & (PANICKED | KEEPS_REMOTE) != 0 {
-                (*this).let_go();
+                (*this).drop_rest();
             }
-            let (remote, room) = ((*this).remote, &(*this).vtable.room);
+            let (remote, layout) = ((*this).remote, &(*this).vtable.layout);
             let cell = NonNull::new_unchecked(this.cast_mut()).cast();
-            // If the remote is gone, another's may be there, whose context may as well keep the cell.
+            // If the remote was freed, that of another context may have its address; that context
+            // may keep the cell as well.
             let kept = Runtime::try_with(|runtime| match runtime {
-                Some(runtime) if runtime.is_at(remote) => runtime.task_memory.give(room, cell),
+                Some(runtime) if runtime.is_at(remote) => runtime.task_memory.recycle(layout, cell),
                 _ => false,
             });
             if !kept {
-                room.free(cell);
+                layout.free(cell);
             }
         }
     }
 
-    /// Drops the rest of what the header has, when nobody refers to it any more: `finish` has let
-    /// go of the joiner and of what the scope had, and a handle that is gone waits no more.
+    /// Drops the panic's payload and the reference to the remote. Joiner and scope hold nothing any
+    /// more: `finish` has emptied them, and so has the handle's drop.
     ///
     /// # Safety
     /// Called once, by `free`.
     #[cold]
-    unsafe fn let_go(&self) {
+    unsafe fn drop_rest(&self) {
         drop(self.panic.take());
         if self.has(KEEPS_REMOTE) {
-            // SAFETY: `finish` has counted this.
+            // SAFETY: `finish` has counted this reference.
             unsafe { Arc::decrement_strong_count(self.remote) };
         }
     }
 
-    /// Whether the task's context is running on this thread. Any thread, while a waker is there:
-    /// that sees to it that no other context has the address of the task's.
+    /// Returns `true` if the task's context is running on this thread. Any thread, while there is a
+    /// waker: that keeps the remote alive, so that no other context's remote has its address.
     #[inline(always)]
     pub(super) fn is_at_home(&self) -> bool {
         Runtime::try_with(|runtime| runtime.is_some_and(|runtime| runtime.is_at(self.remote)))
@@ -307,17 +318,17 @@ impl Header {
     /// # Safety
     /// The header is alive.
     pub(super) unsafe fn acquire(this: *const Header) {
-        // SAFETY: what the caller promises.
+        // SAFETY: the header is alive.
         unsafe { (*this).refs.increment() };
     }
 
-    /// Gives up one atomically counted reference. Any thread.
+    /// Drops one atomically counted reference. Any thread.
     ///
     /// # Safety
     /// The caller owns one.
-    #[inline(never)] // Wherever a task may be let go of is a call of this.
+    #[inline(never)] // To be small: this is called wherever a waker is dropped.
     pub(super) unsafe fn release(this: *const Header) {
-        // SAFETY: the reference given up keeps the header alive until here; the last one frees.
+        // SAFETY: the caller's reference keeps the header alive until here; the last one frees it.
         unsafe {
             if (*this).refs.decrement() {
                 Header::free(this);
@@ -325,15 +336,16 @@ impl Header {
         }
     }
 
-    /// Puts the task into its context's inbox, once, and wakes the context. Any thread.
+    /// Posts the task to its context's inbox, unless it is there, and wakes the context. Any
+    /// thread.
     ///
     /// # Safety
     /// The header is alive.
     #[cold]
     pub(super) unsafe fn wake_remotely(this: *const Header) {
-        // SAFETY: the header is alive now, so a reference for the inbox can be counted; whoever
-        // empties the inbox gives it up. The remote is there while a waker is, see the field; it is
-        // counted apart, as the header may go at once.
+        // SAFETY: the header is alive now, so a reference for the inbox can be counted; the owner
+        // drops it when it empties the inbox. The remote is alive while there is a waker, see the
+        // field; it gets a reference here, as the header may be freed as soon as it is posted.
         unsafe {
             if (*this).inbox.enter() {
                 Header::acquire(this);
@@ -352,28 +364,28 @@ impl Header {
     /// Owning thread; the task was just popped from the run queue.
     #[inline(always)]
     pub(super) unsafe fn run(this: *const Header, runtime: &Runtime) {
-        // SAFETY: being queued keeps the header alive; `run` may free it, and is the last use.
+        // SAFETY: a queued task is alive; `run` may free it, and is the last use.
         unsafe {
             let flags = (*this).flags.get();
             (*this).flags.set(flags & !QUEUED | STARTED);
-            if flags & (DONE | BARRED) == 0 {
+            if flags & (DONE | NO_POLL) == 0 {
                 ((*this).vtable.run)(this, runtime);
             } else {
-                Header::run_not(this);
+                Header::run_without_poll(this);
             }
         }
     }
 
-    /// The same for one that is not to be polled.
+    /// Handles a task that was popped and must not be polled.
     ///
     /// # Safety
     /// As for [`run`](Self::run).
     #[cold]
-    unsafe fn run_not(this: *const Header) {
-        // SAFETY: what the caller promises.
+    unsafe fn run_without_poll(this: *const Header) {
+        // SAFETY: a queued task is alive, and this is its last use here.
         unsafe {
             if (*this).is_done() {
-                // It ended while queued: the reference for being alive is given up now.
+                // It ended while queued: `finish` has left the reference to be dropped here.
                 Header::release_local(this);
             } else {
                 Header::end_drained(this);
@@ -386,29 +398,29 @@ impl Header {
     /// # Safety
     /// Owning thread; the task is not done, and nothing is in flight in its scope.
     pub(super) unsafe fn end(this: *const Header) {
-        // SAFETY: what the caller promises; not done, so the header is alive.
+        // SAFETY: not done, so the header is alive; the rest is `VTable::end`'s contract.
         unsafe { ((*this).vtable.end)(this) };
     }
 
-    /// The task that a scope of the kind `Task` is part of.
+    /// Returns the task that a scope of the kind `Task` is part of.
     ///
     /// # Safety
     /// `scope` is the field of a header.
     pub(super) unsafe fn of_scope(scope: &Scope) -> *const Header {
         debug_assert_eq!(scope.kind, Kind::Task);
-        // Exposed provenance, as in `whole`: the field's own does not reach its surroundings.
+        // Exposed provenance, as in `whole`: a field's own does not reach the rest of the header.
         ptr::with_exposed_provenance(
             ptr::from_ref(scope).addr() - std::mem::offset_of!(Header, scope),
         )
     }
 
-    /// A waker for one poll.
+    /// Returns a waker for the duration of one poll.
     ///
     /// # Safety
     /// The header outlives it.
     #[inline(always)]
     pub(crate) unsafe fn lend_waker(&self) -> std::mem::ManuallyDrop<std::task::Waker> {
-        // SAFETY: what the caller promises.
+        // SAFETY: the header outlives the waker.
         unsafe { super::waker::lend(self.whole()) }
     }
 }
@@ -417,23 +429,25 @@ impl Header {
 pub(crate) struct TaskRef(NonNull<Header>);
 
 impl TaskRef {
+    /// Counts a new local reference.
+    ///
     /// # Safety
     /// The header is alive and belongs to this thread.
     #[inline(always)]
     pub(crate) unsafe fn new(header: *const Header) -> Self {
-        // SAFETY: what the caller promises.
+        // SAFETY: alive, and on its own thread.
         unsafe { (*header).local.set((*header).local.get() + 1) };
         // SAFETY: a live header's address is not null.
         TaskRef(unsafe { NonNull::new_unchecked(header.cast_mut()) })
     }
 
-    /// Takes over a local reference that is already counted.
+    /// Takes over a local reference that was already counted.
     ///
     /// # Safety
-    /// The caller owns one, on this thread.
+    /// The caller owns the reference, and the header belongs to this thread.
     pub(crate) unsafe fn adopt(header: *const Header) -> Self {
         header.expose_provenance();
-        // SAFETY: as above.
+        // SAFETY: a live header's address is not null.
         TaskRef(unsafe { NonNull::new_unchecked(header.cast_mut()) })
     }
 
@@ -441,14 +455,14 @@ impl TaskRef {
         self.0.as_ptr()
     }
 
-    /// Whether the output is gone.
+    /// Returns `true` if the task is done and its output was taken or dropped.
     #[inline(always)]
     pub(crate) fn is_over(&self) -> bool {
         self.flags.get() & (DONE | JOINABLE) == DONE
     }
 
-    /// Where the output lies, once: if the task is done and joinable. It is not joinable any more,
-    /// and the output the caller's.
+    /// Returns the address of the output if the task is done and joinable. The caller owns the
+    /// output then, and the task is not joinable any more.
     #[inline(always)]
     pub(crate) fn claim_output(&self) -> Option<NonNull<()>> {
         let flags = self.flags.get();
@@ -456,7 +470,7 @@ impl TaskRef {
             return None;
         }
         self.flags.set(flags & !JOINABLE);
-        // SAFETY: within the cell, whose provenance this pointer has.
+        // SAFETY: the output is within the cell, whose provenance this pointer has.
         Some(unsafe { self.0.cast().byte_add(self.vtable.output) })
     }
 }
@@ -473,7 +487,7 @@ impl std::ops::Deref for TaskRef {
 impl Drop for TaskRef {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: gives up the reference counted in `new`; a `TaskRef` never leaves its thread.
+        // SAFETY: drops the reference counted in `new`; a `TaskRef` never leaves its thread.
         unsafe { Header::release_local(self.0.as_ptr()) };
     }
 }
@@ -494,12 +508,14 @@ impl ReadyQueue {
         self.head.get().is_null()
     }
 
+    /// Adds a task at the end.
+    ///
     /// # Safety
-    /// The task is not in the queue, and stays alive while it is (it is not done, or its reference
-    /// for being alive is held until it is popped).
+    /// The task is not in the queue, and stays alive while it is there (it is not done, or the
+    /// reference of an unfinished task is kept until it is popped).
     #[inline(always)]
     unsafe fn push(&self, task: *const Header) {
-        // SAFETY: the caller and the tail's own presence keep both alive.
+        // SAFETY: the caller keeps `task` alive, and the tail is queued, so alive.
         unsafe {
             (*task).next.set(ptr::null());
             match self.tail.replace(task).as_ref() {

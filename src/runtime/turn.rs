@@ -1,42 +1,44 @@
-//! The turn of the loop: poll ready tasks, submit and wait in one system call, reap, again.
+//! The turn of the loop: poll ready tasks, submit and wait in one system call, reap completions.
 //!
-//! The stack stays flat: reaping marks and queues, and only [`Runtime::run_ready`] polls.
-//!
-//! # Why this file has `unsafe`
-//! It hands raw task pointers and tokens to their owners.
+//! The stack stays flat: reaping only marks operations as done and queues tasks;
+//! [`Runtime::run_ready`] polls them.
+
+// # Why this file has `unsafe`
+// It passes raw task pointers and tokens to their owners.
 
 use std::io;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::inflight::Inflight;
 use super::scope::Kind;
 use super::stats::Stats;
 use super::task::Header;
+use super::tracked_op::TrackedOp;
 use super::{POLL_BUDGET, Runtime};
 use crate::driver::{Driver, Sink, Token, Wait};
 
-/// Where a runtime's driver delivers.
+/// Receives the completions that a runtime's driver delivers.
 struct Reaper<'a>(&'a Runtime);
 
-// SAFETY: clause 8: `Inflight::deliver` sets states and queues the task, or a foreign waker for later
+// SAFETY: clause 8: `TrackedOp::deliver` sets states and queues the task, or a foreign waker for later
 // (`LocalWaker::wake`); it neither calls the driver nor frees the record, which its future owns.
 unsafe impl Sink for Reaper<'_> {
     #[inline(always)]
     unsafe fn deliver(&mut self, op: Token) {
         // SAFETY: the items of `Sink::deliver`; only `reap` creates a sink, for this runtime's own
         // driver.
-        unsafe { Inflight::deliver(op, self.0) };
+        unsafe { TrackedOp::deliver(op, self.0) };
     }
 }
 
 impl Runtime {
-    /// Polls tasks that are ready, and those that become so meanwhile, within the budget.
+    /// Polls tasks that are ready, including those that become ready meanwhile, within the task
+    /// budget.
     pub(crate) fn run_ready(&self) {
-        /// A foreign waker may panic: what comes later must not take its task for the current one,
-        /// nor for one that holds the thread.
-        struct Over<'a>(&'a Runtime);
-        impl Drop for Over<'_> {
+        /// Resets the current task, also if a foreign waker panics: otherwise the task would still
+        /// be taken for the current one, and for one that holds the thread.
+        struct ResetCurrent<'a>(&'a Runtime);
+        impl Drop for ResetCurrent<'_> {
             fn drop(&mut self) {
                 self.0.current_task.set(std::ptr::null());
                 if let Some(watched) = &self.0.stalls {
@@ -44,7 +46,7 @@ impl Runtime {
                 }
             }
         }
-        let _over = Over(self);
+        let _reset = ResetCurrent(self);
         // SAFETY: just popped; this is the runtime's thread.
         let run = |task| unsafe { Header::run(task, self) };
         let polls = match &self.stalls {
@@ -59,11 +61,11 @@ impl Runtime {
         self.stats.polls.add(polls as u64);
     }
 
-    /// Calls `run` for tasks that are ready, within the budget; gives how many those were.
+    /// Calls `run` for each ready task, within the task budget. Returns how many there were.
     #[inline(always)]
     fn each_ready(&self, run: impl Fn(*const Header)) -> usize {
         let mut polls = 0;
-        while polls < self.budget {
+        while polls < self.task_budget {
             let Some(task) = self.ready.pop() else { break };
             polls += 1;
             self.current_task.set(task);
@@ -73,44 +75,46 @@ impl Runtime {
         polls
     }
 
-    /// Submits, waits at most as told, and takes in everything that happened meanwhile.
+    /// Submits, waits for at most `wait`, then handles completions, timers and wake-ups.
     ///
-    /// With `heed_stop` it does not wait while a stop is asked for.
-    pub(crate) fn turn(&self, wait: Wait, heed_stop: bool) -> io::Result<()> {
+    /// With `return_on_stop` it does not wait while a stop is requested.
+    pub(crate) fn turn(&self, wait: Wait, return_on_stop: bool) -> io::Result<()> {
         self.stats.turns.add(1);
         let wait = match wait {
             Wait::No => Wait::No,
-            _ if heed_stop && self.remote.is_stopped() => Wait::No,
-            wait => self.shorten(wait),
+            _ if return_on_stop && self.remote.is_stopped() => Wait::No,
+            wait => self.limit_wait(wait),
         };
-        let wait = if wait != Wait::No && !self.spin.is_off() { self.look(wait)? } else { wait };
-        // Announced before the wait, so that no wake is lost.
+        let wait =
+            if wait != Wait::No && !self.busy_poll.is_off() { self.busy_poll(wait)? } else { wait };
+        // Announced before the wait, so that no wake-up is lost.
         let wait = if wait != Wait::No && !self.remote.fall_asleep() { Wait::No } else { wait };
         let reaped = self.reap(wait);
         if wait != Wait::No {
             self.remote.wake_up();
         }
-        self.take_in();
+        self.handle_wakeups();
         reaped
     }
 
-    /// Looks for news for a while, without sleeping; gives how long to wait after that.
+    /// Busy-polls for completions and wake-ups. Returns how long to block after that.
     #[cold]
-    fn look(&self, wait: Wait) -> io::Result<Wait> {
+    fn busy_poll(&self, wait: Wait) -> io::Result<Wait> {
         let limit = match wait {
-            Wait::For(limit) => limit.min(self.spin.limit()),
-            _ => self.spin.limit(),
+            Wait::For(limit) => limit.min(self.busy_poll.limit()),
+            _ => self.busy_poll.limit(),
         };
-        let (ended, began) = (self.stats.ended(), self.now());
+        let (completed, began) = (self.stats.completed(), self.now());
         loop {
             self.reap(Wait::No)?;
-            if self.stats.ended() != ended || self.has_ready() || self.remote.has_news() {
-                self.spin.adapt(false);
+            if self.stats.completed() != completed || self.has_ready() || self.remote.has_wakeups()
+            {
+                self.busy_poll.adapt(true);
                 return Ok(Wait::No);
             }
             let spent = Duration::from_nanos(self.now() - began);
             if spent >= limit {
-                self.spin.adapt(true);
+                self.busy_poll.adapt(false);
                 let left = match wait {
                     Wait::For(limit) if limit <= spent => Wait::No,
                     Wait::For(limit) => Wait::For(limit - spent),
@@ -122,15 +126,17 @@ impl Runtime {
         }
     }
 
-    /// The part of a turn that lies in the kernel: no task is polled and no foreign code runs.
+    /// Runs the driver's part of a turn: submits, waits and delivers completions. No task is polled
+    /// and no foreign code runs.
     pub(crate) fn reap(&self, wait: Wait) -> io::Result<()> {
         let reaped = self.driver(|driver| driver.turn(wait, &mut Reaper(self)));
         self.tick_clock();
         reaped
     }
 
-    /// How long a turn may wait, given what else is to be done.
-    fn shorten(&self, wait: Wait) -> Wait {
+    /// Returns how long a turn may wait: not at all if tasks are ready, at most until the next
+    /// timer.
+    fn limit_wait(&self, wait: Wait) -> Wait {
         if !self.ready.is_empty() || !self.deferred.borrow().is_empty() {
             return Wait::No;
         }
@@ -142,8 +148,9 @@ impl Runtime {
         }
     }
 
-    /// Everything that is not a completion: timers, wakes from other threads, foreign wakers.
-    fn take_in(&self) {
+    /// Handles everything that is not a completion: timers, wake-ups and jobs from other threads,
+    /// and deferred foreign wakers.
+    fn handle_wakeups(&self) {
         if self.timers.next_deadline().is_some() {
             let fired = self.timers.fire(self.now(), self);
             self.stats.timers_fired.add(fired);
@@ -174,7 +181,7 @@ impl Runtime {
 
     #[cold]
     fn wake_deferred(&self) {
-        // One by one: if one panics, the others are woken by the next turn.
+        // One at a time: if one panics, the next turn wakes the others.
         while let Some(waker) = self.next_deferred() {
             waker.wake();
         }
@@ -184,15 +191,17 @@ impl Runtime {
         self.deferred.borrow_mut().pop()
     }
 
+    /// Returns the statistics so far.
     pub(crate) fn snapshot(&self) -> Stats {
         self.stats.snapshot(self.driver(|driver| driver.syscalls()))
     }
 
+    /// Returns `true` if a task is ready to be polled.
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Cancels every operation in flight, without refusing new ones; returns how many.
+    /// Cancels every operation in flight and returns how many there were. New ones may start.
     pub(crate) fn cancel_pending(&self) -> usize {
         let mut count = 0;
         self.root.visit(&mut |op| {
@@ -212,7 +221,7 @@ impl Runtime {
         });
     }
 
-    /// Whether any task exists, finished ones that somebody still holds left out.
+    /// Returns `true` if there is a task that has not finished.
     pub(crate) fn has_tasks(&self) -> bool {
         let mut any = false;
         self.root.children().for_each(|scope| any |= scope.kind == Kind::Task);
@@ -221,8 +230,8 @@ impl Runtime {
 
     /// Drops the bodies of all tasks without polling them.
     ///
-    /// Bodies may do anything when dropped, such as ending other tasks, so the list is started
-    /// over after each.
+    /// A body's destructor may do anything, such as ending other tasks, so after each one the list
+    /// is read from its start.
     pub(crate) fn end_tasks(&self) {
         loop {
             let mut next = None;
@@ -232,27 +241,28 @@ impl Runtime {
                 }
             });
             let Some(scope) = next else { return };
-            // SAFETY: attached scopes are alive; nothing is in flight, as the caller has drained.
+            // SAFETY: attached scopes are alive; the caller has drained, so nothing is in flight.
             unsafe { Header::end(Header::of_scope(&*scope)) };
         }
     }
 
-    /// Gives up every finished task that is still queued, and everything in the inbox.
+    /// Drops every finished task that is still queued, closes the inbox, and detaches scopes and
+    /// timers that outlive this runtime.
     pub(crate) fn discard_queues(&self) {
         while let Some(task) = self.ready.pop() {
             // SAFETY: just popped. All tasks are done by now, so nothing is polled.
             unsafe { Header::run(task, self) };
         }
-        // SAFETY: as in `take_in`.
+        // SAFETY: as in `handle_wakeups`.
         self.remote.close(|task| unsafe { Header::release(task) });
-        // Scopes and timers in futures that outlive this context are set free.
+        // Scopes and timers may lie in futures that outlive this context.
         self.root.release();
         self.timers.clear();
         drop(self.deferred.take());
     }
 
-    /// Whether no task, timer or waker refers to this runtime any more.
-    pub(crate) fn is_deserted(&self) -> bool {
+    /// Returns `true` if no task, timer or deferred waker refers to this runtime.
+    pub(crate) fn is_unreferenced(&self) -> bool {
         !self.has_tasks()
             && !self.has_ready()
             && self.timers.is_empty()

@@ -1,7 +1,7 @@
-//! Wakers: the standard one, good on any thread, and the local one, which costs no atomics.
-//!
-//! # Why this file has `unsafe`
-//! A standard `Waker` is a hand-made vtable over a task's header; see [`VTABLE`].
+//! Wakers: the standard one, which works on any thread, and [`LocalWaker`], which needs no atomics.
+
+// # Why this file has `unsafe`
+// A standard `Waker` is a hand-written vtable over a task's header; see [`VTABLE`].
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -26,7 +26,7 @@ unsafe fn clone(data: *const ()) -> RawWaker {
 }
 
 unsafe fn wake(data: *const ()) {
-    // SAFETY: see above; the reference is given up last.
+    // SAFETY: see above; the reference is dropped last.
     unsafe {
         wake_by_ref(data);
         drop_waker(data);
@@ -50,34 +50,34 @@ unsafe fn drop_waker(data: *const ()) {
     unsafe { Header::release(data.cast()) };
 }
 
-/// A waker for the time of one poll; it counts no reference and is not dropped.
+/// Returns a waker for the duration of one poll; it counts no reference and is not dropped.
 ///
 /// # Safety
 /// The header outlives the returned value.
 pub(super) unsafe fn lend(header: *const Header) -> ManuallyDrop<Waker> {
-    // SAFETY: the vtable's functions do what `RawWaker` asks, given a live header.
+    // SAFETY: the vtable's functions fulfil `RawWaker`'s contract, given a live header.
     ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.cast(), &VTABLE)) })
 }
 
-/// Whether the waker is one of this task's own.
+/// Returns `true` if `waker` wakes `task` and is of this crate.
 #[inline(always)]
 fn is_for(waker: &Waker, task: *const Header) -> bool {
     ptr::eq(waker.data(), task.cast()) && ptr::eq(waker.vtable(), &VTABLE)
 }
 
-/// A waker that stays on its thread: for this crate's own tasks it is a plain reference count.
+/// A waker that stays on its thread: for a task of this crate it is a plain reference count.
 ///
-/// Two words: nobody is the task that is not there, as a third variant would take a third word.
+/// It takes two words. "No waker" is `Task(None)`, as a third variant would take a third word.
 pub(crate) enum LocalWaker {
     Task(Option<TaskRef>),
     Foreign(Waker),
 }
 
 impl LocalWaker {
-    /// Wakes nobody.
+    /// No waker: waking it does nothing.
     pub(crate) const NONE: Self = LocalWaker::Task(None);
 
-    /// For a waker that may belong to any task of any executor.
+    /// Converts a waker of any task of any executor.
     pub(crate) fn new(waker: &Waker) -> Self {
         Runtime::try_with(|runtime| match runtime {
             Some(runtime) => Self::with_current(runtime, waker),
@@ -85,7 +85,7 @@ impl LocalWaker {
         })
     }
 
-    /// The same, when the running runtime is at hand.
+    /// Converts a waker, given the running runtime.
     #[inline(always)]
     pub(crate) fn with_current(runtime: &Runtime, waker: &Waker) -> Self {
         let current = runtime.current_task.get();
@@ -97,7 +97,7 @@ impl LocalWaker {
         }
     }
 
-    /// Makes the waker in `slot` one that wakes what `waker` wakes.
+    /// Replaces the waker in `slot` by `waker`, unless they wake the same task.
     #[inline(always)]
     pub(crate) fn update(slot: &Cell<LocalWaker>, waker: &Waker) {
         if !Self::update_own(slot, waker) && !Self::holds(slot, waker) {
@@ -105,8 +105,8 @@ impl LocalWaker {
         }
     }
 
-    /// The same for the own waker of the task that is being polled, where no foreign one is in the
-    /// slot: no foreign code runs. `false`: it is another, or there is one.
+    /// Does the same without running foreign code, and so only if `waker` belongs to the task that
+    /// is being polled and no foreign waker is in the slot. Returns `false` otherwise.
     #[inline(always)]
     pub(crate) fn update_own(slot: &Cell<LocalWaker>, waker: &Waker) -> bool {
         let current = Runtime::current_task();
@@ -122,7 +122,7 @@ impl LocalWaker {
         true
     }
 
-    /// Whether the waker in `slot` wakes what `waker` wakes.
+    /// Returns `true` if the waker in `slot` wakes the same task as `waker`.
     #[inline(always)]
     pub(crate) fn holds(slot: &Cell<LocalWaker>, waker: &Waker) -> bool {
         // SAFETY: no foreign code runs while the borrow lasts.
@@ -133,7 +133,7 @@ impl LocalWaker {
         }
     }
 
-    /// Wakes. Runs no foreign code: a foreign waker is woken by the loop, after its batch.
+    /// Wakes the task without running foreign code: the loop wakes a foreign waker after its batch.
     #[inline(always)]
     pub(crate) fn wake(self, runtime: &Runtime) {
         match self {
@@ -143,7 +143,7 @@ impl LocalWaker {
         }
     }
 
-    /// Wakes at once, from a place where foreign code may run.
+    /// Wakes the task at once, from a place where foreign code may run.
     pub(crate) fn wake_now(self) {
         match self {
             LocalWaker::Task(None) => {}

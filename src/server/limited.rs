@@ -80,7 +80,7 @@ impl<F: Future> Future for Limited<F> {
                 let silent = idle.is_some_and(|limit| {
                     let deadline = |now: u64| now.saturating_add(nanos(limit / CHECKS));
                     this.check.poll_again(runtime, cx, deadline).is_ready()
-                        && this.silence.has_lasted(body.ended())
+                        && this.silence.has_lasted(body.succeeded())
                 });
                 overdue || silent
             });

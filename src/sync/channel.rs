@@ -33,11 +33,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::ring::{Awaited, Refused, Ring};
+use super::streak::Streak;
 use super::wait;
 use crate::runtime::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock, yield_now};
-
-/// After so many messages without a wait, the receiver lets other tasks have their turn.
-const STREAK: u32 = 128;
 
 struct State {
     receiver: Option<Waker>,
@@ -149,7 +147,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         crowded: AtomicBool::new(false),
         state: Mutex::new(state),
     });
-    (Sender { shared: shared.clone() }, Receiver { shared, streak: 0 })
+    (Sender { shared: shared.clone() }, Receiver { shared, streak: Streak::default() })
 }
 
 /// The end that sends; see [`channel`](channel()). Clones send to the same receiver.
@@ -375,7 +373,7 @@ impl<T> Drop for SendFuture<'_, T> {
 /// The end that receives; see [`channel`](channel()).
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
-    streak: u32,
+    streak: Streak,
 }
 
 /// There is no message.
@@ -398,20 +396,18 @@ impl<T> Receiver<T> {
 
     /// The same, for futures written by hand.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if self.streak >= STREAK {
-            self.streak = 0;
-            cx.waker().wake_by_ref();
+        if self.streak.must_yield(cx) {
             return Poll::Pending;
         }
         let received = match self.next(Some(cx)) {
             Ok(value) => Some(value),
             Err(TryRecvError::Closed) => None,
             Err(TryRecvError::Empty) => {
-                self.streak = 0;
+                self.streak.end();
                 return Poll::Pending;
             }
         };
-        self.streak += 1;
+        self.streak.count();
         Poll::Ready(received)
     }
 

@@ -36,6 +36,7 @@
 //! would be no faster, a stream several times slower, and nothing would bound what is under way.
 //! `docs/performance.md` has the figures.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -43,6 +44,7 @@ use std::task::{Context, Poll};
 use super::channel::{Receiver, Sender, TryRecvError, channel};
 use crate::runtime::Runtime;
 use crate::runtime::remote::Remote;
+use crate::runtime::slot::Attachment;
 use crate::runtime::sync::{Mutex, lock};
 
 /// How many messages a context keeps for its listener.
@@ -57,45 +59,45 @@ pub struct Message {
     pub value: u64,
 }
 
-/// Where a context's messages arrive: a channel, made by whoever needs it first.
-pub(crate) struct Mailbox {
-    channel: OnceLock<Ends>,
-}
-
-struct Ends {
+/// A context's mailbox: a channel, created when it is first needed.
+struct Mailbox {
     sender: Sender<Message>,
-    /// `None`: somebody listens.
+    /// `None` while a [`Messages`] has it.
     receiver: Mutex<Option<Receiver<Message>>>,
 }
 
-impl Ends {
+impl Mailbox {
     fn new(room: usize) -> Self {
         let (sender, receiver) = channel(room);
-        Ends { sender, receiver: Mutex::new(Some(receiver)) }
+        Mailbox { sender, receiver: Mutex::new(Some(receiver)) }
     }
 }
 
-impl Mailbox {
-    pub(crate) const fn new() -> Self {
-        Mailbox { channel: OnceLock::new() }
+impl Attachment for Mailbox {
+    fn close(&self) {
+        self.sender.close();
     }
 
-    #[inline]
-    fn ends(&self) -> &Ends {
-        self.channel.get_or_init(|| Ends::new(ROOM))
+    fn as_any(&self) -> &dyn Any {
+        self
     }
+}
 
-    /// Any thread: the end that sends.
-    #[inline]
-    pub(crate) fn sender(&self) -> &Sender<Message> {
-        &self.ends().sender
-    }
+/// Returns the context's mailbox, or a closed one if the context was dropped before it had one.
+fn mailbox(remote: &Remote) -> &Mailbox {
+    static CLOSED: OnceLock<Mailbox> = OnceLock::new();
+    remote.mailbox.get_or_init(|| Mailbox::new(ROOM)).unwrap_or_else(|| {
+        CLOSED.get_or_init(|| {
+            let mailbox = Mailbox::new(1);
+            mailbox.close();
+            mailbox
+        })
+    })
+}
 
-    /// The context goes: nothing can be sent any more.
-    pub(crate) fn close(&self) {
-        // If nothing was sent before, nothing needs room.
-        self.channel.get_or_init(|| Ends::new(1)).sender.close();
-    }
+/// Any thread: returns the sending end of the context's mailbox.
+pub(crate) fn sender(remote: &Remote) -> &Sender<Message> {
+    &mailbox(remote).sender
 }
 
 /// Listens to the messages of a context; made by [`messages`](messages()).
@@ -147,7 +149,7 @@ pub struct Messages {
 pub fn messages() -> Messages {
     Runtime::with(|runtime| {
         let remote = runtime.remote.clone();
-        let receiver = lock(&remote.mailbox.ends().receiver).take();
+        let receiver = lock(&mailbox(&remote).receiver).take();
         assert!(
             receiver.is_some(),
             "somebody listens to this context's messages already: let that one tell the others"
@@ -185,7 +187,7 @@ impl Drop for Messages {
     fn drop(&mut self) {
         let Some(mut receiver) = self.receiver.take() else { return };
         receiver.rest();
-        *lock(&self.remote.mailbox.ends().receiver) = Some(receiver);
+        *lock(&mailbox(&self.remote).receiver) = Some(receiver);
     }
 }
 

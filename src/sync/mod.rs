@@ -13,15 +13,16 @@
 //!
 //! None of them loses anything when a waiting future is dropped: each says what becomes of it.
 
-mod blocking;
 pub mod channel;
 pub mod local;
 pub mod messages;
 pub mod oneshot;
 mod ring;
+mod send_message;
+mod streak;
 pub mod watch;
 
-pub(crate) use blocking::{park_until, wait};
+pub(crate) use crate::runtime::park::{park_until, wait};
 pub use channel::channel;
 pub use messages::messages;
 pub use oneshot::oneshot;

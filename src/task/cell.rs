@@ -1,7 +1,7 @@
 //! A task's one allocation: the header, and the future or its output.
-//!
-//! # Why this file has `unsafe`
-//! The loop knows tasks by header only; the functions here know what lies behind it.
+
+// # Why this file has `unsafe`
+// The loop knows only a task's header; the functions here know the type of the body behind it.
 
 use std::cell::UnsafeCell;
 use std::mem::{ManuallyDrop, offset_of};
@@ -9,12 +9,13 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::task::Context;
 
-use super::join::{JoinError, JoinHandle};
+use super::join_handle::{JoinError, JoinHandle};
 use crate::runtime::Runtime;
 use crate::runtime::scope::Step;
 use crate::runtime::task::{Header, TaskRef, VTable};
-use crate::runtime::task_memory::Room;
+use crate::runtime::task_memory::CellLayout;
 
+/// The header must be first: a pointer to it is a pointer to the cell.
 #[repr(C)]
 struct TaskCell<F: Future> {
     header: Header,
@@ -22,7 +23,7 @@ struct TaskCell<F: Future> {
     body: UnsafeCell<Body<F>>,
 }
 
-/// The future until the task is done; then the output, as long as the task is joinable.
+/// The future until the task is done; then the output, while the task is joinable.
 #[repr(C)]
 union Body<F: Future> {
     future: ManuallyDrop<F>,
@@ -34,49 +35,48 @@ impl<F: Future> TaskCell<F> {
         run: run::<F>,
         end: end::<F>,
         output: offset_of!(Self, body),
-        room: Room::of::<Self>(),
+        layout: CellLayout::of::<Self>(),
     };
 }
 
 /// Starts a task whose future may borrow.
 ///
 /// # Safety
-/// The task is done before anything that the future borrows ends, and its output is taken or
-/// dropped before anything that borrows ends.
+/// - The task is done before anything that the future borrows is dropped.
+/// - Its output is taken or dropped before anything that the output borrows is dropped.
 #[inline(always)]
 pub(crate) unsafe fn spawn_unchecked<F: Future>(
     runtime: &Runtime,
     future: F,
     location: &'static Location<'static>,
 ) -> JoinHandle<F::Output> {
-    let cell = runtime.task_memory.take(&TaskCell::<F>::VTABLE.room).cast::<TaskCell<F>>();
-    // SAFETY: memory for just this.
+    let cell = runtime.task_memory.allocate(&TaskCell::<F>::VTABLE.layout).cast::<TaskCell<F>>();
+    // SAFETY: the memory was allocated with this type's layout.
     unsafe {
         cell.write(TaskCell {
             header: Header::new(runtime, TaskCell::<F>::VTABLE, location),
             body: UnsafeCell::new(Body { future: ManuallyDrop::new(future) }),
         });
     }
-    // SAFETY: the header counts one local reference for its handle.
+    // SAFETY: `Header::new` has counted a local reference for the handle.
     let task = unsafe { TaskRef::adopt(cell.as_ptr().cast()) };
     // SAFETY: this is the runtime's thread, and the cell does not move.
     unsafe { Header::begin(task.as_ptr(), runtime) };
     JoinHandle::new(task)
 }
 
-/// The vtable's `run`.
+/// Implements [`VTable::run`].
 unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
-    // SAFETY: the loop calls this with a live header of this type, on its thread, not done. It
-    // stays alive until `conclude`, which is the last use.
+    // SAFETY: the loop calls this with a live header of this type, on its thread, not done. The
+    // header stays alive until `conclude`, which is its last use.
     let (task, cell) = unsafe { (&*header, &*header.cast::<TaskCell<F>>()) };
     // SAFETY: the header outlives the poll.
     let waker = unsafe { task.lend_waker() };
     let mut cx = Context::from_waker(&waker);
     let polled = catch_unwind(AssertUnwindSafe(|| {
         runtime.poll_in(&task.scope, &mut cx, |cx| {
-            // SAFETY: the task is not done, so the future is there. The body is touched by this
-            // thread only, and not again before this poll ends: a task is never polled from within
-            // itself.
+            // SAFETY: the task is not done, so the body is the future. Only this thread touches the
+            // body, and not again before this poll ends: a task is never polled from within itself.
             let future = unsafe { &mut *(*cell.body.get()).future };
             // SAFETY: the cell does not move, and the future is dropped in place.
             unsafe { Pin::new_unchecked(future) }.poll(cx)
@@ -93,7 +93,7 @@ unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
     unsafe { conclude::<F>(header, result) }
 }
 
-/// The vtable's `end`.
+/// Implements [`VTable::end`].
 #[cold]
 unsafe fn end<F: Future>(header: *const Header) {
     // SAFETY: the loop calls this with a live header of this type, on its thread, not done.
@@ -106,15 +106,19 @@ unsafe fn end<F: Future>(header: *const Header) {
     }
 }
 
-/// Drops the future, keeps the output for whoever may ask, and marks the task done.
+/// Drops the future, stores the output if the task is joinable, and marks the task done.
+///
+/// # Safety
+/// The header is alive, of this type, on its own thread, and not done. It may have been freed on
+/// return.
 #[inline(always)]
 unsafe fn conclude<F: Future>(header: *const Header, result: Result<F::Output, JoinError>) {
     // SAFETY: as in `run`.
     let task = unsafe { &*header };
     // SAFETY: as in `run`.
     let body = unsafe { &*header.cast::<TaskCell<F>>() }.body.get();
-    // SAFETY: the future is there, and is dropped in place, as pinning asks; nobody else looks at
-    // the body of a task that is not done.
+    // SAFETY: the body is the future, and is dropped in place, as pinning requires; nothing else
+    // touches the body of a task that is not done.
     let drop_future = || unsafe { ManuallyDrop::drop(&mut (*body).future) };
     let dropped = catch_unwind(AssertUnwindSafe(drop_future));
     let result = match dropped {
@@ -125,18 +129,18 @@ unsafe fn conclude<F: Future>(header: *const Header, result: Result<F::Output, J
         }
     };
     if task.is_joinable() {
-        // SAFETY: as above; the future is gone, even if its destructor panicked.
+        // SAFETY: as above; the future was dropped, even if its destructor panicked.
         unsafe { body.write(Body { output: ManuallyDrop::new(result) }) };
     } else {
         drop_quietly(result);
     }
-    // SAFETY: the future is gone.
+    // SAFETY: the future was dropped.
     unsafe { Header::finish(header) };
 }
 
-/// Drops what nobody will ask for; a panic of its destructor has no one to go to either.
+/// Drops an output that no handle will take, and discards a panic of its destructor.
 fn drop_quietly<T>(value: T) {
-    let thrown = catch_unwind(AssertUnwindSafe(|| drop(value)));
-    // What was thrown may throw in its turn, and so on: that is just leaked.
-    std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(thrown))));
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(value)));
+    // The payload's destructor may panic too; the payload of that panic is leaked.
+    std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(panic))));
 }

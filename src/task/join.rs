@@ -1,224 +1,155 @@
-//! Waiting for a task, or ending it.
-//!
-//! # Why this file has `unsafe`
-//! A handle takes its task's output out of the task's cell, and a panic's payload is shared.
+//! Running futures together: `join` and `join_all`.
 
-use std::any::Any;
 use std::fmt;
-use std::marker::PhantomData;
-use std::panic::resume_unwind;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use crate::runtime::task::{Header, TaskRef};
-use crate::runtime::waker::LocalWaker;
+use pin_project_lite::pin_project;
 
-/// A task's handle: await it for the output, [`cancel`](Self::cancel) it, or drop it to let the
-/// task run on by itself.
-///
-/// # Examples
-/// ```
-/// # let mut context = corio::IoContext::new(8)?;
-/// # context.block_on(async {
-/// let task = corio::spawn(async { 6 * 7 });
-/// assert_eq!(task.await.unwrap(), 42);
-///
-/// let failing = corio::spawn(async { panic!("oh") });
-/// assert!(failing.await.unwrap_err().is_panic());
-/// # });
-/// # Ok::<(), corio::SetupError>(())
-/// ```
-pub struct JoinHandle<T> {
-    task: TaskRef,
-    _output: PhantomData<T>,
-}
-
-// The output is not pinned in the handle.
-impl<T> Unpin for JoinHandle<T> {}
-
-impl<T> JoinHandle<T> {
-    pub(super) fn new(task: TaskRef) -> Self {
-        JoinHandle { task, _output: PhantomData }
-    }
-
-    /// Whether the task has ended.
-    pub fn is_finished(&self) -> bool {
-        self.task.is_done()
-    }
-
-    /// Asks the task to end: every operation it has in flight is cancelled, and operations it
-    /// starts from now on fail with `ECANCELED`.
-    ///
-    /// The task is polled until nothing of it is in flight, so that it sees what became of its
-    /// operations; if it is still not done then, it is dropped. Await the handle to wait for that:
-    /// it gives the output if the task ended by itself, else a cancelled [`JoinError`].
-    ///
-    /// # Examples
-    /// ```
-    /// # use std::time::Duration;
-    /// # let mut context = corio::IoContext::new(8)?;
-    /// # context.block_on(async {
-    /// let task = corio::spawn(corio::sleep(Duration::from_secs(3600)));
-    /// task.cancel();
-    /// assert!(task.await.unwrap_err().is_cancelled());
-    /// # });
-    /// # Ok::<(), corio::SetupError>(())
-    /// ```
-    pub fn cancel(&self) {
-        self.task.cancel();
-    }
-
-    /// The output, if the task has ended and nobody took it.
-    #[inline(always)]
-    pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
-        let output = self.task.claim_output()?;
-        // SAFETY: the handle was made with the output's type, and just this once the output is
-        // there.
-        Some(unsafe { output.cast().read() })
+pin_project! {
+    /// A future, and then its output.
+    #[project = PartProjection]
+    enum Part<F: Future> {
+        Running {
+            #[pin]
+            future: F,
+        },
+        Done {
+            output: Option<F::Output>,
+        },
     }
 }
 
-impl<T> Future for JoinHandle<T> {
-    type Output = Result<T, JoinError>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.take() {
-            Some(output) => Poll::Ready(output),
-            None if wait(&self.task, cx.waker()) => Poll::Pending,
-            None => Poll::Ready(self.take().expect("nobody else takes it")),
+impl<F: Future> Part<F> {
+    /// Polls the future if it is running. Returns `true` once it is done.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+        if let PartProjection::Running { future } = self.as_mut().project() {
+            match future.poll(cx) {
+                Poll::Ready(output) => self.set(Part::Done { output: Some(output) }),
+                Poll::Pending => return false,
+            }
         }
-    }
-}
-
-/// Has `waker` woken when the task ends; `false`: it has ended meanwhile. One function for all
-/// outputs.
-#[inline(never)]
-fn wait(task: &Header, waker: &Waker) -> bool {
-    assert!(!task.is_done(), "a JoinHandle was polled after it gave its output");
-    LocalWaker::update_own(&task.joiner, waker) || wait_for_foreign(task, waker)
-}
-
-#[cold]
-fn wait_for_foreign(task: &Header, waker: &Waker) -> bool {
-    LocalWaker::update(&task.joiner, waker);
-    if task.is_done() {
-        // The waker's `clone` has run the task, or dropped its context.
-        task.joiner.set(LocalWaker::NONE);
-        return false;
-    }
-    true
-}
-
-impl<T> Drop for JoinHandle<T> {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.task.is_over() {
-            self.give_up();
-        }
-    }
-}
-
-impl<T> JoinHandle<T> {
-    /// The output is dropped, now or when it comes.
-    #[inline(never)]
-    fn give_up(&mut self) {
-        if self.task.is_done() {
-            drop(self.take());
-        } else {
-            self.task.detach();
-            // Whoever polled this handle has no more interest, and need not be kept alive by it.
-            self.task.joiner.set(LocalWaker::NONE);
-        }
-    }
-}
-
-impl<T> fmt::Debug for JoinHandle<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle")
-            .field("spawned_at", &format_args!("{}", self.task.scope.location))
-            .field("finished", &self.is_finished())
-            .finish()
-    }
-}
-
-/// Why a task has no output. It is `Send` and `Sync`, so `?` takes it into any error type.
-///
-/// # Examples
-/// ```
-/// # let mut context = corio::IoContext::new(8)?;
-/// # context.block_on(async {
-/// async fn run() -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
-///     Ok(corio::spawn(async { 7 }).await?)
-/// }
-/// assert_eq!(run().await.unwrap(), 7);
-/// # });
-/// # Ok::<(), corio::SetupError>(())
-/// ```
-pub struct JoinError(Cause);
-
-enum Cause {
-    Cancelled,
-    Panicked(Payload),
-}
-
-/// What a panic carried. Shared, it is only looked at as text.
-struct Payload(Box<dyn Any + Send>);
-
-// SAFETY: by shared reference only `message` reaches the value, and it does nothing with it but ask
-// for its type and read it if it is a string; strings are `Sync`. Otherwise it moves as a whole.
-unsafe impl Sync for Payload {}
-
-impl JoinError {
-    pub(crate) fn cancelled() -> Self {
-        JoinError(Cause::Cancelled)
+        true
     }
 
-    pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Self {
-        JoinError(Cause::Panicked(Payload(panic)))
-    }
-
-    /// The task was cancelled, or its context ended.
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self.0, Cause::Cancelled)
-    }
-
-    /// The task panicked.
-    pub fn is_panic(&self) -> bool {
-        matches!(self.0, Cause::Panicked(_))
-    }
-
-    /// Goes on with the task's panic in the calling task.
+    /// Takes the output of a future that is done.
     ///
     /// # Panics
-    /// Always: with the task's own panic, or, if it was cancelled, with a message that says so.
-    pub fn resume_panic(self) -> ! {
-        match self.0 {
-            Cause::Panicked(Payload(panic)) => resume_unwind(panic),
-            Cause::Cancelled => panic!("the task was cancelled before it had an output"),
+    /// If the output was taken already.
+    fn take(self: Pin<&mut Self>) -> F::Output {
+        let output = match self.project() {
+            PartProjection::Running { .. } => None,
+            PartProjection::Done { output } => output.take(),
+        };
+        output.expect("a join was polled after it gave its outputs")
+    }
+}
+
+/// Runs two futures together and returns both outputs.
+///
+/// Each wake polls both futures that are not done. To end both at the first error, use
+/// [`try_join`](super::try_join()).
+///
+/// # Examples
+/// ```
+/// use corio::net::UnixStream;
+///
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.block_on(async {
+/// let (a, b) = UnixStream::pair()?;
+/// let ((sent, _), (received, buf)) =
+///     corio::join(a.send_all("hello"), b.recv_exact(vec![0; 5])).await;
+/// sent?;
+/// received?;
+/// assert_eq!(buf, b"hello");
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "join!")]
+pub fn join<A: Future, B: Future>(first: A, second: B) -> Join<A, B> {
+    Join { first: Part::Running { future: first }, second: Part::Running { future: second } }
+}
+
+pin_project! {
+    /// The future returned by [`join`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Join<A: Future, B: Future> {
+        #[pin]
+        first: Part<A>,
+        #[pin]
+        second: Part<B>,
+    }
+}
+
+impl<A: Future, B: Future> Future for Join<A, B> {
+    type Output = (A::Output, B::Output);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let first_done = this.first.as_mut().poll(cx);
+        let second_done = this.second.as_mut().poll(cx);
+        if first_done && second_done {
+            Poll::Ready((this.first.take(), this.second.take()))
+        } else {
+            Poll::Pending
         }
     }
-
-    fn message(&self) -> Option<&str> {
-        let Cause::Panicked(Payload(panic)) = &self.0 else { return None };
-        let text = panic.downcast_ref::<&'static str>().copied();
-        Some(text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("?"))
-    }
 }
 
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.message() {
-            Some(message) => write!(f, "the task panicked: {message}"),
-            None => f.write_str("the task was cancelled"),
+/// Runs futures together and returns all outputs, in the order of the futures.
+///
+/// Each wake polls every future that is not done, so for thousands of them
+/// [`spawn`](crate::spawn()) tasks instead.
+///
+/// # Examples
+/// ```
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.block_on(async {
+/// let squares = corio::join_all((1..4).map(|n| async move { n * n })).await;
+/// assert_eq!(squares, [1, 4, 9]);
+/// # });
+/// # Ok::<(), corio::SetupError>(())
+/// ```
+#[doc(alias = "JoinSet")]
+#[doc(alias = "FuturesUnordered")]
+pub fn join_all<I: IntoIterator<Item: Future>>(futures: I) -> JoinAll<I::Item> {
+    let part = |future| Box::pin(Part::Running { future });
+    JoinAll { parts: futures.into_iter().map(part).collect() }
+}
+
+/// The future returned by [`join_all`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct JoinAll<F: Future> {
+    parts: Vec<Pin<Box<Part<F>>>>,
+}
+
+// The futures are pinned in boxes of their own.
+impl<F: Future> Unpin for JoinAll<F> {}
+
+impl<F: Future> Future for JoinAll<F> {
+    type Output = Vec<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut done = true;
+        for part in &mut self.parts {
+            done &= part.as_mut().poll(cx);
         }
+        if !done {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.parts.drain(..).map(|mut part| part.as_mut().take()).collect())
     }
 }
 
-impl fmt::Debug for JoinError {
+impl<A: Future, B: Future> fmt::Debug for Join<A, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JoinError({self})")
+        f.debug_struct("Join").finish_non_exhaustive()
     }
 }
 
-impl std::error::Error for JoinError {}
+impl<F: Future> fmt::Debug for JoinAll<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinAll").field("parts", &self.parts.len()).finish()
+    }
+}

@@ -1,4 +1,4 @@
-//! Values that belong to a task, reachable without being passed along.
+//! Task-locals: values of which each task has its own.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::thread::LocalKey as ThreadKey;
 
 use pin_project_lite::pin_project;
 
-/// Declares values that each task (or part of one) has its own of.
+/// Declares task-locals: values of which each task, or part of one, has its own.
 ///
 /// # Examples
 /// ```
@@ -23,7 +23,7 @@ use pin_project_lite::pin_project;
 ///     .scope(7, async {
 ///         corio::yield_now().await;
 ///         assert_eq!(REQUEST_ID.get(), 7);
-///         // A spawned task starts without the value, unless it is given it.
+///         // A spawned task starts without the value, unless it inherits it.
 ///         let child = corio::spawn(REQUEST_ID.inherit(async { REQUEST_ID.get() }));
 ///         assert_eq!(child.await.unwrap(), 7);
 ///     })
@@ -46,10 +46,10 @@ macro_rules! task_local {
     )+};
 }
 
-/// A value that each task has its own of; made by [`task_local!`](crate::task_local).
+/// The key of a task-local; declared by [`task_local!`](crate::task_local).
 ///
-/// While a future that was given a value is polled, the value is in a thread-local; between polls
-/// it is in the future. So it survives awaits, and no other task sees it.
+/// While a future with a value is being polled, the value is in a thread-local; between polls it is
+/// in the future. So the value persists across awaits, and no other task sees it.
 ///
 /// # Examples
 /// See [`task_local!`](crate::task_local).
@@ -63,7 +63,10 @@ impl<T: 'static> LocalKey<T> {
         LocalKey { slot }
     }
 
-    /// Runs `future` with `value`. Values nest: the inner one hides the outer one.
+    /// Returns a future that runs `future` with `value`. An inner value hides an outer one.
+    ///
+    /// # Examples
+    /// See [`task_local!`](crate::task_local).
     pub fn scope<F: Future>(&'static self, value: T, future: F) -> TaskLocalFuture<T, F> {
         TaskLocalFuture { future, value: Some(value), key: self }
     }
@@ -71,7 +74,17 @@ impl<T: 'static> LocalKey<T> {
     /// Calls `f` with the current value.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is no value.
+    ///
+    /// # Examples
+    /// ```
+    /// corio::task_local!(static NAME: String);
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// let future = NAME.scope("corio".into(), async { NAME.with(|name| name.len()) });
+    /// let len = context.block_on(future);
+    /// assert_eq!(len, 5);
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
     #[track_caller]
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         match self.try_with(f) {
@@ -83,15 +96,21 @@ impl<T: 'static> LocalKey<T> {
         }
     }
 
-    /// Calls `f` with the current value, if there is one.
+    /// Calls `f` with the current value. Returns `None` if there is no value.
+    ///
+    /// # Examples
+    /// See [`task_local!`](crate::task_local).
     pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Option<R> {
         self.slot.with_borrow(|value| value.as_ref().map(f))
     }
 
-    /// The current value.
+    /// Returns a clone of the current value.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is no value.
+    ///
+    /// # Examples
+    /// See [`task_local!`](crate::task_local).
     #[track_caller]
     pub fn get(&'static self) -> T
     where
@@ -100,10 +119,14 @@ impl<T: 'static> LocalKey<T> {
         self.with(T::clone)
     }
 
-    /// Gives `future`, about to be spawned, the current value.
+    /// Returns a future that runs `future`, which is about to be spawned, with a clone of the
+    /// current value.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is no value.
+    ///
+    /// # Examples
+    /// See [`task_local!`](crate::task_local).
     #[track_caller]
     pub fn inherit<F: Future>(&'static self, future: F) -> TaskLocalFuture<T, F>
     where
@@ -120,7 +143,7 @@ impl<T> fmt::Debug for LocalKey<T> {
 }
 
 pin_project! {
-    /// A future with a task-local value; made by [`LocalKey::scope`].
+    /// A future with a task-local value; returned by [`LocalKey::scope`] and [`LocalKey::inherit`].
     #[must_use = "futures do nothing unless awaited"]
     pub struct TaskLocalFuture<T: 'static, F> {
         #[pin]
@@ -134,7 +157,7 @@ impl<T, F: Future> Future for TaskLocalFuture<T, F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        /// Puts the values back even if the poll panics.
+        /// Swaps the values, and swaps them back when dropped, also if the poll panics.
         struct Swapped<'a, T: 'static>(&'static LocalKey<T>, &'a mut Option<T>);
 
         impl<'a, T> Swapped<'a, T> {

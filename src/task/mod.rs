@@ -1,40 +1,54 @@
-//! Tasks: futures that run by themselves on a context, and ways to combine futures.
+//! Tasks, and functions that combine futures.
 //!
 //! [`spawn`] starts a task; its [`JoinHandle`] awaits, cancels or (dropped) detaches it.
-//! [`race`] runs futures against each other, [`join_all`] together, [`timeout`](crate::timeout)
-//! against the clock. [`task_local!`](crate::task_local) gives each task its own values.
 //!
-//! # Why this file has `unsafe`
-//! `spawn` calls the unchecked version, having checked.
+//! | | two futures | any number | where one ends early, the others are |
+//! |---|---|---|---|
+//! | all outputs | [`join`] | [`join_all`] | awaited |
+//! | all outputs, or the first error | [`try_join`] | [`try_join_all`] | cancelled and awaited |
+//! | the first output | [`race`] | [`race_all`] | cancelled and awaited |
+//! | within a time limit | [`timeout`](crate::timeout) | | cancelled and awaited |
+//!
+//! [`task_local!`](crate::task_local) declares values of which each task has its own.
 
+// # Why this file has `unsafe`
+// `spawn` calls `spawn_unchecked`, whose conditions its bounds fulfil.
+
+mod block_on;
+mod branch;
 mod cell;
-mod combine;
 mod join;
+mod join_handle;
 mod local;
+mod race;
 mod remote;
 mod scoped;
+mod try_join;
+mod yield_now;
 
 pub(crate) use cell::spawn_unchecked;
-pub use combine::{
-    JoinAll, Race, RaceAll, RaceOutput, YieldNow, join_all, race, race_all, yield_now,
-};
-pub use join::{JoinError, JoinHandle};
+pub use join::{Join, JoinAll, join, join_all};
+pub use join_handle::{JoinError, JoinHandle};
 pub use local::{LocalKey, TaskLocalFuture};
+pub use race::{Race, RaceAll, RaceOutput, race, race_all};
 pub use remote::RemoteTask;
-pub(crate) use remote::{spawn_remotely, unstarted};
+pub(crate) use remote::unstarted;
 pub(crate) use scoped::{Scoped, outcome};
+pub use try_join::{TryJoin, TryJoinAll, try_join, try_join_all};
+pub use yield_now::{YieldNow, yield_now};
 
 use std::panic::Location;
 
 use crate::runtime::Runtime;
 
-/// Starts a task on the running context; it makes progress whenever the context's loop turns.
+/// Starts a task on the running context.
 ///
-/// The task is one allocation. It belongs to this thread for good. Dropping the handle lets the
-/// task run on; it ends with its future, by [`JoinHandle::cancel`], or with the context.
+/// The task is one allocation and stays on this thread, so its future need not be `Send`. It ends
+/// when its future is ready, by [`JoinHandle::cancel`], or when the context is dropped; dropping
+/// the handle lets it run on.
 ///
 /// # Panics
-/// When no context is running on this thread.
+/// If no context is running on this thread.
 ///
 /// # Examples
 /// ```
@@ -50,6 +64,8 @@ use crate::runtime::Runtime;
 /// assert_eq!(sum, 14);
 /// # Ok::<(), corio::SetupError>(())
 /// ```
+#[doc(alias = "spawn_local")]
+#[doc(alias = "JoinSet")]
 #[track_caller]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
@@ -60,6 +76,7 @@ where
     Runtime::with(|runtime| spawn_on(runtime, future, location))
 }
 
+/// Starts a task on the given runtime.
 #[inline(always)]
 pub(crate) fn spawn_on<F>(
     runtime: &Runtime,

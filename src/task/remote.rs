@@ -1,4 +1,4 @@
-//! A task on another thread's context, as seen from here.
+//! Tasks that are started on a context from another thread.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
@@ -8,28 +8,31 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::join::JoinError;
+use super::join_handle::JoinError;
 use super::spawn_on;
+use crate::context::Handle;
 use crate::runtime::Runtime;
-use crate::runtime::remote::Remote;
+use crate::runtime::park::wait;
 use crate::runtime::sync::{Mutex, lock};
-use crate::sync::wait;
 
+/// The state that a task and its handle share.
 struct State<T> {
     result: Option<Result<T, JoinError>>,
+    /// The task was polled.
     begun: bool,
     ended: bool,
-    /// The handle is gone: nobody wants the result.
+    /// The handle was dropped, so the result is dropped too.
     detached: bool,
     cancelled: bool,
     joiner: Option<Waker>,
-    /// Wakes the task, so that it sees that it is cancelled.
+    /// Wakes the task, so that it sees that it was cancelled.
     task: Option<Waker>,
 }
 
-/// Handle of a task that was started on another context by [`Handle::spawn`](crate::Handle::spawn):
-/// await it, on any context or executor, or [`join`](Self::join) it from a plain thread. Dropping it
-/// lets the task run on.
+/// A handle to a task that was started by [`Handle::spawn`](crate::Handle::spawn).
+///
+/// Await it on any context or executor, or [`join`](Self::join) it on a plain thread. Dropping it
+/// detaches the task, which runs on.
 ///
 /// # Examples
 /// ```
@@ -60,8 +63,19 @@ pub struct RemoteTask<T> {
 }
 
 impl<T> RemoteTask<T> {
-    /// Asks the task to end, as [`JoinHandle::cancel`](super::JoinHandle::cancel) does; one that has
-    /// not started yet never will.
+    /// Cancels the task, as [`JoinHandle::cancel`](super::JoinHandle::cancel) does. A task that has
+    /// not started yet never starts.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut context = corio::IoContext::new(8)?;
+    /// let task = context.handle().spawn(|| async { unreachable!("it was cancelled before") });
+    /// task.cancel();
+    /// let result: Result<(), _> = context.block_on(task);
+    /// assert!(result.unwrap_err().is_cancelled());
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    #[doc(alias = "abort")]
     pub fn cancel(&self) {
         let mut state = lock(&self.state);
         state.cancelled = true;
@@ -72,24 +86,36 @@ impl<T> RemoteTask<T> {
         }
     }
 
-    /// Whether the task has ended.
+    /// Returns `true` if the task has ended.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut context = corio::IoContext::new(8)?;
+    /// let mut task = context.handle().spawn(|| async {});
+    /// assert!(!task.is_finished());
+    /// context.block_on(async { (&mut task).await })?;
+    /// assert!(task.is_finished());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_finished(&self) -> bool {
         lock(&self.state).ended
     }
 
-    /// Whether the task has run at all.
+    /// Returns `true` if the task was polled.
     pub(crate) fn has_begun(&self) -> bool {
         lock(&self.state).begun
     }
 
-    /// Waits for the output on a plain thread.
+    /// Blocks a plain thread until the task has ended, and returns the output.
     ///
     /// # Errors
-    /// As for [`JoinHandle`](super::JoinHandle): the task was cancelled, or its context ended, or it
-    /// panicked.
+    /// [`JoinError`] if the task was cancelled or has panicked, or its context was dropped.
     ///
     /// # Panics
-    /// Within a running context, which it would block.
+    /// If a context is running on this thread, which would be blocked.
+    ///
+    /// # Examples
+    /// See [`RemoteTask`].
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         wait(self)
@@ -100,7 +126,7 @@ impl<T> Future for RemoteTask<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Made without the lock: a foreign waker's `clone` may run the task.
+        // Cloned without the lock: a foreign waker's `clone` may run the task.
         let waker = cx.waker().clone();
         let mut state = lock(&self.state);
         if let Some(result) = state.result.take() {
@@ -130,7 +156,7 @@ impl<T> fmt::Debug for RemoteTask<T> {
     }
 }
 
-/// The task's side. Dropped without an output, it says that the task was cancelled.
+/// The task's side of the shared state. Dropping it without an output reports a cancelled task.
 struct Completion<T>(Arc<Mutex<State<T>>>);
 
 impl<T> Completion<T> {
@@ -155,7 +181,8 @@ impl<T> Completion<T> {
         }
     }
 
-    /// Whether the task is to end; else it runs now, and is woken when it is to end.
+    /// Returns `true` if the task was cancelled. Otherwise registers `waker` to be woken when it
+    /// is.
     fn is_cancelled(&self, waker: &Waker) -> bool {
         let mut state = lock(&self.0);
         if !state.cancelled {
@@ -173,9 +200,10 @@ impl<T> Drop for Completion<T> {
 }
 
 pin_project! {
-    /// The body of such a task.
+    /// The body of the task, which reports its output to the handle.
     struct Reporting<T, F> {
-        // Dropped first, as an unfinished task ends with its future.
+        // Declared first, so dropped first: the task is reported as ended after its future was
+        // dropped.
         #[pin]
         future: F,
         started: bool,
@@ -204,15 +232,17 @@ impl<T, F: Future<Output = T>> Future for Reporting<T, F> {
             }
             Err(panic) => {
                 this.completion.complete(Err(JoinError::panicked(panic)));
-                // The task ends as any that panics: when nothing of it is in flight any more.
+                // The task ends like any other that panics: when nothing of it is in flight.
                 resume_unwind(Box::new("reported to the task's handle"))
             }
         }
     }
 }
 
-/// A task for some context, and its handle. Calling the first starts it on the context that is given;
-/// what is given besides stays with the task until it has ended. Dropping it instead cancels the task.
+/// Creates a task that is not bound to a context yet, and its handle.
+///
+/// Calling the returned function starts the task on the given runtime; its second argument is
+/// dropped when the task has ended. Dropping the function instead cancels the task.
 pub(crate) fn unstarted<F, Fut, K>(
     start: F,
     location: &'static Location<'static>,
@@ -243,19 +273,26 @@ where
     (begin, RemoteTask { state })
 }
 
-/// Starts `start`'s future on `remote`'s context.
-pub(crate) fn spawn_remotely<F, Fut>(
-    remote: &Remote,
-    start: F,
-    location: &'static Location<'static>,
-) -> RemoteTask<Fut::Output>
-where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future + 'static,
-    Fut::Output: Send + 'static,
-{
-    let (begin, task) = unstarted(start, location);
-    // If the context is gone, so is the job, and with it the completion.
-    drop(remote.post_job(Box::new(move |runtime: &Runtime| begin(runtime, ()))));
-    task
+impl Handle {
+    /// Starts a task on the context. Works from any thread, also while the context does not run.
+    ///
+    /// `start` is called on the context's thread, so that the future need not be `Send`: only
+    /// `start` and the output are. If the context was dropped, or is dropped before the task is
+    /// done, the task counts as cancelled.
+    ///
+    /// # Examples
+    /// See [`RemoteTask`].
+    #[track_caller]
+    pub fn spawn<F, Fut>(&self, start: F) -> RemoteTask<Fut::Output>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        let (begin, task) = unstarted(start, Location::caller());
+        // If the context was dropped, this drops the job, and with it the completion: the task
+        // counts as cancelled.
+        drop(self.remote.post_job(Box::new(move |runtime: &Runtime| begin(runtime, ()))));
+        task
+    }
 }

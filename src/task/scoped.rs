@@ -1,7 +1,7 @@
-//! A future in a scope of its own: what race branches and timeout blocks are made of.
-//!
-//! # Why this file has `unsafe`
-//! The scope is linked into the tree by address, and the future is pinned by hand.
+//! A future in a scope of its own, as used for the branches of a race and for timeouts.
+
+// # Why this file has `unsafe`
+// The scope is linked into the tree by address, and the future is pinned by hand.
 
 use std::marker::PhantomPinned;
 use std::panic::Location;
@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use crate::runtime::Runtime;
 use crate::runtime::scope::{Kind, Scope, Step};
 
-/// A future whose operations can be cancelled and waited for together.
+/// A future whose operations in flight can be cancelled and waited for together.
 pub(crate) struct Scoped<F> {
-    // Declared before the scope, so dropped first: its operations leave the scope's list.
+    // Declared before the scope, so dropped first: its operations unlink from the scope's list.
     future: F,
     scope: Scope,
     _pinned: PhantomPinned,
@@ -24,12 +24,13 @@ impl<F: Future> Scoped<F> {
         Scoped { future, scope: Scope::new(kind, location), _pinned: PhantomPinned }
     }
 
+    /// Polls the future in its scope, which follows the current one.
     pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Step<F::Output> {
         // SAFETY: nothing is moved out; both fields are structurally pinned.
         let this = unsafe { self.get_unchecked_mut() };
         Runtime::with(|runtime| {
-            // SAFETY: pinned with `self`; it leaves the tree when dropped. The current scope is
-            // pinned likewise.
+            // SAFETY: pinned with `self`, and detached when dropped. The current scope is pinned
+            // too, and detaches its children when dropped.
             unsafe { this.scope.follow(&*runtime.current_scope.get(), runtime) };
             // SAFETY: pinned with `self`.
             let future = unsafe { Pin::new_unchecked(&mut this.future) };
@@ -41,13 +42,13 @@ impl<F: Future> Scoped<F> {
         self.scope.is_cancelled()
     }
 
-    /// How many operations have ended well inside; see [`Scope::ended`].
-    pub(crate) fn ended(&self) -> u32 {
-        self.scope.ended()
+    /// Returns how many operations have succeeded inside; see [`Scope::succeeded`].
+    pub(crate) fn succeeded(&self) -> u32 {
+        self.scope.succeeded()
     }
 
-    /// Asks everything in flight inside to end, with the given error, then polls once: the body sees the news, or is
-    /// over because nothing is in flight.
+    /// Cancels everything in flight inside with the error number `errno`, then polls the future
+    /// once: it sees the results, or has ended because nothing is in flight.
     pub(crate) fn cancel_and_poll(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -55,14 +56,14 @@ impl<F: Future> Scoped<F> {
     ) -> Step<F::Output> {
         self.scope.cancel(errno);
         if !self.scope.is_attached() {
-            // It never ran, and need not.
+            // It was never polled, so it has nothing in flight.
             return Step::Ended;
         }
         self.poll(cx)
     }
 }
 
-/// [`Step`] as a plain poll, where the end of a cancelled body is `None`.
+/// Converts a [`Step`] to a `Poll`; `None` stands for [`Step::Ended`].
 pub(crate) fn outcome<T>(step: Step<T>) -> Poll<Option<T>> {
     match step {
         Step::Done(value) => Poll::Ready(Some(value)),

@@ -254,7 +254,7 @@ every_driver! {
             (error(cancelled.await), error(text.await), error(owned.await), error(other.await))
         });
         assert_eq!(cancelled.to_string(), "the task was cancelled");
-        assert_eq!(format!("{cancelled:?}"), "JoinError(the task was cancelled)");
+        assert_eq!(format!("{cancelled:?}"), "the task was cancelled");
         assert_eq!(text.to_string(), "the task panicked: static");
         assert_eq!(owned.to_string(), "the task panicked: 2");
         assert_eq!(other.to_string(), "the task panicked: ?");

@@ -1,16 +1,18 @@
-//! The exact part: a pairing heap.
+//! A pairing heap of timers: the exact part of the timer queue.
 //!
-//! The next deadline is at the root; removing it costs O(log n) amortised. Reference: Fredman, Sedgewick,
-//! Sleator and Tarjan, "The pairing heap: a new form of self-adjusting heap", Algorithmica 1986.
-//!
-//! # Why this file has `unsafe`
-//! The heap follows raw pointers to pinned nodes.
+//! The earliest deadline is at the root; removing it costs O(log n) amortised. Reference: Fredman,
+//! Sedgewick, Sleator and Tarjan, "The pairing heap: a new form of self-adjusting heap",
+//! Algorithmica 1986.
+
+// # Why this file has `unsafe`
+// The heap follows raw pointers to pinned nodes.
 
 use std::cell::Cell;
 use std::ptr;
 
 use super::Timer;
 
+/// The timers of the current tick and before, ordered by deadline.
 pub(super) struct Heap {
     root: Cell<*const Timer>,
     len: Cell<usize>,
@@ -29,18 +31,20 @@ impl Heap {
         self.len.get()
     }
 
-    /// The earliest.
+    /// Returns the earliest timer.
     #[inline(always)]
     pub(super) fn first(&self) -> Option<&Timer> {
         // SAFETY: nodes in the heap are alive.
         unsafe { self.root.get().as_ref() }
     }
 
+    /// Adds a timer.
+    ///
     /// # Safety
-    /// The timer is in no heap, and stays in place until it has left this one.
+    /// The timer is in no heap or wheel, and stays in place until it is removed from this heap.
     pub(super) unsafe fn insert(&self, timer: *const Timer) {
         self.len.set(self.len.get() + 1);
-        // SAFETY: the caller and the heap keep both alive.
+        // SAFETY: the caller keeps `timer` alive, and what is in the heap is alive.
         unsafe {
             (*timer).child.set(ptr::null());
             (*timer).next.set(ptr::null());
@@ -49,11 +53,13 @@ impl Heap {
         }
     }
 
+    /// Removes a timer.
+    ///
     /// # Safety
     /// The timer is in this heap.
     pub(super) unsafe fn remove(&self, timer: *const Timer) {
         self.len.set(self.len.get() - 1);
-        // SAFETY: everything in the heap is alive.
+        // SAFETY: what is in the heap is alive.
         unsafe {
             let rest = combine((*timer).child.replace(ptr::null()));
             if ptr::eq(self.root.get(), timer) {
@@ -74,12 +80,12 @@ impl Heap {
     }
 }
 
-/// Joins two heaps; the earlier root becomes the parent of the other.
+/// Merges two heaps; the earlier root becomes the parent of the other.
 ///
 /// # Safety
 /// Both are null or roots of valid heaps.
 unsafe fn meld(a: *const Timer, b: *const Timer) -> *const Timer {
-    // SAFETY: what the caller promises.
+    // SAFETY: what is in a valid heap is alive.
     unsafe {
         let (Some(left), Some(right)) = (a.as_ref(), b.as_ref()) else {
             return if a.is_null() { b } else { a };
@@ -99,16 +105,16 @@ unsafe fn meld(a: *const Timer, b: *const Timer) -> *const Timer {
     }
 }
 
-/// Joins a list of siblings into one heap, in two passes: pairs from the left, then all from the
-/// right.
+/// Merges a list of siblings into one heap, in two passes: pairs from the left, then all pairs from
+/// the right.
 ///
 /// # Safety
-/// `first` is null or the first of a list of siblings taken off its parent.
+/// `first` is null or the first of a list of siblings that was detached from its parent.
 unsafe fn combine(first: *const Timer) -> *const Timer {
     let mut pairs: *const Timer = ptr::null();
     let mut rest = first;
-    // SAFETY: everything in the heap is alive; `next` and `prev` are rewritten for what is
-    // detached before it is melded.
+    // SAFETY: what is in the heap is alive; `next` and `prev` of each detached root are reset
+    // before it is melded.
     unsafe {
         while let Some(a) = rest.as_ref() {
             let b = a.next.replace(ptr::null());

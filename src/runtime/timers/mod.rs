@@ -1,5 +1,5 @@
-//! Timers, whose nodes live inside the futures that sleep: arming one costs a few stores and no
-//! allocation, however many there are.
+//! The timer queue. A timer's node lives inside the future that sleeps, so arming one takes a few
+//! stores and no allocation, however many there are.
 //!
 //! ```text
 //!          armed                      its tick comes              its time comes
@@ -7,13 +7,13 @@
 //!     └──────────── due within this tick ──────────────▲
 //! ```
 //!
-//! A tick is 65.5 µs. The heap, which alone is sorted, holds only what is due in the current one, so it
-//! is small and in the cache; timers further away lie unsorted in the wheel, and most timers of a server
-//! are disarmed there. When a timer fires is exact all the same, but for crowds: more than 32 that are due in
-//! one tick fire at its end, as a wait for each would cost more than all that they do.
-//!
-//! # Why this file has `unsafe`
-//! Heap and wheel follow raw pointers to pinned nodes.
+//! A tick is 65.5 µs. Only the heap is sorted. It holds the timers of the current tick, so it is
+//! small and stays in the cache. Later timers are unsorted in the wheel; most timers of a server
+//! are disarmed there. Timers still fire at their exact deadline, except where more than 32 are due
+//! in one tick: these fire at its end, as a wait for each would cost more than the work they do.
+
+// # Why this file has `unsafe`
+// Heap and wheel follow raw pointers to pinned nodes.
 
 mod heap;
 mod wheel;
@@ -35,23 +35,23 @@ pub(crate) enum TimerState {
     Fired,
 }
 
-/// One timer. Armed, it must not move.
+/// A timer's node. It must not move while it is armed.
 pub(crate) struct Timer {
-    /// Nanoseconds since the runtime's origin.
+    /// In nanoseconds since the runtime was created.
     deadline: Cell<u64>,
-    /// Among equal deadlines, the order of arming.
+    /// The order of arming, for equal deadlines.
     order: Cell<u64>,
-    /// In the heap: the first of the nodes below, linked by `next`.
+    /// In the heap: the first child; the others are linked by `next`.
     child: Cell<*const Timer>,
-    /// The next sibling in the heap, or the next in the wheel's list.
+    /// The next sibling in the heap, or the next node in the wheel's list.
     next: Cell<*const Timer>,
-    /// The previous sibling, or the parent if there is none; null for the root, and for the first in a
-    /// list.
+    /// In the heap: the previous sibling, or the parent for the first one; null for the root. In
+    /// the wheel: the previous node of the list; null for the first one.
     prev: Cell<*const Timer>,
     runtime: Cell<*const Runtime>,
     waker: Cell<LocalWaker>,
     state: Cell<TimerState>,
-    /// Where in the wheel; `None`: in the heap.
+    /// The position in the wheel; `None` while in the heap.
     place: Cell<Option<Place>>,
     _pinned: PhantomPinned,
 }
@@ -76,17 +76,19 @@ impl Timer {
         self.state.get()
     }
 
-    /// Starts the timer.
+    /// Arms the timer, to wake `waker` at `deadline`.
     ///
     /// # Safety
-    /// The timer is pinned and not armed; it is dropped before its memory is reused.
+    /// - The timer is pinned and not armed.
+    /// - It is dropped before its memory is reused.
     pub(crate) unsafe fn arm(&self, runtime: &Runtime, deadline: u64, waker: &Waker) {
         debug_assert_ne!(self.state(), TimerState::Armed);
         self.deadline.set(deadline);
         self.runtime.set(runtime);
         self.waker.set(LocalWaker::with_current(runtime, waker));
         self.state.set(TimerState::Armed);
-        // SAFETY: pinned until it leaves these: by firing, in `disarm`, or in `clear`.
+        // SAFETY: pinned, and removed before its memory is reused: when it fires, in `disarm`,
+        // which `drop` calls, or in `clear`.
         unsafe { runtime.timers.insert(self) };
     }
 
@@ -94,12 +96,13 @@ impl Timer {
         LocalWaker::update(&self.waker, waker);
     }
 
-    /// Takes the timer out, if it is armed.
+    /// Disarms the timer, if it is armed.
     pub(crate) fn disarm(&self) {
         if self.state() == TimerState::Armed {
-            // SAFETY: an armed timer's runtime is alive: it disarms all when it goes.
+            // SAFETY: an armed timer's runtime is alive: it disarms all timers before it is
+            // dropped.
             let runtime = unsafe { &*self.runtime.get() };
-            // SAFETY: armed means in there.
+            // SAFETY: an armed timer is in the heap or the wheel.
             unsafe { runtime.timers.remove(self) };
             self.state.set(TimerState::Idle);
             self.waker.set(LocalWaker::NONE);
@@ -115,13 +118,14 @@ impl Drop for Timer {
 
 /// All timers of a runtime.
 pub(crate) struct Timers {
-    /// Those of the current tick and before.
+    /// The timers of the current tick and before.
     heap: Heap,
-    /// Those of later ticks.
+    /// The timers of later ticks.
     wheel: Wheel,
-    /// When to look again, [`NEVER`] or [`STALE`], which is to be found out. May be too early: a look in vain.
+    /// When to check the timers next, in nanoseconds, or [`NEVER`], or [`STALE`]: it has to be
+    /// computed. It may be too early; then that check fires nothing.
     next: Cell<u64>,
-    /// How many were ever armed.
+    /// How many timers were armed so far.
     armed: Cell<u64>,
 }
 
@@ -142,31 +146,34 @@ impl Timers {
         self.heap.is_empty() && self.wheel.is_empty()
     }
 
-    /// When to look again: the earliest deadline, but for crowds.
+    /// Returns when to check the timers next: the earliest deadline, or the end of its tick if more
+    /// than [`CROWD`] timers are due in it.
     #[inline(always)]
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         match self.next.get() {
             NEVER => None,
-            STALE => self.look(),
+            STALE => self.compute_next(),
             next => Some(next),
         }
     }
 
     #[inline(never)]
-    fn look(&self) -> Option<u64> {
-        // What is in the heap is due before anything in the wheel.
+    fn compute_next(&self) -> Option<u64> {
+        // Every timer in the heap is due before those in the wheel.
         let next = match self.heap.first() {
             Some(_) if self.heap.len() > CROWD => Some(self.wheel.end_of_tick()),
             Some(first) => Some(first.deadline.get()),
             None => self.wheel.next(),
         };
-        // A deadline at the end of time never comes, and one at its beginning has passed.
+        // A deadline of `u64::MAX` is never reached, and one of 0 has passed.
         self.next.set(next.unwrap_or(NEVER).max(STALE + 1));
         next.filter(|&next| next != NEVER)
     }
 
+    /// Adds a timer that was just armed.
+    ///
     /// # Safety
-    /// The timer is in no heap or wheel, and stays in place until it has left these.
+    /// The timer is in no heap or wheel, and stays in place until it is removed.
     unsafe fn insert(&self, timer: *const Timer) {
         let order = self.armed.get();
         self.armed.set(order + 1);
@@ -178,14 +185,16 @@ impl Timers {
         if deadline < self.next.get() {
             self.next.set(deadline);
         }
-        // SAFETY: what the caller promises.
+        // SAFETY: the same contract.
         unsafe { self.place(timer) };
     }
 
+    /// Adds a timer to the wheel, or to the heap if it is due in the current tick.
+    ///
     /// # Safety
     /// As for [`insert`](Self::insert).
     unsafe fn place(&self, timer: *const Timer) {
-        // SAFETY: what the caller promises.
+        // SAFETY: the same contract; a timer that the wheel has not added is in neither.
         unsafe {
             if !self.wheel.insert(timer) {
                 self.heap.insert(timer);
@@ -193,10 +202,12 @@ impl Timers {
         }
     }
 
+    /// Removes a timer.
+    ///
     /// # Safety
-    /// The timer is in here.
+    /// The timer is in the heap or the wheel.
     unsafe fn remove(&self, timer: *const Timer) {
-        // SAFETY: what the caller promises; `place` tells where.
+        // SAFETY: the timer's `place` says in which of them it is.
         unsafe {
             match (*timer).place.take() {
                 None => self.heap.remove(timer),
@@ -208,17 +219,18 @@ impl Timers {
         }
     }
 
-    /// Fires everything due at `now`; returns how many.
+    /// Fires all timers that are due at `now` and returns how many there were.
     pub(crate) fn fire(&self, now: u64, runtime: &Runtime) -> u64 {
         if self.next_deadline().is_none_or(|next| next > now) {
             return 0;
         }
-        // SAFETY: what comes off the wheel is in nothing, and stays in place as before.
+        // SAFETY: a timer that the wheel passes on is in no list any more, and stays in place as
+        // before.
         self.wheel.advance(now, |timer| unsafe { self.place(timer) });
         self.next.set(STALE);
         let mut fired = 0;
         while let Some(timer) = self.heap.first().filter(|first| first.deadline.get() <= now) {
-            // SAFETY: it is in the heap, and out of it before its waker is used.
+            // SAFETY: it is in the heap, and is removed before its waker is used.
             unsafe { self.heap.remove(timer) };
             timer.state.set(TimerState::Fired);
             timer.waker.replace(LocalWaker::NONE).wake(runtime);
@@ -227,7 +239,7 @@ impl Timers {
         fired
     }
 
-    /// Takes all timers out without firing them: the runtime goes.
+    /// Disarms all timers, as the runtime is being dropped.
     pub(crate) fn clear(&self) {
         while let Some(timer) = self.heap.first().or_else(|| self.wheel.any()) {
             timer.disarm();

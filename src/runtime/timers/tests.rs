@@ -15,7 +15,7 @@ fn random(seed: &mut u64, n: u64) -> u64 {
     *seed % n
 }
 
-/// Takes out what is due, in order.
+/// Removes the timers that are due, and returns their deadlines in order.
 fn fire(timers: &Timers, now: u64) -> Vec<u64> {
     // SAFETY: as in `Timers::fire`.
     timers.wheel.advance(now, |timer| unsafe { timers.place(timer) });
@@ -29,8 +29,8 @@ fn fire(timers: &Timers, now: u64) -> Vec<u64> {
     fired
 }
 
-/// Against the obvious implementation: a sorted list. Time goes on in steps of all sizes, and so far as
-/// the deadlines are away.
+/// Compares the queue with a sorted list. Time advances in steps of all sizes, as far as the
+/// deadlines reach.
 #[test]
 fn timers_agree_with_a_sorted_list() {
     for spread in [500, 1 << 18, 1 << 24, 1 << 34, 1 << 50, 1 << 62] {
@@ -58,7 +58,7 @@ fn timers_agree_with_a_sorted_list() {
                 inside.retain(|&i| boxes[i].deadline.get() > now);
                 assert_eq!(fire(&timers, now), due, "at step {step} of spread {spread}");
             }
-            // The end of time never comes, and its beginning has passed.
+            // A deadline of `u64::MAX` is never reached, and one of 0 has passed.
             let deadlines = inside.iter().map(|&i| boxes[i].deadline.get().max(1));
             let earliest = deadlines.min().filter(|&earliest| earliest != NEVER);
             let next = timers.next_deadline().unwrap_or(NEVER);
@@ -67,7 +67,7 @@ fn timers_agree_with_a_sorted_list() {
             assert!(next <= earliest || inside.len() > CROWD, "at step {step} of spread {spread}");
             assert!(next <= earliest.saturating_add(TICK), "at step {step} of spread {spread}");
             if next != earliest {
-                // It may be that of a timer that was disarmed, or for a crowd.
+                // It may be the deadline of a timer that was disarmed, or stand for a crowd.
                 timers.next.set(STALE);
                 let next = timers.next_deadline().unwrap_or(NEVER);
                 assert!(next == earliest || inside.len() > CROWD);
@@ -96,7 +96,7 @@ fn equal_deadlines_fire_in_the_order_of_arming() {
     }
 }
 
-/// A crowd fires at the end of its tick, and is on no level searched for its earliest.
+/// A crowd fires at the end of its tick; it is not searched for its earliest timer on any level.
 #[test]
 fn a_crowd_fires_together() {
     for begin in [5_000_000, 500_000_000_000] {
@@ -109,7 +109,7 @@ fn a_crowd_fires_together() {
         assert_eq!(timers.next_deadline(), Some(begin), "each is compared as it is armed");
         // SAFETY: it is in there.
         unsafe { timers.remove(&*boxes[0]) };
-        let mut looks = 0;
+        let mut checks = 0;
         let fired = loop {
             let next = timers.next_deadline().expect("there are more");
             assert!(next < begin + TICK);
@@ -117,17 +117,17 @@ fn a_crowd_fires_together() {
             if !fired.is_empty() {
                 break fired;
             }
-            looks += 1;
+            checks += 1;
         };
         assert_eq!(fired.len(), 999);
-        assert!(looks <= 4, "{looks} looks in vain");
+        assert!(checks <= 4, "{checks} checks fired nothing");
     }
 }
 
-/// As the loop does it: time goes on to the next look, or a bit further. No timer is later than a tick, all
-/// fire in order, and none is looked for again at once.
+/// Time advances as in the loop: to the next check, or somewhat further. No timer fires later than
+/// a tick, all fire in order, and no check is due again at once.
 #[test]
-fn a_loop_that_follows_the_looks_misses_nothing() {
+fn a_loop_that_waits_for_the_next_check_fires_everything() {
     for spread in [3_000, 100_000, 1 << 19, 1 << 23, 1 << 30, 1 << 40] {
         for (len, oversleeps) in [(5, 1), (40, 1), (300, 1), (40, 1 << 20), (300, 1 << 33)] {
             let mut seed = 0x9e37_79b9_7f4a_7c15 ^ (spread * 31 + oversleeps);

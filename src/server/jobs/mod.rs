@@ -181,7 +181,7 @@ impl Jobs {
             let next = poll_fn(|cx| match enough.as_mut().poll(cx) {
                 Poll::Ready(_) => Poll::Ready(None),
                 Poll::Pending => Runtime::with(|runtime| {
-                    runtime.remote.expect_news();
+                    runtime.remote.expect_wakeups();
                     server.poll_take(cx, &runtime.remote)
                 }),
             });

@@ -80,7 +80,7 @@ impl<J> State<J> {
     /// If there are jobs, has somebody look who is idle: one whose context sleeps, for it has
     /// nothing else to do. If none sleeps, all of them, which costs no system call: whoever comes
     /// round first takes the job, so the busier take fewer.
-    fn rouse(&mut self, wakers: &mut Vec<Waker>) {
+    fn wake(&mut self, wakers: &mut Vec<Waker>) {
         if self.jobs.is_empty() {
             return;
         }
@@ -153,7 +153,7 @@ impl<J> Queue<J> {
         }
         let number = state.number();
         state.jobs.push_back((number, job));
-        state.rouse(&mut wakers);
+        state.wake(&mut wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         Ok(number)
@@ -261,7 +261,7 @@ impl<J> Drop for Server<J> {
         let entry = state.idle.iter().position(|idle| idle.server == self.number);
         let old = entry.map(|entry| state.idle.remove(entry));
         // It may have been woken for a job that it does not take now.
-        state.rouse(&mut wakers);
+        state.wake(&mut wakers);
         drop(state);
         drop(old);
         wakers.into_iter().for_each(Waker::wake);

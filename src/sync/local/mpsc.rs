@@ -29,9 +29,7 @@ use std::task::{Context, Poll};
 use super::semaphore::{Permit, Semaphore};
 use crate::runtime::waker::LocalWaker;
 pub use crate::sync::channel::{SendError, TryRecvError, TrySendError};
-
-/// After so many messages without a wait, the receiver lets other tasks have their turn.
-const STREAK: u32 = 128;
+use crate::sync::streak::Streak;
 
 struct Shared<T> {
     room: Semaphore,
@@ -58,7 +56,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         senders: Cell::new(1),
         closed: Cell::new(false),
     });
-    (Sender { shared: shared.clone() }, Receiver { shared, streak: 0 })
+    (Sender { shared: shared.clone() }, Receiver { shared, streak: Streak::default() })
 }
 
 /// The end that sends; see [`channel`]. Clones send to the same receiver.
@@ -124,7 +122,7 @@ impl<T> Drop for Sender<T> {
 /// The end that receives; see [`channel`].
 pub struct Receiver<T> {
     shared: Rc<Shared<T>>,
-    streak: u32,
+    streak: Streak,
 }
 
 impl<T> Receiver<T> {
@@ -135,19 +133,17 @@ impl<T> Receiver<T> {
 
     /// The same, for futures written by hand.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if self.streak >= STREAK {
-            self.streak = 0;
-            cx.waker().wake_by_ref();
+        if self.streak.must_yield(cx) {
             return Poll::Pending;
         }
-        self.streak += 1;
+        self.streak.count();
         let mut received = self.try_recv();
         if matches!(received, Err(TryRecvError::Empty)) {
             LocalWaker::update(&self.shared.receiver, cx.waker());
             // A foreign waker's `clone` may have sent something.
             received = self.try_recv();
             if matches!(received, Err(TryRecvError::Empty)) {
-                self.streak = 0;
+                self.streak.end();
                 return Poll::Pending;
             }
             self.shared.receiver.set(LocalWaker::NONE);

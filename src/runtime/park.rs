@@ -1,12 +1,13 @@
-//! Waiting for a future on a plain thread.
+//! Blocking a plain thread until a future is ready.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use crate::runtime::Runtime;
+use super::Runtime;
 
+/// A waker that unparks a thread.
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -19,10 +20,10 @@ impl Wake for Unpark {
     }
 }
 
-/// Parks the thread until `future` is done.
+/// Parks the thread until `future` is ready, and returns its output.
 ///
 /// # Panics
-/// Within a running context: its other tasks would wait, too, perhaps for each other.
+/// Within a running context: its other tasks would be blocked too, which might be a deadlock.
 #[track_caller]
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     assert!(
@@ -32,7 +33,8 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     park_until(future)
 }
 
-/// The same where nothing that the context does is waited for.
+/// Does the same without the check, for futures that wait for nothing that this thread's context
+/// does.
 pub(crate) fn park_until<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -41,7 +43,7 @@ pub(crate) fn park_until<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        // A wake that came meanwhile is remembered.
+        // Returns at once if the thread was unparked since the poll.
         thread::park();
     }
 }

@@ -1,4 +1,5 @@
-//! The record of one operation, which lives inside the operation's future.
+//! An operation as the runtime tracks it: its state, and, while it is in flight, its place in the
+//! scope tree, its waker and the driver's record. It lives inside the operation's future.
 //!
 //! ```text
 //!            submit                     last completion              poll
@@ -8,29 +9,29 @@
 //!                       touched by the kernel
 //! ```
 //!
-//! | state | who may touch the buffer | who may touch this record |
+//! | state | the buffer may be touched by | this record may be touched by |
 //! |---|---|---|
 //! | `Idle` | the future | the future |
 //! | `Pending` | the kernel alone | the driver (`operation`), the scope tree (`link`, `scope`), the future (`waker`) |
 //! | `Done` | the future | the future |
-//! | `Taken` | the caller, who has it back | the future |
-//!
-//! # Why this file has `unsafe`
-//! It follows pointers between records, scopes and the runtime.
+//! | `Taken` | the caller, which has it back | the future |
+
+// # Why this file has `unsafe`
+// It follows pointers between operations, scopes and the runtime.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::task::Waker;
-use std::time::Duration;
 
+use super::Runtime;
 use super::list::{Link, Linked, unlink};
-use super::scope::{Kind, Scope};
+use super::scope::Scope;
 use super::waker::LocalWaker;
-use super::{DropPolicy, Runtime, report};
-use crate::driver::{Driver, Notes, OpCode, Record, Request, Token, Wait};
+use crate::driver::{Driver, Notes, OpCode, Record, Request, Token};
 
+/// The states of the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Idle,
@@ -39,45 +40,48 @@ pub(crate) enum State {
     Taken,
 }
 
-/// See the module's page. `repr(C)`: the driver's part comes first, so that its address is ours.
+/// An operation's record; see the head of this file. `repr(C)`: the driver's record comes first, so
+/// that both have the same address.
 #[repr(C)]
-pub(crate) struct Inflight {
+pub(crate) struct TrackedOp {
     operation: Record,
     state: Cell<State>,
     cancelled: Cell<bool>,
     pub(crate) code: OpCode,
-    /// Initialised exactly while the state is `Pending`.
+    /// Initialised while the state is `Pending`, and only then.
     flight: UnsafeCell<MaybeUninit<Flight>>,
     pub(crate) location: &'static Location<'static>,
 }
 
-/// What there is to know about an operation only while it is in flight.
-struct Flight {
-    link: Link<Inflight>,
-    scope: Cell<*const Scope>,
+/// The part of the record that exists only while the operation is in flight.
+pub(super) struct Flight {
+    link: Link<TrackedOp>,
+    pub(super) scope: Cell<*const Scope>,
     runtime: *const Runtime,
     waker: Cell<LocalWaker>,
-    /// By the runtime's coarse clock, in nanoseconds.
-    started: u64,
-    fd: i32,
-    len: u32,
+    /// When the operation was submitted, in nanoseconds of the runtime's coarse clock.
+    pub(super) started: u64,
+    /// The file descriptor, for reports; -1 if there is none.
+    pub(super) fd: i32,
+    /// Bytes, or the number of buffers of a vectored operation, for reports.
+    pub(super) len: u32,
 }
 
-impl Linked for Inflight {
+impl Linked for TrackedOp {
     #[inline(always)]
-    fn link(&self) -> &Link<Inflight> {
+    fn link(&self) -> &Link<TrackedOp> {
         &self.flight().link
     }
 }
 
-impl Inflight {
+impl TrackedOp {
     #[inline(always)]
     pub(crate) const fn new(
         code: OpCode,
         location: &'static Location<'static>,
         request: unsafe fn(Token) -> Request,
     ) -> Self {
-        Inflight {
+        TrackedOp {
             operation: Record::new(request),
             flight: UnsafeCell::new(MaybeUninit::uninit()),
             location,
@@ -87,17 +91,17 @@ impl Inflight {
         }
     }
 
-    /// The record of the flight, which the caller knows to be under way.
+    /// Returns the in-flight part. The state must be `Pending`.
     #[inline(always)]
-    fn flight(&self) -> &Flight {
-        debug_assert_eq!(self.state(), State::Pending, "no flight is under way");
+    pub(super) fn flight(&self) -> &Flight {
+        debug_assert_eq!(self.state(), State::Pending, "the operation is not in flight");
         // SAFETY: pending, so `submit` has initialised it; all its changes go through cells.
         unsafe { (*self.flight.get()).assume_init_ref() }
     }
 
     #[inline(always)]
-    fn runtime(&self) -> &Runtime {
-        // SAFETY: a runtime is not given up while an operation of it is pending.
+    pub(super) fn runtime(&self) -> &Runtime {
+        // SAFETY: a runtime is not freed while one of its operations is pending.
         unsafe { &*self.flight().runtime }
     }
 
@@ -116,13 +120,13 @@ impl Inflight {
         self.operation.result.get()
     }
 
-    /// Whether a receive that has ended left more in the socket, as far as the driver knows.
+    /// Returns `true` if the driver knows that a completed receive left more bytes in the socket.
     #[inline(always)]
     pub(crate) fn left_more(&self) -> bool {
         self.operation.notes.get().more
     }
 
-    /// Whether somebody has asked for an early end.
+    /// Returns `true` if the operation was cancelled.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.get()
     }
@@ -132,8 +136,9 @@ impl Inflight {
         NonNull::from(self).cast()
     }
 
-    /// Submits. `Some`: it ended at once; the state is unchanged. (`code` is the record's own, given
-    /// as a constant.)
+    /// Submits the operation. Returns its result if it completed inline; the state is unchanged
+    /// then. `code` equals the record's own; passed as a constant, it makes the counters' addresses
+    /// constant.
     ///
     /// # Safety
     /// The record is `Idle` and pinned, with all memory the request names, until it is `Done`.
@@ -150,8 +155,8 @@ impl Inflight {
         let waker = LocalWaker::with_current(runtime, waker);
         runtime.stats.submitted[code as usize].add(1);
         self.operation.notes.set(Notes::NEW);
-        // SAFETY: the driver runs no foreign code; the caller keeps the record and its memory in place
-        // until delivery.
+        // SAFETY: the driver runs no foreign code; the caller keeps the record and its memory in
+        // place until delivery.
         let ended = unsafe { runtime.driver_mut().submit(self.token(), request) };
         let scope = runtime.current_scope.get();
         if let Some(result) = ended {
@@ -168,23 +173,24 @@ impl Inflight {
             fd,
             len,
         };
-        // SAFETY: the state is `Idle`, so nobody refers to the place.
+        // SAFETY: the state is `Idle`, so nothing refers to this memory.
         unsafe { (*self.flight.get()).write(flight) };
         self.state.set(State::Pending);
         // SAFETY: the current scope is pinned and alive while it is current; the record stays in
         // place until it is unlinked, at delivery.
         let scope = unsafe {
-            (*scope).enlist(self);
+            (*scope).link_operation(self);
             &*scope
         };
         if scope.is_cancelled() {
-            // By a foreign waker's `clone`: it was open when the operation was about to start.
+            // The scope was open when the operation was about to start: a foreign waker's `clone`,
+            // called above, has cancelled it.
             self.cancel();
         }
         None
     }
 
-    /// The driver has let go: wakes whoever waits.
+    /// Marks the operation done after its last completion, and wakes the task that awaits it.
     ///
     /// # Safety
     /// `token` was delivered by `runtime`'s driver just now.
@@ -192,17 +198,17 @@ impl Inflight {
     pub(super) unsafe fn deliver(token: Token, runtime: &Runtime) {
         // SAFETY: tokens are addresses of records whose first field is the `Record`; the record
         // stays in place until it is `Done`.
-        let this = unsafe { token.cast::<Inflight>().as_ref() };
+        let this = unsafe { token.cast::<TrackedOp>().as_ref() };
         debug_assert_eq!(this.state(), State::Pending, "delivered twice, or never submitted");
         let flight = this.flight();
         unlink(this);
-        // SAFETY: a scope hands its operations on before it goes.
+        // SAFETY: a scope moves its operations to another before it is dropped.
         let scope = unsafe { &*flight.scope.get() };
         this.state.set(State::Done);
         this.count_end(runtime, scope, this.result());
         if scope.is_cancelled() {
-            this.operation.result.set(scope.result(this.result()));
-            scope.announce(runtime);
+            this.operation.result.set(scope.translate_result(this.result()));
+            scope.wake_waiters(runtime);
         }
         // SAFETY: initialised in flight, and taken out once, as the state is no longer `Pending`.
         unsafe { flight.waker.as_ptr().read() }.wake(runtime);
@@ -214,18 +220,19 @@ impl Inflight {
         if result < 0 {
             runtime.stats.failed[self.code as usize].add(1);
         } else {
-            scope.count_end();
+            scope.count_success();
         }
     }
 
-    /// Has `waker` woken at the end, instead of whoever it was before.
+    /// Registers `waker` to be woken at the completion, in place of the one before.
     #[inline(always)]
     pub(crate) fn set_waker(&self, waker: &Waker) {
         if LocalWaker::holds(&self.flight().waker, waker) {
             return;
         }
         let new = LocalWaker::new(waker);
-        // A foreign waker's `clone` may have dropped an operation, whose cancelling takes in others.
+        // A foreign waker's `clone` may have dropped an operation, and waiting for that one's
+        // cancellation may have delivered this one.
         if self.state() == State::Pending {
             self.flight().waker.set(new);
         } else {
@@ -233,12 +240,12 @@ impl Inflight {
         }
     }
 
-    /// Moves the operation, which is in flight, into the scope that polls it now: whoever cancels
-    /// that scope waits for it, also if its future was first polled somewhere else.
+    /// Moves the operation, which is in flight, into the scope that polls it now, so that
+    /// cancelling that scope also waits for an operation that was first polled in another one.
     #[inline(always)]
     pub(crate) fn follow(&self) {
         Runtime::try_with(|runtime| {
-            // An operation stays in its own context's tree, whoever polls it.
+            // An operation stays in its own context's tree, even if another context polls it.
             let Some(runtime) = runtime.filter(|now| std::ptr::eq(*now, self.runtime())) else {
                 return;
             };
@@ -252,18 +259,18 @@ impl Inflight {
     #[cold]
     fn move_to(&self, scope: *const Scope) {
         let runtime = self.runtime();
-        // SAFETY: a scope hands its operations on before it goes.
+        // SAFETY: a scope moves its operations to another before it is dropped.
         let old = unsafe { &*self.flight().scope.get() };
         unlink(self);
         if old.is_cancelled() {
             // It may be drained now.
-            old.announce(runtime);
+            old.wake_waiters(runtime);
         }
         self.flight().scope.set(scope);
         // SAFETY: the current scope is pinned and alive while it is current; the record is in
         // flight, hence pinned, and has just left its list.
         let new = unsafe {
-            (*scope).enlist(self);
+            (*scope).link_operation(self);
             &*scope
         };
         if new.is_cancelled() {
@@ -271,8 +278,8 @@ impl Inflight {
         }
     }
 
-    /// Asks for an early end; an operation that is not in flight does not start any more. A close
-    /// is left alone: after a cancelled one nobody could tell whether the fd is still open.
+    /// Cancels the operation; if it is not in flight, it will not start. A close is not cancelled:
+    /// it would be unknown afterwards whether the fd is still open.
     pub(crate) fn cancel(&self) {
         self.cancelled.set(true);
         if self.state() == State::Pending && self.code != OpCode::Close {
@@ -281,54 +288,12 @@ impl Inflight {
         }
     }
 
-    /// The scope this was linked into goes; `heir` (or else the context's root) takes over.
-    pub(super) fn rehome(&self, heir: Option<&Scope>) {
-        let scope = heir.unwrap_or(&self.runtime().root);
+    /// Links the operation, whose scope is being dropped, into `parent`, or into the context's
+    /// root.
+    pub(super) fn reparent(&self, parent: Option<&Scope>) {
+        let scope = parent.unwrap_or(&self.runtime().root);
         self.flight().scope.set(scope);
         // SAFETY: the caller has just unlinked the record, which is pinned as it is in flight.
-        unsafe { scope.enlist(self) };
-    }
-
-    /// The future is being dropped while the kernel may still use its memory, unless it `may_be_dropped`:
-    /// applies the drop rule. On return the operation is `Done`.
-    #[cold]
-    pub(crate) fn abandon(&self, may_be_dropped: bool) {
-        let runtime = self.runtime();
-        // A panic is already on its way to whoever is to hear of it; an abort would hide it.
-        if !may_be_dropped && runtime.drop_policy == DropPolicy::Abort && !std::thread::panicking()
-        {
-            report::abort(runtime, self);
-        }
-        self.cancel();
-        while self.state() == State::Pending {
-            if let Err(error) = runtime.reap(Wait::Forever) {
-                report::abort_with(runtime, self, &error);
-            }
-        }
-    }
-
-    pub(super) fn describe(&self, runtime: &Runtime) -> report::InFlight {
-        let flight = self.flight();
-        let mut task = None;
-        // SAFETY: a scope hands its operations on before it goes, parents likewise.
-        let mut scope = unsafe { flight.scope.get().as_ref() };
-        let mut within = Vec::new();
-        while let Some(this) = scope {
-            if let Some(name) = report::enclosing(this.kind) {
-                within.push((name, this.location));
-            } else if this.kind == Kind::Task {
-                task = Some(this.location);
-            }
-            scope = this.parent();
-        }
-        report::InFlight {
-            code: self.code,
-            fd: flight.fd,
-            len: flight.len,
-            age: runtime.coarse_now().saturating_sub(Duration::from_nanos(flight.started)),
-            location: self.location,
-            task,
-            within,
-        }
+        unsafe { scope.link_operation(self) };
     }
 }
