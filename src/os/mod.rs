@@ -3,6 +3,7 @@
 //! On Unix, [`OwnedFd`] and its relatives are those of `std::os::fd`. On Windows they are types that
 //! hold a socket or any other file.
 
+pub(crate) mod lock;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
