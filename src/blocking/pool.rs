@@ -387,7 +387,7 @@ where
     }
 
     fn submit(&mut self, state: MutexGuard<'_, State>, id: u64, work: F) -> io::Result<()> {
-        let (sender, receiver) = oneshot();
+        let (sender, receiver) = oneshot::channel();
         let work = Box::new(move || {
             let result = catch_unwind(AssertUnwindSafe(work)).map_err(JoinError::panicked);
             if let Err(Ok(unwanted)) = sender.send(result) {

@@ -5,8 +5,8 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::runtime::remote::Remote;
-use crate::sync::channel::{SendError, SendFuture, TrySendError};
 use crate::sync::messages::Message;
+use crate::sync::mpsc::{SendError, SendFuture, TrySendError};
 use crate::task::{RemoteTask, spawn_remotely};
 
 /// Reaches a context from any thread; cheap to clone. It may outlive its context, and does
@@ -78,7 +78,7 @@ impl Handle {
     ///
     /// # Examples
     /// ```
-    /// use corio::sync::channel::TrySendError;
+    /// use corio::sync::mpsc::TrySendError;
     /// let context = corio::IoContext::new(8)?;
     /// let handle = context.handle();
     /// assert_eq!(handle.try_message(1, 2), Ok(()));

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::net::SocketAddress;
+use crate::os::lock::lock;
 
 /// What all workers' connections count against.
 pub(super) struct Limits {
@@ -20,10 +21,6 @@ pub(super) struct Limits {
     waiting: Mutex<Vec<Waker>>,
     /// Used only if there is a limit per peer.
     peers: Mutex<HashMap<IpAddr, usize>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Limits {

@@ -18,8 +18,9 @@ use super::stats::{Counters, WorkerStats};
 use super::workers::{OnPanic, Phase, StartError, StopHandle, Worker, Workers, WorkersBuilder};
 use crate::net::{Socket, SocketAddress, Stream};
 use crate::op::{AsyncAccept, is_cancelled};
+use crate::os::lock::lock;
 use crate::os::{self, OwnedFd};
-use crate::sync::channel::{Receiver, Sender, channel};
+use crate::sync::mpsc::{Receiver, Sender, channel};
 use crate::task::{JoinError, RaceOutput, race};
 use crate::time::{sleep, sleep_until, timeout};
 
@@ -221,10 +222,7 @@ impl ServerBuilder {
         };
         let worker_states = Arc::new(std::sync::Mutex::new(worker_states));
         let workers = self.workers.on_panic(OnPanic::StopAll).start(move |worker| {
-            let worker_state = std::mem::take(
-                &mut worker_states.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-                    [worker.index()],
-            );
+            let worker_state = std::mem::take(&mut lock(&worker_states)[worker.index()]);
             let (state, handler, common) = (state.clone(), handler.clone(), common.clone());
             async move {
                 let shared = Shared::new(worker.clone(), state(&worker), common.counters.clone());

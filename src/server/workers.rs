@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use super::cpus;
-use super::jobs::{Attendance, Jobs};
+use super::jobs::{Jobs, Registration};
 use crate::context::{Builder, Handle, IoContext};
 use crate::driver::SetupError;
 use crate::sync::{local, oneshot, park_until, watch};
@@ -120,7 +120,7 @@ impl WorkersBuilder {
         let count = self.how_many();
         let places = cpus::cpus();
         let pinned = self.pin && count <= places.len();
-        let (phase, _) = watch(Phase::Running);
+        let (phase, _) = watch::channel(Phase::Running);
         let crew = Arc::new(WorkerSet {
             phase,
             handles: OnceLock::new(),
@@ -131,15 +131,15 @@ impl WorkersBuilder {
         let mut ready = Vec::new();
         let mut go = Vec::new();
         for index in 0..count {
-            let (tell, told) = oneshot();
-            let (start, started) = oneshot();
+            let (tell, told) = oneshot::channel();
+            let (start, started) = oneshot::channel();
             let assignment = Assignment {
                 index,
                 cpu: places.get(index).filter(|_| pinned).map(|cpu| cpu.id),
                 crew: crew.clone(),
                 context: self.context.clone(),
                 on_panic: self.on_panic,
-                attendance: crew.jobs.as_ref().map(Jobs::attend),
+                registration: crew.jobs.as_ref().map(Jobs::register),
                 tell,
                 started,
             };
@@ -226,7 +226,7 @@ struct Assignment {
     context: Builder,
     on_panic: OnPanic,
     /// There from the start, so that no job is refused because its worker is the first.
-    attendance: Option<Attendance>,
+    registration: Option<Registration>,
     tell: oneshot::Sender<Result<Handle, SetupError>>,
     started: oneshot::Receiver<()>,
 }
@@ -251,7 +251,7 @@ impl Assignment {
         let _ = self.tell.send(Ok(context.handle()));
         park_until(self.started).ok()?;
         let worker = Worker { index: self.index, cpu, crew: self.crew };
-        let result = worker.run(&mut context, &program, self.on_panic, self.attendance);
+        let result = worker.run(&mut context, &program, self.on_panic, self.registration);
         worker.crew.left.fetch_sub(1, Ordering::Relaxed);
         Some(result)
     }
@@ -320,7 +320,7 @@ impl Worker {
         context: &mut IoContext,
         program: &P,
         on_panic: OnPanic,
-        mut attendance: Option<Attendance>,
+        mut registration: Option<Registration>,
     ) -> Result<F::Output, JoinError>
     where
         P: Fn(Worker) -> F,
@@ -342,7 +342,7 @@ impl Worker {
                     if panicked && on_panic != OnPanic::Ignore {
                         self.stop_all();
                     }
-                    drop(attendance.take());
+                    drop(registration.take());
                     if let Some(service) = service {
                         race(service.finish(), self.forced()).await;
                     }

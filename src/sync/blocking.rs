@@ -22,7 +22,7 @@ impl Wake for Unpark {
 /// Parks the thread until `future` is done.
 ///
 /// # Panics
-/// Within a running context: its other tasks would wait, too, perhaps for each other.
+/// On a thread that runs a context: its other tasks would wait, too, perhaps for each other.
 #[track_caller]
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     assert!(
@@ -32,7 +32,8 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     park_until(future)
 }
 
-/// The same where nothing that the context does is waited for.
+/// Parks the thread until `future` is done, also on a thread that runs a context; for waits that do
+/// not depend on that context.
 pub(crate) fn park_until<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -41,7 +42,7 @@ pub(crate) fn park_until<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        // A wake that came meanwhile is remembered.
+        // Returns at once if `unpark` was called since the poll.
         thread::park();
     }
 }

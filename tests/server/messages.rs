@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use corio::sync::channel::{SendError, TryRecvError, TrySendError};
 use corio::sync::messages::{Message, ROOM};
+use corio::sync::mpsc::{SendError, TryRecvError, TrySendError};
 use corio::{Builder, Handle, messages, spawn, timeout, yield_now};
 
 use crate::drivers::Driver;
