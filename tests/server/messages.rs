@@ -259,7 +259,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         let task = context.spawn(async { (messages(), messages()) });
         let error = context.block_on(task).unwrap_err();
-        assert!(error.to_string().contains("listens to this context's messages"), "{error}");
+        assert!(error.to_string().contains("messages have a receiver already"), "{error}");
         context.block_on(async { drop(messages()) });
     }
 
