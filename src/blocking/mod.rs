@@ -1,11 +1,12 @@
 //! Threads for calls that block, and for long computations.
 //!
 //! All tasks of a context run on one thread, so a task that computes for long, or makes a call that
-//! blocks, holds up the others. [`spawn_blocking`] runs such work on a thread of a [`BlockingPool`],
-//! and returns a future of its result.
+//! blocks, holds up the others. [`spawn_blocking`] runs such work on a thread of a
+//! [`BlockingPool`], and returns a future of its result.
 //!
-//! A hop to a thread and back costs two wake-ups of sleeping threads, some 10 to 40 µs each. It pays
-//! for work that takes longer than that, say from 100 µs on; shorter work is best done in place.
+//! A hop to a thread and back costs two wake-ups of sleeping threads, some 10 to 40 µs each. It
+//! pays for work that takes longer than that, say from 100 µs on; shorter work is best done in
+//! place.
 
 mod pool;
 

@@ -72,8 +72,8 @@ impl BlockingPoolBuilder {
         self
     }
 
-    /// Sets how many jobs can be queued, at least one; default 1024. Callers that bring more wait for
-    /// room.
+    /// Sets how many jobs can be queued, at least one; default 1024. Callers that bring more wait
+    /// for room.
     pub fn queue(mut self, most: usize) -> Self {
         self.queue = most.max(1);
         self
@@ -169,16 +169,16 @@ impl BlockingPool {
         }
     }
 
-    /// Runs `work` on a thread of the pool, and returns a future of its result. The work is queued by
-    /// this call, before the first poll. The future can be awaited on any context or executor;
+    /// Runs `work` on a thread of the pool, and returns a future of its result. The work is queued
+    /// by this call, before the first poll. The future can be awaited on any context or executor;
     /// [`SpawnBlocking::join`] waits on a plain thread.
     ///
     /// If the queue is full at the call, the future keeps the work: from its first poll on it waits
     /// for room, in order, and then queues it. So callers that await slow down to the pool's speed.
     ///
     /// A future that is dropped, or cancelled, before a thread has started the work takes the work
-    /// back, and drops it at once. Work that has been started goes on, and its result is dropped. To
-    /// let work run without waiting for it, spawn the future:
+    /// back, and drops it at once. Work that has been started goes on, and its result is dropped.
+    /// To let work run without waiting for it, spawn the future:
     /// `drop(corio::spawn(corio::spawn_blocking(work)))`.
     ///
     /// # Errors

@@ -108,8 +108,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Configures the workers. Their [`OnPanic`] is ignored: a panic in a handler ends its connection,
-    /// and nothing else.
+    /// Configures the workers. Their [`OnPanic`] is ignored: a panic in a handler ends its
+    /// connection, and nothing else.
     #[doc(alias = "worker_threads")]
     pub fn workers(mut self, workers: WorkersBuilder) -> Self {
         self.workers = workers;
@@ -148,8 +148,8 @@ impl ServerBuilder {
     }
 
     /// Limits how long a connection may last; default: no limit. When the time is over, its
-    /// operations in flight are cancelled with `ETIMEDOUT`, and its handler is dropped. (A limit for
-    /// a single operation is [`with_timeout`](crate::op::Op::with_timeout).)
+    /// operations in flight are cancelled with `ETIMEDOUT`, and its handler is dropped. (A limit
+    /// for a single operation is [`with_timeout`](crate::op::Op::with_timeout).)
     pub fn total_timeout(mut self, limit: Duration) -> Self {
         self.time_limits.total = unless_never(limit);
         self
@@ -162,8 +162,8 @@ impl ServerBuilder {
     ///
     /// Checked four times per limit, so it can fire up to 25 % late. Operations that end with an
     /// error do not count, nor do those of tasks that the handler has spawned. A handler that only
-    /// sleeps or computes, waits for a peer that reads nothing, or waits for something other than an
-    /// operation, is idle, too.
+    /// sleeps or computes, waits for a peer that reads nothing, or waits for something other than
+    /// an operation, is idle, too.
     ///
     /// # Examples
     /// ```
@@ -232,8 +232,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Starts the server: calls `state` once on each worker, and `handler` there with each connection
-    /// of that worker. What becomes of an error that a handler returns: see
+    /// Starts the server: calls `state` once on each worker, and `handler` there with each
+    /// connection of that worker. What becomes of an error that a handler returns: see
     /// [`on_error`](Self::on_error).
     ///
     /// # Errors

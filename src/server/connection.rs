@@ -74,7 +74,8 @@ impl<S> Drop for OpenConnection<S> {
     }
 }
 
-/// What a handler gets besides its connection: the worker's state, the peer, and the server's phase.
+/// What a handler gets besides its connection: the worker's state, the peer, and the server's
+/// phase.
 ///
 /// # Examples
 /// See [`Server`](super::Server).

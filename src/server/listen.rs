@@ -38,8 +38,8 @@ impl Endpoint {
         Endpoint::Tcp(name, address.to_socket_addrs().map(Iterator::collect))
     }
 
-    /// Opens it for `workers` workers: with one socket each where the kernel distributes connections
-    /// over them, otherwise with one socket for all.
+    /// Opens it for `workers` workers: with one socket each where the kernel distributes
+    /// connections over them, otherwise with one socket for all.
     pub(super) fn open(self, workers: usize) -> Result<OpenEndpoint, ListenError> {
         let name = self.to_string();
         self.try_open(workers).map_err(|error| ListenError { name, error })
@@ -99,12 +99,13 @@ fn start_listening(socket: Socket, address: SocketAddr) -> io::Result<Socket> {
 
 /// Gives each worker a socket with `SO_REUSEPORT`, beside `first`, which listens without it.
 ///
-/// `first` listens before the option is set, so that the kernel has refused the address if any other
-/// socket listens there, with the option or without; and from then on it refuses programs that do
-/// not set the option, among them every other corio server. (What remains: a program of the same
-/// user that sets `SO_REUSEPORT` for its first bind can join later. The option allows just that.)
-/// The kernel accepts the option on a socket that listens: the group of the sockets that share the
-/// port is made when the second one listens (`reuseport_add_sock` in `net/core/sock_reuseport.c`).
+/// `first` listens before the option is set, so that the kernel has refused the address if any
+/// other socket listens there, with the option or without; and from then on it refuses programs
+/// that do not set the option, among them every other corio server. (What remains: a program of the
+/// same user that sets `SO_REUSEPORT` for its first bind can join later. The option allows just
+/// that.) The kernel accepts the option on a socket that listens: the group of the sockets that
+/// share the port is made when the second one listens (`reuseport_add_sock` in
+/// `net/core/sock_reuseport.c`).
 #[cfg(target_os = "linux")]
 fn one_for_each(first: Socket, workers: usize) -> io::Result<OpenEndpoint> {
     let address = first.local_addr()?;
@@ -194,8 +195,7 @@ impl ListenError {
 }
 
 /// Returns the listening sockets that the service manager has opened for this process, by the
-/// protocol of
-/// [`sd_listen_fds(3)`](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html):
+/// protocol of [`sd_listen_fds(3)`]:
 /// file descriptors from 3 on, `LISTEN_FDS` of them, if `LISTEN_PID` is this process. Makes them
 /// close-on-exec.
 ///
@@ -205,6 +205,8 @@ impl ListenError {
 /// # Safety
 /// Nothing else in this process owns these descriptors: call it once, and before other code opens
 /// files.
+///
+/// [`sd_listen_fds(3)`]: https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
 #[cfg(unix)]
 pub unsafe fn inherited_sockets() -> io::Result<Vec<OwnedFd>> {
     use std::os::fd::FromRawFd;

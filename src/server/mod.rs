@@ -1,9 +1,9 @@
 //! One context per core: [`Workers`] that run the same program, and a [`Server`] built on them.
 //!
-//! Each worker has a thread, a context, and everything that its connections need; a connection stays
-//! on the worker that got it. Workers share only what the program asks for: tasks on each other by
-//! [`Handle::spawn`](crate::Handle::spawn), [channels](crate::sync), and [`Jobs`] that idle workers
-//! take.
+//! Each worker has a thread, a context, and everything that its connections need; a connection
+//! stays on the worker that got it. Workers share only what the program asks for: tasks on each
+//! other by [`Handle::spawn`](crate::Handle::spawn), [channels](crate::sync), and [`Jobs`] that
+//! idle workers take.
 
 mod accept;
 mod builder;

@@ -10,7 +10,8 @@ use super::workers::{StopHandle, Workers};
 use crate::net::SocketAddress;
 use crate::task::JoinError;
 
-/// A server on all cores: runs a handler for each connection, on one [worker](Workers) per processor.
+/// A server on all cores: runs a handler for each connection, on one [worker](Workers) per
+/// processor.
 ///
 /// Dropping it stops it, as [`stop`](Self::stop) does, and waits until it has stopped.
 ///

@@ -56,28 +56,28 @@ pub struct WorkersBuilder {
 }
 
 impl WorkersBuilder {
-    /// Sets the number of workers, at least one; default: the number of processors that this process
-    /// may use, or fewer if a cgroup's quota limits their time.
+    /// Sets the number of workers, at least one; default: the number of processors that this
+    /// process may use, or fewer if a cgroup's quota limits their time.
     #[doc(alias = "worker_threads")]
     pub fn count(mut self, count: usize) -> Self {
         self.count = Some(count.max(1));
         self
     }
 
-    /// Sets the threads' name, which a hyphen and the worker's number follow; default `worker`. Linux
-    /// shows the first 15 bytes.
+    /// Sets the threads' name, which a hyphen and the worker's number follow; default `worker`.
+    /// Linux shows the first 15 bytes.
     #[doc(alias = "thread_name")]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Sets whether each worker is pinned to one processor, in the order of [`cpus`](super::cpus());
-    /// default `true`. No effect if there are more workers than processors, and on systems without
-    /// `sched_setaffinity(2)`.
+    /// Sets whether each worker is pinned to one processor, in the order of
+    /// [`cpus`](super::cpus()); default `true`. No effect if there are more workers than
+    /// processors, and on systems without `sched_setaffinity(2)`.
     ///
-    /// A pinned worker's memory is on its own NUMA node, as the system places memory where it is first
-    /// used.
+    /// A pinned worker's memory is on its own NUMA node, as the system places memory where it is
+    /// first used.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
         self
@@ -95,9 +95,9 @@ impl WorkersBuilder {
         self
     }
 
-    /// Makes all workers share a queue of [`Jobs`] with room for `limit` jobs: see [`Worker::jobs`].
-    /// Each worker takes jobs until its program has ended, then finishes the jobs that it has started,
-    /// unless the workers are [aborted](Workers::abort). Default: no queue.
+    /// Makes all workers share a queue of [`Jobs`] with room for `limit` jobs: see
+    /// [`Worker::jobs`]. Each worker takes jobs until its program has ended, then finishes the jobs
+    /// that it has started, unless the workers are [aborted](Workers::abort). Default: no queue.
     ///
     /// # Examples
     /// See [`Jobs`].
@@ -110,8 +110,8 @@ impl WorkersBuilder {
         self.count.unwrap_or_else(cpus::parallelism)
     }
 
-    /// Starts the workers: each calls `program` on its own thread, within its own context, and awaits
-    /// the future that it returns. No program starts before all contexts exist.
+    /// Starts the workers: each calls `program` on its own thread, within its own context, and
+    /// awaits the future that it returns. No program starts before all contexts exist.
     ///
     /// # Errors
     /// If a thread or a context cannot be created. Nothing is left behind then.
@@ -246,7 +246,8 @@ struct Assignment {
 }
 
 impl Assignment {
-    /// Runs the worker; the main function of its thread. Returns `None` if its program never started.
+    /// Runs the worker; the main function of its thread. Returns `None` if its program never
+    /// started.
     fn work<P, F>(self, program: P) -> Option<Result<F::Output, JoinError>>
     where
         P: Fn(Worker) -> F,
@@ -470,8 +471,8 @@ impl<T> Workers<T> {
         self.set.handles.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Requests a stop, and returns at once: [`Worker::stopping`] completes. It does not interrupt a
-    /// program that does not wait for that.
+    /// Requests a stop, and returns at once: [`Worker::stopping`] completes. It does not interrupt
+    /// a program that does not wait for that.
     pub fn stop(&self) {
         self.set.advance(Phase::Stopping);
     }
@@ -482,7 +483,8 @@ impl<T> Workers<T> {
         self.set.advance(Phase::Forced);
     }
 
-    /// Returns a handle that stops the workers from anywhere, such as a task that waits for signals.
+    /// Returns a handle that stops the workers from anywhere, such as a task that waits for
+    /// signals.
     pub fn stopper(&self) -> StopHandle {
         StopHandle(self.set.clone())
     }

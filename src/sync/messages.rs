@@ -2,9 +2,9 @@
 //!
 //! Tasks of any context and plain threads send messages to a context through [its
 //! handle](crate::Handle::send_message). Messages that arrive before a task [listens](messages())
-//! are kept. A context keeps at most [`ROOM`] messages; then senders wait, first come, first served,
-//! so that nothing is lost and no memory fills up. Messages of one sender arrive in the order in
-//! which they were sent.
+//! are kept. A context keeps at most [`ROOM`] messages; then senders wait, first come, first
+//! served, so that nothing is lost and no memory fills up. Messages of one sender arrive in the
+//! order in which they were sent.
 //!
 //! A [channel](super::mpsc) carries values of any type, also handles like
 //! [`TcpStream`](crate::net::TcpStream), but its sender must first be handed to the task that is to
@@ -154,7 +154,7 @@ pub fn messages() -> Messages {
         let receiver = lock(&remote.mailbox.ends().receiver).take();
         assert!(
             receiver.is_some(),
-            "this context's messages have a receiver already: forward messages from it to other tasks"
+            "this context's messages have a receiver already: forward messages from it to others"
         );
         Messages { remote, receiver }
     })
@@ -165,8 +165,8 @@ impl Messages {
         self.receiver.as_mut().expect("the receiver is there until `drop`")
     }
 
-    /// Receives the next message; `None` when the context was dropped and all messages are received.
-    /// Cancel-safe: a future that is dropped has taken nothing.
+    /// Receives the next message; `None` when the context was dropped and all messages are
+    /// received. Cancel-safe: a future that is dropped has taken nothing.
     pub async fn next(&mut self) -> Option<Message> {
         self.receiver().recv().await
     }

@@ -6,8 +6,8 @@
 //! is exact: `head` tells which slots are free.
 //!
 //! A side that is about to wait sets a flag in the very word that the other side has to change: the
-//! receiver in `tail`, senders in `head`. So either the change comes first and the waiting side sees
-//! it, or the side that makes the change sees the flag.
+//! receiver in `tail`, senders in `head`. So either the change comes first and the waiting side
+//! sees it, or the side that makes the change sees the flag.
 //!
 //! [bounded queue]: https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue
 
@@ -24,7 +24,8 @@ const STEP: usize = 4;
 const FLAGS: usize = 0b11;
 /// In `tail`: no more messages.
 const CLOSED: usize = 0b01;
-/// In `tail`: the receiver waits for the next message. In `head`: senders wait for the next free slot.
+/// In `tail`: the receiver waits for the next message. In `head`: senders wait for the next free
+/// slot.
 const AWAITED: usize = 0b10;
 
 /// Keeps what different threads write in different cache lines; in pairs of lines, as processors
@@ -53,9 +54,9 @@ pub(super) struct Ring<T> {
     head: CachePadded<AtomicUsize>,
 }
 
-// SAFETY: messages move from one thread to another, hence `T: Send`; each slot is used by one thread
-// at a time: by a sender from the claim of its position to the store of `turn`, by the receiver from
-// there to the change of `head`.
+// SAFETY: messages move from one thread to another, hence `T: Send`; each slot is used by one
+// thread at a time: by a sender from the claim of its position to the store of `turn`, by the
+// receiver from there to the change of `head`.
 unsafe impl<T: Send> Send for Ring<T> {}
 // SAFETY: as for `Send`: shared access moves messages, and never shares a `&T`.
 unsafe impl<T: Send> Sync for Ring<T> {}

@@ -37,8 +37,8 @@ struct State<T> {
 }
 
 impl<T> State<T> {
-    /// Returns ready, and updates `seen`, if the value is newer than the version `seen`; or if there
-    /// will be no newer one.
+    /// Returns ready, and updates `seen`, if the value is newer than the version `seen`; or if
+    /// there will be no newer one.
     fn poll_changed(&self, seen: &mut u64) -> Poll<Result<(), Closed>> {
         if self.version != *seen {
             *seen = self.version;

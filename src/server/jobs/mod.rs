@@ -126,8 +126,8 @@ impl Jobs {
     /// Runs the future that `start` makes on a context that serves, and waits for its output; first
     /// waits for room in the queue, in order. Works on any context or executor.
     ///
-    /// The job ends with the future that `run` returns. If that is dropped, or cancelled, a job that
-    /// no context has started never runs, and a job that has been started is
+    /// The job ends with the future that `run` returns. If that is dropped, or cancelled, a job
+    /// that no context has started never runs, and a job that has been started is
     /// [cancelled](crate::JoinHandle::cancel).
     ///
     /// Until a context has served for the first time, jobs wait.

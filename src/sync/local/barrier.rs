@@ -36,8 +36,8 @@ impl Barrier {
         Barrier { count: count.max(1), arrived: Cell::new(0), waiting: LocalWaitList::new() }
     }
 
-    /// Waits until `count` tasks have arrived; returns `true` to the one that arrived last. A future
-    /// that is dropped while it waits does not count as arrived.
+    /// Waits until `count` tasks have arrived; returns `true` to the one that arrived last. A
+    /// future that is dropped while it waits does not count as arrived.
     pub fn wait(&self) -> BarrierWait<'_> {
         BarrierWait { barrier: self, ticket: None }
     }

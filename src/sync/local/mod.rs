@@ -1,8 +1,8 @@
 //! Channels and locks between tasks of one thread: no atomics, no system calls.
 //!
 //! All of them are fair (first come, first served), and a future that is dropped while it waits
-//! loses nothing: what it had been granted goes to the next. Waiting allocates nothing once the list
-//! of waiting tasks has grown.
+//! loses nothing: what it had been granted goes to the next. Waiting allocates nothing once the
+//! list of waiting tasks has grown.
 
 mod barrier;
 pub mod mpsc;

@@ -68,8 +68,8 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Sends a message; waits for room if the channel is full. Dropping the future before it is done
-    /// drops the message, unsent.
+    /// Sends a message; waits for room if the channel is full. Dropping the future before it is
+    /// done drops the message, unsent.
     ///
     /// # Errors
     /// [`SendError`] with the message, if the receiver was dropped or has closed the channel.

@@ -6,8 +6,8 @@ use std::ops::{Deref, DerefMut};
 
 use super::semaphore::{Permit, Semaphore};
 
-/// A reader–writer lock for tasks of one thread, which may hold it across an `.await`: any number of
-/// readers, or one writer.
+/// A reader–writer lock for tasks of one thread, which may hold it across an `.await`: any number
+/// of readers, or one writer.
 ///
 /// Fair: no reader passes a writer that waits, so neither side starves.
 ///
@@ -91,7 +91,8 @@ pub struct RwLockReadGuard<'a, T: ?Sized> {
     _permit: Permit<'a>,
 }
 
-/// An exclusive lock on an [`RwLock`], which gives write access to the value; released when dropped.
+/// An exclusive lock on an [`RwLock`], which gives write access to the value; released when
+/// dropped.
 #[must_use = "dropping the guard releases the lock"]
 pub struct RwLockWriteGuard<'a, T: ?Sized> {
     // Dropped first, as in `RwLockReadGuard`.

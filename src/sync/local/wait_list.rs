@@ -40,9 +40,9 @@ impl<T: Copy> LocalWaitList<T> {
         LocalWaitList { waiters: RefCell::default(), next_ticket: Cell::new(0) }
     }
 
-    /// Adds a task at the end, and returns its ticket. The caller [polls](Self::poll) at once, which
-    /// stores the waker: the task is on the list first, as a foreign waker's `clone` may be what
-    /// grants what it waits for.
+    /// Adds a task at the end, and returns its ticket. The caller [polls](Self::poll) at once,
+    /// which stores the waker: the task is on the list first, as a foreign waker's `clone` may be
+    /// what grants what it waits for.
     pub(super) fn join(&self, wants: T) -> u64 {
         let (waker, state) = (LocalWaker::NONE, WaitState::Waiting);
         let ticket = self.next_ticket.replace(self.next_ticket.get() + 1);
