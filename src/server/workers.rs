@@ -313,7 +313,7 @@ impl Worker {
         self.set
             .jobs
             .as_ref()
-            .expect("these workers share no jobs: call `WorkersBuilder::share_jobs`")
+            .expect("these workers share no jobs: call `share_jobs`")
     }
 
     /// Waits until a stop is requested.
