@@ -310,10 +310,7 @@ impl Worker {
     /// If there is none: see [`share_jobs`](WorkersBuilder::share_jobs).
     #[track_caller]
     pub fn jobs(&self) -> &Jobs {
-        self.set
-            .jobs
-            .as_ref()
-            .expect("these workers share no jobs: call `share_jobs`")
+        self.set.jobs.as_ref().expect("these workers share no jobs: call `share_jobs`")
     }
 
     /// Waits until a stop is requested.
