@@ -19,8 +19,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corio::sync::channel;
 use corio::sync::messages::Message;
+use corio::sync::mpsc::channel;
 use corio::{Builder, Handle, IoContext};
 use io_uring::{IoUring, opcode, squeue, types};
 use support::{Sample, effort, paired, pin, thread_cpu};

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use corio::net::{TcpListener, TcpStream};
-use corio::sync::channel::{Receiver, Sender, channel};
+use corio::sync::mpsc::{Receiver, Sender, channel};
 use corio::{JoinHandle, RaceOutput, join_all, race, sleep, timeout};
 use serving::{Serving, StopSignals};
 

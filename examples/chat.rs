@@ -22,8 +22,8 @@ use clap::Parser;
 use corio::net::Stream;
 use corio::race;
 use corio::server::{ConnectionContext, Server};
-use corio::sync::channel::{Receiver, Sender, channel};
 use corio::sync::local::mpsc;
+use corio::sync::mpsc::{Receiver, Sender, channel};
 use serving::{ServerOptions, StopSignals};
 
 /// Longest line, in bytes.

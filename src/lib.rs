@@ -233,6 +233,7 @@ pub mod blocking;
 pub mod buf;
 mod context;
 mod driver;
+mod error;
 pub mod fs;
 mod metadata;
 pub mod net;

@@ -1,17 +1,20 @@
 //! A bounded pool of threads.
 //!
-//! One lock, one condition variable: a job takes longer than both.
+//! One lock, and one condition variable for the threads: a job takes longer than both.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::error::debug_as_display;
+use crate::os::lock::{ignore_poison, lock};
+use crate::sync::wait_list::{Ticket, WaitList};
 use crate::sync::{oneshot, wait};
 use crate::task::JoinError;
 
@@ -22,22 +25,16 @@ struct Job {
     work: Work,
 }
 
-/// Somebody who waits for room in the queue.
-struct Waiting {
-    id: u64,
-    /// `None`: there is a place for it.
-    waker: Option<Waker>,
-}
-
 #[derive(Default)]
 struct State {
     queue: VecDeque<Job>,
-    waiting: VecDeque<Waiting>,
+    /// Futures that wait for room in the queue.
+    waiting: WaitList,
     next_id: u64,
-    /// Places that were given to those who wait, and are not taken yet.
-    promised: usize,
     threads: usize,
+    /// Threads that wait for a job.
     idle: usize,
+    /// How many threads have been started so far; numbers them.
     started: usize,
     closed: bool,
     handles: Vec<JoinHandle<()>>,
@@ -46,7 +43,7 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
-    /// Told when the last thread of a closed pool ends.
+    /// Notified when the last thread ends.
     ended: Condvar,
     most_threads: usize,
     most_queued: usize,
@@ -54,7 +51,7 @@ struct Shared {
     name: String,
 }
 
-/// Chooses what a [`BlockingPool`] is like.
+/// Configures a [`BlockingPool`].
 ///
 /// # Examples
 /// See [`BlockingPool`].
@@ -68,36 +65,39 @@ pub struct BlockingPoolBuilder {
 }
 
 impl BlockingPoolBuilder {
-    /// The most threads, at least one; default 4.
+    /// Sets the maximum number of threads, at least one; default 4.
+    #[doc(alias = "max_blocking_threads")]
     pub fn threads(mut self, most: usize) -> Self {
         self.threads = most.max(1);
         self
     }
 
-    /// How many jobs can wait for a thread, at least one; default 1024. Those who bring more wait for
-    /// room.
+    /// Sets how many jobs can be queued, at least one; default 1024. Callers that bring more wait
+    /// for room.
     pub fn queue(mut self, most: usize) -> Self {
         self.queue = most.max(1);
         self
     }
 
-    /// After how long without work a thread ends; default 10 s.
+    /// Sets after how long without work a thread ends; default 10 s. `Duration::MAX` means never.
+    #[doc(alias = "thread_keep_alive")]
     pub fn idle_time(mut self, time: Duration) -> Self {
         self.idle_time = time;
         self
     }
 
-    /// What the threads are called, before a hyphen and their number; default `spawn_blocking`.
+    /// Sets the threads' name, which a hyphen and a number follow; default `spawn_blocking`.
     ///
     /// # Panics
-    /// If there is a zero byte in it, which no system takes.
+    /// If the name contains a zero byte, which no system accepts.
+    #[doc(alias = "thread_name")]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
-        assert!(!self.name.contains('\0'), "a thread's name has no zero byte");
+        assert!(!self.name.contains('\0'), "thread name {:?} contains a zero byte", self.name);
         self
     }
 
-    /// Makes the pool. Threads are started only when there is work.
+    /// Creates the pool. Threads are started only when there is work.
     pub fn build(&self) -> BlockingPool {
         BlockingPool {
             shared: Arc::new(Shared {
@@ -113,9 +113,9 @@ impl BlockingPoolBuilder {
     }
 }
 
-/// A bounded pool of threads for work that would hold a loop up.
+/// A bounded pool of threads for calls that block, and for long computations.
 ///
-/// Dropping it is a [`shutdown`](Self::shutdown).
+/// Dropping it [shuts it down](Self::shutdown).
 ///
 /// # Examples
 /// ```
@@ -124,7 +124,7 @@ impl BlockingPoolBuilder {
 /// let mut context = corio::IoContext::new(8)?;
 /// let sum = context.block_on(pool.run(|| (1..=1000_u64).sum::<u64>()));
 /// assert_eq!(sum.unwrap(), 500_500);
-/// // A plain thread can wait, too:
+/// // On a plain thread:
 /// assert_eq!(pool.run(|| 6 * 7).join().unwrap(), 42);
 /// # Ok::<(), corio::SetupError>(())
 /// ```
@@ -132,20 +132,22 @@ pub struct BlockingPool {
     shared: Arc<Shared>,
 }
 
-/// Why offloaded work has no result.
-#[derive(Debug, thiserror::Error)]
+/// Why work has no result.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockingError {
-    /// The work panicked; [`JoinError::resume_panic`] goes on with it.
-    #[error("the work panicked: {0}")]
+    /// The work panicked; [`JoinError::resume_panic`] continues the panic.
+    #[error("the work on the blocking pool panicked: {0}")]
     Panicked(JoinError),
-    /// The pool was shut down before a thread began with the work.
-    #[error("the pool was shut down before the work began")]
+    /// The pool was shut down before a thread started the work.
+    #[error("blocking pool closed: it was shut down before the work was started")]
     Closed,
-    /// There is no thread to do it, and the system refuses one.
-    #[error("no thread for the work: {0}")]
+    /// The pool has no thread, and the system refused one.
+    #[error("no thread for the work: {0}; raise the limit on threads (ulimit -u, pids.max)")]
     NoThread(#[source] io::Error),
 }
+
+debug_as_display!(BlockingError);
 
 impl From<BlockingError> for io::Error {
     fn from(error: BlockingError) -> Self {
@@ -157,7 +159,7 @@ impl From<BlockingError> for io::Error {
 }
 
 impl BlockingPool {
-    /// A pool to be configured.
+    /// Returns a builder with the defaults.
     pub fn builder() -> BlockingPoolBuilder {
         BlockingPoolBuilder {
             threads: 4,
@@ -167,45 +169,65 @@ impl BlockingPool {
         }
     }
 
-    /// Has `work` done by a thread of the pool, and waits for the result; for room in the queue first,
-    /// in order. On any context or executor; [`SpawnBlocking::join`] is for plain threads.
+    /// Runs `work` on a thread of the pool, and returns a future of its result. The work is queued
+    /// by this call, before the first poll. The future can be awaited on any context or executor;
+    /// [`SpawnBlocking::join`] waits on a plain thread.
     ///
-    /// A future that is dropped, or cancelled, before a thread has begun takes its work back, which is
-    /// dropped there and then. Work that has begun goes on, and its result is dropped.
+    /// If the queue is full at the call, the future keeps the work: from its first poll on it waits
+    /// for room, in order, and then queues it. So callers that await slow down to the pool's speed.
+    ///
+    /// A future that is dropped, or cancelled, before a thread has started the work takes the work
+    /// back, and drops it at once. Work that has been started goes on, and its result is dropped.
+    /// To let work run without waiting for it, spawn the future:
+    /// `drop(corio::spawn(corio::spawn_blocking(work)))`.
     ///
     /// # Errors
-    /// See [`BlockingError`].
+    /// See [`BlockingError`]. They are reported by the future, never by a panic of this call.
+    ///
+    /// # Examples
+    /// See [`BlockingPool`].
     pub fn run<F, T>(&self, work: F) -> SpawnBlocking<'_, F, T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        SpawnBlocking { shared: &self.shared, stage: Stage::New(Some(work)) }
+        let mut run = SpawnBlocking { shared: &self.shared, stage: Stage::Over };
+        let state = self.shared.lock();
+        if state.closed {
+            drop(state);
+            drop(work);
+            run.stage = Stage::Failed(BlockingError::Closed);
+        } else if self.shared.has_room(&state) {
+            run.submit(state, work);
+        } else {
+            run.stage = Stage::Full(None, Some(work));
+        }
+        run
     }
 
-    /// How many jobs wait for a thread.
+    /// Returns how many jobs are queued.
     pub fn queued(&self) -> usize {
         self.shared.lock().queue.len()
     }
 
-    /// How many threads there are.
+    /// Returns how many threads there are.
     pub fn threads(&self) -> usize {
         self.shared.lock().threads
     }
 
-    /// Refuses new work, gives up what no thread has begun with ([`BlockingError::Closed`]), and waits for
-    /// the rest, as does every further call. This blocks the thread. Called by the pool's own work, it
-    /// does not wait.
+    /// Refuses new work, drops what no thread has started (its futures give
+    /// [`BlockingError::Closed`]), and waits for the rest, as does every further call. Blocks the
+    /// calling thread; called by the pool's own work, it does not wait.
     pub fn shutdown(&self) {
         let mut state = self.shared.lock();
         state.closed = true;
         let jobs = std::mem::take(&mut state.queue);
-        let wakers: Vec<_> =
-            state.waiting.iter_mut().filter_map(|waiting| waiting.waker.take()).collect();
+        let mut wakers = Vec::new();
+        state.waiting.grant_all(&mut wakers);
         drop(state);
         self.shared.work.notify_all();
         wakers.into_iter().for_each(Waker::wake);
-        // What jobs own may panic as it is dropped; the threads are waited for all the same.
+        // A destructor of what a job owns may panic; the threads are waited for all the same.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(jobs)));
         self.wait_for_threads();
         if let Err(panic) = dropped {
@@ -219,9 +241,9 @@ impl BlockingPool {
         if state.handles.iter().any(|handle| handle.thread().id() == own) {
             return;
         }
-        // Handles stay in place until then, so that whoever else shuts down waits, too.
+        // Handles stay in place until then, so that other threads that shut down wait, too.
         while state.threads > 0 {
-            state = self.shared.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = ignore_poison(self.shared.ended.wait(state));
         }
         let handles = std::mem::take(&mut state.handles);
         drop(state);
@@ -240,25 +262,24 @@ impl Drop for BlockingPool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No foreign code runs under the lock, but for a waker's clone, which changes nothing.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        // No foreign code runs under the lock but a waker's `clone`, which changes nothing.
+        lock(&self.state)
     }
 
-    /// Gives free places to those who wait, in order; returns whom to wake.
+    /// Returns `true` if the queue has room that no other future waits for.
+    fn has_room(&self, state: &State) -> bool {
+        let used = state.queue.len() + state.waiting.granted();
+        used < self.most_queued && !state.waiting.has_waiting()
+    }
+
+    /// Grants free room to waiting futures, in order; returns the wakers to be woken.
     fn grant(&self, state: &mut State) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        let waiting = state.waiting.iter_mut().filter(|waiting| waiting.waker.is_some());
-        for waiting in waiting {
-            if state.queue.len() + state.promised >= self.most_queued {
-                break;
-            }
-            state.promised += 1;
-            wakers.extend(waiting.waker.take());
-        }
+        state.waiting.grant(self.most_queued.saturating_sub(state.queue.len()), &mut wakers);
         wakers
     }
 
-    /// Queues a job in a place that the caller has, and sees to it that there is a thread.
+    /// Queues a job, for which there is room, and starts a thread if none is idle.
     fn push(self: &Arc<Self>, mut state: MutexGuard<'_, State>, job: Job) -> io::Result<()> {
         let id = job.id;
         state.queue.push_back(job);
@@ -293,7 +314,7 @@ impl Shared {
         }
     }
 
-    /// What a thread does.
+    /// Runs jobs; the main function of each thread.
     fn work(&self) {
         let mut state = self.lock();
         loop {
@@ -302,10 +323,7 @@ impl Shared {
                     break;
                 }
                 state.idle += 1;
-                let (woken, waited) = self
-                    .work
-                    .wait_timeout(state, self.idle_time)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let (woken, waited) = ignore_poison(self.work.wait_timeout(state, self.idle_time));
                 state = woken;
                 state.idle -= 1;
                 if waited.timed_out() && state.queue.is_empty() {
@@ -325,44 +343,51 @@ impl Shared {
         }
     }
 
-    /// Somebody does not wait for room any longer, or takes a job back.
-    fn forget(&self, id: u64) {
+    /// Takes a waiting future off the list.
+    fn leave(&self, ticket: Ticket) {
         let mut state = self.lock();
-        let find = state.waiting.binary_search_by_key(&id, |waiting| waiting.id);
-        let waiting = find.ok().and_then(|place| state.waiting.remove(place));
-        if waiting.as_ref().is_some_and(|waiting| waiting.waker.is_none()) {
-            state.promised = state.promised.saturating_sub(1);
-        }
+        let waker = state.waiting.leave(ticket);
+        let wakers = self.grant(&mut state);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        drop(waker);
+    }
+
+    /// Takes a job back that no thread has started.
+    fn take_back(&self, id: u64) {
+        let mut state = self.lock();
         let place = state.queue.iter().position(|job| job.id == id);
         let job = place.and_then(|place| state.queue.remove(place));
         let wakers = self.grant(&mut state);
         drop(state);
-        // Before the job is dropped, as what it owns may panic.
+        // Before the job is dropped, as a destructor of what it owns may panic.
         wakers.into_iter().for_each(Waker::wake);
-        drop((waiting, job));
+        drop(job);
     }
 }
 
-/// Calls what may panic by a foreign waker or destructor, which must not end the thread.
+/// Calls foreign code (a job, a waker), whose panic must not end the thread.
 fn contain(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        // It may panic in its turn when it is dropped.
+        // Its destructor may panic, too.
         std::mem::forget(panic);
     }
 }
 
-/// Work that is being done by a pool: a future; see [`BlockingPool::run`].
-#[must_use = "the work is not done unless this is awaited"]
+/// The result of work on a pool: a future; made by [`BlockingPool::run`] and
+/// [`spawn_blocking`](crate::spawn_blocking()).
+#[must_use = "dropping this takes the work back if no thread has started it; await it or spawn it"]
 pub struct SpawnBlocking<'a, F, T> {
     shared: &'a Arc<Shared>,
     stage: Stage<F, T>,
 }
 
 enum Stage<F, T> {
-    New(Option<F>),
-    /// For room in the queue.
-    Waiting(u64, Option<F>),
+    /// The queue was full: the work, and the place on the list once the future has been polled.
+    Full(Option<Ticket>, Option<F>),
     Queued(u64, oneshot::Receiver<Result<T, JoinError>>),
+    /// The work was refused.
+    Failed(BlockingError),
     Over,
 }
 
@@ -374,29 +399,34 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    /// Waits on a plain thread.
+    /// Waits for the result on a plain thread, which is blocked until then.
     ///
     /// # Errors
     /// See [`BlockingError`].
     ///
     /// # Panics
-    /// Within a running context, which it would block.
+    /// On a thread that runs a context, which the wait would block.
     #[track_caller]
     pub fn join(self) -> Result<T, BlockingError> {
         wait(self)
     }
 
-    fn submit(&mut self, state: MutexGuard<'_, State>, id: u64, work: F) -> io::Result<()> {
-        let (sender, receiver) = oneshot();
+    /// Queues the work, for which there is room.
+    fn submit(&mut self, mut state: MutexGuard<'_, State>, work: F) {
+        let id = state.next_id;
+        state.next_id += 1;
+        let (sender, receiver) = oneshot::channel();
         let work = Box::new(move || {
             let result = catch_unwind(AssertUnwindSafe(work)).map_err(JoinError::panicked);
             if let Err(Ok(unwanted)) = sender.send(result) {
-                // A destructor's panic has nobody to go to.
+                // The future was dropped, so a destructor's panic has no receiver.
                 let _ = catch_unwind(AssertUnwindSafe(move || drop(unwanted)));
             }
         });
-        self.stage = Stage::Queued(id, receiver);
-        self.shared.push(state, Job { id, work })
+        self.stage = match self.shared.push(state, Job { id, work }) {
+            Ok(()) => Stage::Queued(id, receiver),
+            Err(error) => Stage::Failed(BlockingError::NoThread(error)),
+        };
     }
 }
 
@@ -410,69 +440,51 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let shared = this.shared;
-        let (id, work) = match &mut this.stage {
-            Stage::Queued(_, receiver) => {
-                let Poll::Ready(received) = Pin::new(receiver).poll(cx) else {
-                    return Poll::Pending;
-                };
-                this.stage = Stage::Over;
-                return Poll::Ready(match received {
-                    Ok(result) => result.map_err(BlockingError::Panicked),
-                    Err(_) => Err(BlockingError::Closed),
-                });
+        if let Stage::Full(ticket, work) = &mut this.stage {
+            let mut state = shared.lock();
+            if state.closed {
+                drop(state);
+                drop(work.take());
+                // Its ticket leaves the list when this is dropped.
+                return Poll::Ready(Err(BlockingError::Closed));
             }
-            Stage::New(work) => (None, work),
-            Stage::Waiting(id, work) => (Some(*id), work),
-            Stage::Over => panic!("an SpawnBlocking was polled after it gave its result"),
-        };
-        let mut state = shared.lock();
-        if state.closed {
-            drop(state);
-            drop(work.take());
-            // Whoever waited is off the list when this is dropped.
-            return Poll::Ready(Err(BlockingError::Closed));
-        }
-        let id = match id {
-            None => {
-                let id = state.next_id;
-                state.next_id += 1;
-                let room = state.queue.len() + state.promised < shared.most_queued;
-                if !room || state.waiting.iter().any(|waiting| waiting.waker.is_some()) {
-                    let waker = Some(cx.waker().clone());
-                    state.waiting.push_back(Waiting { id, waker });
-                    drop(state);
-                    this.stage = Stage::Waiting(id, work.take());
-                    return Poll::Pending;
-                }
-                id
-            }
-            Some(id) => {
-                let place = state.waiting.binary_search_by_key(&id, |waiting| waiting.id);
-                let place = place.expect("who waits is on the list");
-                if let Some(waker) = &mut state.waiting[place].waker {
-                    let old = std::mem::replace(waker, cx.waker().clone());
+            if let Some(place) = *ticket {
+                let old = state.waiting.update(place, cx.waker());
+                if old.is_some() {
                     drop(state);
                     drop(old);
                     return Poll::Pending;
                 }
-                state.waiting.remove(place);
-                state.promised -= 1;
-                id
+                state.waiting.leave(place);
+                *ticket = None;
+            } else if !shared.has_room(&state) {
+                *ticket = Some(state.waiting.join(cx.waker().clone()));
+                return Poll::Pending;
             }
-        };
-        let work = work.take().expect("the work is there until it is queued");
-        if let Err(error) = this.submit(state, id, work) {
-            this.stage = Stage::Over;
-            return Poll::Ready(Err(BlockingError::NoThread(error)));
+            let work = work.take().expect("a SpawnBlocking was polled after it had completed");
+            this.submit(state, work);
         }
-        self.poll(cx)
+        if let Stage::Queued(_, receiver) = &mut this.stage {
+            let Poll::Ready(received) = Pin::new(receiver).poll(cx) else { return Poll::Pending };
+            this.stage = Stage::Over;
+            return Poll::Ready(match received {
+                Ok(result) => result.map_err(BlockingError::Panicked),
+                Err(_) => Err(BlockingError::Closed),
+            });
+        }
+        match std::mem::replace(&mut this.stage, Stage::Over) {
+            Stage::Failed(error) => Poll::Ready(Err(error)),
+            _ => panic!("a SpawnBlocking was polled after it had completed"),
+        }
     }
 }
 
 impl<F, T> Drop for SpawnBlocking<'_, F, T> {
     fn drop(&mut self) {
-        if let Stage::Waiting(id, _) | Stage::Queued(id, _) = self.stage {
-            self.shared.forget(id);
+        match self.stage {
+            Stage::Full(Some(ticket), _) => self.shared.leave(ticket),
+            Stage::Queued(id, _) => self.shared.take_back(id),
+            _ => {}
         }
     }
 }

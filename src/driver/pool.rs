@@ -9,11 +9,12 @@
 // # Why this file has `unsafe`
 // It hands pointers to other threads.
 
+use crate::os::lock::{ignore_poison, lock};
 use crate::os::{IntoRawFd, OwnedFd};
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use super::sys::{self, SigPipe};
@@ -89,7 +90,7 @@ struct Shared {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // No code that panics runs under the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -267,7 +268,7 @@ fn work(shared: &Shared, worker: usize) {
                 return;
             }
             state.idle += 1;
-            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = ignore_poison(shared.work.wait(state));
             state.idle -= 1;
             continue;
         };

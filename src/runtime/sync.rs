@@ -17,7 +17,11 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::thread::yield_now;
 
-/// Locks `mutex`, ignoring poisoning: no code of this crate panics in the middle of a change.
+#[cfg(not(loom))]
+pub(crate) use crate::os::lock::lock;
+
+/// Locks `mutex`, poisoned or not.
+#[cfg(loom)]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    crate::os::lock::ignore_poison(mutex.lock())
 }

@@ -1,7 +1,7 @@
-//! Which processors this process may use, and how they belong together.
-//!
-//! # Why this file has `unsafe`
-//! It asks for, and sets, the affinity of a thread.
+//! The processors that this process may use, and their topology.
+
+// # Why this file has `unsafe`
+// `sched_getaffinity(2)` and `sched_setaffinity(2)` take a pointer to a set of processors.
 
 /// A processor that this process may use.
 ///
@@ -14,27 +14,30 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Cpu {
-    /// Its number, as the system counts.
+    /// Its number in the system.
     pub id: usize,
     /// Its core within its package; processors of one core share their execution units.
     pub core: usize,
-    /// Its package, that is, the chip it is on.
+    /// Its package, that is, the chip that it is on.
     pub package: usize,
-    /// Its memory node; memory of other nodes is slower for it.
+    /// Its NUMA node; memory of other nodes is slower for it.
     pub node: usize,
 }
 
-/// The processors that this process may use, in the order in which workers get them: one of each core
-/// before the second of any, and those of one memory node together.
+/// Returns the processors that this process may use, in the order in which workers are pinned to
+/// them: one of each core before the second of any, and those of one NUMA node together.
 ///
-/// Read from `sched_getaffinity(2)` and `/sys/devices/system/cpu`; what the latter does not tell
-/// counts as one package and one node. Empty where a host has no such thing (macOS, Windows).
+/// Read from `sched_getaffinity(2)` and `/sys/devices/system/cpu`; processors that the latter does
+/// not describe count as one package and one node. Empty on systems without these (macOS, Windows).
+///
+/// # Examples
+/// See [`Cpu`].
 pub fn cpus() -> Vec<Cpu> {
     in_order(allowed().into_iter().map(host::describe).collect())
 }
 
-/// How many workers there are by default: as many as processors may be used, fewer if the time on
-/// them is limited (a cgroup's quota).
+/// Returns the default number of workers: the number of processors that may be used, or fewer if a
+/// cgroup's quota limits their time.
 pub(super) fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -43,7 +46,7 @@ fn in_order(mut cpus: Vec<Cpu>) -> Vec<Cpu> {
     cpus.sort_by_key(|cpu| (cpu.node, cpu.package, cpu.core, cpu.id));
     let mut previous = None;
     let mut nth = 0;
-    // Which of its core's processors each one is.
+    // With each processor's rank among those of its core.
     let mut ranked: Vec<(usize, Cpu)> = cpus
         .into_iter()
         .map(|cpu| {
@@ -66,14 +69,15 @@ mod host {
 
     use super::Cpu;
 
-    /// Room for the largest systems there are; the kernel refuses less than it has.
-    const MOST: usize = 8192;
+    /// The number of processors in a set; the kernel refuses sets smaller than its own.
+    const MAX: usize = 8192;
     const BITS: usize = usize::BITS as usize;
-    type Set = [usize; MOST / BITS];
+    type Set = [usize; MAX / BITS];
 
     pub(crate) fn allowed() -> Vec<usize> {
-        let mut set: Set = [0; MOST / BITS];
-        // SAFETY: the set is as large as is said. It is made of words, as the kernel's is.
+        let mut set: Set = [0; MAX / BITS];
+        // SAFETY: the pointer and the size are those of `set`, which consists of words, as the
+        // kernel's sets do.
         let result = unsafe {
             libc::sched_getaffinity(
                 0,
@@ -84,14 +88,14 @@ mod host {
         if result < 0 {
             return Vec::new();
         }
-        (0..MOST).filter(|cpu| set[cpu / BITS] & (1 << (cpu % BITS)) != 0).collect()
+        (0..MAX).filter(|cpu| set[cpu / BITS] & (1 << (cpu % BITS)) != 0).collect()
     }
 
-    /// Keeps the calling thread on one processor.
+    /// Pins the calling thread to one processor.
     pub(crate) fn pin(cpu: usize) -> io::Result<()> {
-        let mut set: Set = [0; MOST / BITS];
+        let mut set: Set = [0; MAX / BITS];
         set[cpu / BITS] |= 1 << (cpu % BITS);
-        // SAFETY: as in `allowed`.
+        // SAFETY: the pointer and the size are those of `set`, which the kernel only reads.
         let result = unsafe {
             libc::sched_setaffinity(0, size_of_val(&set), set.as_ptr().cast::<libc::cpu_set_t>())
         };
@@ -104,7 +108,7 @@ mod host {
             let text = std::fs::read_to_string(folder.join("topology").join(name)).ok()?;
             text.trim().parse().ok()
         };
-        // A link to the node's folder is named `node7`.
+        // The folder has a link to its node's, such as `node7`.
         let node = std::fs::read_dir(&folder).ok().and_then(|entries| {
             entries
                 .flatten()
@@ -166,9 +170,9 @@ mod tests {
         })
         .join()
         .unwrap();
-        assert!(pin(MOST_UNLIKELY).is_err());
+        assert!(pin(LARGEST_NUMBER).is_err());
     }
 
     #[cfg(target_os = "linux")]
-    const MOST_UNLIKELY: usize = 8191;
+    const LARGEST_NUMBER: usize = 8191;
 }

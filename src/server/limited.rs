@@ -1,4 +1,4 @@
-//! The time limits of a connection.
+//! Time limits of a connection.
 
 use std::panic::Location;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use crate::runtime::scope::{Kind, Step};
 use crate::task::{Scoped, outcome};
 use crate::time::{Alarm, nanos};
 
-/// How long a connection may take, and how long it may be silent.
+/// How long a connection may last, and how long it may be idle.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TimeLimits {
     pub(super) total: Option<Duration>,
@@ -26,16 +26,16 @@ impl TimeLimits {
     }
 }
 
-/// A handler's end under limits.
+/// The result of a handler under limits.
 pub(super) struct Ended<T> {
-    /// `None`: it did not come to an end of its own.
+    /// `None`: it was dropped before it returned.
     pub(super) output: Option<T>,
-    /// A limit was reached, and what was in flight cancelled, before it ended.
+    /// A limit was reached, and operations in flight were cancelled, before it ended.
     pub(super) expired: bool,
 }
 
 pin_project! {
-    /// A handler under limits; see [`limited`].
+    /// A handler under time limits; made by [`limited`].
     pub(super) struct Limited<F> {
         #[pin]
         body: Scoped<F>,
@@ -44,13 +44,13 @@ pin_project! {
         #[pin]
         check: Alarm,
         limits: TimeLimits,
-        silence: Silence,
+        idle_watch: IdleWatch,
         expired: bool,
     }
 }
 
-/// Runs `future` until a limit is reached; then cancels what it has in flight, and lets it see
-/// that, as [`timeout`](crate::timeout()) does.
+/// Runs `future` until a limit is reached; then cancels its operations in flight, and polls it once
+/// more, as [`timeout`](crate::timeout()) does.
 #[track_caller]
 pub(super) fn limited<F: Future>(limits: TimeLimits, future: F) -> Limited<F> {
     Limited {
@@ -58,7 +58,7 @@ pub(super) fn limited<F: Future>(limits: TimeLimits, future: F) -> Limited<F> {
         total: Alarm::new(),
         check: Alarm::new(),
         limits,
-        silence: Silence::default(),
+        idle_watch: IdleWatch::default(),
         expired: false,
     }
 }
@@ -77,12 +77,12 @@ impl<F: Future> Future for Limited<F> {
                     let deadline = |now: u64| now.saturating_add(nanos(limit));
                     this.total.poll(runtime, cx, deadline).is_ready()
                 });
-                let silent = idle.is_some_and(|limit| {
+                let is_idle = idle.is_some_and(|limit| {
                     let deadline = |now: u64| now.saturating_add(nanos(limit / CHECKS));
                     this.check.poll_again(runtime, cx, deadline).is_ready()
-                        && this.silence.has_lasted(body.succeeded())
+                        && this.idle_watch.is_over(body.succeeded())
                 });
-                overdue || silent
+                overdue || is_idle
             });
             if *this.expired {
                 step = this.body.cancel_and_poll(cx, os::ETIMEDOUT);
@@ -90,33 +90,34 @@ impl<F: Future> Future for Limited<F> {
         }
         let expired = *this.expired;
         match outcome(step) {
-            Poll::Ready(None) if !expired => Poll::Pending, // The task was cancelled, and drops this.
+            // The task was cancelled, and drops this.
+            Poll::Ready(None) if !expired => Poll::Pending,
             Poll::Ready(output) => Poll::Ready(Ended { output, expired }),
             Poll::Pending => Poll::Pending,
         }
     }
 }
 
-/// How often within the limit a connection is looked at.
+/// How many times per idle limit a connection is checked.
 const CHECKS: u32 = 4;
 
-/// Between looks at a connection: how long it has been silent.
+/// Counts the consecutive checks at which a connection was idle.
 #[derive(Default)]
-struct Silence {
-    /// How many operations had ended at the last look.
+struct IdleWatch {
+    /// How many operations had succeeded at the last check.
     ended: u32,
-    /// At how many looks, one after the other, it was no more.
-    looks: u32,
+    /// At how many consecutive checks there were no more.
+    checks: u32,
 }
 
-impl Silence {
-    /// Looks again; whether the silence has lasted for long enough.
-    fn has_lasted(&mut self, ended: u32) -> bool {
+impl IdleWatch {
+    /// Checks again; returns `true` if the idle limit is over.
+    fn is_over(&mut self, ended: u32) -> bool {
         if self.ended == ended {
-            self.looks += 1;
+            self.checks += 1;
         } else {
-            *self = Silence { ended, looks: 0 };
+            *self = IdleWatch { ended, checks: 0 };
         }
-        self.looks >= CHECKS
+        self.checks >= CHECKS
     }
 }

@@ -1,36 +1,33 @@
-//! How much a server takes on.
+//! The limits of a server: connections at once, and accepts per second.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::net::SocketAddress;
+use crate::os::lock::lock;
 
-/// What all workers' connections count against.
+/// The limits that the connections of all workers count against.
 pub(super) struct Limits {
-    most: usize,
-    most_per_peer: usize,
+    max: usize,
+    max_per_peer: usize,
     active: AtomicUsize,
-    /// Somebody waits for a connection to end.
+    /// A worker waits for a connection to end.
     crowded: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
     /// Used only if there is a limit per peer.
     peers: Mutex<HashMap<IpAddr, usize>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Limits {
-    pub(super) fn new(most: usize, most_per_peer: usize) -> Arc<Self> {
+    pub(super) fn new(max: usize, max_per_peer: usize) -> Arc<Self> {
         Arc::new(Limits {
-            most,
-            most_per_peer,
+            max,
+            max_per_peer,
             active: AtomicUsize::new(0),
             crowded: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -39,12 +36,12 @@ impl Limits {
     }
 
     fn try_enter(&self) -> bool {
-        let enter = |active| (active < self.most).then_some(active + 1);
+        let enter = |active| (active < self.max).then_some(active + 1);
         self.active.fetch_update(Ordering::SeqCst, Ordering::SeqCst, enter).is_ok()
     }
 
     /// Waits until one more connection may be served. Cancel-safe.
-    pub(super) async fn enter(self: &Arc<Self>) -> Slot {
+    pub(super) async fn enter(self: &Arc<Self>) -> ConnectionPermit {
         std::future::poll_fn(|cx| {
             if self.try_enter() {
                 return Poll::Ready(());
@@ -53,7 +50,7 @@ impl Limits {
             if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
                 waiting.push(cx.waker().clone());
             }
-            // Said before the last look, as `leave` looks after it has left.
+            // Stored before the second try: `leave` reads it after it has made room.
             self.crowded.store(true, Ordering::SeqCst);
             match self.try_enter() {
                 true => Poll::Ready(()),
@@ -61,7 +58,7 @@ impl Limits {
             }
         })
         .await;
-        Slot { limits: self.clone(), peer: None }
+        ConnectionPermit { limits: self.clone(), peer: None }
     }
 
     fn leave(&self) {
@@ -76,23 +73,23 @@ impl Limits {
     }
 }
 
-/// One connection's place; given back when dropped.
-pub(super) struct Slot {
+/// Permission to serve one connection; given back when dropped.
+pub(super) struct ConnectionPermit {
     limits: Arc<Limits>,
     peer: Option<IpAddr>,
 }
 
-impl Slot {
-    /// Counts the connection against its peer's limit; `false`: that is reached.
+impl ConnectionPermit {
+    /// Counts the connection against its peer's limit; returns `false` if the limit is reached.
     pub(super) fn admit(&mut self, peer: &SocketAddress) -> bool {
-        if self.limits.most_per_peer == usize::MAX {
+        if self.limits.max_per_peer == usize::MAX {
             return true;
         }
-        // Those without an address, on Unix sockets, are not told apart.
+        // Peers on Unix sockets have no address to tell them apart.
         let Some(ip) = peer.as_inet().map(|inet| inet.ip().to_canonical()) else { return true };
         let mut peers = lock(&self.limits.peers);
         let count = peers.entry(ip).or_default();
-        if *count >= self.limits.most_per_peer {
+        if *count >= self.limits.max_per_peer {
             return false;
         }
         *count += 1;
@@ -101,7 +98,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(ip) = self.peer {
             let mut peers = lock(&self.limits.peers);
@@ -116,31 +113,32 @@ impl Drop for Slot {
     }
 }
 
-/// Spaces accepts out. A little burst is let through.
-pub(super) struct Pace {
-    each: Duration,
-    /// When the next one is due, if they came as fast as they may.
+/// Spaces the accepts of one worker out; lets a short burst through.
+pub(super) struct AcceptPace {
+    interval: Duration,
+    /// When the next accept is due if accepts came as fast as the limit allows.
     due: Instant,
 }
 
-impl Pace {
-    /// How far behind its due time the next may be.
+impl AcceptPace {
+    /// By how many intervals accepts may be ahead of an even pace.
     const BURST: u32 = 16;
+    /// The longest interval: with bursts still far from the end of what an `Instant` holds.
+    const MAX_INTERVAL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-    /// At most `per_second` by each.
+    /// Limits accepts to `per_second`, which is greater than zero.
     pub(super) fn new(per_second: f64) -> Self {
-        let each = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::ZERO);
-        Pace { each, due: Instant::now() }
+        let interval = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::MAX);
+        AcceptPace { interval: interval.min(Self::MAX_INTERVAL), due: Instant::now() }
     }
 
-    /// When the next one may come; `None`: now.
-    pub(super) fn next(&mut self, now: Instant) -> Option<Instant> {
-        if self.each.is_zero() {
+    /// Counts an accept; returns the time to wait for before it, `None` if it may come now.
+    pub(super) fn wait_until(&mut self, now: Instant) -> Option<Instant> {
+        if self.interval.is_zero() {
             return None;
         }
-        let burst = self.each.saturating_mul(Self::BURST);
-        let earliest = now.checked_sub(burst).unwrap_or(now);
-        self.due = self.due.max(earliest) + self.each;
+        let earliest = now.checked_sub(self.interval * Self::BURST).unwrap_or(now);
+        self.due = self.due.max(earliest) + self.interval;
         (self.due > now).then_some(self.due)
     }
 }
@@ -151,28 +149,42 @@ mod tests {
 
     #[test]
     fn a_pace_lets_a_burst_through_and_then_spaces() {
-        let mut pace = Pace::new(100.0);
+        let mut pace = AcceptPace::new(100.0);
         let start = Instant::now() + Duration::from_secs(10);
-        let at_once = (0..100).take_while(|_| pace.next(start).is_none()).count();
+        let at_once = (0..100).take_while(|_| pace.wait_until(start).is_none()).count();
         assert_eq!(at_once, 16);
-        let later = pace.next(start).unwrap() - start;
+        let later = pace.wait_until(start).unwrap() - start;
         assert_eq!(later, Duration::from_millis(20));
-        // An idle time does not add up.
+        // Idle time adds no further burst.
         let after = start + Duration::from_secs(3600);
-        assert_eq!((0..100).take_while(|_| pace.next(after).is_none()).count(), 16);
+        assert_eq!((0..100).take_while(|_| pace.wait_until(after).is_none()).count(), 16);
+    }
+
+    #[test]
+    fn an_absurd_rate_never_accepts_a_second_burst_and_does_not_overflow() {
+        let now = Instant::now();
+        for rate in [f64::MIN_POSITIVE, 5e-324, 1e-300, 1e-12] {
+            let mut pace = AcceptPace::new(rate);
+            let waits: Vec<_> = (0..40).filter_map(|_| pace.wait_until(now)).collect();
+            let year = Duration::from_secs(365 * 24 * 3600);
+            assert!(waits.iter().all(|&wait| wait > now + year), "{rate}");
+            assert!(!waits.is_empty());
+        }
+        let mut unlimited = AcceptPace::new(f64::INFINITY);
+        assert!((0..100).all(|_| unlimited.wait_until(now).is_none()));
     }
 
     #[test]
     fn peers_are_counted_and_forgotten() {
         let limits = Limits::new(10, 2);
-        let slot = || Slot { limits: limits.clone(), peer: None };
+        let permit = || ConnectionPermit { limits: limits.clone(), peer: None };
         limits.active.store(3, Ordering::Relaxed);
         let (one, other) =
             (SocketAddress::v4([10, 0, 0, 1], 1), SocketAddress::v4([10, 0, 0, 2], 1));
-        let mut slots = [slot(), slot(), slot()];
-        assert!(slots[0].admit(&one) && slots[1].admit(&one) && !slots[2].admit(&one));
-        assert!(slots[2].admit(&other));
-        drop(slots);
+        let mut permits = [permit(), permit(), permit()];
+        assert!(permits[0].admit(&one) && permits[1].admit(&one) && !permits[2].admit(&one));
+        assert!(permits[2].admit(&other));
+        drop(permits);
         assert!(lock(&limits.peers).is_empty());
         assert_eq!(limits.active.load(Ordering::Relaxed), 0);
     }

@@ -1,9 +1,12 @@
 //! One context per core: [`Workers`] that run the same program, and a [`Server`] built on them.
 //!
-//! Each worker has a thread, a context, and everything its connections need; a connection stays with
-//! the worker that got it. What workers share is what they ask for: [`Handle::spawn`](crate::Handle::spawn),
-//! the [channels](crate::sync), and [`Jobs`] that whoever is idle takes.
+//! Each worker has a thread, a context, and everything that its connections need; a connection
+//! stays on the worker that got it. Workers share only what the program asks for: tasks on each
+//! other by [`Handle::spawn`](crate::Handle::spawn), [channels](crate::sync), and [`Jobs`] that
+//! idle workers take.
 
+mod accept;
+mod builder;
 mod connection;
 mod cpus;
 mod jobs;
@@ -12,14 +15,16 @@ mod limits;
 mod listen;
 mod serve;
 mod stats;
+mod worker_server;
 mod workers;
 
+pub use builder::{Balance, ServeError, ServerBuilder};
 pub use connection::ConnectionContext;
 pub use cpus::{Cpu, cpus};
 pub use jobs::{JobError, Jobs};
 pub use listen::ListenError;
 #[cfg(unix)]
 pub use listen::inherited_sockets;
-pub use serve::{Balance, ServeError, Server, ServerBuilder};
+pub use serve::Server;
 pub use stats::WorkerStats;
 pub use workers::{OnPanic, Phase, StartError, StopHandle, Worker, Workers, WorkersBuilder};

@@ -1,11 +1,11 @@
-//! What a server has done, counted per worker and added up when somebody asks.
+//! A server's counters: one set per worker, added up when they are read.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)+) => {
-        /// One worker's counters, in cache lines of their own: each has one writer.
+        /// One worker's counters, in cache lines of their own, as each worker writes its own.
         #[derive(Default)]
         #[repr(align(128))]
         pub(super) struct Counters {
@@ -18,7 +18,7 @@ macro_rules! counters {
             }
         }
 
-        /// What one worker of a server, or all of them, have done so far.
+        /// The counters of one worker of a server, or of all of them.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct WorkerStats {
@@ -36,28 +36,29 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Connections that were accepted, those that were refused then included.
+    /// Connections that were accepted, including those that were refused afterwards.
     accepted,
-    /// Connections that were given to the handler.
+    /// Connections that were passed to the handler.
     started,
-    /// Connections closed at once: the peer had too many, or the server was stopping.
+    /// Connections that were closed at once: the peer had too many, or the server was stopping.
     refused,
-    /// Connections whose handler came to a good end.
+    /// Connections whose handler returned `Ok`.
     finished,
-    /// Connections whose handler gave an error.
+    /// Connections whose handler returned an error; see
+    /// [`on_error`](super::ServerBuilder::on_error).
     failed,
     /// Connections whose handler panicked.
     panicked,
-    /// Connections that took longer than they may, or were silent for longer.
+    /// Connections that reached their total or idle time limit.
     timed_out,
     /// Connections that were cancelled when the server stopped.
     cancelled,
-    /// Accepts that failed because the process or the system had no room.
+    /// Accepts that failed because the process or the system lacked resources, such as descriptors.
     exhausted,
 }
 
 impl WorkerStats {
-    /// Connections that are being served.
+    /// Returns the number of connections that are being served.
     pub fn active(&self) -> u64 {
         let ended = self.finished + self.failed + self.panicked + self.timed_out + self.cancelled;
         self.started.saturating_sub(ended)
@@ -84,7 +85,7 @@ impl fmt::Debug for Counters {
     }
 }
 
-/// A number that its one writer counts up.
+/// A counter with one writer, and any number of readers.
 #[derive(Default)]
 pub(super) struct Counter(AtomicU64);
 

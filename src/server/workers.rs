@@ -1,4 +1,4 @@
-//! Threads with a context each.
+//! Worker threads: each runs a context and the same program.
 
 use std::fmt;
 use std::io;
@@ -7,39 +7,40 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use super::cpus;
-use super::jobs::{Attendance, Jobs};
+use super::jobs::{Jobs, Registration};
 use crate::context::{Builder, Handle, IoContext};
 use crate::driver::SetupError;
+use crate::error::debug_as_display;
 use crate::sync::{local, oneshot, park_until, watch};
 use crate::task::{JoinError, JoinHandle, race, spawn};
 
-/// How far a stop has come.
+/// The phase of a stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Nobody has asked for a stop.
+    /// No stop was requested.
     #[default]
     Running,
-    /// No new work; what can finish does.
+    /// Workers take no new work; work in progress may finish.
     Stopping,
-    /// What is still there is to be cancelled.
+    /// Work in progress is cancelled.
     Forced,
 }
 
-/// What is done when a worker's program panics.
+/// What happens when a worker's program panics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnPanic {
-    /// The others are [stopped](Workers::stop), too. The panic is in the worker's result.
+    /// The other workers are [stopped](Workers::stop), too. The worker's result has the panic.
     #[default]
     StopAll,
-    /// The others go on without it. The panic is in the worker's result.
+    /// The other workers go on without it. The worker's result has the panic.
     Ignore,
-    /// The program is started again on the same thread, at most so many times per worker; after that
-    /// as [`StopAll`](Self::StopAll). Not while stopping.
+    /// The program is started again on the same thread, at most this many times per worker; after
+    /// that, or during a stop, as [`StopAll`](Self::StopAll).
     Restart(usize),
 }
 
-/// Chooses what [`Workers`] are like.
+/// Configures [`Workers`].
 ///
 /// # Examples
 /// See [`Workers`].
@@ -55,45 +56,48 @@ pub struct WorkersBuilder {
 }
 
 impl WorkersBuilder {
-    /// How many there are, at least one; default: as many as the processors that this process may
-    /// use, fewer if the time on them is limited by a cgroup's quota.
+    /// Sets the number of workers, at least one; default: the number of processors that this
+    /// process may use, or fewer if a cgroup's quota limits their time.
+    #[doc(alias = "worker_threads")]
     pub fn count(mut self, count: usize) -> Self {
         self.count = Some(count.max(1));
         self
     }
 
-    /// What the threads are called, before a hyphen and their number; default `worker`. Linux shows
-    /// 15 bytes of it.
+    /// Sets the threads' name, which a hyphen and the worker's number follow; default `worker`.
+    /// Linux shows the first 15 bytes.
+    #[doc(alias = "thread_name")]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Whether each worker stays on one processor, in the order of [`cpus`](super::cpus()); default
-    /// `true`. Without effect if there are more workers than processors, and on hosts that can't.
+    /// Sets whether each worker is pinned to one processor, in the order of
+    /// [`cpus`](super::cpus()); default `true`. No effect if there are more workers than
+    /// processors, and on systems without `sched_setaffinity(2)`.
     ///
-    /// Memory that a worker allocates is then on its own node, as the system places memory where it
-    /// is first used.
+    /// A pinned worker's memory is on its own NUMA node, as the system places memory where it is
+    /// first used.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
         self
     }
 
-    /// What each worker's context is like.
+    /// Sets the configuration of each worker's context.
     pub fn context(mut self, context: Builder) -> Self {
         self.context = context;
         self
     }
 
-    /// What is done when a worker's program panics; default [`OnPanic::StopAll`].
+    /// Sets what happens when a worker's program panics; default [`OnPanic::StopAll`].
     pub fn on_panic(mut self, policy: OnPanic) -> Self {
         self.on_panic = policy;
         self
     }
 
-    /// Has all workers share [`Jobs`], of which `limit` are queued at most: [`Worker::jobs`]. Each
-    /// worker serves until its program has ended, then finishes what it has begun with, unless it is
-    /// [forced](Workers::abort) to stop. Default: nothing is shared.
+    /// Makes all workers share a queue of [`Jobs`] with room for `limit` jobs: see
+    /// [`Worker::jobs`]. Each worker takes jobs until its program has ended, then finishes the jobs
+    /// that it has started, unless the workers are [aborted](Workers::abort). Default: no queue.
     ///
     /// # Examples
     /// See [`Jobs`].
@@ -106,11 +110,14 @@ impl WorkersBuilder {
         self.count.unwrap_or_else(cpus::parallelism)
     }
 
-    /// Starts them: each calls `program` on its own thread, within its own context, and awaits what it
-    /// gives. No program starts before all contexts are there.
+    /// Starts the workers: each calls `program` on its own thread, within its own context, and
+    /// awaits the future that it returns. No program starts before all contexts exist.
     ///
     /// # Errors
-    /// When a thread or a context can't be made. Nothing is left behind then.
+    /// If a thread or a context cannot be created. Nothing is left behind then.
+    ///
+    /// # Examples
+    /// See [`Workers`].
     pub fn start<P, F>(&self, program: P) -> Result<Workers<F::Output>, StartError>
     where
         P: Fn(Worker) -> F + Clone + Send + 'static,
@@ -118,82 +125,85 @@ impl WorkersBuilder {
         F::Output: Send + 'static,
     {
         let count = self.how_many();
-        let places = cpus::cpus();
-        let pinned = self.pin && count <= places.len();
-        let (phase, _) = watch(Phase::Running);
-        let crew = Arc::new(WorkerSet {
+        let cpus = cpus::cpus();
+        let pinned = self.pin && count <= cpus.len();
+        let (phase, _) = watch::channel(Phase::Running);
+        let set = Arc::new(WorkerSet {
             phase,
             handles: OnceLock::new(),
-            left: AtomicUsize::new(count),
+            remaining: AtomicUsize::new(count),
             jobs: self.jobs_limit.map(Jobs::new),
         });
-        let mut workers = Workers { crew: crew.clone(), threads: Vec::new() };
-        let mut ready = Vec::new();
-        let mut go = Vec::new();
+        let mut workers = Workers { set: set.clone(), threads: Vec::new() };
+        let mut contexts = Vec::new();
+        let mut starts = Vec::new();
         for index in 0..count {
-            let (tell, told) = oneshot();
-            let (start, started) = oneshot();
+            let (report, context) = oneshot::channel();
+            let (start, started) = oneshot::channel();
             let assignment = Assignment {
                 index,
-                cpu: places.get(index).filter(|_| pinned).map(|cpu| cpu.id),
-                crew: crew.clone(),
+                cpu: cpus.get(index).filter(|_| pinned).map(|cpu| cpu.id),
+                set: set.clone(),
                 context: self.context.clone(),
                 on_panic: self.on_panic,
-                attendance: crew.jobs.as_ref().map(Jobs::attend),
-                tell,
+                registration: set.jobs.as_ref().map(Jobs::register),
+                report,
                 started,
             };
             let program = program.clone();
             let thread = thread::Builder::new()
                 .name(format!("{}-{index}", self.name))
                 .spawn(move || assignment.work(program))
-                // Those that have started find their `started` gone, and end.
+                // Workers that run already find their `started` closed, and end.
                 .map_err(|error| StartError::Thread { index, error })?;
             workers.threads.push(thread);
-            ready.push(told);
-            go.push(start);
+            contexts.push(context);
+            starts.push(start);
         }
         let mut handles = Vec::new();
-        for (index, told) in ready.into_iter().enumerate() {
-            // Where a context is running, too: it takes microseconds, and waits for nothing here.
-            match park_until(told) {
+        for (index, context) in contexts.into_iter().enumerate() {
+            // Allowed on a thread that runs a context, too: it takes microseconds, and does not
+            // depend on that context.
+            match park_until(context) {
                 Ok(Ok(handle)) => handles.push(handle),
                 Ok(Err(error)) => return Err(StartError::Context { index, error }),
                 Err(_) => return Err(StartError::Panicked { index }),
             }
         }
-        let _ = crew.handles.set(handles);
-        for start in go {
-            // A worker waits for this, and for nothing else.
+        let _ = set.handles.set(handles);
+        for start in starts {
+            // No error: a worker waits for this, and for nothing else.
             let _ = start.send(());
         }
         Ok(workers)
     }
 }
 
-/// Why workers can't be started.
-#[derive(Debug, thiserror::Error)]
+/// Why workers could not be started.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The system refused a thread.
-    #[error("no thread for worker {index}: {error}")]
+    #[error(
+        "no thread for worker {index}: {error}; raise the limit on threads (ulimit -u, pids.max)"
+    )]
     Thread {
         /// The worker's number.
         index: usize,
-        /// What the system says.
+        /// The system's error.
         #[source]
         error: io::Error,
     },
-    /// A worker could not make its context.
+    /// A worker could not create its context.
     #[error("no context for worker {index}: {error}")]
     Context {
         /// The worker's number.
         index: usize,
-        /// Why not.
+        /// The context's error.
         #[source]
         error: SetupError,
     },
-    /// A worker panicked before its program began.
+    /// A worker panicked before its program started.
     #[error("worker {index} panicked while it was starting")]
     Panicked {
         /// The worker's number.
@@ -201,63 +211,68 @@ pub enum StartError {
     },
 }
 
-/// What all workers share.
+debug_as_display!(StartError);
+
+/// What the workers of one set share.
 struct WorkerSet {
     phase: watch::Sender<Phase>,
     /// Set before any program starts.
     handles: OnceLock<Vec<Handle>>,
-    /// Workers whose program has not ended.
-    left: AtomicUsize,
+    /// How many workers' programs have not ended.
+    remaining: AtomicUsize,
     jobs: Option<Jobs>,
 }
 
 impl WorkerSet {
-    /// Goes on to a phase; never back.
+    /// Advances to a phase; never goes back.
     fn advance(&self, phase: Phase) {
         self.phase.send_with(|now| *now = phase.max(*now));
     }
 }
 
-/// A worker before it works.
+/// What a worker's thread starts with.
 struct Assignment {
     index: usize,
     cpu: Option<usize>,
-    crew: Arc<WorkerSet>,
+    set: Arc<WorkerSet>,
     context: Builder,
     on_panic: OnPanic,
-    /// There from the start, so that no job is refused because its worker is the first.
-    attendance: Option<Attendance>,
-    tell: oneshot::Sender<Result<Handle, SetupError>>,
+    /// Registered before the thread starts, so that the first worker to run refuses no jobs.
+    registration: Option<Registration>,
+    /// Reports its context to [`WorkersBuilder::start`].
+    report: oneshot::Sender<Result<Handle, SetupError>>,
+    /// Completes when all contexts exist.
     started: oneshot::Receiver<()>,
 }
 
 impl Assignment {
-    /// `None`: it never came to start.
+    /// Runs the worker; the main function of its thread. Returns `None` if its program never
+    /// started.
     fn work<P, F>(self, program: P) -> Option<Result<F::Output, JoinError>>
     where
         P: Fn(Worker) -> F,
         F: Future + 'static,
         F::Output: 'static,
     {
-        // Before the context, so that its memory is near.
+        // Before the context, so that its memory is on the processor's node.
         let cpu = self.cpu.filter(|&cpu| cpus::pin(cpu).is_ok());
         let mut context = match self.context.build() {
             Ok(context) => context,
             Err(error) => {
-                let _ = self.tell.send(Err(error));
+                let _ = self.report.send(Err(error));
                 return None;
             }
         };
-        let _ = self.tell.send(Ok(context.handle()));
+        let _ = self.report.send(Ok(context.handle()));
         park_until(self.started).ok()?;
-        let worker = Worker { index: self.index, cpu, crew: self.crew };
-        let result = worker.run(&mut context, &program, self.on_panic, self.attendance);
-        worker.crew.left.fetch_sub(1, Ordering::Relaxed);
+        let worker = Worker { index: self.index, cpu, set: self.set };
+        let result = worker.run(&mut context, &program, self.on_panic, self.registration);
+        worker.set.remaining.fetch_sub(1, Ordering::Relaxed);
         Some(result)
     }
 }
 
-/// One of the [`Workers`], as its own program sees it.
+/// One of the [`Workers`], as seen by the program that runs on it.
 ///
 /// # Examples
 /// See [`Workers`].
@@ -265,54 +280,54 @@ impl Assignment {
 pub struct Worker {
     index: usize,
     cpu: Option<usize>,
-    crew: Arc<WorkerSet>,
+    set: Arc<WorkerSet>,
 }
 
 impl Worker {
-    /// Its number, from zero.
+    /// Returns the worker's number, from zero.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// How many workers there are.
+    /// Returns the number of workers.
     pub fn count(&self) -> usize {
         self.handles().len()
     }
 
-    /// The processor that it is kept on.
+    /// Returns the number of the processor that it is pinned to, if it is.
     pub fn cpu(&self) -> Option<usize> {
         self.cpu
     }
 
-    /// All workers' contexts, by number; [`Handle::spawn`] starts a task over there.
+    /// Returns handles of all workers' contexts, by number; [`Handle::spawn`] starts a task on one.
     pub fn handles(&self) -> &[Handle] {
-        self.crew.handles.get().map_or(&[], Vec::as_slice)
+        self.set.handles.get().map_or(&[], Vec::as_slice)
     }
 
-    /// What all workers share, and do when they have nothing else to do.
+    /// Returns the queue of jobs that all workers share.
     ///
     /// # Panics
-    /// When that was not asked for, by [`share_jobs`](WorkersBuilder::share_jobs).
+    /// If there is none: see [`share_jobs`](WorkersBuilder::share_jobs).
     #[track_caller]
     pub fn jobs(&self) -> &Jobs {
-        self.crew.jobs.as_ref().expect("these workers share no jobs: call `share_jobs`")
+        self.set.jobs.as_ref().expect("these workers share no jobs: call `share_jobs`")
     }
 
-    /// Waits until somebody asks for a stop.
+    /// Waits until a stop is requested.
     pub async fn stopping(&self) {
         let stopping = |phase: &Phase| *phase >= Phase::Stopping;
-        // The sender is ours as well, so it is not gone.
-        let _ = self.crew.phase.subscribe().wait_for(stopping).await;
+        // No error: `self` keeps the sender.
+        let _ = self.set.phase.subscribe().wait_for(stopping).await;
     }
 
-    /// How far a stop has come, to be waited upon.
+    /// Returns a receiver of the current [`Phase`] and its changes.
     pub fn phase(&self) -> watch::Receiver<Phase> {
-        self.crew.phase.subscribe()
+        self.set.phase.subscribe()
     }
 
-    /// Asks all workers to stop, as [`Workers::stop`] does.
+    /// Stops all workers, as [`Workers::stop`] does.
     pub fn stop_all(&self) {
-        self.crew.advance(Phase::Stopping);
+        self.set.advance(Phase::Stopping);
     }
 
     fn run<P, F>(
@@ -320,7 +335,7 @@ impl Worker {
         context: &mut IoContext,
         program: &P,
         on_panic: OnPanic,
-        mut attendance: Option<Attendance>,
+        mut registration: Option<Registration>,
     ) -> Result<F::Output, JoinError>
     where
         P: Fn(Worker) -> F,
@@ -333,18 +348,18 @@ impl Worker {
         };
         loop {
             let (result, again) = context.block_on(async {
-                let service = self.crew.jobs.as_ref().map(Service::start);
+                let service = self.set.jobs.as_ref().map(JobService::start);
                 let result = self.run_program(program).await;
                 let panicked = result.as_ref().is_err_and(JoinError::is_panic);
-                let running = self.crew.phase.subscribe().get() == Phase::Running;
+                let running = self.set.phase.subscribe().get() == Phase::Running;
                 let again = panicked && running && restarts > 0;
                 if !again {
                     if panicked && on_panic != OnPanic::Ignore {
                         self.stop_all();
                     }
-                    drop(attendance.take());
+                    drop(registration.take());
                     if let Some(service) = service {
-                        race(service.finish(), self.forced()).await;
+                        race(service.finish(), self.aborted()).await;
                     }
                 }
                 (result, again)
@@ -356,7 +371,7 @@ impl Worker {
         }
     }
 
-    /// In a task of its own, which takes a panic as any other task does; a panic of `program` itself
+    /// Runs the program in a task of its own, which catches a panic; a panic in `program` itself
     /// counts as one of the task.
     async fn run_program<P, F>(&self, program: &P) -> Result<F::Output, JoinError>
     where
@@ -371,28 +386,29 @@ impl Worker {
         }
     }
 
-    async fn forced(&self) {
-        // The sender is ours as well, so it is not gone.
+    /// Waits until the workers are aborted.
+    async fn aborted(&self) {
+        // No error: `self` keeps the sender.
         let _ = self.phase().wait_for(|&phase| phase == Phase::Forced).await;
     }
 }
 
-/// A worker's part in what all share.
-struct Service {
+/// The task of a worker that takes jobs from the shared queue.
+struct JobService {
     task: JoinHandle<()>,
-    enough: local::oneshot::Sender<()>,
+    stop: local::oneshot::Sender<()>,
 }
 
-impl Service {
+impl JobService {
     fn start(jobs: &Jobs) -> Self {
-        let (enough, told) = local::oneshot::channel();
+        let (stop, stopped) = local::oneshot::channel();
         let jobs = jobs.clone();
-        Service { task: spawn(async move { jobs.serve_until(told).await }), enough }
+        JobService { task: spawn(async move { jobs.serve_until(stopped).await }), stop }
     }
 
-    /// Takes no more, and waits for what was begun: somebody awaits it.
+    /// Takes no more jobs, and waits for those that it has started.
     async fn finish(self) {
-        drop(self.enough);
+        drop(self.stop);
         let _ = self.task.await;
     }
 }
@@ -403,8 +419,8 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// Threads with an [`IoContext`] each, all running the same program: one thread per processor, nothing
-/// shared that is not asked for.
+/// Threads with an [`IoContext`] each, all running the same program: by default one thread per
+/// processor. They share only what the program shares.
 ///
 /// Dropping this stops the workers, and waits for them as [`join`](Self::join) does.
 ///
@@ -417,7 +433,7 @@ impl fmt::Debug for Worker {
 ///         worker.stopping().await;
 ///         return 1;
 ///     }
-///     // A task on the other one:
+///     // A task on the other worker:
 ///     let answer = worker.handles()[1].spawn(|| async { 40 }).await.unwrap();
 ///     worker.stop_all();
 ///     answer
@@ -428,12 +444,12 @@ impl fmt::Debug for Worker {
 /// ```
 #[must_use = "dropping this stops the workers"]
 pub struct Workers<T> {
-    crew: Arc<WorkerSet>,
+    set: Arc<WorkerSet>,
     threads: Vec<thread::JoinHandle<Option<Result<T, JoinError>>>>,
 }
 
 impl Workers<()> {
-    /// As many workers as there are processors, to be configured.
+    /// Returns a builder with the defaults: one worker per processor.
     pub fn builder() -> WorkersBuilder {
         WorkersBuilder {
             count: None,
@@ -447,34 +463,36 @@ impl Workers<()> {
 }
 
 impl<T> Workers<T> {
-    /// All workers' contexts, by number.
+    /// Returns handles of all workers' contexts, by number.
     pub fn handles(&self) -> &[Handle] {
-        self.crew.handles.get().map_or(&[], Vec::as_slice)
+        self.set.handles.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Asks the workers to stop: what waits in [`Worker::stopping`] goes on. A program that never asks
-    /// is not disturbed.
+    /// Requests a stop, and returns at once: [`Worker::stopping`] completes. It does not interrupt
+    /// a program that does not wait for that.
     pub fn stop(&self) {
-        self.crew.advance(Phase::Stopping);
+        self.set.advance(Phase::Stopping);
     }
 
-    /// Asks the workers to stop at once: [`Worker::phase`] says [`Phase::Forced`].
+    /// Requests a stop without delay, and returns at once: [`Worker::phase`] becomes
+    /// [`Phase::Forced`].
     pub fn abort(&self) {
-        self.crew.advance(Phase::Forced);
+        self.set.advance(Phase::Forced);
     }
 
-    /// A way to stop the workers from elsewhere, such as a task that waits for signals.
+    /// Returns a handle that stops the workers from anywhere, such as a task that waits for
+    /// signals.
     pub fn stopper(&self) -> StopHandle {
-        StopHandle(self.crew.clone())
+        StopHandle(self.set.clone())
     }
 
-    /// How many workers' programs have not ended.
+    /// Returns how many workers' programs have not ended.
     pub fn remaining(&self) -> usize {
-        self.crew.left.load(Ordering::Relaxed)
+        self.set.remaining.load(Ordering::Relaxed)
     }
 
-    /// Waits until every worker's program has ended by itself, and gives what they gave, by number; or
-    /// their panics. It does not ask them to stop.
+    /// Waits until every worker's program has ended, and returns their results, or their panics, by
+    /// number. It does not request a stop.
     pub fn join(mut self) -> Vec<Result<T, JoinError>> {
         self.join_all()
     }
@@ -483,7 +501,7 @@ impl<T> Workers<T> {
         let ended = self.threads.drain(..).map(|thread| match thread.join() {
             Ok(Some(result)) => result,
             Ok(None) => Err(JoinError::cancelled()),
-            // The program's panics have been caught: this is one of the loop's own.
+            // The program's panics have been caught: this is one of the loop.
             Err(panic) => Err(JoinError::panicked(panic)),
         });
         ended.collect()
@@ -499,22 +517,35 @@ impl<T> Drop for Workers<T> {
 
 impl<T> fmt::Debug for Workers<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (count, left) = (self.threads.len(), self.remaining());
-        f.debug_struct("Workers").field("count", &count).field("left", &left).finish()
+        let (count, remaining) = (self.threads.len(), self.remaining());
+        f.debug_struct("Workers").field("count", &count).field("remaining", &remaining).finish()
     }
 }
 
-/// Stops [`Workers`] from anywhere; cheap to clone.
+/// Stops [`Workers`] or a [`Server`](super::Server) from any thread; cheap to clone.
+///
+/// # Examples
+/// ```
+/// use corio::server::Workers;
+/// let workers = Workers::builder().count(1).start(|worker| async move {
+///     worker.stopping().await;
+/// })?;
+/// let stopper = workers.stopper();
+/// std::thread::spawn(move || stopper.stop());
+/// workers.join();
+/// # Ok::<(), corio::server::StartError>(())
+/// ```
+#[doc(alias = "CancellationToken")]
 #[derive(Clone)]
 pub struct StopHandle(Arc<WorkerSet>);
 
 impl StopHandle {
-    /// As [`Workers::stop`].
+    /// Requests a stop, as [`Workers::stop`] does.
     pub fn stop(&self) {
         self.0.advance(Phase::Stopping);
     }
 
-    /// As [`Workers::abort`].
+    /// Requests a stop without delay, as [`Workers::abort`] does.
     pub fn abort(&self) {
         self.0.advance(Phase::Forced);
     }

@@ -1,15 +1,15 @@
-//! Raw messages from context to context: a number of 32 bits and one of 64, and nothing to set up.
+//! Raw messages between contexts: two numbers, of 32 and of 64 bits, without any set-up.
 //!
-//! Every context can be sent messages by [its handle](crate::Handle::send_message), from tasks of any
-//! context and from plain threads. What comes before anybody [listens](messages()) is kept. A
-//! context keeps at most [`ROOM`] messages; then senders wait, first come, first served, so nothing
-//! is lost and no memory fills up. Messages of one sender come in the order in which they were
-//! sent.
+//! Tasks of any context and plain threads send messages to a context through [its
+//! handle](crate::Handle::send_message). Messages that arrive before a task [listens](messages())
+//! are kept. A context keeps at most [`ROOM`] messages; then senders wait, first come, first
+//! served, so that nothing is lost and no memory fills up. Messages of one sender arrive in the
+//! order in which they were sent.
 //!
-//! A [channel](super::channel()) carries values of any type, also handles like
-//! [`TcpStream`](crate::net::TcpStream), but its sender has to be brought to whoever is to send.
-//! Messages suit what many contexts tell each other: requests by number, keys, counts, addresses of
-//! a program's own.
+//! A [channel](super::mpsc) carries values of any type, also handles like
+//! [`TcpStream`](crate::net::TcpStream), but its sender must first be handed to the task that is to
+//! send. Messages suit what many contexts tell each other: requests by number, keys, counts,
+//! addresses within the program.
 //!
 //! # Examples
 //! ```
@@ -26,40 +26,40 @@
 //! ```
 //!
 //! # How it works
-//! A message goes through memory, on every driver: each context has a channel for them, which is
-//! made with the first one. If the receiver's thread sleeps in the kernel, it is woken: between
+//! A message goes through memory, on every driver: each context has a channel for its messages,
+//! created with the first one. If the receiver's thread sleeps in the kernel, it is woken: between
 //! rings by a completion that the kernel writes into the sleeper's ring (`IORING_OP_MSG_RING`,
 //! Linux 6.10 or newer, see `io_uring_enter(2)`), otherwise by a write to an event counter or its
-//! equal.
+//! equivalent.
 //!
-//! That completion could be the message, as it carries 32 and 64 bits. It is not: a round trip
-//! would be no faster, a stream several times slower, and nothing would bound what is under way.
-//! `docs/performance.md` has the figures.
+//! That completion could carry the message, as it has 32 and 64 bits of payload. It does not: a
+//! round trip would be no faster, a stream several times slower, and the number of messages in
+//! flight would be unbounded. `docs/performance.md` has the figures.
 
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use super::channel::{Receiver, Sender, TryRecvError, channel};
+use super::mpsc::{Receiver, Sender, TryRecvError, channel};
 use crate::runtime::Runtime;
 use crate::runtime::remote::Remote;
 use crate::runtime::slot::Attachment;
 use crate::runtime::sync::{Mutex, lock};
 
-/// How many messages a context keeps for its listener.
+/// The number of messages that a context keeps before senders have to wait.
 pub const ROOM: usize = 1024;
 
-/// What is sent: two numbers, of which every value is the sender's to use.
+/// A message: two numbers, whose meaning the program chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Message {
-    /// By convention, what the message is about.
+    /// By convention, the kind of message.
     pub tag: u32,
-    /// What it says.
+    /// By convention, its content.
     pub value: u64,
 }
 
-/// A context's mailbox: a channel, created when it is first needed.
+/// A context's channel for messages, created when it is first needed.
 struct Mailbox {
     sender: Sender<Message>,
     /// `None` while a [`Messages`] has it.
@@ -100,19 +100,22 @@ pub(crate) fn sender(remote: &Remote) -> &Sender<Message> {
     &mailbox(remote).sender
 }
 
-/// Listens to the messages of a context; made by [`messages`](messages()).
+/// The receiver of a context's messages; made by [`messages`](messages()).
 ///
-/// Dropping it loses nothing: messages are kept for the next one who listens.
+/// Dropping it loses nothing: messages are kept for the next receiver.
+///
+/// # Examples
+/// See the [module](self).
 pub struct Messages {
     remote: Arc<Remote>,
-    /// Gone only in `drop`.
+    /// `None` only within `drop`.
     receiver: Option<Receiver<Message>>,
 }
 
-/// Listens to what the running context is sent. One can listen at a time.
+/// Returns the receiver of the running context's messages. There is one at a time.
 ///
 /// # Panics
-/// When no context is running on this thread, or somebody listens already.
+/// If no context is running on this thread, or a receiver exists already.
 ///
 /// # Examples
 /// Two contexts that count in turn:
@@ -121,10 +124,11 @@ pub struct Messages {
 ///
 /// async fn take_turns(other: Handle) {
 ///     let mut messages = messages();
-///     while let Some(message) = messages.next().await
-///         && message.value < 10
-///     {
-///         // The other one may have ended by then.
+///     while let Some(message) = messages.next().await {
+///         if message.value >= 10 {
+///             break;
+///         }
+///         // The other context may have ended by then.
 ///         let _ = other.send_message(0, message.value + 1).await;
 ///     }
 ///     let _ = other.send_message(0, 10).await;
@@ -152,7 +156,7 @@ pub fn messages() -> Messages {
         let receiver = lock(&mailbox(&remote).receiver).take();
         assert!(
             receiver.is_some(),
-            "somebody listens to this context's messages already: let that one tell the others"
+            "this context's messages have a receiver already: forward messages from it to others"
         );
         Messages { remote, receiver }
     })
@@ -160,21 +164,21 @@ pub fn messages() -> Messages {
 
 impl Messages {
     fn receiver(&mut self) -> &mut Receiver<Message> {
-        self.receiver.as_mut().expect("there until dropped")
+        self.receiver.as_mut().expect("the receiver is there until `drop`")
     }
 
-    /// The next message; `None` when the context is gone and everything it was sent has been told.
-    /// Cancel-safe: a future that is dropped has taken nothing.
+    /// Receives the next message; `None` when the context was dropped and all messages are
+    /// received. Cancel-safe: a future that is dropped has taken nothing.
     pub async fn next(&mut self) -> Option<Message> {
         self.receiver().recv().await
     }
 
-    /// The same, for futures written by hand.
+    /// Polls for the next message, as [`next`](Self::next) does; for futures written by hand.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         self.receiver().poll_recv(cx)
     }
 
-    /// The next message if it is there.
+    /// Receives the next message if it is there, without waiting.
     ///
     /// # Errors
     /// [`TryRecvError`] says whether there may be one later.
@@ -186,7 +190,7 @@ impl Messages {
 impl Drop for Messages {
     fn drop(&mut self) {
         let Some(mut receiver) = self.receiver.take() else { return };
-        receiver.rest();
+        receiver.drop_waker();
         *lock(&mailbox(&self.remote).receiver) = Some(receiver);
     }
 }

@@ -1,29 +1,30 @@
-//! Between tasks: channels and locks.
+//! Channels and locks between tasks.
 //!
-//! Two families. What lies here works between threads: each end may be on another context, or on a
-//! plain thread. What lies in [`local`] stays on one thread and costs no atomics.
+//! Two families. The channels of this module work between threads: each end may be on another
+//! context, or on a plain thread. Those of [`local`] stay on one thread and cost no atomics.
 //!
 //! | | between threads | on one thread |
 //! |---|---|---|
-//! | many to one | [`channel`](channel()) | [`local::mpsc`] |
+//! | many senders to one receiver | [`mpsc`] | [`local::mpsc`] |
 //! | two numbers, to a context | [`messages`](messages()) | |
-//! | one value, once | [`oneshot`](oneshot()) | [`local::oneshot`] |
-//! | the latest value | [`watch`](watch()) | |
-//! | turns, permits, events | | [`local::Mutex`], [`local::RwLock`], [`local::Semaphore`], [`local::Notify`], [`local::Barrier`] |
+//! | one value, once | [`oneshot`] | [`local::oneshot`] |
+//! | the latest value | [`watch`] | |
+//! | locks, permits, events | | [`local::Mutex`], [`local::RwLock`], [`local::Semaphore`], [`local::Notify`], [`local::Barrier`] |
 //!
-//! None of them loses anything when a waiting future is dropped: each says what becomes of it.
+//! The constructor is `channel` everywhere: `mpsc::channel(16)`, `oneshot::channel()`,
+//! `watch::channel(value)`.
+//!
+//! No message is lost when a waiting future is dropped: each method says what happens then.
 
-pub mod channel;
 pub mod local;
 pub mod messages;
+pub mod mpsc;
 pub mod oneshot;
 mod ring;
 mod send_message;
 mod streak;
+pub(crate) mod wait_list;
 pub mod watch;
 
 pub(crate) use crate::runtime::park::{park_until, wait};
-pub use channel::channel;
 pub use messages::messages;
-pub use oneshot::oneshot;
-pub use watch::watch;

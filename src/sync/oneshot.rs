@@ -1,9 +1,9 @@
-//! One value, once, to another task or thread.
+//! A channel for one value, between tasks and threads.
 //!
 //! # Examples
 //! ```
 //! use corio::sync::oneshot;
-//! let (sender, receiver) = oneshot();
+//! let (sender, receiver) = oneshot::channel();
 //! std::thread::spawn(move || sender.send("from a thread"));
 //! let mut context = corio::IoContext::new(8)?;
 //! assert_eq!(context.block_on(receiver), Ok("from a thread"));
@@ -16,62 +16,69 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::wait;
+use crate::error::debug_as_display;
 use crate::runtime::sync::{Mutex, lock};
 
 struct State<T> {
     value: Option<T>,
     receiver: Option<Waker>,
     sender: Option<Waker>,
-    sender_gone: bool,
-    receiver_gone: bool,
+    sender_dropped: bool,
+    receiver_dropped: bool,
 }
 
 type Shared<T> = Arc<Mutex<State<T>>>;
 
-/// Makes a channel for one value. It is one allocation.
-pub fn oneshot<T>() -> (Sender<T>, Receiver<T>) {
+/// Creates a channel for one value, with one allocation.
+///
+/// # Examples
+/// See the [module](self).
+pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Mutex::new(State {
         value: None,
         receiver: None,
         sender: None,
-        sender_gone: false,
-        receiver_gone: false,
+        sender_dropped: false,
+        receiver_dropped: false,
     }));
     (Sender { shared: shared.clone() }, Receiver { shared })
 }
 
-/// The end that sends; see [`oneshot`](oneshot()).
+/// The sending half of a [`channel`].
+///
+/// # Examples
+/// See the [module](self).
 pub struct Sender<T> {
     shared: Shared<T>,
 }
 
 impl<T> Sender<T> {
-    /// Sends the value. It never waits.
+    /// Sends the value, without waiting.
     ///
     /// # Errors
-    /// The value, if the receiver is gone.
+    /// The value, if the receiver was dropped.
     pub fn send(self, value: T) -> Result<(), T> {
         let mut state = lock(&self.shared);
-        if state.receiver_gone {
+        if state.receiver_dropped {
             return Err(value);
         }
         state.value = Some(value);
         Ok(())
-        // Dropping the sender wakes.
+        // Dropping the sender wakes the receiver.
     }
 
-    /// Whether nobody can receive any more.
+    /// Returns `true` if the receiver was dropped.
     pub fn is_closed(&self) -> bool {
-        lock(&self.shared).receiver_gone
+        lock(&self.shared).receiver_dropped
     }
 
-    /// Waits until the receiver is gone, so that the work for it can be given up. Cancel-safe.
+    /// Waits until the receiver is dropped, so that work for it can be abandoned. Cancel-safe.
     pub async fn closed(&mut self) {
         std::future::poll_fn(|cx| {
-            // Made without the lock, as in `Receiver::poll`.
+            // Cloned without the lock, as in `Receiver::poll`.
             let waker = cx.waker().clone();
             let mut state = lock(&self.shared);
-            if state.receiver_gone {
+            if state.receiver_dropped {
                 return Poll::Ready(());
             }
             let old = state.sender.replace(waker);
@@ -86,7 +93,7 @@ impl<T> Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.shared);
-        state.sender_gone = true;
+        state.sender_dropped = true;
         let (receiver, own) = (state.receiver.take(), state.sender.take());
         drop(state);
         drop(own);
@@ -96,25 +103,31 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-/// The end that receives: a future; see [`oneshot`](oneshot()). Dropping it tells the sender.
+/// The receiving half of a [`channel`]: a future. Dropping it completes [`Sender::closed`].
+///
+/// # Examples
+/// See the [module](self).
 #[must_use = "a receiver does nothing unless awaited"]
 pub struct Receiver<T> {
     shared: Shared<T>,
 }
 
 /// The sender was dropped without sending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the sender was dropped without sending a value")]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("oneshot channel closed: the sender was dropped without sending a value")]
 pub struct RecvError;
 
+debug_as_display!(RecvError);
+
 impl<T> Receiver<T> {
-    /// Waits on a plain thread.
+    /// Receives the value on a plain thread, which is blocked until it is there.
     ///
     /// # Errors
     /// [`RecvError`] if the sender was dropped without sending.
     ///
     /// # Panics
-    /// Within a running context, which it would block.
+    /// On a thread that runs a context, which the wait would block.
+    #[doc(alias = "blocking_recv")]
     #[track_caller]
     pub fn recv_blocking(self) -> Result<T, RecvError> {
         wait(self)
@@ -130,13 +143,13 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T, RecvError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Made without the lock: a foreign waker's `clone` may send the value.
+        // Cloned without the lock: a foreign waker's `clone` may send the value.
         let waker = cx.waker().clone();
         let mut state = lock(&self.shared);
         if let Some(value) = state.value.take() {
             return Poll::Ready(Ok(value));
         }
-        if state.sender_gone {
+        if state.sender_dropped {
             return Poll::Ready(Err(RecvError));
         }
         let old = state.receiver.replace(waker);
@@ -149,7 +162,7 @@ impl<T> Future for Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.shared);
-        state.receiver_gone = true;
+        state.receiver_dropped = true;
         let (value, sender, own) = (state.value.take(), state.sender.take(), state.receiver.take());
         drop(state);
         drop((value, own));

@@ -1,67 +1,73 @@
-//! A bounded queue, from many to one, without locks.
+//! A bounded lock-free queue from many producers to one consumer.
 //!
-//! Each message has a position. A sender claims the next one by moving `tail`, writes its message into the
-//! position's slot, and says so in the slot's `turn`. The one receiver reads slots in order and moves `head`.
-//! After Dmitry Vyukov's [bounded queue](https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue),
-//! but for the capacity, which is exact: `head` says which slots are free.
+//! Each message has a position. A sender claims the next position by moving `tail`, writes its
+//! message into the position's slot, and publishes it by the slot's `turn`. The one receiver reads
+//! slots in order and moves `head`. After Dmitry Vyukov's [bounded queue], except that the capacity
+//! is exact: `head` tells which slots are free.
 //!
-//! Whoever is about to wait says so in the very word that the other side has to change: the receiver in `tail`,
-//! senders in `head`. So either the change comes first, and is seen, or it meets the sign.
+//! A side that is about to wait sets a flag in the very word that the other side has to change: the
+//! receiver in `tail`, senders in `head`. So either the change comes first and the waiting side
+//! sees it, or the side that makes the change sees the flag.
 //!
-//! # Why this file has `unsafe`
-//! Slots are written and read by whoever has their position.
+//! [bounded queue]: https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue
+
+// # Why this file has `unsafe`
+// A slot is written and read through an `UnsafeCell` by the thread that owns its position.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 
 use crate::runtime::sync::{AtomicUsize, Ordering};
 
-/// Positions are counted in steps of four, above two signs.
+/// Positions are counted in steps of four, above two flag bits.
 const STEP: usize = 4;
-const SIGNS: usize = 0b11;
+const FLAGS: usize = 0b11;
 /// In `tail`: no more messages.
 const CLOSED: usize = 0b01;
-/// In `tail`: the receiver waits for the next message. In `head`: senders wait for the next free slot.
+/// In `tail`: the receiver waits for the next message. In `head`: senders wait for the next free
+/// slot.
 const AWAITED: usize = 0b10;
 
-/// Keeps what is written by different threads in different cache lines, two at a time as processors fetch
-/// them.
+/// Keeps what different threads write in different cache lines; in pairs of lines, as processors
+/// prefetch them.
 #[repr(align(128))]
-struct Apart<T>(T);
+struct CachePadded<T>(T);
 
 struct Slot<T> {
-    /// The message of position `turn - STEP` is here, if it has not been taken out.
+    /// The message of position `turn - STEP` is here, unless it has been taken out.
     turn: AtomicUsize,
     message: UnsafeCell<MaybeUninit<T>>,
 }
 
-/// What senders change.
+/// The fields that senders change.
 struct Tail {
     position: AtomicUsize,
-    /// Where `head` was when a sender last looked, so that they seldom have to.
+    /// A copy of `head` as a sender saw it last, so that senders seldom read `head` itself.
     head: AtomicUsize,
 }
 
+/// A bounded lock-free queue; see the module's page.
 pub(super) struct Ring<T> {
     slots: Box<[Slot<T>]>,
     capacity: usize,
-    tail: Apart<Tail>,
-    head: Apart<AtomicUsize>,
+    tail: CachePadded<Tail>,
+    head: CachePadded<AtomicUsize>,
 }
 
-// SAFETY: messages go from one thread to another, and slots are used by one at a time: a sender from the claim
-// of its position to the change of `turn`, the receiver from there to the change of `head`.
+// SAFETY: messages move from one thread to another, hence `T: Send`; each slot is used by one
+// thread at a time: by a sender from the claim of its position to the store of `turn`, by the
+// receiver from there to the change of `head`.
 unsafe impl<T: Send> Send for Ring<T> {}
-// SAFETY: as above.
+// SAFETY: as for `Send`: shared access moves messages, and never shares a `&T`.
 unsafe impl<T: Send> Sync for Ring<T> {}
 
-/// Why a message was not taken.
+/// Why a message was refused; holds the message.
 pub(super) enum Refused<T> {
     Full(T),
     Closed(T),
 }
 
-/// Whether the other side waits for what was done just now, and is to be told.
+/// Whether the other side waits for what was done just now, and must be woken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Awaited {
@@ -70,7 +76,7 @@ pub(super) enum Awaited {
 }
 
 impl Awaited {
-    fn by(word: usize) -> Self {
+    fn from_word(word: usize) -> Self {
         if word & AWAITED == 0 { Awaited::No } else { Awaited::Yes }
     }
 }
@@ -83,8 +89,8 @@ impl<T> Ring<T> {
         Ring {
             slots: (0..capacity.next_power_of_two()).map(|_| slot()).collect(),
             capacity,
-            tail: Apart(Tail { position: AtomicUsize::new(0), head: AtomicUsize::new(0) }),
-            head: Apart(AtomicUsize::new(0)),
+            tail: CachePadded(Tail { position: AtomicUsize::new(0), head: AtomicUsize::new(0) }),
+            head: CachePadded(AtomicUsize::new(0)),
         }
     }
 
@@ -96,21 +102,21 @@ impl<T> Ring<T> {
         &self.slots[(position / STEP) & (self.slots.len() - 1)]
     }
 
-    /// Whether a claim at `tail` has a free slot.
+    /// Returns `true` if a claim at `tail` has a free slot.
     #[inline(always)]
     fn has_room(&self, tail: usize) -> bool {
-        let used = |head: usize| (tail & !SIGNS).wrapping_sub(head) / STEP;
-        // What the receiver did with a slot comes before what is done with it now.
+        let used = |head: usize| (tail & !FLAGS).wrapping_sub(head) / STEP;
+        // Acquire: what the receiver did with a slot happens before what is done with it now.
         if used(self.tail.0.head.load(Ordering::Acquire)) < self.capacity {
             return true;
         }
-        let head = self.head.0.load(Ordering::Acquire) & !SIGNS;
+        let head = self.head.0.load(Ordering::Acquire) & !FLAGS;
         self.tail.0.head.store(head, Ordering::Release);
-        // More than all: `tail` is an old one, which will not be exchanged.
+        // More than the capacity: `tail` is outdated, and its exchange will fail.
         used(head) != self.capacity
     }
 
-    /// Any thread: adds a message.
+    /// Adds a message; on any thread.
     #[inline]
     pub(super) fn push(&self, message: T) -> Result<Awaited, Refused<T>> {
         let mut tail = self.tail.0.position.load(Ordering::Relaxed);
@@ -121,7 +127,7 @@ impl<T> Ring<T> {
             if !self.has_room(tail) {
                 return Err(Refused::Full(message));
             }
-            let next = (tail & !SIGNS).wrapping_add(STEP);
+            let next = (tail & !FLAGS).wrapping_add(STEP);
             match self.tail.0.position.compare_exchange_weak(
                 tail,
                 next,
@@ -130,11 +136,11 @@ impl<T> Ring<T> {
             ) {
                 Ok(_) => {
                     let slot = self.slot(tail);
-                    // SAFETY: the position is ours alone, and its slot is free: there are no more
-                    // positions in use than slots.
+                    // SAFETY: this thread has claimed the position, and its slot is free: there are
+                    // never more positions in use than slots.
                     unsafe { (*slot.message.get()).write(message) };
                     slot.turn.store(next, Ordering::Release);
-                    return Ok(Awaited::by(tail));
+                    return Ok(Awaited::from_word(tail));
                 }
                 Err(now) => tail = now,
             }
@@ -144,39 +150,41 @@ impl<T> Ring<T> {
     /// Takes the oldest message out, if it is there.
     ///
     /// # Safety
-    /// One thread at a time.
+    /// No other call of `pop` on this queue runs at the same time.
     #[inline]
     pub(super) unsafe fn pop(&self) -> Option<(T, Awaited)> {
-        let head = self.head.0.load(Ordering::Relaxed) & !SIGNS;
+        let head = self.head.0.load(Ordering::Relaxed) & !FLAGS;
         let slot = self.slot(head);
         if slot.turn.load(Ordering::Acquire) != head.wrapping_add(STEP) {
             return None;
         }
-        // SAFETY: the slot's turn says that the message is there, and the caller is the only one who
-        // takes any.
+        // SAFETY: the slot's turn says that the message is there, and no other call takes it at the
+        // same time.
         let message = unsafe { (*slot.message.get()).assume_init_read() };
         let head = self.head.0.fetch_add(STEP, Ordering::AcqRel);
-        Some((message, Awaited::by(head)))
+        Some((message, Awaited::from_word(head)))
     }
 
-    /// Receiver: about to wait. `false`: messages have been claimed, and are there or will be in a moment.
+    /// Announces that the receiver is about to wait. Returns `false` if positions have been claimed
+    /// whose messages are there, or about to be written.
     pub(super) fn await_message(&self) -> bool {
-        let tail = self.tail.0.position.fetch_or(AWAITED, Ordering::AcqRel) & !SIGNS;
-        tail == self.head.0.load(Ordering::Relaxed) & !SIGNS
+        let tail = self.tail.0.position.fetch_or(AWAITED, Ordering::AcqRel) & !FLAGS;
+        tail == self.head.0.load(Ordering::Relaxed) & !FLAGS
     }
 
-    /// Senders, under their lock: whether somebody waits for a free slot; gives how many are free.
+    /// Announces whether senders wait for a free slot, and returns how many slots are free. Called
+    /// under the senders' lock.
     pub(super) fn await_room(&self, awaited: bool) -> usize {
         let head = match awaited {
             true => self.head.0.fetch_or(AWAITED, Ordering::AcqRel),
             false => self.head.0.fetch_and(!AWAITED, Ordering::AcqRel),
         };
-        let tail = self.tail.0.position.load(Ordering::Acquire) & !SIGNS;
-        let used = tail.wrapping_sub(head & !SIGNS) / STEP;
+        let tail = self.tail.0.position.load(Ordering::Acquire) & !FLAGS;
+        let used = tail.wrapping_sub(head & !FLAGS) / STEP;
         self.capacity.saturating_sub(used)
     }
 
-    /// Takes no more messages.
+    /// Refuses further messages.
     pub(super) fn close(&self) {
         self.tail.0.position.fetch_or(CLOSED, Ordering::AcqRel);
     }
@@ -188,7 +196,7 @@ impl<T> Ring<T> {
 
 impl<T> Drop for Ring<T> {
     fn drop(&mut self) {
-        // SAFETY: nobody else has it any more.
+        // SAFETY: `&mut self`: no other call runs.
         while unsafe { self.pop() }.is_some() {}
     }
 }

@@ -1,7 +1,7 @@
 //! The methods of [`Handle`] that send messages.
 
-use super::channel::{SendError, SendFuture, TrySendError};
 use super::messages::{Message, sender};
+use super::mpsc::{SendError, SendFuture, TrySendError};
 use crate::context::Handle;
 
 impl Handle {
@@ -40,7 +40,7 @@ impl Handle {
     ///
     /// # Examples
     /// ```
-    /// use corio::sync::channel::TrySendError;
+    /// use corio::sync::mpsc::TrySendError;
     /// let context = corio::IoContext::new(8)?;
     /// let handle = context.handle();
     /// assert_eq!(handle.try_message(1, 2), Ok(()));

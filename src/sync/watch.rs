@@ -1,17 +1,17 @@
-//! The latest value of something, for any number of watchers on any threads: a configuration, a
-//! state, a request to stop.
+//! A channel that keeps only the latest value, for any number of receivers on any threads: a
+//! configuration, a state, a request to stop.
 //!
 //! # Examples
 //! ```
 //! use corio::sync::watch;
-//! let (sender, mut receiver) = watch(1);
+//! let (sender, mut receiver) = watch::channel(1);
 //! assert_eq!(receiver.get(), 1);
 //! sender.send(2);
 //! sender.send(3);
 //! let mut context = corio::IoContext::new(8)?;
 //! context.block_on(async move {
 //!     receiver.changed().await.unwrap();
-//!     assert_eq!(receiver.get(), 3); // the one between was never seen
+//!     assert_eq!(receiver.get(), 3); // 2 was never seen
 //!     drop(sender);
 //!     assert!(receiver.changed().await.is_err());
 //! });
@@ -22,21 +22,24 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use crate::error::debug_as_display;
 use crate::runtime::sync::{Mutex, MutexGuard, lock};
 
 struct State<T> {
     value: T,
     /// Counts the values sent.
     version: u64,
-    /// One place per receiver that has waited, and the places that are free again.
+    /// One place for each receiver that has waited.
     waiting: Vec<Option<Waker>>,
+    /// The places in `waiting` of receivers that were dropped.
     free: Vec<usize>,
     senders: usize,
 }
 
 impl<T> State<T> {
-    /// What there is to tell whoever has seen the version `seen`, which is told of it.
-    fn news_since(&self, seen: &mut u64) -> Poll<Result<(), Closed>> {
+    /// Returns ready, and updates `seen`, if the value is newer than the version `seen`; or if
+    /// there will be no newer one.
+    fn poll_changed(&self, seen: &mut u64) -> Poll<Result<(), Closed>> {
         if self.version != *seen {
             *seen = self.version;
             return Poll::Ready(Ok(()));
@@ -49,7 +52,7 @@ struct Shared<T>(Mutex<State<T>>);
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // A closure of `send_with`, or a `clone` of `get`, may have panicked: the value is whole.
+        // A closure of `send_with`, or a `clone` in `get`, may have panicked; the value is whole.
         lock(&self.0)
     }
 
@@ -60,20 +63,26 @@ impl<T> Shared<T> {
     }
 }
 
-/// Makes a value that can be watched.
-pub fn watch<T>(value: T) -> (Sender<T>, Receiver<T>) {
+/// Creates a channel that holds `value`.
+///
+/// # Examples
+/// See the [module](self).
+pub fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
     let state = State { value, version: 0, waiting: Vec::new(), free: Vec::new(), senders: 1 };
     let shared = Arc::new(Shared(Mutex::new(state)));
     (Sender { shared: shared.clone() }, Receiver { shared, seen: 0, place: None })
 }
 
-/// The end that changes the value; see [`watch`](watch()). Clones change the same value.
+/// The sending half of a [`channel`]. Clones change the same value.
+///
+/// # Examples
+/// See the [module](self).
 pub struct Sender<T> {
     shared: Arc<Shared<T>>,
 }
 
 impl<T> Sender<T> {
-    /// Replaces the value, and wakes whoever waits for a change.
+    /// Replaces the value, and wakes all receivers that wait for a change.
     pub fn send(&self, value: T) {
         let mut state = self.shared.lock();
         let old = std::mem::replace(&mut state.value, value);
@@ -82,7 +91,8 @@ impl<T> Sender<T> {
         drop(old);
     }
 
-    /// Changes the value in place, under a lock, and wakes whoever waits for a change.
+    /// Changes the value in place, under a lock, and wakes all receivers that wait for a change.
+    #[doc(alias = "send_modify")]
     pub fn send_with(&self, change: impl FnOnce(&mut T)) {
         let mut state = self.shared.lock();
         change(&mut state.value);
@@ -90,7 +100,7 @@ impl<T> Sender<T> {
         self.shared.wake(state);
     }
 
-    /// One more watcher, for whom the present value is not new.
+    /// Creates one more receiver, which counts the current value as seen.
     pub fn subscribe(&self) -> Receiver<T> {
         let seen = self.shared.lock().version;
         Receiver { shared: self.shared.clone(), seen, place: None }
@@ -114,21 +124,26 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-/// The end that watches; see [`watch`](watch()). A clone has seen what its original has.
+/// The receiving half of a [`channel`]. A clone has seen the values that its original has seen.
+///
+/// # Examples
+/// See the [module](self).
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
     seen: u64,
-    /// Its place among those that wait.
+    /// Its place in `State::waiting`.
     place: Option<usize>,
 }
 
-/// No sender is left, so the value will not change any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nobody is left who could change the value")]
+/// All senders were dropped, so the value will not change any more.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("watch channel closed: all senders were dropped")]
 pub struct Closed;
 
+debug_as_display!(Closed);
+
 impl<T> Receiver<T> {
-    /// The present value. It stays new for [`changed`](Self::changed) if it was.
+    /// Returns the current value. [`changed`](Self::changed) still reports it if it was new.
     pub fn get(&self) -> T
     where
         T: Clone,
@@ -136,33 +151,34 @@ impl<T> Receiver<T> {
         self.shared.lock().value.clone()
     }
 
-    /// Looks at the present value, under a lock.
+    /// Calls `look` with the current value, under a lock, and returns its result.
+    #[doc(alias = "borrow")]
     pub fn with<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.shared.lock().value)
     }
 
-    /// Whether the value is one that [`changed`](Self::changed) has not told of.
+    /// Returns `true` if there is a value that [`changed`](Self::changed) has not reported yet.
     pub fn has_changed(&self) -> bool {
         self.shared.lock().version != self.seen
     }
 
-    /// Waits for a value that it has not told of yet. Cancel-safe.
+    /// Waits for a value that it has not reported yet. Cancel-safe.
     ///
     /// # Errors
     /// [`Closed`] if there is none, and no sender is left.
     pub async fn changed(&mut self) -> Result<(), Closed> {
         let Receiver { shared, seen, place } = self;
         std::future::poll_fn(|cx| {
-            let news = shared.lock().news_since(seen);
-            if news.is_ready() {
-                return news;
+            let changed = shared.lock().poll_changed(seen);
+            if changed.is_ready() {
+                return changed;
             }
-            // Made without the lock: a foreign waker's `clone` may send a value.
+            // Cloned without the lock: a foreign waker's `clone` may send a value.
             let waker = cx.waker().clone();
             let mut state = shared.lock();
-            let news = state.news_since(seen);
-            if news.is_ready() {
-                return news;
+            let changed = state.poll_changed(seen);
+            if changed.is_ready() {
+                return changed;
             }
             let place = *place.get_or_insert_with(|| match state.free.pop() {
                 Some(place) => place,
@@ -179,13 +195,13 @@ impl<T> Receiver<T> {
         .await
     }
 
-    /// Waits until the value, perhaps the present one, is as wanted. Cancel-safe.
+    /// Waits until `wanted` returns `true` for the current or a later value. Cancel-safe.
     ///
     /// # Errors
-    /// [`Closed`] if it is not, and no sender is left.
+    /// [`Closed`] if no such value came, and no sender is left.
     pub async fn wait_for(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Result<(), Closed> {
         loop {
-            // Not to be told of what it is about to look at.
+            // The value looked at here counts as reported.
             let (found, seen) = {
                 let state = self.shared.lock();
                 (wanted(&state.value), state.version)

@@ -356,4 +356,64 @@ every_driver! {
         }
         assert_eq!(pool.run(|| 5).join().unwrap(), 5);
     }
+
+    fn work_starts_when_it_is_spawned(builder) {
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let (tell, started) = std::sync::mpsc::channel();
+            let job = spawn_blocking(move || tell.send(()).unwrap());
+            // Not polled yet, and the loop stands still.
+            started.recv_timeout(LONG).unwrap();
+            job.await.unwrap();
+        });
+    }
+
+    fn work_that_finds_the_queue_full_waits_in_its_future(builder) {
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let pool = BlockingPool::builder().threads(1).queue(1).build();
+            let gate = Gate::default();
+            let pass = || {
+                let gate = gate.clone();
+                move || gate.pass()
+            };
+            let running = pool.run(pass());
+            eventually("a thread has the job", || pool.queued() == 0);
+            let (queued, late) = (pool.run(pass()), pool.run(|| 7));
+            assert_eq!(pool.queued(), 1);
+            gate.open();
+            running.await.unwrap();
+            queued.await.unwrap();
+            // There has been room since, but nothing polled the future.
+            assert_eq!(late.await.unwrap(), 7);
+            let drops = Drops::default();
+            let guard = drops.one();
+            pool.shutdown();
+            let refused = pool.run(move || drop(guard));
+            assert_eq!(drops.count(), 1, "refused work is dropped at the call");
+            assert!(matches!(refused.await, Err(BlockingError::Closed)));
+        });
+    }
+
+    fn queued_work_that_is_dropped_unpolled_never_runs(builder) {
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let pool = BlockingPool::builder().threads(1).idle_time(Duration::MAX).build();
+            let (gate, drops) = (Gate::default(), Drops::default());
+            let running = {
+                let gate = gate.clone();
+                pool.run(move || gate.pass())
+            };
+            eventually("a thread has the job", || pool.queued() == 0);
+            let guard = drops.one();
+            let unwanted = pool.run(move || {
+                let _guard = guard;
+                panic!("taken back before");
+            });
+            drop(unwanted);
+            assert_eq!((drops.count(), pool.queued()), (1, 0));
+            gate.open();
+            running.await.unwrap();
+        });
+    }
 }

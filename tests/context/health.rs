@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use corio::sync::channel;
+use corio::sync::mpsc::channel;
 use corio::{sleep, spawn, timeout, yield_now};
 
 use crate::harness::{Elsewhere, LONG};

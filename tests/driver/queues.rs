@@ -100,7 +100,7 @@ every_driver! {
         context.block_on(async {
             drop((0..MANY).map(start).collect::<Vec<_>>());
             all_in_flight().await;
-            let (sender, receiver) = corio::sync::oneshot();
+            let (sender, receiver) = corio::sync::oneshot::channel();
             let thread = std::thread::spawn(move || sender.send(()));
             receiver.await.unwrap();
             thread.join().unwrap().unwrap();

@@ -83,7 +83,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (release, held) = mpsc::channel::<()>();
-            let (tell, told) = oneshot();
+            let (tell, told) = oneshot::channel();
             let long = jobs.clone();
             let long = spawn(async move {
                 let job = move || async move {
@@ -110,7 +110,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         for (busy, free) in [(&one, &other), (&other, &one)] {
             let (release, held) = mpsc::channel::<()>();
-            let (tell, told) = oneshot();
+            let (tell, told) = oneshot::channel();
             let long = busy.0.handle.spawn(move || async move {
                 tell.send(()).unwrap();
                 held.recv().unwrap();
@@ -267,7 +267,7 @@ every_driver! {
         let gone = Arc::new(AtomicBool::new(false));
         context.block_on(async {
             let guard = Gone(gone.clone());
-            let (tell, told) = oneshot();
+            let (tell, told) = oneshot::channel();
             let run = jobs.clone();
             let task = spawn(async move {
                 let job = move || async move {
@@ -312,7 +312,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let (release, held) = mpsc::channel::<()>();
-            let (tell, told) = oneshot();
+            let (tell, told) = oneshot::channel();
             let begun = jobs.run(move || async move {
                 tell.send(()).unwrap();
                 held.recv().unwrap();
@@ -482,7 +482,7 @@ every_driver! {
     fn a_worker_does_not_wait_for_jobs_of_its_own_tasks(builder) {
         let workers = Workers::builder().count(1).context(builder).share_jobs(4);
         let workers = workers.start(|worker| async move {
-            let (tell, told) = oneshot();
+            let (tell, told) = oneshot::channel();
             let job = move || async move {
                 tell.send(()).unwrap();
                 sleep(LONG).await;

@@ -428,4 +428,78 @@ every_driver! {
         drop(server);
         assert!(is_closed(&stream));
     }
+
+    fn a_second_server_on_the_port_is_refused(builder) {
+        for balance in [Balance::ReusePort, Balance::LeastLoaded] {
+            let first = server(&builder).balance(balance).start(|_| (), |stream, _| echo(stream));
+            let first = first.unwrap();
+            let address = address(&first);
+            let second = Server::builder().listen(address).workers(two(&builder)).balance(balance);
+            let error = second.start(|_| (), |stream, _| echo(stream)).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(&address.to_string()), "{text}");
+            assert!(text.contains("another program listens there"), "{text}");
+            assert_eq!(format!("{error:?}"), text);
+            // The first one has lost nothing.
+            for _ in 0..8 {
+                ask(&mut TcpStream::connect(address).unwrap(), "hello");
+            }
+            drop(first);
+            // And the port is free again.
+            let third = Server::builder().listen(address).workers(two(&builder));
+            drop(third.start(|_| (), |stream, _| echo(stream)).unwrap());
+        }
+    }
+
+    fn errors_of_handlers_are_reported(builder) {
+        let (tell, told) = std::sync::mpsc::channel();
+        let server = server(&builder)
+            .idle_timeout(Duration::MAX)
+            .on_error(move |peer, error| {
+                tell.send((peer.as_inet().unwrap(), error.to_string())).unwrap();
+            })
+            .start(|_| (), |stream, _| async move {
+                let (result, buf) = stream.recv(vec![0; 1]).await;
+                match result? {
+                    1 if buf[0] == b'x' => Err(std::io::Error::other("x is refused")),
+                    _ => Ok(()),
+                }
+            })
+            .unwrap();
+        for text in ["a", "x"] {
+            let mut stream = TcpStream::connect(address(&server)).unwrap();
+            stream.write_all(text.as_bytes()).unwrap();
+            assert!(is_closed(&stream));
+            if text == "x" {
+                let (peer, error) = told.recv().unwrap();
+                assert_eq!((peer, &*error), (stream.local_addr().unwrap(), "x is refused"));
+            }
+        }
+        server.stop();
+        let totals = server.join();
+        assert_eq!((totals.finished, totals.failed), (1, 1));
+        assert!(told.try_recv().is_err(), "one report only");
+    }
+
+    fn absurd_times_mean_never(builder) {
+        for time in [Duration::MAX, Duration::from_secs(u64::MAX / 2), NEARLY_600_YEARS] {
+            let server = server(&builder)
+                .total_timeout(time)
+                .idle_timeout(time)
+                .grace_period(time)
+                .accepts_per_second(f64::INFINITY)
+                .start(|_| (), |stream, _| echo(stream))
+                .unwrap();
+            let mut stream = TcpStream::connect(address(&server)).unwrap();
+            ask(&mut stream, "hello");
+            server.stop();
+            thread::sleep(Duration::from_millis(20));
+            ask(&mut stream, "still here");
+            drop(stream);
+            assert_eq!(server.join().finished, 1);
+        }
+    }
 }
+
+/// About what nanoseconds in 64 bits hold.
+const NEARLY_600_YEARS: Duration = Duration::from_secs(584 * 365 * 24 * 3600);

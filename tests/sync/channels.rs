@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use corio::sync::channel::{TryRecvError, TrySendError};
-use corio::sync::{channel, oneshot, watch};
+use corio::sync::mpsc::{TryRecvError, TrySendError, channel};
+use corio::sync::{oneshot, watch};
 use corio::{RaceOutput, join_all, race, sleep, spawn, timeout, yield_now};
 
 use crate::harness::{Elsewhere, LONG};
@@ -233,17 +233,17 @@ every_driver! {
     fn a_oneshot_carries_one_value(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
-            let (sender, receiver) = oneshot();
+            let (sender, receiver) = oneshot::channel();
             sender.send(1).unwrap();
             assert_eq!(receiver.await, Ok(1));
-            let (sender, receiver) = oneshot::<u32>();
+            let (sender, receiver) = oneshot::channel::<u32>();
             drop(sender);
             assert!(receiver.await.is_err());
-            let (sender, receiver) = oneshot();
+            let (sender, receiver) = oneshot::channel();
             drop(receiver);
             assert!(sender.is_closed());
             assert_eq!(sender.send(7), Err(7));
-            let (mut sender, mut receiver) = oneshot::<u32>();
+            let (mut sender, mut receiver) = oneshot::channel::<u32>();
             assert_eq!(receiver.try_recv(), None);
             let waits = spawn(async move { sender.closed().await });
             yield_now().await;
@@ -253,7 +253,7 @@ every_driver! {
     }
 
     fn every_watcher_sees_the_latest_value(builder) {
-        let (sender, receiver) = watch(0);
+        let (sender, receiver) = watch::channel(0);
         let contexts = [Elsewhere::new(&builder), Elsewhere::new(&builder)];
         let tasks: Vec<_> = (0..20)
             .map(|index| {

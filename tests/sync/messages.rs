@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-use corio::sync::channel::{SendError, TryRecvError, TrySendError};
 use corio::sync::messages::{Message, ROOM};
+use corio::sync::mpsc::{SendError, TryRecvError, TrySendError};
 use corio::{Builder, Handle, messages, spawn, timeout, yield_now};
 
 use crate::harness::{Driver, Elsewhere, LONG, eventually, guarded};
@@ -258,7 +258,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         let task = context.spawn(async { (messages(), messages()) });
         let error = context.block_on(task).unwrap_err();
-        assert!(error.to_string().contains("listens to this context's messages"), "{error}");
+        assert!(error.to_string().contains("messages have a receiver already"), "{error}");
         context.block_on(async { drop(messages()) });
     }
 

@@ -93,7 +93,7 @@ every_driver! {
 
     fn a_cancelled_remote_task_may_still_return_its_output(builder) {
         let there = Elsewhere::new(&builder);
-        let (tell, told) = corio::sync::oneshot();
+        let (tell, told) = corio::sync::oneshot::channel();
         let task = there.handle.spawn(|| async move {
             tell.send(()).unwrap();
             let (a, _b) = std::net::TcpListener::bind("127.0.0.1:0")
@@ -113,7 +113,7 @@ every_driver! {
 
     fn a_remote_task_runs_on_when_its_handle_is_dropped(builder) {
         let there = Elsewhere::new(&builder);
-        let (tell, told) = corio::sync::oneshot();
+        let (tell, told) = corio::sync::oneshot::channel();
         drop(there.handle.spawn(|| async move {
             sleep(Duration::from_millis(1)).await;
             tell.send(5).unwrap();

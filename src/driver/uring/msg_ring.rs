@@ -10,7 +10,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use io_uring::squeue::Flags;
 use io_uring::{IoUring, opcode, types};
@@ -19,6 +19,7 @@ use super::Uring;
 use super::user_data::{MESSAGE, MESSAGE_FAILED};
 use crate::driver::Notify;
 use crate::driver::sys::EventFd;
+use crate::os::lock::lock;
 
 /// The handle by which other threads end a ring's wait.
 pub(super) struct RingNotifier {
@@ -39,7 +40,7 @@ impl RingNotifier {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ring)
     }
 
     /// Ends messages to the ring, which is about to be closed.

@@ -1,4 +1,4 @@
-//! Work that any of several contexts may do: whoever is idle takes it.
+//! Work that any of several contexts may do: an idle one takes it.
 
 mod queue;
 
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::error::debug_as_display;
 use crate::runtime::Runtime;
 use crate::sync::local::Notify;
 use crate::task::{JoinError, RemoteTask, unstarted};
@@ -20,28 +21,28 @@ use crate::time::sleep;
 use queue::{Queue, Refused};
 
 /// Starts a job's task on the context that has taken it.
-type Begin = Box<dyn FnOnce(&Runtime, &Rc<Running>) + Send>;
+type StartJob = Box<dyn FnOnce(&Runtime, &Rc<ForeignJobs>) + Send>;
 
-/// Holds a place among those who serve.
-pub(super) type Attendance = queue::Attendance<Begin>;
+/// Counts as a context that serves until dropped.
+pub(super) type Registration = queue::Registration<StartJob>;
 
-/// Work that is shared between contexts: each job is done by one that has nothing else to do, if
-/// there is one. Clones share the same jobs.
+/// A bounded queue of jobs that several contexts share: an idle context takes the next one. Clones
+/// share the same queue.
 ///
 /// Connections and tasks stay on the thread where they began, so a worker whose connections ask for
-/// much gets behind while others are idle. Let such a connection give the heavy part away:
+/// much falls behind while others are idle. Let such a connection hand its heavy part over:
 /// [`run`](Self::run) queues it and waits for its result; contexts that [`serve`](Self::serve) take
-/// queued jobs, oldest first, one per turn of their loop at most, so that busy ones take fewer.
-/// What has begun on a thread stays there, so a job's future need not be `Send`: only the function
-/// that makes it, and its output.
+/// queued jobs, oldest first, one per turn of their loop at most, so that busy contexts take fewer.
+/// A job stays on the thread where it was started, so its future need not be `Send`; only the
+/// function that makes it, and its output, must be.
 ///
-/// A job that computes holds up whoever is on its context while it does, as any task there would;
-/// so make pieces of what takes long. It pays for jobs that take much longer than a wake, which is
-/// some 10 to 40 µs. What blocks belongs to [`spawn_blocking`](crate::spawn_blocking()), whose threads serve
-/// nothing else.
+/// A job that computes holds up the other tasks of the context that runs it, as any task there
+/// would; split long jobs into pieces. A job pays if it takes much longer than a wake-up, which is
+/// some 10 to 40 µs. Calls that block belong to [`spawn_blocking`](crate::spawn_blocking()), whose
+/// threads run nothing else.
 ///
 /// # Examples
-/// [`WorkersBuilder::share_jobs`](super::WorkersBuilder::share_jobs) has every worker serve:
+/// With [`WorkersBuilder::share_jobs`](super::WorkersBuilder::share_jobs) every worker serves:
 /// ```
 /// use corio::server::{Server, Workers};
 /// let server = Server::builder()
@@ -52,7 +53,7 @@ pub(super) type Attendance = queue::Attendance<Begin>;
 ///         |stream, ctx| async move {
 ///             let (result, request) = stream.recv(Vec::with_capacity(4096)).await;
 ///             result?;
-///             // On whichever worker comes to it first:
+///             // Runs on the first worker that takes it:
 ///             let jobs = ctx.worker().jobs();
 ///             let job = move || async move { request.into_iter().map(u64::from).sum::<u64>() };
 ///             let sum = jobs.run(job).await?;
@@ -88,24 +89,26 @@ pub(super) type Attendance = queue::Attendance<Begin>;
 /// ```
 #[derive(Clone)]
 pub struct Jobs {
-    queue: Arc<Queue<Begin>>,
+    queue: Arc<Queue<StartJob>>,
 }
 
 /// Why a job has no output.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
-    /// The job panicked; [`JoinError::resume_panic`] goes on with it.
+    /// The job panicked; [`JoinError::resume_panic`] continues the panic.
     #[error("the job panicked: {0}")]
     Panicked(JoinError),
-    /// The context that had begun with the job has ended.
-    #[error("the context that did the job has ended")]
+    /// The context that had started the job has ended, and the job with it.
+    #[error("job cancelled: the context that ran it has ended")]
     Cancelled,
-    /// Nobody has begun with the job, and nobody will: the jobs were closed, or all who served are
-    /// gone.
-    #[error("nobody serves any more who would do the job")]
+    /// No context had started the job, and none will: the queue was [closed](Jobs::close), or no
+    /// context serves any more.
+    #[error("job queue closed: the server has stopped, or no context serves the queue any more")]
     Closed,
 }
+
+debug_as_display!(JobError);
 
 impl From<JobError> for io::Error {
     fn from(error: JobError) -> Self {
@@ -114,21 +117,26 @@ impl From<JobError> for io::Error {
 }
 
 impl Jobs {
-    /// Jobs of which `limit` are queued at most, at least one; those who bring more wait for room.
+    /// Creates a queue with room for `limit` jobs, at least one. If it is full, [`run`](Self::run)
+    /// waits for room.
     pub fn new(limit: usize) -> Self {
         Jobs { queue: Queue::new(limit) }
     }
 
-    /// Has the future that `start` makes run on a context that serves, and waits for its output;
-    /// for room in the queue first, in order. On any context or executor.
+    /// Runs the future that `start` makes on a context that serves, and waits for its output; first
+    /// waits for room in the queue, in order. Works on any context or executor.
     ///
-    /// The job belongs to whoever awaits this. If this is dropped, or cancelled, a job that nobody
-    /// has begun with never runs; one that has begun is [cancelled](crate::JoinHandle::cancel).
+    /// The job ends with the future that `run` returns. If that is dropped, or cancelled, a job
+    /// that no context has started never runs, and a job that has been started is
+    /// [cancelled](crate::JoinHandle::cancel).
     ///
-    /// Before anybody has served, jobs wait for the first who does.
+    /// Until a context has served for the first time, jobs wait.
     ///
     /// # Errors
     /// See [`JobError`].
+    ///
+    /// # Examples
+    /// See [`Jobs`].
     #[track_caller]
     pub fn run<F, Fut>(
         &self,
@@ -142,15 +150,15 @@ impl Jobs {
         let (queue, location) = (self.queue.clone(), Location::caller());
         async move {
             let closed = |_: Refused| JobError::Closed;
-            queue.room().await.map_err(closed)?;
+            queue.reserve().await.map_err(closed)?;
             let (begin, task) = unstarted(start, location);
             let from = Runtime::try_with(|runtime| runtime.map(|runtime| runtime.id));
-            let begin = move |runtime: &Runtime, running: &Rc<Running>| {
+            let start_job = move |runtime: &Runtime, foreign: &Rc<ForeignJobs>| {
                 let is_own = from == Some(runtime.id);
-                begin(runtime, (!is_own).then(|| Begun::new(running)));
+                begin(runtime, (!is_own).then(|| ForeignJob::new(foreign)));
             };
-            let number = queue.push(Box::new(begin)).map_err(closed)?;
-            let mut job = Submitted { queue, number, task };
+            let number = queue.push(Box::new(start_job)).map_err(closed)?;
+            let mut job = QueuedJob { queue, number, task };
             match (&mut job.task).await {
                 Ok(output) => Ok(output),
                 Err(error) if error.is_panic() => Err(JobError::Panicked(error)),
@@ -160,61 +168,64 @@ impl Jobs {
         }
     }
 
-    /// Takes jobs, and starts each as a task of this context, until the jobs are
-    /// [closed](Self::close); then waits for those that it has started. Run it as a task on each
-    /// context that is to take part.
+    /// Takes jobs, and starts each as a task of this context, until the queue is
+    /// [closed](Self::close); then waits for the jobs that it has started. Spawn it on each context
+    /// that is to take part.
     ///
-    /// If it is dropped, or cancelled, it takes no more; what it has started goes on.
+    /// If it is dropped, or cancelled, it takes no more; jobs that it has started go on.
     ///
     /// # Panics
-    /// When no context is running on this thread.
+    /// If no context is running on this thread.
+    ///
+    /// # Examples
+    /// See [`Jobs`].
     pub async fn serve(&self) {
         self.serve_until(pending::<()>()).await;
     }
 
-    /// The same, but also until `enough` is done.
-    pub(super) async fn serve_until(&self, enough: impl Future) {
-        let mut enough = pin!(enough);
-        let running = Rc::new(Running::default());
-        let mut server = self.queue.serve();
+    /// Serves until the queue is closed or `stop` is ready.
+    pub(super) async fn serve_until(&self, stop: impl Future) {
+        let mut stop = pin!(stop);
+        let foreign = Rc::new(ForeignJobs::default());
+        let mut consumer = self.queue.consumer();
         loop {
-            let next = poll_fn(|cx| match enough.as_mut().poll(cx) {
+            let next = poll_fn(|cx| match stop.as_mut().poll(cx) {
                 Poll::Ready(_) => Poll::Ready(None),
                 Poll::Pending => Runtime::with(|runtime| {
                     runtime.remote.expect_wakeups();
-                    server.poll_take(cx, &runtime.remote)
+                    consumer.poll_take(cx, &runtime.remote)
                 }),
             });
-            let Some(begin) = next.await else { break };
-            Runtime::with(|runtime| begin(runtime, &running));
-            // Until the next turn: whoever else has something to do comes first.
+            let Some(start_job) = next.await else { break };
+            Runtime::with(|runtime| start_job(runtime, &foreign));
+            // Until the next turn of the loop, so that other tasks and idle contexts come first.
             sleep(Duration::ZERO).await;
         }
-        drop(server);
-        while running.count.get() > 0 {
-            running.none.notified().await;
+        drop(consumer);
+        while foreign.count.get() > 0 {
+            foreign.none_left.notified().await;
         }
     }
 
-    /// Refuses jobs from now on, and gives up those that nobody has begun with
-    /// ([`JobError::Closed`]). The others go on.
+    /// Refuses further jobs, and drops those that no context has started: they give
+    /// [`JobError::Closed`]. Jobs that have been started go on.
     pub fn close(&self) {
         self.queue.close();
     }
 
-    /// Whether jobs are refused: they were closed, or all who served are gone.
+    /// Returns `true` if jobs are refused: the queue was closed, or no context serves any more.
     pub fn is_closed(&self) -> bool {
         self.queue.refuses()
     }
 
-    /// How many jobs are queued.
+    /// Returns how many jobs are queued.
     pub fn queued(&self) -> usize {
         self.queue.len()
     }
 
-    /// Says that somebody will serve, so that nobody gives up before.
-    pub(super) fn attend(&self) -> Attendance {
-        self.queue.attend()
+    /// Counts a context that will serve, so that no job is refused before it does.
+    pub(super) fn register(&self) -> Registration {
+        self.queue.register()
     }
 }
 
@@ -225,45 +236,46 @@ impl fmt::Debug for Jobs {
     }
 }
 
-/// A job that somebody awaits.
-struct Submitted<T> {
-    queue: Arc<Queue<Begin>>,
+/// A job that [`Jobs::run`] waits for.
+struct QueuedJob<T> {
+    queue: Arc<Queue<StartJob>>,
     number: u64,
     task: RemoteTask<T>,
 }
 
-impl<T> Drop for Submitted<T> {
+impl<T> Drop for QueuedJob<T> {
     fn drop(&mut self) {
         if !self.task.is_finished() {
-            // Whoever is taking it from the queue at this moment finds it cancelled.
+            // A context that takes it from the queue at this moment finds it cancelled.
             self.task.cancel();
             drop(self.queue.remove(self.number));
         }
     }
 }
 
-/// The jobs that one context has begun with for others. Its own end with those who await them.
+/// Counts the jobs that one context has started for other contexts. Jobs for itself are not
+/// counted: they end with the task that awaits them.
 #[derive(Default)]
-pub(super) struct Running {
+pub(super) struct ForeignJobs {
     count: Cell<usize>,
-    none: Notify,
+    none_left: Notify,
 }
 
-/// One of them.
-struct Begun(Rc<Running>);
+/// One counted job.
+struct ForeignJob(Rc<ForeignJobs>);
 
-impl Begun {
-    fn new(running: &Rc<Running>) -> Self {
-        running.count.set(running.count.get() + 1);
-        Begun(running.clone())
+impl ForeignJob {
+    fn new(jobs: &Rc<ForeignJobs>) -> Self {
+        jobs.count.set(jobs.count.get() + 1);
+        ForeignJob(jobs.clone())
     }
 }
 
-impl Drop for Begun {
+impl Drop for ForeignJob {
     fn drop(&mut self) {
         self.0.count.set(self.0.count.get() - 1);
         if self.0.count.get() == 0 {
-            self.0.none.notify_all();
+            self.0.none_left.notify_all();
         }
     }
 }

@@ -1,13 +1,14 @@
-//! The queue that workers take jobs from: who brings, who waits for room, who is idle.
+//! A bounded queue of jobs, with the producers that wait for a slot and the idle consumers.
 //!
-//! One lock, as jobs are coarse. What must not be lost is a wake, and none is, because of two rules
-//! that hold whenever the lock is free:
-//! - *Jobs and the idle.* If anybody is idle, then at least as many have been woken, and have not
-//!   looked yet, as there are jobs. For whoever looks becomes idle only if there is no job, under
-//!   the same lock; whoever brings a job wakes somebody who is idle; whoever was woken takes a job,
-//!   if there is one; and whoever was woken and goes without a look wakes another.
-//! - *Room and those who wait for it.* Each place that becomes free is promised, in order, to one
-//!   who waits, and counts as taken from then on. Who goes without using it gives it back.
+//! One lock, as jobs are coarse. No wake-up is lost, because two invariants hold whenever the lock
+//! is free:
+//! - *Jobs and idle consumers.* If a consumer is idle, at least as many consumers have been woken
+//!   and have not looked at the queue yet as there are jobs. A consumer becomes idle only if it
+//!   finds no job under the lock; a push wakes an idle consumer; a consumer that was woken takes a
+//!   job if there is one; and a consumer that was woken and is dropped before it looks wakes
+//!   another.
+//! - *Slots and waiting producers.* A slot that becomes free is granted, in order, to a producer
+//!   that waits, and counts as taken from then on. A producer that is dropped gives it back.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,89 +18,80 @@ use std::task::{Context, Poll, Waker};
 use crate::runtime::Runtime;
 use crate::runtime::remote::Remote;
 use crate::runtime::sync::{Mutex, MutexGuard, lock};
+use crate::sync::wait_list::{Ticket, WaitList};
 
-/// See the module's page.
+/// A bounded queue of jobs; see the module's page.
 pub(super) struct Queue<J> {
     state: Mutex<State<J>>,
     limit: usize,
 }
 
-/// The job is refused: the queue is closed, or all who served are gone.
+/// The queue is closed, or the last consumer is gone.
 pub(super) struct Refused;
 
 struct State<J> {
+    /// In the order of their numbers.
     jobs: VecDeque<(u64, J)>,
-    /// Numbers jobs, tickets and servers.
-    next: u64,
-    waiting: VecDeque<Waiting>,
-    /// Places that were given to those who wait, and are not taken yet.
-    promised: usize,
-    idle: Vec<Idle>,
-    /// How many serve, or are about to.
-    attending: usize,
-    /// Somebody has served.
-    attended: bool,
+    /// Numbers jobs and consumers.
+    last_number: u64,
+    /// Producers that wait for a slot.
+    waiting: WaitList,
+    /// Slots that producers have got from [`Queue::reserve`] and not used yet.
+    reserved: usize,
+    idle: Vec<IdleConsumer>,
+    /// How many [`Registration`]s there are.
+    consumers: usize,
+    /// There has been a consumer.
+    had_consumers: bool,
     closed: bool,
 }
 
-/// Somebody who waits for room.
-struct Waiting {
-    ticket: u64,
-    /// `None`: there is a place for it.
-    waker: Option<Waker>,
-}
-
-/// Somebody who serves and found nothing to do.
-struct Idle {
-    server: u64,
+struct IdleConsumer {
+    number: u64,
     waker: Waker,
     context: Arc<Remote>,
 }
 
 impl<J> State<J> {
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     fn refuses(&self) -> bool {
-        self.closed || (self.attended && self.attending == 0)
+        self.closed || (self.had_consumers && self.consumers == 0)
     }
 
-    /// Promises free places to those who wait.
-    fn grant(&mut self, limit: usize, wakers: &mut Vec<Waker>) {
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.waker.is_some()) {
-            if self.jobs.len() + self.promised >= limit {
-                return;
-            }
-            self.promised += 1;
-            wakers.extend(waiting.waker.take());
-        }
+    /// Grants free slots to waiting producers.
+    fn grant_slots(&mut self, limit: usize, wakers: &mut Vec<Waker>) {
+        self.waiting.grant(limit.saturating_sub(self.jobs.len() + self.reserved), wakers);
     }
 
-    /// If there are jobs, has somebody look who is idle: one whose context sleeps, for it has
-    /// nothing else to do. If none sleeps, all of them, which costs no system call: whoever comes
-    /// round first takes the job, so the busier take fewer.
-    fn wake(&mut self, wakers: &mut Vec<Waker>) {
+    /// If there are jobs, wakes an idle consumer whose context sleeps, as it has nothing else to
+    /// do. If none sleeps, wakes all of them, which costs no system call: the first to look takes
+    /// the job, so busier contexts take fewer.
+    fn wake_idle(&mut self, wakers: &mut Vec<Waker>) {
         if self.jobs.is_empty() {
             return;
         }
         let own = Runtime::try_with(|runtime| runtime.map(|runtime| Arc::as_ptr(&runtime.remote)));
-        let sleeps =
-            |idle: &Idle| own != Some(Arc::as_ptr(&idle.context)) && idle.context.is_asleep();
+        let sleeps = |idle: &IdleConsumer| {
+            own != Some(Arc::as_ptr(&idle.context)) && idle.context.is_asleep()
+        };
         match self.idle.iter().position(sleeps) {
             Some(place) => wakers.push(self.idle.remove(place).waker),
             None => wakers.extend(self.idle.drain(..).map(|idle| idle.waker)),
         }
     }
 
-    /// Gives up what is queued, and turns away who waits.
-    fn give_up(&mut self, wakers: &mut Vec<Waker>) -> VecDeque<(u64, J)> {
-        let waiting = self.waiting.iter_mut().filter_map(|waiting| waiting.waker.take());
-        let before = wakers.len();
-        wakers.extend(waiting);
-        // Each has a place by that, which it gives back when it sees that it is refused.
-        self.promised += wakers.len() - before;
+    fn remove_idle(&mut self, number: u64) -> Option<IdleConsumer> {
+        let place = self.idle.iter().position(|idle| idle.number == number);
+        place.map(|place| self.idle.remove(place))
+    }
+
+    /// Empties the queue, and wakes all producers and consumers, which then see that it refuses.
+    fn abandon_all(&mut self, wakers: &mut Vec<Waker>) -> VecDeque<(u64, J)> {
+        self.waiting.grant_all(wakers);
         wakers.extend(self.idle.drain(..).map(|idle| idle.waker));
         std::mem::take(&mut self.jobs)
     }
@@ -109,12 +101,12 @@ impl<J> Queue<J> {
     pub(super) fn new(limit: usize) -> Arc<Self> {
         let state = State {
             jobs: VecDeque::new(),
-            next: 0,
-            waiting: VecDeque::new(),
-            promised: 0,
+            last_number: 0,
+            waiting: WaitList::new(),
+            reserved: 0,
             idle: Vec::new(),
-            attending: 0,
-            attended: false,
+            consumers: 0,
+            had_consumers: false,
             closed: false,
         };
         Arc::new(Queue { state: Mutex::new(state), limit: limit.max(1) })
@@ -132,118 +124,118 @@ impl<J> Queue<J> {
         self.limit
     }
 
+    /// Returns `true` if the queue is closed, or the last consumer is gone.
     pub(super) fn refuses(&self) -> bool {
         self.lock().refuses()
     }
 
-    /// Waits for a place, in order. The caller uses it at once, by [`push`](Self::push).
-    pub(super) fn room(&self) -> Room<'_, J> {
-        Room { queue: self, ticket: None }
+    /// Waits for a free slot, in order. The caller uses it at once, by [`push`](Self::push).
+    pub(super) fn reserve(&self) -> ReserveSlot<'_, J> {
+        ReserveSlot { queue: self, ticket: None }
     }
 
-    /// Puts a job into a place that the caller was given by [`room`](Self::room).
+    /// Puts a job into a slot from [`reserve`](Self::reserve), and returns its number.
     pub(super) fn push(&self, job: J) -> Result<u64, Refused> {
         let mut wakers = Vec::new();
         let mut state = self.lock();
-        state.promised -= 1;
+        state.reserved -= 1;
         if state.refuses() {
             drop(state);
             drop(job);
             return Err(Refused);
         }
-        let number = state.number();
+        let number = state.next_number();
         state.jobs.push_back((number, job));
-        state.wake(&mut wakers);
+        state.wake_idle(&mut wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         Ok(number)
     }
 
-    /// Takes a job back that nobody has taken.
+    /// Takes a job back that no consumer has taken.
     pub(super) fn remove(&self, number: u64) -> Option<J> {
         let mut wakers = Vec::new();
         let mut state = self.lock();
         let place = state.jobs.binary_search_by_key(&number, |job| job.0).ok()?;
         let job = state.jobs.remove(place);
-        state.grant(self.limit, &mut wakers);
+        state.grant_slots(self.limit, &mut wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         job.map(|(_, job)| job)
     }
 
-    /// Refuses jobs from now on, and drops those that nobody has taken.
+    /// Refuses further jobs, and drops those that no consumer has taken.
     pub(super) fn close(&self) {
         let mut wakers = Vec::new();
         let mut state = self.lock();
         state.closed = true;
-        let jobs = state.give_up(&mut wakers);
+        let jobs = state.abandon_all(&mut wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         drop(jobs);
     }
 
-    /// Says that somebody serves, or will.
-    pub(super) fn attend(self: &Arc<Self>) -> Attendance<J> {
+    /// Counts one more consumer, present or about to come.
+    pub(super) fn register(self: &Arc<Self>) -> Registration<J> {
         let mut state = self.lock();
-        state.attending += 1;
-        state.attended = true;
+        state.consumers += 1;
+        state.had_consumers = true;
         drop(state);
-        Attendance(self.clone())
+        Registration(self.clone())
     }
 
-    pub(super) fn serve(self: &Arc<Self>) -> Server<J> {
-        let attendance = self.attend();
-        let number = self.lock().number();
-        Server { attendance, number }
+    pub(super) fn consumer(self: &Arc<Self>) -> Consumer<J> {
+        let registration = self.register();
+        let number = self.lock().next_number();
+        Consumer { registration, number }
     }
 }
 
-/// Somebody serves, or will. When the last of these goes, whoever waits for a job is told.
-pub(crate) struct Attendance<J>(Arc<Queue<J>>);
+/// Counts as a consumer until dropped. When the last one goes, the queue refuses jobs.
+pub(crate) struct Registration<J>(Arc<Queue<J>>);
 
-impl<J> Drop for Attendance<J> {
+impl<J> Drop for Registration<J> {
     fn drop(&mut self) {
         let mut wakers = Vec::new();
         let mut state = self.0.lock();
-        state.attending -= 1;
-        if state.attending > 0 {
+        state.consumers -= 1;
+        if state.consumers > 0 {
             return;
         }
-        let jobs = state.give_up(&mut wakers);
+        let jobs = state.abandon_all(&mut wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         drop(jobs);
     }
 }
 
-/// Somebody who takes jobs.
-pub(super) struct Server<J> {
-    attendance: Attendance<J>,
+/// Takes jobs from a queue.
+pub(super) struct Consumer<J> {
+    registration: Registration<J>,
     number: u64,
 }
 
-impl<J> Server<J> {
-    /// The next job, in order, or `None` when the queue is closed. Whoever is given none is idle,
-    /// on the context `context`, until woken.
+impl<J> Consumer<J> {
+    /// Takes the oldest job; `None` when the queue is closed. While there is none, this consumer is
+    /// idle, on the context `context`, until it is woken.
     pub(super) fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
         context: &Arc<Remote>,
     ) -> Poll<Option<J>> {
-        let queue = &self.attendance.0;
+        let queue = &self.registration.0;
         let mut wakers = Vec::new();
         let mut state = queue.lock();
-        let entry = state.idle.iter().position(|idle| idle.server == self.number);
-        let old = entry.map(|entry| state.idle.remove(entry));
+        let old = state.remove_idle(self.number);
         let taken = match state.jobs.pop_front() {
             Some((_, job)) => {
-                state.grant(queue.limit, &mut wakers);
+                state.grant_slots(queue.limit, &mut wakers);
                 Poll::Ready(Some(job))
             }
             None if state.closed => Poll::Ready(None),
             None => {
                 let (waker, context) = (cx.waker().clone(), context.clone());
-                state.idle.push(Idle { server: self.number, waker, context });
+                state.idle.push(IdleConsumer { number: self.number, waker, context });
                 Poll::Pending
             }
         };
@@ -254,27 +246,26 @@ impl<J> Server<J> {
     }
 }
 
-impl<J> Drop for Server<J> {
+impl<J> Drop for Consumer<J> {
     fn drop(&mut self) {
         let mut wakers = Vec::new();
-        let mut state = self.attendance.0.lock();
-        let entry = state.idle.iter().position(|idle| idle.server == self.number);
-        let old = entry.map(|entry| state.idle.remove(entry));
+        let mut state = self.registration.0.lock();
+        let old = state.remove_idle(self.number);
         // It may have been woken for a job that it does not take now.
-        state.wake(&mut wakers);
+        state.wake_idle(&mut wakers);
         drop(state);
         drop(old);
         wakers.into_iter().for_each(Waker::wake);
     }
 }
 
-/// Waits for room; see [`Queue::room`].
-pub(super) struct Room<'a, J> {
+/// Waits for a free slot; made by [`Queue::reserve`].
+pub(super) struct ReserveSlot<'a, J> {
     queue: &'a Queue<J>,
-    ticket: Option<u64>,
+    ticket: Option<Ticket>,
 }
 
-impl<J> Future for Room<'_, J> {
+impl<J> Future for ReserveSlot<'_, J> {
     type Output = Result<(), Refused>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -283,44 +274,35 @@ impl<J> Future for Room<'_, J> {
         if state.refuses() {
             return Poll::Ready(Err(Refused));
         }
-        let Some(ticket) = self.ticket else {
-            // Room that is left is nobody's: those who wait have been given theirs.
-            if state.jobs.len() + state.promised < queue.limit {
-                state.promised += 1;
-                return Poll::Ready(Ok(()));
+        if let Some(ticket) = self.ticket {
+            let old = state.waiting.update(ticket, cx.waker());
+            if old.is_some() {
+                drop(state);
+                drop(old);
+                return Poll::Pending;
             }
-            let ticket = state.number();
-            state.waiting.push_back(Waiting { ticket, waker: Some(cx.waker().clone()) });
-            self.ticket = Some(ticket);
-            return Poll::Pending;
-        };
-        let place = state.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket);
-        let place = place.expect("who waits is on the list");
-        if let Some(waker) = &mut state.waiting[place].waker {
-            let old = std::mem::replace(waker, cx.waker().clone());
-            drop(state);
-            drop(old);
+            state.waiting.leave(ticket);
+            self.ticket = None;
+        } else if state.jobs.len() + state.reserved + state.waiting.granted() >= queue.limit {
+            self.ticket = Some(state.waiting.join(cx.waker().clone()));
             return Poll::Pending;
         }
-        state.waiting.remove(place);
-        self.ticket = None;
+        // A slot granted to this producer; or a free one, which no other waits for: those that
+        // wait have been granted theirs.
+        state.reserved += 1;
         Poll::Ready(Ok(()))
     }
 }
 
-impl<J> Drop for Room<'_, J> {
+impl<J> Drop for ReserveSlot<'_, J> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let mut wakers = Vec::new();
         let mut state = self.queue.lock();
-        let place = state.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket);
-        let waiting = place.ok().and_then(|place| state.waiting.remove(place));
-        if waiting.as_ref().is_some_and(|waiting| waiting.waker.is_none()) {
-            state.promised -= 1;
-        }
-        state.grant(self.queue.limit, &mut wakers);
+        let waker = state.waiting.leave(ticket);
+        state.grant_slots(self.queue.limit, &mut wakers);
         drop(state);
-        drop(waiting);
+        drop(waker);
         wakers.into_iter().for_each(Waker::wake);
     }
 }

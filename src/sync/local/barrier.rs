@@ -1,13 +1,14 @@
-//! A point that tasks pass together.
+//! A barrier for tasks on one thread.
 
 use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::{Stands, WaitList};
+use super::wait_list::{LocalWaitList, WaitState};
 
-/// A point that `count` tasks of this thread pass together, again and again.
+/// A barrier for tasks on one thread: each waits until `count` of them have arrived. It can be used
+/// again and again.
 ///
 /// # Examples
 /// ```
@@ -18,31 +19,31 @@ use super::{Stands, WaitList};
 /// let barrier = Rc::new(Barrier::new(2));
 /// let other = barrier.clone();
 /// let task = corio::spawn(async move { other.wait().await });
-/// let leads = barrier.wait().await;
-/// assert_ne!(leads, task.await.unwrap()); // one of them
+/// let is_leader = barrier.wait().await;
+/// assert_ne!(is_leader, task.await.unwrap()); // one of the two
 /// # });
 /// # Ok::<(), corio::SetupError>(())
 /// ```
 pub struct Barrier {
     count: usize,
-    here: Cell<usize>,
-    waiting: WaitList<()>,
+    arrived: Cell<usize>,
+    waiting: LocalWaitList<()>,
 }
 
 impl Barrier {
-    /// For `count` tasks, at least one.
+    /// Creates a barrier for `count` tasks, at least one.
     pub fn new(count: usize) -> Self {
-        Barrier { count: count.max(1), here: Cell::new(0), waiting: WaitList::new() }
+        Barrier { count: count.max(1), arrived: Cell::new(0), waiting: LocalWaitList::new() }
     }
 
-    /// Waits until `count` tasks are here; `true` for the one that came last. A dropped future has not
-    /// come.
+    /// Waits until `count` tasks have arrived; returns `true` to the one that arrived last. A
+    /// future that is dropped while it waits does not count as arrived.
     pub fn wait(&self) -> BarrierWait<'_> {
         BarrierWait { barrier: self, ticket: None }
     }
 }
 
-/// Waits for the others; see [`Barrier::wait`].
+/// Waits for the other tasks; made by [`Barrier::wait`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct BarrierWait<'a> {
     barrier: &'a Barrier,
@@ -53,17 +54,17 @@ impl Future for BarrierWait<'_> {
     type Output = bool;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
-        let Barrier { count, here, waiting } = self.barrier;
+        let Barrier { count, arrived, waiting } = self.barrier;
         if self.ticket.is_none() {
-            here.set(here.get() + 1);
-            if here.get() == *count {
-                here.set(0);
-                waiting.dismiss(Stands::Served);
+            arrived.set(arrived.get() + 1);
+            if arrived.get() == *count {
+                arrived.set(0);
+                waiting.release_all(WaitState::Granted);
                 return Poll::Ready(true);
             }
         }
-        let ticket = *self.ticket.get_or_insert_with(|| waiting.add(()));
-        if waiting.poll(ticket, cx.waker()) == Stands::Waiting {
+        let ticket = *self.ticket.get_or_insert_with(|| waiting.join(()));
+        if waiting.poll(ticket, cx.waker()) == WaitState::Waiting {
             return Poll::Pending;
         }
         self.ticket = None;
@@ -73,9 +74,9 @@ impl Future for BarrierWait<'_> {
 
 impl Drop for BarrierWait<'_> {
     fn drop(&mut self) {
-        let stands = self.ticket.and_then(|ticket| self.barrier.waiting.remove(ticket));
-        if stands == Some(Stands::Waiting) {
-            self.barrier.here.set(self.barrier.here.get() - 1);
+        let state = self.ticket.and_then(|ticket| self.barrier.waiting.leave(ticket));
+        if state == Some(WaitState::Waiting) {
+            self.barrier.arrived.set(self.barrier.arrived.get() - 1);
         }
     }
 }
@@ -84,7 +85,7 @@ impl fmt::Debug for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Barrier")
             .field("count", &self.count)
-            .field("here", &self.here.get())
+            .field("arrived", &self.arrived.get())
             .finish()
     }
 }

@@ -1,4 +1,4 @@
-//! A bounded channel from many tasks to one, all of this thread.
+//! A bounded channel from many senders to one receiver, between tasks of one thread.
 //!
 //! # Examples
 //! ```
@@ -28,7 +28,7 @@ use std::task::{Context, Poll};
 
 use super::semaphore::{Permit, Semaphore};
 use crate::runtime::waker::LocalWaker;
-pub use crate::sync::channel::{SendError, TryRecvError, TrySendError};
+pub use crate::sync::mpsc::{SendError, TryRecvError, TrySendError};
 use crate::sync::streak::Streak;
 
 struct Shared<T> {
@@ -47,7 +47,10 @@ impl<T> Shared<T> {
     }
 }
 
-/// Makes a channel with room for `capacity` messages, at least one.
+/// Creates a channel with room for `capacity` messages, at least one.
+///
+/// # Examples
+/// See the [module](self).
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Rc::new(Shared {
         room: Semaphore::new(capacity.max(1)),
@@ -59,20 +62,20 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender { shared: shared.clone() }, Receiver { shared, streak: Streak::default() })
 }
 
-/// The end that sends; see [`channel`]. Clones send to the same receiver.
+/// The sending half of a [`channel`]. Clones send to the same receiver.
 pub struct Sender<T> {
     shared: Rc<Shared<T>>,
 }
 
 impl<T> Sender<T> {
-    /// Sends a message, waiting for room if the channel is full. Dropping the future before it is done
-    /// drops the message, unsent.
+    /// Sends a message; waits for room if the channel is full. Dropping the future before it is
+    /// done drops the message, unsent.
     ///
     /// # Errors
-    /// The message, if the receiver is gone or has closed the channel.
+    /// [`SendError`] with the message, if the receiver was dropped or has closed the channel.
     pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
         match self.shared.room.acquire(1).await {
-            // There may have been room, and an end before this task noticed.
+            // The channel may have been closed since room was granted.
             Ok(permit) if !self.is_closed() => {
                 self.shared.push(permit, value);
                 Ok(())
@@ -81,10 +84,10 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Sends a message if there is room for it.
+    /// Sends a message if there is room, without waiting.
     ///
     /// # Errors
-    /// The message, if there is none or the receiver is gone.
+    /// [`TrySendError`] with the message, if the channel is full, or closed.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         match self.shared.room.try_acquire(1) {
             Some(permit) => {
@@ -96,7 +99,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Whether the receiver is gone, or has closed the channel.
+    /// Returns `true` if the receiver was dropped, or has closed the channel.
     pub fn is_closed(&self) -> bool {
         self.shared.closed.get()
     }
@@ -111,27 +114,28 @@ impl<T> Clone for Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        let left = self.shared.senders.get() - 1;
-        self.shared.senders.set(left);
-        if left == 0 {
+        let remaining = self.shared.senders.get() - 1;
+        self.shared.senders.set(remaining);
+        if remaining == 0 {
             self.shared.receiver.replace(LocalWaker::NONE).wake_now();
         }
     }
 }
 
-/// The end that receives; see [`channel`].
+/// The receiving half of a [`channel`].
 pub struct Receiver<T> {
     shared: Rc<Shared<T>>,
     streak: Streak,
 }
 
 impl<T> Receiver<T> {
-    /// The next message; `None` when no sender is left and all messages are received. Cancel-safe.
+    /// Receives the next message; `None` when no sender is left and all messages are received.
+    /// Cancel-safe: a future that is dropped has taken nothing.
     pub async fn recv(&mut self) -> Option<T> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// The same, for futures written by hand.
+    /// Polls for the next message, as [`recv`](Self::recv) does; for futures written by hand.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if self.streak.must_yield(cx) {
             return Poll::Pending;
@@ -151,7 +155,7 @@ impl<T> Receiver<T> {
         Poll::Ready(received.ok())
     }
 
-    /// The next message if it is there.
+    /// Receives the next message if it is there, without waiting.
     ///
     /// # Errors
     /// [`TryRecvError`] says whether there may be one later.
@@ -179,8 +183,8 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.close();
-        let left = self.shared.queue.take();
-        drop(left);
+        let unreceived = self.shared.queue.take();
+        drop(unreceived);
     }
 }
 

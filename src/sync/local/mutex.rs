@@ -1,4 +1,4 @@
-//! A value that one task at a time works on.
+//! A mutex for tasks of one thread.
 
 use std::cell::{RefCell, RefMut};
 use std::fmt;
@@ -6,10 +6,10 @@ use std::ops::{Deref, DerefMut};
 
 use super::semaphore::{Permit, Semaphore};
 
-/// A value that one task of this thread at a time works on, across its awaits. (For work without an
-/// await in it a `RefCell` does.)
+/// A mutex for tasks of one thread, which may hold it across an `.await`. (Without an `.await` in
+/// between, a `RefCell` is enough.)
 ///
-/// A task that panics while it has the lock gives it back; the value is as it left it.
+/// There is no poisoning: a task that panics releases the lock, and leaves the value as it is.
 ///
 /// # Examples
 /// ```
@@ -20,56 +20,56 @@ use super::semaphore::{Permit, Semaphore};
 /// {
 ///     let file = file.lock().await;
 ///     file.read_at(vec![0; 16], 0).await.0?;
-///     file.read_at(vec![0; 16], 16).await.0?; // nobody came between
+///     file.read_at(vec![0; 16], 16).await.0?; // no other task reads in between
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Mutex<T: ?Sized> {
-    turn: Semaphore,
+    permit: Semaphore,
     value: RefCell<T>,
 }
 
 impl<T> Mutex<T> {
-    /// Not locked.
+    /// Creates an unlocked mutex around `value`.
     pub fn new(value: T) -> Self {
-        Mutex { turn: Semaphore::new(1), value: RefCell::new(value) }
+        Mutex { permit: Semaphore::new(1), value: RefCell::new(value) }
     }
 
-    /// The value.
+    /// Consumes the mutex, and returns the value.
     pub fn into_inner(self) -> T {
         self.value.into_inner()
     }
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Waits for the turn of this task. Cancel-safe.
+    /// Locks the mutex; waits until it is free. Cancel-safe.
     pub async fn lock(&self) -> MutexGuard<'_, T> {
-        match self.turn.acquire(1).await {
-            Ok(turn) => MutexGuard { value: self.value.borrow_mut(), _turn: turn },
-            Err(_) => unreachable!("nobody closes it"),
+        match self.permit.acquire(1).await {
+            Ok(permit) => MutexGuard { value: self.value.borrow_mut(), _permit: permit },
+            Err(_) => unreachable!("a mutex never closes its semaphore"),
         }
     }
 
-    /// Locks if nobody has the lock or waits for it.
+    /// Locks the mutex if it is free and no task waits for it.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        let turn = self.turn.try_acquire(1)?;
-        Some(MutexGuard { value: self.value.borrow_mut(), _turn: turn })
+        let permit = self.permit.try_acquire(1)?;
+        Some(MutexGuard { value: self.value.borrow_mut(), _permit: permit })
     }
 
-    /// The value, which nobody else can have.
+    /// Returns the value; `&mut self` proves that it is not locked.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }
 }
 
-/// The value of a [`Mutex`], until dropped.
-#[must_use = "dropping the guard gives the lock back"]
+/// A lock on a [`Mutex`], which gives access to the value; released when dropped.
+#[must_use = "dropping the guard releases the lock"]
 pub struct MutexGuard<'a, T: ?Sized> {
-    // Given up first: the next owner borrows as soon as it has the turn.
+    // Dropped first: the next owner borrows as soon as it has the permit.
     value: RefMut<'a, T>,
-    _turn: Permit<'a>,
+    _permit: Permit<'a>,
 }
 
 impl<T: ?Sized> Deref for MutexGuard<'_, T> {

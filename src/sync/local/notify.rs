@@ -1,13 +1,13 @@
-//! Telling others that something has happened.
+//! Notifications between tasks of one thread.
 
 use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::{Stands, WaitList};
+use super::wait_list::{LocalWaitList, WaitState};
 
-/// Wakes tasks of this thread that wait for something to happen.
+/// Notifies tasks of one thread that wait for an event. It stores at most one notification.
 ///
 /// # Examples
 /// ```
@@ -15,53 +15,49 @@ use super::{Stands, WaitList};
 /// use corio::sync::local::Notify;
 /// # let mut context = corio::IoContext::new(8)?;
 /// # context.block_on(async {
-/// let bell = Rc::new(Notify::new());
-/// let rings = bell.clone();
-/// let task = corio::spawn(async move { rings.notified().await });
-/// bell.notify_one(); // also if the task does not wait yet
+/// let ready = Rc::new(Notify::new());
+/// let waits = ready.clone();
+/// let task = corio::spawn(async move { waits.notified().await });
+/// ready.notify_one(); // stored, as the task does not wait yet
 /// task.await.unwrap();
 /// # });
 /// # Ok::<(), corio::SetupError>(())
 /// ```
 #[derive(Default)]
 pub struct Notify {
-    waiting: WaitList<()>,
-    /// Somebody was notified while nobody waited.
-    rung: Cell<bool>,
-}
-
-impl Default for WaitList<()> {
-    fn default() -> Self {
-        WaitList::new()
-    }
+    waiting: LocalWaitList<()>,
+    /// A notification was sent while no task waited.
+    stored: Cell<bool>,
 }
 
 impl Notify {
-    /// Nothing has happened yet.
+    /// Creates a `Notify` without a stored notification.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Wakes the one who has waited longest; if nobody waits, the next who does goes on at once.
+    /// Notifies the task that has waited longest. If no task waits, stores the notification for the
+    /// next call of [`notified`](Self::notified).
     pub fn notify_one(&self) {
-        if !self.waiting.serve_first(|()| true) {
-            self.rung.set(true);
+        if !self.waiting.grant_first(|()| true) {
+            self.stored.set(true);
         }
     }
 
-    /// Wakes all who wait now. Nothing is kept for those who come later.
+    /// Notifies all tasks that wait now. Stores nothing for tasks that wait later.
+    #[doc(alias = "notify_waiters")]
     pub fn notify_all(&self) {
-        self.waiting.dismiss(Stands::Served);
+        self.waiting.release_all(WaitState::Granted);
     }
 
-    /// Waits to be notified, from its first poll on. Cancel-safe: a notification that a dropped future
-    /// had got goes to the next.
+    /// Waits for a notification, from its first poll on. Cancel-safe: a notification that a dropped
+    /// future had received goes to the next task.
     pub fn notified(&self) -> Notified<'_> {
         Notified { notify: self, ticket: None }
     }
 }
 
-/// Waits for a notification; see [`Notify::notified`].
+/// Waits for a notification; made by [`Notify::notified`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Notified<'a> {
     notify: &'a Notify,
@@ -72,12 +68,12 @@ impl Future for Notified<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Notify { waiting, rung } = self.notify;
-        if self.ticket.is_none() && rung.take() {
+        let Notify { waiting, stored } = self.notify;
+        if self.ticket.is_none() && stored.take() {
             return Poll::Ready(());
         }
-        let ticket = *self.ticket.get_or_insert_with(|| waiting.add(()));
-        if waiting.poll(ticket, cx.waker()) == Stands::Waiting {
+        let ticket = *self.ticket.get_or_insert_with(|| waiting.join(()));
+        if waiting.poll(ticket, cx.waker()) == WaitState::Waiting {
             return Poll::Pending;
         }
         self.ticket = None;
@@ -87,8 +83,8 @@ impl Future for Notified<'_> {
 
 impl Drop for Notified<'_> {
     fn drop(&mut self) {
-        let stands = self.ticket.and_then(|ticket| self.notify.waiting.remove(ticket));
-        if stands == Some(Stands::Served) {
+        let state = self.ticket.and_then(|ticket| self.notify.waiting.leave(ticket));
+        if state == Some(WaitState::Granted) {
             self.notify.notify_one();
         }
     }
@@ -96,7 +92,7 @@ impl Drop for Notified<'_> {
 
 impl fmt::Debug for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notify").field("rung", &self.rung.get()).finish_non_exhaustive()
+        f.debug_struct("Notify").field("stored", &self.stored.get()).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! One value, once, to another task of this thread.
+//! A channel for one value, between tasks of one thread.
 //!
 //! # Examples
 //! ```
@@ -24,46 +24,49 @@ pub use crate::sync::oneshot::RecvError;
 struct Shared<T> {
     value: RefCell<Option<T>>,
     receiver: Cell<LocalWaker>,
-    /// The sender is gone. It says so before it wakes: the waker may poll at once.
-    ended: Cell<bool>,
+    /// The sender was dropped. Set before the receiver is woken, which may poll at once.
+    sender_dropped: Cell<bool>,
 }
 
-/// Makes a channel for one value. It is one allocation.
+/// Creates a channel for one value, with one allocation.
+///
+/// # Examples
+/// See the [module](self).
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let shared = Rc::new(Shared {
         value: RefCell::new(None),
         receiver: Cell::new(LocalWaker::NONE),
-        ended: Cell::new(false),
+        sender_dropped: Cell::new(false),
     });
     (Sender { shared: shared.clone() }, Receiver { shared })
 }
 
-/// The end that sends; see [`channel`].
+/// The sending half of a [`channel`].
 pub struct Sender<T> {
     shared: Rc<Shared<T>>,
 }
 
-/// The end that receives: a future; see [`channel`].
+/// The receiving half of a [`channel`]: a future.
 #[must_use = "a receiver does nothing unless awaited"]
 pub struct Receiver<T> {
     shared: Rc<Shared<T>>,
 }
 
 impl<T> Sender<T> {
-    /// Sends the value. It never waits.
+    /// Sends the value, without waiting.
     ///
     /// # Errors
-    /// The value, if the receiver is gone.
+    /// The value, if the receiver was dropped.
     pub fn send(self, value: T) -> Result<(), T> {
         if self.is_closed() {
             return Err(value);
         }
         self.shared.value.replace(Some(value));
         Ok(())
-        // Dropping the sender wakes.
+        // Dropping the sender wakes the receiver.
     }
 
-    /// Whether nobody can receive any more.
+    /// Returns `true` if the receiver was dropped.
     pub fn is_closed(&self) -> bool {
         Rc::strong_count(&self.shared) == 1
     }
@@ -71,7 +74,7 @@ impl<T> Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.shared.ended.set(true);
+        self.shared.sender_dropped.set(true);
         self.shared.receiver.replace(LocalWaker::NONE).wake_now();
     }
 }
@@ -87,10 +90,10 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T, RecvError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.shared.ended.get() {
+        if !self.shared.sender_dropped.get() {
             LocalWaker::update(&self.shared.receiver, cx.waker());
             // A foreign waker's `clone` may have sent the value.
-            if !self.shared.ended.get() {
+            if !self.shared.sender_dropped.get() {
                 return Poll::Pending;
             }
             self.shared.receiver.set(LocalWaker::NONE);

@@ -1,4 +1,4 @@
-//! A value that many look at, or one changes.
+//! A reader–writer lock for tasks of one thread.
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::fmt;
@@ -6,9 +6,10 @@ use std::ops::{Deref, DerefMut};
 
 use super::semaphore::{Permit, Semaphore};
 
-/// A value that many tasks of this thread look at, or one changes, across their awaits.
+/// A reader–writer lock for tasks of one thread, which may hold it across an `.await`: any number
+/// of readers, or one writer.
 ///
-/// Fair: a writer who waits lets no further reader pass, so neither side starves.
+/// Fair: no reader passes a writer that waits, so neither side starves.
 ///
 /// # Examples
 /// ```
@@ -27,75 +28,76 @@ use super::semaphore::{Permit, Semaphore};
 /// # Ok::<(), corio::SetupError>(())
 /// ```
 pub struct RwLock<T: ?Sized> {
-    /// A reader takes one, a writer all.
-    turns: Semaphore,
+    /// A reader takes one permit, a writer takes all.
+    permits: Semaphore,
     value: RefCell<T>,
 }
 
-/// As many as `RefCell` counts, and more than there can be tasks.
+/// All permits: as many readers as a `RefCell` counts, which is more than there can be tasks.
 const ALL: usize = isize::MAX as usize;
 
 impl<T> RwLock<T> {
-    /// Not locked.
+    /// Creates an unlocked lock around `value`.
     pub fn new(value: T) -> Self {
-        RwLock { turns: Semaphore::new(ALL), value: RefCell::new(value) }
+        RwLock { permits: Semaphore::new(ALL), value: RefCell::new(value) }
     }
 
-    /// The value.
+    /// Consumes the lock, and returns the value.
     pub fn into_inner(self) -> T {
         self.value.into_inner()
     }
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Waits until it may look. Cancel-safe.
+    /// Locks for reading; waits until no writer has the lock or waits for it. Cancel-safe.
     pub async fn read(&self) -> RwLockReadGuard<'_, T> {
-        match self.turns.acquire(1).await {
-            Ok(turn) => RwLockReadGuard { value: self.value.borrow(), _turn: turn },
-            Err(_) => unreachable!("nobody closes it"),
+        match self.permits.acquire(1).await {
+            Ok(permit) => RwLockReadGuard { value: self.value.borrow(), _permit: permit },
+            Err(_) => unreachable!("a lock never closes its semaphore"),
         }
     }
 
-    /// Waits until it may change the value. Cancel-safe.
+    /// Locks for writing; waits until the lock is free. Cancel-safe.
     pub async fn write(&self) -> RwLockWriteGuard<'_, T> {
-        match self.turns.acquire(ALL).await {
-            Ok(turn) => RwLockWriteGuard { value: self.value.borrow_mut(), _turn: turn },
-            Err(_) => unreachable!("nobody closes it"),
+        match self.permits.acquire(ALL).await {
+            Ok(permit) => RwLockWriteGuard { value: self.value.borrow_mut(), _permit: permit },
+            Err(_) => unreachable!("a lock never closes its semaphore"),
         }
     }
 
-    /// Looks, if nobody changes the value or waits for that.
+    /// Locks for reading if no writer has the lock or waits for it.
     pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
-        let turn = self.turns.try_acquire(1)?;
-        Some(RwLockReadGuard { value: self.value.borrow(), _turn: turn })
+        let permit = self.permits.try_acquire(1)?;
+        Some(RwLockReadGuard { value: self.value.borrow(), _permit: permit })
     }
 
-    /// Changes the value, if nobody looks at it, changes it, or waits.
+    /// Locks for writing if the lock is free and no task waits for it.
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
-        let turn = self.turns.try_acquire(ALL)?;
-        Some(RwLockWriteGuard { value: self.value.borrow_mut(), _turn: turn })
+        let permit = self.permits.try_acquire(ALL)?;
+        Some(RwLockWriteGuard { value: self.value.borrow_mut(), _permit: permit })
     }
 
-    /// The value, which nobody else can have.
+    /// Returns the value; `&mut self` proves that it is not locked.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }
 }
 
-/// The value of an [`RwLock`], to be looked at, until dropped.
-#[must_use = "dropping the guard gives the lock back"]
+/// A shared lock on an [`RwLock`], which gives read access to the value; released when dropped.
+#[must_use = "dropping the guard releases the lock"]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
-    // Given up first: the next owner borrows as soon as it has the turn.
+    // Dropped first: the next owner borrows as soon as it has the permits.
     value: Ref<'a, T>,
-    _turn: Permit<'a>,
+    _permit: Permit<'a>,
 }
 
-/// The value of an [`RwLock`], to be changed, until dropped.
-#[must_use = "dropping the guard gives the lock back"]
+/// An exclusive lock on an [`RwLock`], which gives write access to the value; released when
+/// dropped.
+#[must_use = "dropping the guard releases the lock"]
 pub struct RwLockWriteGuard<'a, T: ?Sized> {
-    // As above.
+    // Dropped first, as in `RwLockReadGuard`.
     value: RefMut<'a, T>,
-    _turn: Permit<'a>,
+    _permit: Permit<'a>,
 }
 
 impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {

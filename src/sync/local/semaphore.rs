@@ -1,16 +1,17 @@
-//! A number of permits.
+//! A counting semaphore for tasks of one thread.
 
 use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::{Stands, WaitList};
+use super::wait_list::{LocalWaitList, WaitState};
+use crate::error::debug_as_display;
 
-/// A number of permits that tasks of this thread take and give back: at most so many do something at
-/// once.
+/// A counting semaphore for tasks of one thread: limits how many of them do something at once.
 ///
-/// Fair: who asks for many is not passed by those who ask for few.
+/// Fair: a task that asks for many permits is not passed by tasks that ask for few.
 ///
 /// # Examples
 /// ```
@@ -18,37 +19,41 @@ use super::{Stands, WaitList};
 /// # let mut context = corio::IoContext::new(8)?;
 /// # context.block_on(async {
 /// let semaphore = Semaphore::new(2);
-/// let one = semaphore.acquire(1).await.unwrap();
-/// let other = semaphore.acquire(1).await.unwrap();
+/// let first = semaphore.acquire(1).await.unwrap();
+/// let second = semaphore.acquire(1).await.unwrap();
 /// assert!(semaphore.try_acquire(1).is_none());
-/// drop(one);
+/// drop(first);
 /// assert!(semaphore.try_acquire(1).is_some());
-/// # drop(other);
+/// # drop(second);
 /// # });
 /// # Ok::<(), corio::SetupError>(())
 /// ```
 pub struct Semaphore {
     permits: Cell<usize>,
     closed: Cell<bool>,
-    waiting: WaitList<usize>,
+    waiting: LocalWaitList<usize>,
 }
 
 /// The semaphore was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the semaphore is closed")]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("semaphore closed: it gives no more permits")]
+#[doc(alias = "AcquireError")]
 pub struct Closed;
 
+debug_as_display!(Closed);
+
 impl Semaphore {
-    /// With so many permits.
+    /// Creates a semaphore with `permits` permits.
     pub fn new(permits: usize) -> Self {
         Semaphore {
             permits: Cell::new(permits),
             closed: Cell::new(false),
-            waiting: WaitList::new(),
+            waiting: LocalWaitList::new(),
         }
     }
 
-    /// How many permits can be had now.
+    /// Returns how many permits are available now.
+    #[doc(alias = "available_permits")]
     pub fn available(&self) -> usize {
         self.permits.get()
     }
@@ -56,81 +61,160 @@ impl Semaphore {
     /// Waits for `count` permits. Cancel-safe: a dropped future has taken none.
     ///
     /// # Errors
-    /// [`Closed`] if it is, or becomes so while waiting.
+    /// [`Closed`] if the semaphore is closed, or is closed during the wait.
+    #[doc(alias = "acquire_many")]
     pub fn acquire(&self, count: usize) -> Acquire<'_> {
-        Acquire { semaphore: self, count, ticket: None }
+        Acquire { semaphore: self, request: Request { count, ticket: None } }
     }
 
-    /// Takes `count` permits if they are there and nobody waits for any.
+    /// Waits for `count` permits that own the semaphore instead of borrowing it, so that they can
+    /// move into a spawned task. Cancel-safe: a dropped future has taken none.
+    ///
+    /// # Errors
+    /// [`Closed`] if the semaphore is closed, or is closed during the wait.
+    ///
+    /// # Examples
+    /// At most two tasks work at once, and no more are spawned before:
+    /// ```
+    /// use std::rc::Rc;
+    /// use corio::sync::local::Semaphore;
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let semaphore = Rc::new(Semaphore::new(2));
+    /// for _ in 0..10 {
+    ///     let permit = semaphore.clone().acquire_owned(1).await?;
+    ///     corio::spawn(async move {
+    ///         corio::sleep(std::time::Duration::from_millis(1)).await; // the work
+    ///         drop(permit);
+    ///     });
+    /// }
+    /// // Wait for the last ones.
+    /// semaphore.acquire(2).await?;
+    /// # Ok::<(), corio::sync::local::Closed>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "acquire_many_owned")]
+    pub fn acquire_owned(self: Rc<Self>, count: usize) -> AcquireOwned {
+        AcquireOwned { semaphore: self, request: Request { count, ticket: None } }
+    }
+
+    /// Takes `count` permits if they are available and no task waits for any.
     pub fn try_acquire(&self, count: usize) -> Option<Permit<'_>> {
-        if self.closed.get() || !self.waiting.is_empty() || !self.take(count) {
-            return None;
-        }
-        Some(Permit { semaphore: self, count })
+        self.try_take(count).then(|| Permit { semaphore: self, count })
     }
 
-    /// Adds permits.
+    /// Takes `count` permits that own the semaphore, if they are available and no task waits for
+    /// any.
+    pub fn try_acquire_owned(self: Rc<Self>, count: usize) -> Option<OwnedPermit> {
+        self.try_take(count).then(|| OwnedPermit { semaphore: self, count })
+    }
+
+    /// Adds `count` permits.
     pub fn add_permits(&self, count: usize) {
         self.permits.set(self.permits.get().saturating_add(count));
-        self.hand_out();
+        self.grant_waiting();
     }
 
-    /// Gives no more permits: who waits, or asks later, gets an error.
+    /// Gives no more permits: tasks that wait, or ask later, get [`Closed`].
     pub fn close(&self) {
         self.closed.set(true);
-        self.waiting.dismiss(Stands::TurnedAway);
+        self.waiting.release_all(WaitState::Closed);
+    }
+
+    fn try_take(&self, count: usize) -> bool {
+        !self.closed.get() && !self.waiting.has_waiting() && self.take(count)
     }
 
     fn take(&self, count: usize) -> bool {
-        let left = self.permits.get().checked_sub(count);
-        left.map(|left| self.permits.set(left)).is_some()
+        let remaining = self.permits.get().checked_sub(count);
+        remaining.map(|remaining| self.permits.set(remaining)).is_some()
     }
 
-    fn hand_out(&self) {
-        while self.waiting.serve_first(|count| self.take(count)) {}
+    fn grant_waiting(&self) {
+        while self.waiting.grant_first(|count| self.take(count)) {}
     }
 }
 
-/// Waits for permits; see [`Semaphore::acquire`].
+/// What [`Acquire`] and [`AcquireOwned`] share: a request for permits, and its place on the list.
+struct Request {
+    count: usize,
+    ticket: Option<u64>,
+}
+
+impl Request {
+    fn poll(&mut self, semaphore: &Semaphore, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        if self.ticket.is_none() {
+            if semaphore.closed.get() {
+                return Poll::Ready(Err(Closed));
+            }
+            if semaphore.try_take(self.count) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let ticket = *self.ticket.get_or_insert_with(|| semaphore.waiting.join(self.count));
+        let result = match semaphore.waiting.poll(ticket, cx.waker()) {
+            WaitState::Waiting => return Poll::Pending,
+            WaitState::Granted => Ok(()),
+            WaitState::Closed => Err(Closed),
+        };
+        self.ticket = None;
+        Poll::Ready(result)
+    }
+
+    fn cancel(&self, semaphore: &Semaphore) {
+        let Some(ticket) = self.ticket else { return };
+        match semaphore.waiting.leave(ticket) {
+            Some(WaitState::Granted) => semaphore.add_permits(self.count),
+            // Those behind may want fewer.
+            _ => semaphore.grant_waiting(),
+        }
+    }
+}
+
+/// Waits for permits; made by [`Semaphore::acquire`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Acquire<'a> {
     semaphore: &'a Semaphore,
-    count: usize,
-    ticket: Option<u64>,
+    request: Request,
 }
 
 impl<'a> Future for Acquire<'a> {
     type Output = Result<Permit<'a>, Closed>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (semaphore, count) = (self.semaphore, self.count);
-        if self.ticket.is_none() {
-            if semaphore.closed.get() {
-                return Poll::Ready(Err(Closed));
-            }
-            if let Some(permit) = semaphore.try_acquire(count) {
-                return Poll::Ready(Ok(permit));
-            }
-        }
-        let ticket = *self.ticket.get_or_insert_with(|| semaphore.waiting.add(count));
-        let result = match semaphore.waiting.poll(ticket, cx.waker()) {
-            Stands::Waiting => return Poll::Pending,
-            Stands::Served => Ok(Permit { semaphore, count }),
-            Stands::TurnedAway => Err(Closed),
-        };
-        self.ticket = None;
-        Poll::Ready(result)
+        let (semaphore, count) = (self.semaphore, self.request.count);
+        let granted = self.request.poll(semaphore, cx);
+        granted.map_ok(|()| Permit { semaphore, count })
     }
 }
 
 impl Drop for Acquire<'_> {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket else { return };
-        match self.semaphore.waiting.remove(ticket) {
-            Some(Stands::Served) => self.semaphore.add_permits(self.count),
-            // Those behind may want less.
-            _ => self.semaphore.hand_out(),
-        }
+        self.request.cancel(self.semaphore);
+    }
+}
+
+/// Waits for permits that own the semaphore; made by [`Semaphore::acquire_owned`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct AcquireOwned {
+    semaphore: Rc<Semaphore>,
+    request: Request,
+}
+
+impl Future for AcquireOwned {
+    type Output = Result<OwnedPermit, Closed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let AcquireOwned { semaphore, request } = &mut *self;
+        let granted = request.poll(semaphore, cx);
+        granted.map_ok(|()| OwnedPermit { semaphore: semaphore.clone(), count: request.count })
+    }
+}
+
+impl Drop for AcquireOwned {
+    fn drop(&mut self) {
+        self.request.cancel(&self.semaphore);
     }
 }
 
@@ -142,18 +226,46 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// How many permits this is.
+    /// Returns how many permits this is.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Takes the permits away for good.
+    /// Drops the permits without giving them back.
     pub fn forget(mut self) {
         self.count = 0;
     }
 }
 
 impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.count > 0 {
+            self.semaphore.add_permits(self.count);
+        }
+    }
+}
+
+/// Permits that own their [`Semaphore`]; given back when dropped.
+#[must_use = "dropping the permits gives them back"]
+#[doc(alias = "OwnedSemaphorePermit")]
+pub struct OwnedPermit {
+    semaphore: Rc<Semaphore>,
+    count: usize,
+}
+
+impl OwnedPermit {
+    /// Returns how many permits this is.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Drops the permits without giving them back.
+    pub fn forget(mut self) {
+        self.count = 0;
+    }
+}
+
+impl Drop for OwnedPermit {
     fn drop(&mut self) {
         if self.count > 0 {
             self.semaphore.add_permits(self.count);
@@ -169,12 +281,26 @@ impl fmt::Debug for Semaphore {
 
 impl fmt::Debug for Acquire<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acquire").field("count", &self.count).finish_non_exhaustive()
+        let count = self.request.count;
+        f.debug_struct("Acquire").field("count", &count).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AcquireOwned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.request.count;
+        f.debug_struct("AcquireOwned").field("count", &count).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit").field("count", &self.count).finish()
+    }
+}
+
+impl fmt::Debug for OwnedPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedPermit").field("count", &self.count).finish()
     }
 }

@@ -319,3 +319,35 @@ fn a_cancelled_waiter_passes_the_grant_on() {
         }
     });
 }
+
+#[test]
+fn owned_permits_move_into_tasks_and_come_back() {
+    use corio::sync::local::Semaphore;
+    corio::IoContext::new(8).unwrap().block_on(async {
+        let semaphore = Rc::new(Semaphore::new(2));
+        let (most, now) = (Rc::new(std::cell::Cell::new(0)), Rc::new(std::cell::Cell::new(0)));
+        for _ in 0..10 {
+            let permit = semaphore.clone().acquire_owned(1).await.unwrap();
+            let (most, now) = (most.clone(), now.clone());
+            spawn(async move {
+                now.set(now.get() + 1);
+                most.set(most.get().max(now.get()));
+                yield_now().await;
+                now.set(now.get() - 1);
+                drop(permit);
+            });
+        }
+        let all = semaphore.clone().acquire_owned(2).await.unwrap();
+        assert_eq!((most.get(), now.get(), all.count()), (2, 0, 2));
+        assert!(semaphore.clone().try_acquire_owned(1).is_none() && semaphore.available() == 0);
+        // A waiting future that is dropped takes nothing.
+        let waiting = semaphore.clone().acquire_owned(1);
+        assert!(timeout(Duration::ZERO, waiting).await.is_err());
+        drop(all);
+        assert_eq!(semaphore.available(), 2);
+        semaphore.try_acquire(2).unwrap().forget();
+        semaphore.close();
+        let error = semaphore.clone().acquire_owned(1).await.unwrap_err();
+        assert_eq!(format!("{error:?}"), error.to_string());
+    });
+}

@@ -9,7 +9,7 @@ use corio::buf::IoBuf;
 use corio::fs::File;
 use corio::net::{TcpListener, TcpStream};
 use corio::op::AsyncSend;
-use corio::sync::channel::{Receiver, Sender, channel};
+use corio::sync::mpsc::{Receiver, Sender, channel};
 use corio::{DriverChoice, IoContext};
 
 use super::peer::Peer;

@@ -1,5 +1,5 @@
-//! The queue by itself: who is woken, what is counted; and models of it, run by loom as those of
-//! `runtime/models.rs` are.
+//! Tests of the queue by itself: which consumers are woken, how slots are counted; and its loom
+//! models, run as those of `runtime/models.rs` are.
 
 use super::*;
 use crate::driver::Notify;
@@ -10,7 +10,7 @@ impl Notify for Bell {
     fn notify(&self) {}
 }
 
-/// A context that nobody runs.
+/// A context that does not run.
 fn context() -> Arc<Remote> {
     Arc::new(Remote::new(Arc::new(Bell)))
 }
@@ -38,98 +38,102 @@ mod calls {
         }
     }
 
-    struct Seat {
-        server: Server<u32>,
+    struct TestConsumer {
+        consumer: Consumer<u32>,
         context: Arc<Remote>,
         woken: Arc<Woken>,
     }
 
-    impl Seat {
+    impl TestConsumer {
         fn new(queue: &Arc<Queue<u32>>) -> Self {
-            let mut seat =
-                Seat { server: queue.serve(), context: context(), woken: Arc::default() };
-            assert!(seat.look().is_pending());
-            seat
+            let (consumer, context, woken) = (queue.consumer(), context(), Arc::default());
+            let mut idle = TestConsumer { consumer, context, woken };
+            assert!(idle.poll().is_pending());
+            idle
         }
 
-        fn look(&mut self) -> Poll<Option<u32>> {
+        fn poll(&mut self) -> Poll<Option<u32>> {
             let waker = Waker::from(self.woken.clone());
-            self.server.poll_take(&mut Context::from_waker(&waker), &self.context)
+            self.consumer.poll_take(&mut Context::from_waker(&waker), &self.context)
         }
     }
 
-    fn bring(queue: &Queue<u32>, job: u32) {
+    fn push(queue: &Queue<u32>, job: u32) {
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(matches!(Pin::new(&mut queue.room()).poll(&mut cx), Poll::Ready(Ok(()))));
+        assert!(matches!(Pin::new(&mut queue.reserve()).poll(&mut cx), Poll::Ready(Ok(()))));
         assert!(queue.push(job).is_ok());
     }
 
-    fn woken<const N: usize>(seats: &[Seat; N]) -> [usize; N] {
-        std::array::from_fn(|seat| seats[seat].woken.take())
+    fn woken<const N: usize>(consumers: &[TestConsumer; N]) -> [usize; N] {
+        std::array::from_fn(|index| consumers[index].woken.take())
     }
 
     #[test]
-    fn each_job_wakes_one_who_sleeps() {
+    fn each_job_wakes_one_sleeping_consumer() {
         let queue = Queue::new(9);
-        let mut seats: [Seat; 3] = std::array::from_fn(|_| Seat::new(&queue));
-        assert!(seats[1].context.fall_asleep() && seats[2].context.fall_asleep());
-        bring(&queue, 1);
-        assert_eq!(woken(&seats), [0, 1, 0], "not who is awake, and not all who sleep");
-        bring(&queue, 2);
-        assert_eq!(woken(&seats), [0, 0, 1]);
-        // Whoever is awake is left: it is told as well, and whoever comes first takes the job.
-        bring(&queue, 3);
-        assert_eq!(woken(&seats), [1, 0, 0]);
-        assert_eq!(seats[2].look(), Poll::Ready(Some(1)));
-        assert_eq!(seats[1].look(), Poll::Ready(Some(2)));
-        assert!(seats[2].look() == Poll::Ready(Some(3)) && seats[2].look().is_pending());
-        assert!(seats[0].look().is_pending());
-        assert_eq!(woken(&seats), [0, 0, 0]);
+        let mut consumers: [TestConsumer; 3] = std::array::from_fn(|_| TestConsumer::new(&queue));
+        assert!(consumers[1].context.fall_asleep() && consumers[2].context.fall_asleep());
+        push(&queue, 1);
+        assert_eq!(
+            woken(&consumers),
+            [0, 1, 0],
+            "neither the one that is awake, nor all that sleep"
+        );
+        push(&queue, 2);
+        assert_eq!(woken(&consumers), [0, 0, 1]);
+        // The one that is awake is left, and woken as well: the first to look takes the job.
+        push(&queue, 3);
+        assert_eq!(woken(&consumers), [1, 0, 0]);
+        assert_eq!(consumers[2].poll(), Poll::Ready(Some(1)));
+        assert_eq!(consumers[1].poll(), Poll::Ready(Some(2)));
+        assert!(consumers[2].poll() == Poll::Ready(Some(3)) && consumers[2].poll().is_pending());
+        assert!(consumers[0].poll().is_pending());
+        assert_eq!(woken(&consumers), [0, 0, 0]);
     }
 
     #[test]
-    fn all_are_woken_if_none_sleeps() {
+    fn all_consumers_are_woken_if_none_sleeps() {
         let queue = Queue::new(9);
-        let seats: [Seat; 3] = std::array::from_fn(|_| Seat::new(&queue));
-        bring(&queue, 1);
-        assert_eq!(woken(&seats), [1, 1, 1]);
+        let consumers: [TestConsumer; 3] = std::array::from_fn(|_| TestConsumer::new(&queue));
+        push(&queue, 1);
+        assert_eq!(woken(&consumers), [1, 1, 1]);
     }
 
     #[test]
-    fn a_wake_is_passed_on_by_one_who_goes() {
+    fn a_dropped_consumer_passes_its_wake_up_on() {
         let queue = Queue::new(9);
-        let [first, second] = std::array::from_fn(|_| Seat::new(&queue));
+        let [first, second] = std::array::from_fn(|_| TestConsumer::new(&queue));
         assert!(first.context.fall_asleep());
-        bring(&queue, 1);
+        push(&queue, 1);
         assert_eq!((first.woken.take(), second.woken.take()), (1, 0));
         drop(first);
         assert_eq!(second.woken.take(), 1);
     }
 
     #[test]
-    fn places_are_counted() {
+    fn slots_are_counted() {
         let queue = Queue::<u32>::new(2);
-        let mut seat = Seat::new(&queue);
-        bring(&queue, 1);
-        bring(&queue, 2);
+        let mut consumer = TestConsumer::new(&queue);
+        push(&queue, 1);
+        push(&queue, 2);
         let woken: [Arc<Woken>; 3] = std::array::from_fn(|_| Arc::default());
-        let mut rooms: [_; 3] = std::array::from_fn(|_| Some(queue.room()));
+        let mut waits: [_; 3] = std::array::from_fn(|_| Some(queue.reserve()));
         let mut poll = |n: usize| {
             let waker = Waker::from(woken[n].clone());
-            Pin::new(rooms[n].as_mut().unwrap()).poll(&mut Context::from_waker(&waker)).is_ready()
+            Pin::new(waits[n].as_mut().unwrap()).poll(&mut Context::from_waker(&waker)).is_ready()
         };
         assert!(!poll(0) && !poll(1) && !poll(2));
-        // The place goes to the first; the second does not slip in.
-        assert_eq!(seat.look(), Poll::Ready(Some(1)));
+        // The slot goes to the first; the second does not take it.
+        assert_eq!(consumer.poll(), Poll::Ready(Some(1)));
         assert!(!poll(1) && woken[0].take() == 1 && woken[1].take() == 0);
-        rooms[0] = None;
-        assert_eq!(woken[1].take(), 1, "who goes gives its place to the next");
+        waits[0] = None;
+        assert_eq!(woken[1].take(), 1, "a dropped wait passes its slot on");
         queue.close();
         assert_eq!(woken[2].take(), 1);
-        drop(rooms);
-        assert_eq!(queue.lock().promised, 0);
+        drop(waits);
+        assert_eq!(queue.lock().reserved, 0);
         assert!(queue.lock().waiting.is_empty());
-        assert_eq!(seat.look(), Poll::Ready(None));
+        assert_eq!(consumer.poll(), Poll::Ready(None));
     }
 }
 
@@ -142,85 +146,85 @@ mod models {
 
     use super::*;
 
-    /// All schedules with at most three switches that nothing forces.
+    /// Checks all schedules with at most three forced preemptions.
     fn model(body: impl Fn() + Sync + Send + 'static) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(3);
         builder.check(body);
     }
 
-    fn bring(queue: &Queue<u32>, job: u32) -> bool {
-        block_on(queue.room()).is_ok() && queue.push(job).is_ok()
+    fn push(queue: &Queue<u32>, job: u32) -> bool {
+        block_on(queue.reserve()).is_ok() && queue.push(job).is_ok()
     }
 
-    fn take(server: &mut Server<u32>) -> Option<u32> {
+    fn take(consumer: &mut Consumer<u32>) -> Option<u32> {
         let context = context();
-        block_on(poll_fn(|cx| server.poll_take(cx, &context)))
+        block_on(poll_fn(|cx| consumer.poll_take(cx, &context)))
     }
 
     #[test]
-    fn a_job_that_comes_while_its_server_falls_idle_is_taken() {
+    fn a_job_pushed_while_its_consumer_becomes_idle_is_taken() {
         model(|| {
             let queue = Queue::new(1);
-            let mut server = queue.serve();
-            let brings = thread::spawn(move || {
-                // The second waits for the place of the first.
-                assert!(bring(&queue, 1) && bring(&queue, 2));
+            let mut consumer = queue.consumer();
+            let pushing = thread::spawn(move || {
+                // The second waits for the slot of the first.
+                assert!(push(&queue, 1) && push(&queue, 2));
             });
-            assert_eq!((take(&mut server), take(&mut server)), (Some(1), Some(2)));
-            brings.join().unwrap();
+            assert_eq!((take(&mut consumer), take(&mut consumer)), (Some(1), Some(2)));
+            pushing.join().unwrap();
         });
     }
 
     #[test]
-    fn a_server_that_goes_leaves_its_job_to_the_other() {
+    fn a_dropped_consumer_leaves_its_job_to_the_other() {
         model(|| {
             let queue = Queue::new(1);
-            let (mut stays, mut goes) = (queue.serve(), queue.serve());
+            let (mut stays, mut goes) = (queue.consumer(), queue.consumer());
             let leaving = thread::spawn(move || {
                 let mut cx = Context::from_waker(std::task::Waker::noop());
                 let taken = goes.poll_take(&mut cx, &context());
                 drop(goes);
                 taken.is_ready()
             });
-            let brings = {
+            let pushing = {
                 let queue = queue.clone();
                 thread::spawn(move || {
-                    assert!(bring(&queue, 1));
-                    // For the one who did not get it.
-                    bring(&queue, 2);
+                    assert!(push(&queue, 1));
+                    // For the consumer that did not get the first.
+                    push(&queue, 2);
                 })
             };
             assert!(take(&mut stays).is_some());
-            brings.join().unwrap();
+            pushing.join().unwrap();
             leaving.join().unwrap();
         });
     }
 
     #[test]
-    fn nobody_waits_for_those_who_are_gone() {
+    fn producers_do_not_wait_for_consumers_that_are_gone() {
         model(|| {
             let queue = Queue::new(1);
-            let server = queue.serve();
-            let brings = {
+            let consumer = queue.consumer();
+            let pushing = {
                 let queue = queue.clone();
-                thread::spawn(move || bring(&queue, 1) && bring(&queue, 2))
+                thread::spawn(move || push(&queue, 1) && push(&queue, 2))
             };
-            drop(server);
-            // Both may come too late, but neither hangs.
-            assert!(!brings.join().unwrap());
+            drop(consumer);
+            // Both may be refused, but neither hangs.
+            assert!(!pushing.join().unwrap());
             assert_eq!(queue.len(), 0);
         });
     }
 
     #[test]
-    fn a_close_ends_a_server_that_falls_idle() {
+    fn a_close_ends_a_consumer_that_becomes_idle() {
         model(|| {
             let queue = Queue::<u32>::new(1);
-            let mut server = queue.serve();
-            let closes = thread::spawn(move || queue.close());
-            assert_eq!(take(&mut server), None);
-            closes.join().unwrap();
+            let mut consumer = queue.consumer();
+            let closing = thread::spawn(move || queue.close());
+            assert_eq!(take(&mut consumer), None);
+            closing.join().unwrap();
         });
     }
 }

@@ -1,12 +1,13 @@
-//! A bounded channel from many tasks and threads to one receiver, in order per sender.
+//! A bounded channel from many senders to one receiver, between tasks and threads.
 //!
-//! A channel that is full makes its senders wait, first come, first served: that is what keeps a
-//! fast sender from filling the memory of a slow receiver.
+//! Messages of one sender arrive in the order in which they were sent. If the channel is full,
+//! senders wait, first come, first served, so that a fast sender cannot fill the memory of a slow
+//! receiver.
 //!
 //! # Examples
 //! ```
-//! use corio::sync::channel;
-//! let (sender, mut receiver) = channel(16);
+//! use corio::sync::mpsc;
+//! let (sender, mut receiver) = mpsc::channel(16);
 //! let other = sender.clone();
 //! std::thread::spawn(move || other.send_blocking("from a thread").unwrap());
 //! let mut context = corio::IoContext::new(8)?;
@@ -21,56 +22,46 @@
 //! ```
 //!
 //! # How it works
-//! Messages go through a queue without locks, which also tells each side whether the other one waits (`ring.rs`).
-//! Who waits, and in which order, is under a lock.
-//!
-//! # Why this file has `unsafe`
-//! The queue relies on there being one receiver.
+//! Messages go through a lock-free queue, which also tells each side whether the other one waits.
+//! The list of waiting senders is under a lock, which is taken only when one waits.
 
-use std::collections::VecDeque;
+// # Why this file has `unsafe`
+// The queue (`ring.rs`) requires that there is one receiver.
+
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::ring::{Awaited, Refused, Ring};
 use super::streak::Streak;
 use super::wait;
+use super::wait_list::{Ticket, WaitList};
 use crate::runtime::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock, yield_now};
 
 struct State {
     receiver: Option<Waker>,
-    /// Senders that wait for a slot, in the order of their tickets.
-    waiting: VecDeque<Waiting>,
-    next_ticket: u64,
+    /// Senders that wait for a free slot.
+    waiting: WaitList,
     senders: usize,
-}
-
-struct Waiting {
-    ticket: u64,
-    /// `None`: it is its turn.
-    waker: Option<Waker>,
 }
 
 struct Shared<T> {
     ring: Ring<T>,
-    /// Senders wait: those who come later are to wait, too. (One that has not heard of it yet does no harm.)
+    /// Senders wait, so senders that come later must wait, too. (A sender that does not see this
+    /// yet does no harm.)
     crowded: AtomicBool,
     state: Mutex<State>,
 }
 
-impl State {
-    fn find(&self, ticket: u64) -> Option<usize> {
-        self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok()
-    }
-}
-
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No foreign code runs under the lock, but for a sender's waker's clone, which changes nothing.
+        // No foreign code runs under the lock but the `clone` of a sender's waker, which changes
+        // nothing.
         lock(&self.state)
     }
 
-    /// Puts a message into the queue, if there is room that nobody waits for.
+    /// Puts a message into the queue, if there is a free slot that no sender waits for.
     fn push(&self, message: T) -> Result<(), Refused<T>> {
         if self.crowded.load(Ordering::Relaxed) && !self.ring.is_closed() {
             return Err(Refused::Full(message));
@@ -92,56 +83,50 @@ impl<T> Shared<T> {
     /// Takes a message out of the queue.
     ///
     /// # Safety
-    /// Called by the one receiver.
+    /// Only the one receiver calls this.
     unsafe fn pop(&self) -> Option<T> {
-        // SAFETY: what the caller promises.
+        // SAFETY: the caller is the one receiver.
         let (message, awaited) = unsafe { self.ring.pop() }?;
         if awaited == Awaited::Yes {
-            self.let_in();
+            self.wake_senders();
         }
         Some(message)
     }
 
     #[cold]
-    fn let_in(&self) {
-        let wakers = self.give_turns(&mut self.lock());
+    fn wake_senders(&self) {
+        let mut wakers = Vec::new();
+        self.grant_slots(&mut self.lock(), &mut wakers);
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Tells as many of those who wait as there are free slots, in order, that it is their turn; returns
-    /// whom to wake.
-    fn give_turns(&self, state: &mut State) -> Vec<Waker> {
+    /// Grants the free slots to waiting senders; adds those to be woken to `wakers`.
+    fn grant_slots(&self, state: &mut State, wakers: &mut Vec<Waker>) {
         let crowded = !state.waiting.is_empty();
         self.crowded.store(crowded, Ordering::Relaxed);
-        let mut free = self.ring.await_room(crowded);
-        let mut wakers = Vec::new();
-        for waiting in &mut state.waiting {
-            if free == 0 {
-                break;
-            }
-            free -= 1;
-            wakers.extend(waiting.waker.take());
-        }
-        wakers
+        let free = self.ring.await_room(crowded);
+        state.waiting.grant(free, wakers);
     }
 
     fn close(&self) {
         self.ring.close();
-        let mut state = self.lock();
-        let wakers: Vec<_> =
-            state.waiting.iter_mut().filter_map(|waiting| waiting.waker.take()).collect();
-        drop(state);
+        let mut wakers = Vec::new();
+        self.lock().waiting.grant_all(&mut wakers);
         wakers.into_iter().for_each(Waker::wake);
     }
 }
 
-/// Makes a channel with room for `capacity` messages, at least one. The memory for all of them is allocated at
-/// once.
+/// Creates a channel with room for `capacity` messages, at least one. The memory for all of them is
+/// allocated at once.
 ///
 /// # Panics
-/// If that is more than an address space can hold.
+/// If the messages would not fit into the address space.
+///
+/// # Examples
+/// See the [module](self).
+#[doc(alias = "sync_channel")]
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let state = State { receiver: None, waiting: VecDeque::new(), next_ticket: 0, senders: 1 };
+    let state = State { receiver: None, waiting: WaitList::new(), senders: 1 };
     let shared = Arc::new(Shared {
         ring: Ring::new(capacity.max(1)),
         crowded: AtomicBool::new(false),
@@ -150,24 +135,28 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender { shared: shared.clone() }, Receiver { shared, streak: Streak::default() })
 }
 
-/// The end that sends; see [`channel`](channel()). Clones send to the same receiver.
+/// The sending half of a [`channel`]. Clones send to the same receiver.
+///
+/// # Examples
+/// See the [module](self).
+#[doc(alias = "SyncSender")]
 pub struct Sender<T> {
     shared: Arc<Shared<T>>,
 }
 
-/// The receiver is gone; here is the message.
+/// The channel is closed; holds the message that was not sent.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("nobody is left who could receive the message")]
+#[error("channel closed: the receiver was dropped, or refuses further messages")]
 pub struct SendError<T>(pub T);
 
-/// The message was not sent; here it is.
+/// Why [`Sender::try_send`] sent nothing; holds the message.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TrySendError<T> {
     /// There is no free slot.
-    #[error("the channel is full")]
+    #[error("channel full: wait for room by `send`, or drop the message")]
     Full(T),
-    /// The receiver is gone.
-    #[error("nobody is left who could receive the message")]
+    /// The receiver was dropped, or has closed the channel.
+    #[error("channel closed: the receiver was dropped, or refuses further messages")]
     Closed(T),
 }
 
@@ -187,7 +176,7 @@ impl<T> fmt::Debug for TrySendError<T> {
 }
 
 impl<T> TrySendError<T> {
-    /// The message.
+    /// Returns the message.
     pub fn into_inner(self) -> T {
         match self {
             TrySendError::Full(value) | TrySendError::Closed(value) => value,
@@ -196,19 +185,19 @@ impl<T> TrySendError<T> {
 }
 
 impl<T> Sender<T> {
-    /// Sends a message, waiting for a slot if the channel is full. Dropping the future before it is
-    /// done drops the message, unsent.
+    /// Sends a message; waits for a free slot if the channel is full. Dropping the future before it
+    /// is done drops the message, unsent.
     ///
     /// # Errors
-    /// The message, if the receiver is gone.
+    /// [`SendError`] with the message, if the receiver was dropped or has closed the channel.
     pub fn send(&self, value: T) -> SendFuture<'_, T> {
         SendFuture { sender: self, value: Some(value), ticket: None }
     }
 
-    /// Sends a message if there is a free slot for it.
+    /// Sends a message if there is a free slot, without waiting.
     ///
     /// # Errors
-    /// The message, if there is none or the receiver is gone.
+    /// [`TrySendError`] with the message, if the channel is full, or closed.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         self.shared.push(value).map_err(|refused| match refused {
             Refused::Full(value) => TrySendError::Full(value),
@@ -216,13 +205,14 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Sends a message from a plain thread, which is parked while the channel is full.
+    /// Sends a message from a plain thread, which is blocked while the channel is full.
     ///
     /// # Errors
-    /// The message, if the receiver is gone.
+    /// [`SendError`] with the message, if the receiver was dropped or has closed the channel.
     ///
     /// # Panics
-    /// Within a running context, which it would block.
+    /// On a thread that runs a context, if the channel is full: the wait would block the context.
+    #[doc(alias = "blocking_send")]
     #[track_caller]
     pub fn send_blocking(&self, value: T) -> Result<(), SendError<T>> {
         match self.try_send(value) {
@@ -232,17 +222,17 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Whether the receiver is gone, or has closed the channel.
+    /// Returns `true` if the receiver was dropped, or has closed the channel.
     pub fn is_closed(&self) -> bool {
         self.shared.ring.is_closed()
     }
 
-    /// How many messages have room.
+    /// Returns how many messages the channel has room for in all.
     pub fn capacity(&self) -> usize {
         self.shared.ring.capacity()
     }
 
-    /// Refuses further messages for the receiver, who gets what was sent, and then the end.
+    /// Closes the channel from this side: the receiver gets what was sent, and then the end.
     pub(crate) fn close(&self) {
         self.shared.close();
         self.shared.wake_receiver();
@@ -268,12 +258,12 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-/// A message on its way; see [`Sender::send`].
+/// Sends a message; made by [`Sender::send`].
 #[must_use = "nothing is sent unless this is awaited"]
 pub struct SendFuture<'a, T> {
     sender: &'a Sender<T>,
     value: Option<T>,
-    ticket: Option<u64>,
+    ticket: Option<Ticket>,
 }
 
 // The message is not pinned here.
@@ -283,7 +273,7 @@ impl<T> Future for SendFuture<'_, T> {
     type Output = Result<(), SendError<T>>;
 
     #[inline]
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.ticket.is_some() {
             return self.wait(cx);
         }
@@ -300,58 +290,49 @@ impl<T> Future for SendFuture<'_, T> {
 }
 
 impl<T> SendFuture<'_, T> {
-    /// Stands in the queue for a slot; sends when it is its turn.
+    /// Waits on the list for a slot, and sends when one is granted.
     #[cold]
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
         let shared = &*self.sender.shared;
         let mut state = shared.lock();
-        let ticket = *self.ticket.get_or_insert_with(|| {
-            let ticket = state.next_ticket;
-            state.next_ticket += 1;
-            state.waiting.push_back(Waiting { ticket, waker: Some(cx.waker().clone()) });
-            ticket
-        });
+        let join = || state.waiting.join(cx.waker().clone());
+        let ticket = *self.ticket.get_or_insert_with(join);
         let mut wakers = Vec::new();
         let result = loop {
-            wakers.extend(shared.give_turns(&mut state));
-            let place = state.find(ticket).expect("who waits is on the list");
-            let waker = state.waiting[place].waker.as_mut();
-            if let Some(waker) = waker.filter(|_| !shared.ring.is_closed()) {
-                wakers.push(std::mem::replace(waker, cx.waker().clone()));
-                break None;
+            shared.grant_slots(&mut state, &mut wakers);
+            if !shared.ring.is_closed() {
+                if let Some(old) = state.waiting.update(ticket, cx.waker()) {
+                    drop(state);
+                    drop(old);
+                    wakers.into_iter().for_each(Waker::wake);
+                    return Poll::Pending;
+                }
             }
             match shared.ring.push(self.take()) {
-                Ok(awaited) => break Some((place, Ok(awaited))),
-                Err(Refused::Closed(value)) => break Some((place, Err(SendError(value)))),
-                // Somebody who saw no crowd was faster. It stays its turn, before all others.
+                Ok(awaited) => break Ok(awaited),
+                Err(Refused::Closed(value)) => break Err(SendError(value)),
+                // A sender that did not see the crowd was faster. This one keeps its place.
                 Err(Refused::Full(value)) => {
                     self.value = Some(value);
-                    state.waiting[place].waker = Some(cx.waker().clone());
+                    state.waiting.wait_again(ticket, cx.waker().clone());
                 }
             }
         };
-        let Some((place, result)) = result else {
-            drop(state);
-            // The last one is its own former waker, which is not to be woken.
-            drop(wakers.pop());
-            wakers.into_iter().for_each(Waker::wake);
-            return Poll::Pending;
-        };
-        let own = state.waiting.remove(place);
-        wakers.extend(shared.give_turns(&mut state));
+        let own = state.waiting.leave(ticket);
+        shared.grant_slots(&mut state, &mut wakers);
         drop(state);
         drop(own);
         self.ticket = None;
         if matches!(result, Ok(Awaited::Yes)) {
             shared.wake_receiver();
         }
-        // Its own may be among them, to no harm.
+        // This task's own waker may be among them, which does no harm.
         wakers.into_iter().for_each(Waker::wake);
         Poll::Ready(result.map(drop))
     }
 
     fn take(&mut self) -> T {
-        self.value.take().expect("a message is not sent twice: the future was polled after its end")
+        self.value.take().expect("the future of `Sender::send` was polled after it had completed")
     }
 }
 
@@ -359,42 +340,46 @@ impl<T> Drop for SendFuture<'_, T> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let shared = &*self.sender.shared;
+        let mut wakers = Vec::new();
         let mut state = shared.lock();
-        let Some(place) = state.find(ticket) else { return };
-        let waiting = state.waiting.remove(place);
-        // If it was its turn, it is the next one's now.
-        let wakers = shared.give_turns(&mut state);
+        let waker = state.waiting.leave(ticket);
+        // A slot that was granted to it goes to the next.
+        shared.grant_slots(&mut state, &mut wakers);
         drop(state);
-        drop(waiting);
+        drop(waker);
         wakers.into_iter().for_each(Waker::wake);
     }
 }
 
-/// The end that receives; see [`channel`](channel()).
+/// The receiving half of a [`channel`].
+///
+/// # Examples
+/// See the [module](self).
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
     streak: Streak,
 }
 
-/// There is no message.
+/// Why there is no message to receive at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TryRecvError {
-    /// None at the moment.
-    #[error("the channel is empty")]
+    /// There is none yet.
+    #[error("channel empty: no message has arrived yet")]
     Empty,
-    /// None, and no sender is left.
-    #[error("the channel is empty, and no sender is left")]
+    /// There is none, and there will be none: no sender is left.
+    #[error("channel closed: it is empty, and all senders were dropped")]
+    #[doc(alias = "Disconnected")]
     Closed,
 }
 
 impl<T> Receiver<T> {
-    /// The next message; `None` when no sender is left and all messages are received. Cancel-safe: a
-    /// future that is dropped has taken nothing.
+    /// Receives the next message; `None` when no sender is left and all messages are received.
+    /// Cancel-safe: a future that is dropped has taken nothing.
     pub async fn recv(&mut self) -> Option<T> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// The same, for futures written by hand.
+    /// Polls for the next message, as [`recv`](Self::recv) does; for futures written by hand.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if self.streak.must_yield(cx) {
             return Poll::Pending;
@@ -411,7 +396,7 @@ impl<T> Receiver<T> {
         Poll::Ready(received)
     }
 
-    /// The next message if it is there.
+    /// Receives the next message if it is there, without waiting.
     ///
     /// # Errors
     /// [`TryRecvError`] says whether there may be one later.
@@ -419,11 +404,12 @@ impl<T> Receiver<T> {
         self.next(None)
     }
 
-    /// The next message, for a plain thread, which is parked until there is one; `None` when no sender
-    /// is left.
+    /// Receives the next message on a plain thread, which is blocked until there is one; `None`
+    /// when no sender is left and all messages are received.
     ///
     /// # Panics
-    /// Within a running context, which it would block.
+    /// On a thread that runs a context, which the wait would block.
+    #[doc(alias = "blocking_recv")]
     #[track_caller]
     pub fn recv_blocking(&mut self) -> Option<T> {
         wait(self.recv())
@@ -434,16 +420,16 @@ impl<T> Receiver<T> {
         self.shared.close();
     }
 
-    /// Nobody waits any more: whoever did is not to be woken, nor kept.
-    pub(crate) fn rest(&mut self) {
+    /// Drops the stored waker: nothing waits for a message any more.
+    pub(crate) fn drop_waker(&mut self) {
         let waker = self.shared.lock().receiver.take();
         drop(waker);
     }
 
-    /// With a context: it is woken when there is something new.
+    /// Takes the next message. With a context, the task is woken when there is a new one.
     #[inline]
     fn next(&mut self, cx: Option<&mut Context<'_>>) -> Result<T, TryRecvError> {
-        // SAFETY: this is the one receiver, borrowed for writing.
+        // SAFETY: this is the one receiver, borrowed mutably.
         match unsafe { self.shared.pop() } {
             Some(message) => Ok(message),
             None => self.wait(cx),
@@ -453,24 +439,24 @@ impl<T> Receiver<T> {
     #[cold]
     fn wait(&mut self, cx: Option<&mut Context<'_>>) -> Result<T, TryRecvError> {
         let shared = &*self.shared;
-        // Made without the lock: a foreign waker's `clone` may send a message.
+        // Cloned without the lock: a foreign waker's `clone` may send a message.
         let waker = cx.as_ref().map(|cx| cx.waker().clone());
         let mut state = shared.lock();
         let old = waker.and_then(|waker| state.receiver.replace(waker));
-        let last_word = state.senders == 0 || shared.ring.is_closed();
+        let closed = state.senders == 0 || shared.ring.is_closed();
         drop(state);
         drop(old);
         let empty = shared.ring.await_message();
-        // SAFETY: as in `next`.
+        // SAFETY: as in `next`, this is the one receiver, borrowed mutably.
         if let Some(message) = unsafe { shared.pop() } {
             return Ok(message);
         }
-        if empty && last_word {
+        if empty && closed {
             return Err(TryRecvError::Closed);
         }
         if let Some(cx) = cx.filter(|_| !empty) {
-            // A sender that saw nobody wait is putting a message in at this moment, if it is not kept
-            // from its processor.
+            // A sender that did not see the wait is writing its message at this moment, unless its
+            // thread was preempted.
             yield_now();
             cx.waker().wake_by_ref();
         }
@@ -481,10 +467,9 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.shared.close();
-        let waker = self.shared.lock().receiver.take();
-        drop(waker);
-        // What a sender is still putting in goes with the last sender.
-        // SAFETY: as in `next`.
+        self.drop_waker();
+        // A message that a sender is still writing is dropped with the last sender.
+        // SAFETY: this is the one receiver, borrowed mutably.
         while unsafe { self.shared.pop() }.is_some() {}
     }
 }
@@ -515,14 +500,14 @@ mod models {
 
     use super::*;
 
-    /// All schedules with at most three switches that nothing forces: all there are would be too many.
+    /// Checks all schedules with at most three forced preemptions; all schedules would be too many.
     fn model(body: impl Fn() + Sync + Send + 'static) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(3);
         builder.check(body);
     }
 
-    /// The slot that a sender waits for is counted without a lock: it must not be missed.
+    /// Free slots are counted without a lock: the one that a sender waits for must not be missed.
     #[test]
     fn a_sender_that_waits_gets_the_slot_that_becomes_free() {
         model(|| {
@@ -556,7 +541,7 @@ mod models {
     }
 
     #[test]
-    fn a_receiver_that_goes_turns_a_waiting_sender_away() {
+    fn dropping_the_receiver_ends_a_waiting_send() {
         model(|| {
             let (sender, receiver) = channel(1);
             sender.try_send(1).unwrap();

@@ -1,0 +1,258 @@
+//! Accepting connections, and handing them to workers and handlers.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::connection::{ConnectionContext, End};
+use super::limited::limited;
+use super::limits::{AcceptPace, ConnectionPermit};
+use super::worker_server::WorkerServer;
+use super::workers::Phase;
+use crate::net::{Socket, SocketAddress, Stream};
+use crate::op::{AsyncAccept, is_cancelled};
+use crate::os::{self, OwnedFd};
+use crate::sync::mpsc::{Receiver, Sender};
+use crate::task::{RaceOutput, race};
+use crate::time::{sleep, sleep_until, timeout};
+
+/// How many accepted connections can wait for their worker to take them.
+pub(super) const HANDOFF_CAPACITY: usize = 256;
+
+/// An accepted connection.
+pub(super) struct Accepted {
+    fd: OwnedFd,
+    peer: SocketAddress,
+    listener: usize,
+    permit: ConnectionPermit,
+    _load: Option<Load>,
+}
+
+/// Counts one connection of a worker until dropped.
+struct Load(Arc<[AtomicUsize]>, usize);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0[self.1].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How the first worker hands connections to all workers, by number.
+pub(super) struct Outgoing {
+    pub(super) senders: Vec<Sender<Accepted>>,
+    /// How many connections each worker has.
+    pub(super) load: Arc<[AtomicUsize]>,
+}
+
+impl Outgoing {
+    fn least_loaded(&self) -> usize {
+        let load = |&index: &usize| self.load[index].load(Ordering::Relaxed);
+        (0..self.load.len()).min_by_key(load).unwrap_or(0)
+    }
+}
+
+/// What a worker of the server starts with.
+#[derive(Default)]
+pub(super) struct WorkerState {
+    /// Its listening sockets.
+    pub(super) sockets: Vec<Socket>,
+    /// Of the worker that accepts for all, with [`Balance::LeastLoaded`](super::Balance).
+    pub(super) outgoing: Option<Outgoing>,
+    /// Connections that another worker has accepted for this one.
+    pub(super) incoming: Option<Receiver<Accepted>>,
+}
+
+/// Runs the server on one worker, until it has stopped.
+pub(super) async fn run_worker<S, H, F>(
+    server: Rc<WorkerServer<S>>,
+    worker_state: WorkerState,
+    handler: Rc<H>,
+) where
+    S: 'static,
+    H: Fn(Stream, ConnectionContext<S>) -> F + 'static,
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let phases = crate::spawn(follow_phases(server.clone()));
+    let outgoing = worker_state.outgoing.map(Rc::new);
+    let mut acceptors = Vec::new();
+    for (index, socket) in worker_state.sockets.into_iter().enumerate() {
+        let (server, handler, outgoing) = (server.clone(), handler.clone(), outgoing.clone());
+        acceptors.push(crate::spawn(async move {
+            let listener = Listener { socket, index, server: &server };
+            listener.accept_all(&handler, outgoing.as_deref()).await;
+        }));
+    }
+    // Only the acceptors keep it: when they have ended, the other workers' channels close.
+    drop(outgoing);
+    if let Some(mut incoming) = worker_state.incoming {
+        while let Some(accepted) = incoming.recv().await {
+            serve(&server, &handler, accepted);
+        }
+    }
+    for acceptor in acceptors {
+        // A panic in an acceptor is one of `on_accept_error`, or a bug of this crate.
+        if let Err(error) = acceptor.await {
+            error.resume_panic();
+        }
+    }
+    server.connections_ended().await;
+    phases.cancel();
+}
+
+/// Takes this worker through the phases of a stop.
+async fn follow_phases<S>(server: Rc<WorkerServer<S>>) {
+    server.worker.stopping().await;
+    server.phase.set(Phase::Stopping);
+    // Connections have until the end of the grace period, or until `abort`, to finish.
+    let mut phase = server.worker.phase();
+    let aborted = phase.wait_for(|&phase| phase == Phase::Forced);
+    match server.config.grace_period {
+        Some(period) => drop(timeout(period, aborted).await),
+        None => drop(aborted.await),
+    }
+    server.phase.set(Phase::Forced);
+    server.cancel_all();
+}
+
+/// One listening socket of one worker.
+struct Listener<'a, S> {
+    socket: Socket,
+    index: usize,
+    server: &'a Rc<WorkerServer<S>>,
+}
+
+/// The shortest and the longest pause after an accept that failed for lack of resources.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+impl<S: 'static> Listener<'_, S> {
+    /// Accepts until the server stops; then accepts the connections that are in the kernel's queue
+    /// already, as their peers are connected.
+    async fn accept_all<H, F>(&self, handler: &Rc<H>, outgoing: Option<&Outgoing>)
+    where
+        H: Fn(Stream, ConnectionContext<S>) -> F + 'static,
+        F: Future<Output = io::Result<()>> + 'static,
+    {
+        let (config, phase) = (&*self.server.config, &self.server.phase);
+        let mut pace = config.accepts_per_second.map(AcceptPace::new);
+        let mut pause = PAUSE.0;
+        while phase.get() == Phase::Running {
+            if let Some(due) = pace.as_mut().and_then(|pace| pace.wait_until(Instant::now())) {
+                race(sleep_until(due), phase.reached(Phase::Stopping)).await;
+            }
+            // An accept that succeeded while it was cancelled counts.
+            let accepted = match race(self.accept(), phase.reached(Phase::Stopping)).await {
+                RaceOutput::First(accepted, _) | RaceOutput::Second(Some(accepted), ()) => accepted,
+                RaceOutput::Second(None, ()) => break,
+            };
+            match accepted {
+                Ok((fd, peer)) => {
+                    pause = PAUSE.0;
+                    self.take(fd, peer, handler, outgoing).await;
+                }
+                Err(error) if is_cancelled(&error) => {}
+                Err(error) => {
+                    if !is_gone(&error) {
+                        self.server.counters().exhausted.add();
+                        (config.on_accept_error)(&error);
+                        race(sleep(pause), phase.reached(Phase::Stopping)).await;
+                        pause = (pause * 2).min(PAUSE.1);
+                    }
+                }
+            }
+        }
+        // The kernel's queue, unless the server is aborted.
+        while phase.get() < Phase::Forced {
+            match self.accept().with_timeout(Duration::ZERO).await {
+                Ok((fd, peer)) => self.take(fd, peer, handler, outgoing).await,
+                Err(error) if is_gone(&error) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn accept(&self) -> AsyncAccept<'_> {
+        AsyncAccept::new(&self.socket)
+    }
+
+    /// Serves an accepted connection, hands it to another worker, or refuses it.
+    async fn take<H, F>(
+        &self,
+        fd: OwnedFd,
+        peer: SocketAddress,
+        handler: &Rc<H>,
+        outgoing: Option<&Outgoing>,
+    ) where
+        H: Fn(Stream, ConnectionContext<S>) -> F + 'static,
+        F: Future<Output = io::Result<()>> + 'static,
+    {
+        self.server.counters().accepted.add();
+        // Waits for room, unless the server is aborted.
+        let (limits, phase) = (&self.server.config.limits, &self.server.phase);
+        let entered = race(limits.enter(), phase.reached(Phase::Forced));
+        let (RaceOutput::First(mut permit, _) | RaceOutput::Second(Some(mut permit), ())) =
+            entered.await
+        else {
+            return self.server.counters().refused.add();
+        };
+        if !permit.admit(&peer) {
+            return self.server.counters().refused.add();
+        }
+        let mut accepted = Accepted { fd, peer, listener: self.index, permit, _load: None };
+        let Some(outgoing) = outgoing else {
+            return serve(self.server, handler, accepted);
+        };
+        let worker = outgoing.least_loaded();
+        outgoing.load[worker].fetch_add(1, Ordering::Relaxed);
+        accepted._load = Some(Load(outgoing.load.clone(), worker));
+        if outgoing.senders[worker].send(accepted).await.is_err() {
+            self.server.counters().refused.add();
+        }
+    }
+}
+
+/// Returns `true` if an accept failed because of its connection, which is gone, and not because of
+/// the listener. `accept(2)` lists the errors of the network that it may report.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    ) || error.raw_os_error() == Some(os::EPROTO)
+}
+
+/// Starts a connection's task.
+fn serve<S, H, F>(server: &Rc<WorkerServer<S>>, handler: &Rc<H>, accepted: Accepted)
+where
+    S: 'static,
+    H: Fn(Stream, ConnectionContext<S>) -> F + 'static,
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let Accepted { fd, peer, listener, permit, _load } = accepted;
+    let (handler, limits) = (handler.clone(), server.config.time_limits);
+    let on_error = &server.config.on_error;
+    let reported = on_error.is_some().then(|| Box::new(peer.clone()));
+    server.start(permit, reported, move |open| async move {
+        let _load = _load;
+        let ctx = ConnectionContext { server: open.server.clone(), peer, listener };
+        let handled = handler(Stream::accepted(fd), ctx);
+        if !limits.are_set() {
+            return match handled.await {
+                Ok(()) => open.set_end(End::Finished),
+                Err(error) => open.fail(&error),
+            };
+        }
+        let ended = limited(limits, handled).await;
+        match ended.output {
+            Some(Ok(())) => open.set_end(End::Finished),
+            Some(Err(error)) if !ended.expired => open.fail(&error),
+            // The error is what the limit has made of the handler's operations.
+            _ => open.set_end(End::TimedOut),
+        }
+    });
+}
