@@ -213,7 +213,7 @@ pub use sync::messages;
 pub use task::{
     JoinError, JoinHandle, RaceOutput, RemoteTask, join_all, race, race_all, spawn, yield_now,
 };
-pub use time::{Elapsed, sleep, sleep_until, timeout};
+pub use time::{Elapsed, sleep, sleep_until, timeout, timeout_at};
 
 /// The programs in the README compile.
 #[cfg(doctest)]

@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use corio::fs::File;
 use corio::net::{TcpListener, TcpStream, UnixStream};
-use corio::op::AsyncNop;
+use corio::op::{AsyncNop, is_cancelled};
 use corio::sync::local::{Mutex, Semaphore, mpsc};
 use drivers::Driver;
 
-use corio::{IoContext, join_all, race, sleep, spawn, timeout, yield_now};
+use corio::{IoContext, RaceOutput, join_all, race, sleep, spawn, timeout, yield_now};
 
 struct Counting;
 
@@ -259,11 +259,28 @@ fn a_cancel_allocates_nothing() {
     costs_nothing(async || {
         let (a, _b) = UnixStream::pair().unwrap();
         allocations(async || {
-            let (result, _) = a.recv([0; 16]).with_timeout(Duration::ZERO).await;
-            result.unwrap_err();
+            let raced = race(a.recv([0; 16]), sleep(Duration::ZERO)).await;
+            let RaceOutput::Second(Some((result, _)), ()) = raced else { panic!("nothing comes") };
+            assert!(is_cancelled(&result.unwrap_err()));
         })
         .await
     });
+}
+
+#[test]
+fn a_time_limit_allocates_its_error_alone() {
+    for driver in [Driver::IoUring, Driver::Readiness] {
+        let rounds = async || {
+            let (a, _b) = UnixStream::pair().unwrap();
+            allocations(async || {
+                let (result, _) = a.recv([0; 16]).with_timeout(Duration::ZERO).await;
+                result.unwrap_err();
+            })
+            .await
+        };
+        // An `io::Error` with a source of its own takes two.
+        assert!(cost(driver, rounds).is_none_or(|cost| cost == 2 * ROUNDS));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::io;
 
 use super::file::{at, clamp, filled_by};
-use super::future::{Op, Operation};
+use super::future::{Op, Operation, io_error};
 use super::source::Source;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::{OpCode, Request};
@@ -115,7 +115,7 @@ impl Progress {
     #[cold]
     fn incomplete(&self, result: i32) -> io::Error {
         let &Progress { moved, wanted } = self;
-        let cause = (result < 0).then(|| io::Error::from_raw_os_error(-result));
+        let cause = (result < 0).then(|| io_error(-result));
         let kind = cause.as_ref().map_or(io::ErrorKind::UnexpectedEof, io::Error::kind);
         io::Error::new(kind, Incomplete { moved, wanted, cause })
     }

@@ -147,5 +147,5 @@ fn explain(errno: i32) -> io::Error {
             "no memory is left for chunks, or they take 2 GiB: drop them sooner",
         );
     }
-    io::Error::from_raw_os_error(errno)
+    super::future::io_error(errno)
 }

@@ -18,6 +18,10 @@ pub(crate) use windows::*;
 #[cfg(windows)]
 pub use windows::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
+/// The error number of operations that a time limit has ended, so that they are told from TCP's
+/// `ETIMEDOUT`. Beyond the numbers of every host (4095 on Linux, 15999 on Windows), and fits 16 bits.
+pub(crate) const TIME_LIMIT: i32 = 0xF000;
+
 /// A point in time: seconds since 1970, and nanoseconds.
 pub(crate) type Time = (i64, u32);
 

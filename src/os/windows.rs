@@ -128,6 +128,17 @@ impl AsSocket for OwnedFd {
     }
 }
 
+impl AsSocket for BorrowedFd<'_> {
+    /// # Panics
+    /// When it is no socket.
+    fn as_socket(&self) -> BorrowedSocket<'_> {
+        match self {
+            BorrowedFd::Socket(socket) => *socket,
+            BorrowedFd::File(_) => panic!("this descriptor is that of a file, not of a socket"),
+        }
+    }
+}
+
 impl IntoRawFd for OwnedFd {
     fn into_raw_fd(self) -> RawFd {
         match self {
@@ -211,7 +222,6 @@ pub(crate) const ENFILE: i32 = error::ERROR_TOO_MANY_OPEN_FILES as i32;
 pub(crate) const ENXIO: i32 = error::ERROR_NOT_FOUND as i32;
 pub(crate) const EIO: i32 = error::ERROR_IO_DEVICE as i32;
 pub(crate) const EOPNOTSUPP: i32 = winsock::WSAEOPNOTSUPP;
-pub(crate) const ETIMEDOUT: i32 = winsock::WSAETIMEDOUT;
 pub(crate) const EAGAIN: i32 = winsock::WSAEWOULDBLOCK;
 pub(crate) const EINPROGRESS: i32 = winsock::WSAEINPROGRESS;
 pub(crate) const EINTR: i32 = winsock::WSAEINTR;

@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::driver::seams::clock;
 use crate::driver::{AnyDriver, Driver, Notify};
 use remote::Remote;
 use scope::{Kind, Scope};
@@ -148,7 +149,7 @@ impl Runtime {
                 .stalls
                 .map(|(threshold, report)| Watched::new(threshold, report)),
             closing: Cell::new(false),
-            origin: Instant::now(),
+            origin: clock::now(),
             orphaned_files: Rc::default(),
         });
         runtime.current_scope.set(&runtime.root);
@@ -300,7 +301,7 @@ impl Runtime {
 
     /// Nanoseconds since this runtime began, by the precise clock.
     pub(crate) fn now(&self) -> u64 {
-        self.nanos_at(Instant::now())
+        self.nanos_at(clock::now())
     }
 
     /// The same for a given time; times before the beginning are zero.
@@ -310,7 +311,7 @@ impl Runtime {
 
     /// The coarse clock: a few nanoseconds to read, good to a few milliseconds.
     pub(crate) fn coarse_now(&self) -> Duration {
-        crate::os::coarse_now()
+        clock::coarse_now()
     }
 
     fn tick_clock(&self) {

@@ -12,7 +12,7 @@
 //!   start             new ones fail at once                    more, then drops it
 //! ```
 //!
-//! The error is `ECANCELED`, or `ETIMEDOUT` where a time limit is the reason.
+//! The error is `ECANCELED`, or [`TIME_LIMIT`](os::TIME_LIMIT) where a time limit is the reason.
 //!
 //! # Why this file has `unsafe`
 //! Scopes live in pinned futures and task cells and point at each other; see [`Scope::attach`].

@@ -11,7 +11,7 @@ use crate::os;
 use crate::runtime::Runtime;
 use crate::runtime::scope::{Kind, Step};
 use crate::task::{Scoped, outcome};
-use crate::time::{Alarm, nanos};
+use crate::time::{Alarm, Reached, nanos};
 
 /// How long a connection may take, and how long it may be silent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +45,7 @@ pin_project! {
         check: Alarm,
         limits: TimeLimits,
         silence: Silence,
-        expired: bool,
+        expired: Option<Duration>,
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn limited<F: Future>(limits: TimeLimits, future: F) -> Limited<F> {
         check: Alarm::new(),
         limits,
         silence: Silence::default(),
-        expired: false,
+        expired: None,
     }
 }
 
@@ -68,8 +68,9 @@ impl<F: Future> Future for Limited<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let _reached = this.expired.map(Reached::new);
         let mut step = this.body.as_mut().poll(cx);
-        if !*this.expired && matches!(step, Step::Pending) {
+        if this.expired.is_none() && matches!(step, Step::Pending) {
             let TimeLimits { total, idle } = *this.limits;
             let body = this.body.as_ref();
             *this.expired = Runtime::with(|runtime| {
@@ -82,13 +83,14 @@ impl<F: Future> Future for Limited<F> {
                     this.check.poll_again(runtime, cx, deadline).is_ready()
                         && this.silence.has_lasted(body.ended())
                 });
-                overdue || silent
+                if overdue { total } else { idle.filter(|_| silent) }
             });
-            if *this.expired {
-                step = this.body.cancel_and_poll(cx, os::ETIMEDOUT);
+            if let Some(limit) = *this.expired {
+                let _reached = Reached::new(limit);
+                step = this.body.cancel_and_poll(cx, os::TIME_LIMIT);
             }
         }
-        let expired = *this.expired;
+        let expired = this.expired.is_some();
         match outcome(step) {
             Poll::Ready(None) if !expired => Poll::Pending, // The task was cancelled, and drops this.
             Poll::Ready(output) => Poll::Ready(Ended { output, expired }),

@@ -115,7 +115,7 @@ impl ServerBuilder {
     }
 
     /// How long a connection may take in all; default: for ever. What it has in flight is cancelled
-    /// then, with `ETIMEDOUT`, and its handler dropped. (A limit for a single operation is
+    /// then, with `TimedOut`, and its handler dropped. (A limit for a single operation is
     /// [`with_timeout`](crate::op::Op::with_timeout).)
     pub fn total_timeout(mut self, limit: Duration) -> Self {
         self.time_limits.total = Some(limit);

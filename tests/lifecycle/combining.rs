@@ -207,7 +207,7 @@ every_driver! {
                 }
             });
             let error = outcome.await.unwrap_err();
-            assert_eq!(error.to_string(), "the time was up");
+            assert_eq!(error.to_string(), "time limit of 1 ms reached");
             assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::TimedOut);
             assert_eq!(corio::stats().in_flight, 0);
         });
