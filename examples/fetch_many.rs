@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use corio::IoContext;
 use corio::buf::IoBuf;
-use corio::net::{SocketAddress, TcpStream};
+use corio::net::TcpStream;
 use httparse::{Response, Status};
 
 /// Fetches from many HTTP servers at the same time, and prints a line for each as it is done.
@@ -56,26 +56,13 @@ fn main() -> ExitCode {
 /// Gives the number of addresses that failed.
 fn run(args: Args) -> Result<usize, corio::SetupError> {
     let Args { targets, timeout, limit } = args;
-    // Looking up names blocks the thread, so it is done before the loop runs: within, it would
-    // hold up all the other tasks.
-    let resolved: Vec<_> = targets
+    let mut context = IoContext::new(256)?;
+    let tasks: Vec<_> = targets
         .into_iter()
         .map(|target| {
-            let addresses = SocketAddress::resolve((target.host.as_str(), target.port));
-            (target, addresses)
-        })
-        .collect();
-
-    let mut context = IoContext::new(256)?;
-    let tasks: Vec<_> = resolved
-        .into_iter()
-        .map(|(target, addresses)| {
             context.spawn(async move {
                 let start = Instant::now();
-                let outcome = match addresses {
-                    Ok(addresses) => fetch_within(timeout, &target, &addresses, limit).await,
-                    Err(error) => Err(error),
-                };
+                let outcome = fetch_within(timeout, &target, limit).await;
                 report(&target, &outcome, start.elapsed());
                 outcome.is_err()
             })
@@ -100,22 +87,17 @@ struct Fetched {
     bytes: u64,
 }
 
-async fn fetch_within(
-    limit: Duration,
-    target: &Target,
-    addresses: &[SocketAddress],
-    body_limit: u64,
-) -> io::Result<Fetched> {
+async fn fetch_within(limit: Duration, target: &Target, body_limit: u64) -> io::Result<Fetched> {
     // When the time is up, whatever is in flight inside ends with `TimedOut`.
-    match corio::timeout(limit, fetch(target, addresses, body_limit)).await {
+    match corio::timeout(limit, fetch(target, body_limit)).await {
         Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => Err(error),
         Ok(Ok(fetched)) => Ok(fetched),
         _ => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))),
     }
 }
 
-async fn fetch(target: &Target, addresses: &[SocketAddress], limit: u64) -> io::Result<Fetched> {
-    let stream = connect(addresses).await?;
+async fn fetch(target: &Target, limit: u64) -> io::Result<Fetched> {
+    let stream = TcpStream::connect((&*target.host, target.port)).await?;
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: corio-fetch-many\r\nAccept: */*\r\n\
          Connection: close\r\n\r\n",
@@ -133,18 +115,6 @@ async fn fetch(target: &Target, addresses: &[SocketAddress], limit: u64) -> io::
     };
     let bytes = read_body(&mut input, head.body, limit).await?;
     Ok(Fetched { status: head.status, bytes })
-}
-
-/// Connects to the first address that answers.
-async fn connect(addresses: &[SocketAddress]) -> io::Result<TcpStream> {
-    let mut last = io::ErrorKind::NotFound.into();
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// A connection, and what has come in and was not used yet.

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Parser;
-use corio::net::{Socket, SocketAddress, Stream};
+use corio::net::{SocketAddress, Stream, TcpListener};
 use corio::server::ConnectionContext;
 
 use exchange::Answer;
@@ -42,9 +42,6 @@ use request::HeadLimits;
 use response::Clock;
 use root::Root;
 use serving::StopSignals;
-
-/// Connections that may wait to be accepted; the kernel has its own limit.
-const BACKLOG: i32 = 4096;
 
 /// How many connections may be told at the same time that they are too many.
 const REFUSALS: usize = 64;
@@ -105,9 +102,10 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("{}: {error}", options.root.display()))?;
     open_files::raise_limit();
     let signals = StopSignals::new()?;
-    let listener = listen(&options.addr).map_err(|error| format!("{}: {error}", options.addr))?;
+    let listener =
+        TcpListener::bind(&options.addr).map_err(|error| format!("{}: {error}", options.addr))?;
     let server = corio::server::Server::builder()
-        .listen_on(listener)
+        .listen_on(OwnedFd::try_from(listener)?)
         .workers(options.serving.workers().name("files"))
         .grace_period(options.serving.grace_period());
     let (root, options) = (Arc::new(root), Arc::new(options));
@@ -119,29 +117,6 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let server = server.start(state, serve)?;
     signals.serve(server)?;
     Ok(())
-}
-
-/// Listens on the first address of that name that can be had. Unlike `TcpListener::bind` it does
-/// not share the port: a second server on it would get some of the connections.
-fn listen(name: &str) -> io::Result<OwnedFd> {
-    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in SocketAddress::resolve(name)? {
-        match listen_on(&address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused)
-}
-
-fn listen_on(address: &SocketAddress) -> io::Result<OwnedFd> {
-    let is_v4 = address.as_inet().is_some_and(|inet| inet.is_ipv4());
-    let socket = if is_v4 { Socket::tcp_v4() } else { Socket::tcp_v6() }?;
-    socket.set_reuse_addr(true)?;
-    // Accepted connections inherit it.
-    socket.set_nodelay(true)?;
-    socket.bind(address)?;
-    OwnedFd::try_from(socket.listen(BACKLOG)?)
 }
 
 /// Serves a connection, or refuses it.

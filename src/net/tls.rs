@@ -28,7 +28,7 @@ const RECORD: usize = 16 * 1024 + 256 + 5;
 /// use corio::net::{TcpStream, TlsStream};
 ///
 /// async fn get(config: Arc<rustls::ClientConfig>) -> io::Result<()> {
-///     let stream = TcpStream::connect_host("example.org:443").await?;
+///     let stream = TcpStream::connect("example.org:443").await?;
 ///     let name = "example.org".try_into().map_err(io::Error::other)?;
 ///     let mut stream = TlsStream::connect(stream, config, name).await?;
 ///     stream.send_all("GET / HTTP/1.0\r\nHost: example.org\r\n\r\n").await.0?;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use socket2::SockRef;
 
 #[cfg(unix)]
 use crate::net::UnixListener;
-use crate::net::{Socket, SocketAddress, TcpListener};
+use crate::net::{Socket, SocketAddress, TcpListener, ToSocketAddrs, resolve_blocking};
 use crate::os::OwnedFd;
 
 /// Something to listen on.
@@ -29,7 +29,7 @@ pub(super) enum Place {
 impl Place {
     pub(super) fn tcp(address: impl ToSocketAddrs + fmt::Debug) -> Self {
         let name = format!("{address:?}").trim_matches('"').to_owned();
-        Place::Tcp(name, address.to_socket_addrs().map(Iterator::collect))
+        Place::Tcp(name, resolve_blocking(address))
     }
 
     /// Opens it for `workers` workers: one socket each where the system spreads connections over them,
@@ -43,18 +43,21 @@ impl Place {
         let first: Socket = match self {
             Place::Tcp(_, addresses) => {
                 let addresses = addresses?;
-                let first = TcpListener::bind(&addresses[..])?;
+                #[cfg(unix)]
+                let bind = |addresses: &[SocketAddr]| TcpListener::bind_reuse_port(addresses);
+                #[cfg(windows)]
+                let bind = |addresses: &[SocketAddr]| TcpListener::bind(addresses);
+                let first = bind(&addresses)?;
                 let address = first.local_addr()?;
                 let mut sockets = vec![Socket::from(OwnedFd::try_from(first)?)];
                 if !cfg!(target_os = "linux") {
                     return shared(sockets.remove(0), workers);
                 }
                 // The port is known now, if it was to be found.
-                let inet = address.as_inet().ok_or(io::ErrorKind::AddrNotAvailable)?;
                 for _ in 1..workers {
-                    sockets.push(OwnedFd::try_from(TcpListener::bind(inet)?)?.into());
+                    sockets.push(OwnedFd::try_from(bind(&[address])?)?.into());
                 }
-                return Ok(Opened { address, sockets });
+                return Ok(Opened { address: address.into(), sockets });
             }
             #[cfg(unix)]
             Place::Unix(path) => OwnedFd::try_from(UnixListener::bind(path)?)?.into(),

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
 #[cfg(unix)]
 use std::path::Path;
 use std::rc::Rc;
@@ -16,7 +15,7 @@ use super::limits::{Limits, Pace, Slot};
 use super::listen::{ListenError, Place};
 use super::stats::{Counters, WorkerStats};
 use super::workers::{OnPanic, Phase, StartError, StopHandle, Worker, Workers, WorkersBuilder};
-use crate::net::{Socket, SocketAddress, Stream};
+use crate::net::{Socket, SocketAddress, Stream, ToSocketAddrs};
 use crate::op::{AsyncAccept, is_cancelled};
 use crate::os::{self, OwnedFd};
 use crate::sync::channel::{Receiver, Sender, channel};

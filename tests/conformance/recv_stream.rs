@@ -96,7 +96,7 @@ async fn an_end_stays_an_end() -> Outcome {
 #[cfg(unix)]
 async fn what_came_before_a_reset_is_not_lost() -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let client = std::net::TcpStream::connect(listener.local_addr()?.as_inet().unwrap())?;
+    let client = std::net::TcpStream::connect(listener.local_addr()?)?;
     let (server, _) = listener.accept().await?;
     (&client).write_all(b"before")?;
     let mut chunks = server.recv_stream();

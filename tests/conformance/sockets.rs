@@ -37,7 +37,7 @@ conformance! {
 async fn listening_and_connecting_over_v4() -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    assert_ne!(address.port(), Some(0));
+    assert_ne!(address.port(), 0);
     let (connected, accepted) =
         futures_util::join!(TcpStream::connect(&address), listener.accept());
     let (client, (server, peer)) = (connected?, accepted?);
@@ -70,9 +70,9 @@ async fn listening_and_connecting_over_v6() -> Outcome {
 #[cfg(unix)]
 async fn an_unspecified_v6_listener_takes_v4_too() -> Outcome {
     let listener = TcpListener::bind("[::]:0")?;
-    let port = listener.local_addr()?.port().expect("it has one");
+    let port = listener.local_addr()?.port();
     for address in
-        [SocketAddress::v4([127, 0, 0, 1], port), SocketAddress::v6(Ipv6Addr::LOCALHOST, port)]
+        [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))]
     {
         let (connected, accepted) =
             futures_util::join!(TcpStream::connect(&address), listener.accept());
@@ -91,7 +91,7 @@ async fn bind_takes_what_std_takes() -> Outcome {
     // The first address that can be had.
     let addresses = [SocketAddr::from(([192, 0, 2, 1], 0)), SocketAddr::from(([127, 0, 0, 1], 0))];
     let listener = TcpListener::bind(&addresses[..])?;
-    assert_eq!(listener.local_addr()?.as_inet().map(|inet| inet.ip()), Some(addresses[1].ip()));
+    assert_eq!(listener.local_addr()?.ip(), addresses[1].ip());
     assert_kind(TcpListener::bind(&addresses[..1]), ErrorKind::AddrNotAvailable);
     assert_kind(TcpListener::bind(&[][..] as &[SocketAddr]), ErrorKind::InvalidInput);
     assert!(TcpListener::bind("no port").is_err());
@@ -116,21 +116,26 @@ async fn nobody_listens() -> Outcome {
 }
 
 async fn an_address_in_use_by_somebody_else() -> Outcome {
-    // std's listener does not share its port.
     let other = std::net::TcpListener::bind("127.0.0.1:0")?;
     assert_kind(TcpListener::bind(other.local_addr()?), ErrorKind::AddrInUse);
+    // Nor is a second program let in beside one of ours.
+    let ours = TcpListener::bind("127.0.0.1:0")?;
+    assert_kind(TcpListener::bind(ours.local_addr()?), ErrorKind::AddrInUse);
+    #[cfg(unix)]
+    assert_kind(TcpListener::bind_reuse_port(ours.local_addr()?), ErrorKind::AddrInUse);
     Ok(())
 }
 
 #[cfg(unix)]
 async fn two_listeners_share_a_port() -> Outcome {
-    let first = TcpListener::bind("127.0.0.1:0")?;
+    let first = TcpListener::bind_reuse_port("127.0.0.1:0")?;
     let address = first.local_addr()?;
-    let second = TcpListener::bind(address.as_inet().expect("an IP address"))?;
+    let second = TcpListener::bind_reuse_port(address)?;
+    // One that does not ask for it is refused.
+    assert_kind(TcpListener::bind(address), ErrorKind::AddrInUse);
     // Every connection goes to one of the two, and none is lost.
-    let clients: Vec<_> = (0..64)
-        .map(|_| std::net::TcpStream::connect(address.as_inet().unwrap()))
-        .collect::<Result<_, _>>()?;
+    let clients: Vec<_> =
+        (0..64).map(|_| std::net::TcpStream::connect(address)).collect::<Result<_, _>>()?;
     let mut accepted = [0, 0];
     for _ in &clients {
         use corio::RaceOutput::*;
@@ -456,8 +461,10 @@ async fn addresses_of_every_family() -> Outcome {
     // 107 bytes and the NUL that ends them are the most that fits.
     assert!(SocketAddress::unix("x".repeat(107)).is_ok());
     assert_kind(SocketAddress::unix("x".repeat(109)), ErrorKind::InvalidInput);
-    assert!(SocketAddress::resolve("localhost:80")?.iter().all(|found| found.port() == Some(80)));
-    assert!(SocketAddress::resolve("no port at all").is_err());
+    let local = SocketAddress::resolve_blocking("localhost:80")?;
+    assert!(local.iter().all(|found| found.port() == Some(80)));
+    assert!(SocketAddress::resolve_blocking("no port at all").is_err());
+    assert_eq!((v4.ip(), unix.ip()), (Some([192, 0, 2, 7].into()), None));
     let (a, _b) = local_pair()?;
     assert_eq!(a.local_addr()?.to_string(), "(unnamed)");
     Ok(())
@@ -477,7 +484,7 @@ fn out_of_fds_at_accept(case: Case) -> Outcome {
                     let trying = async {
                         crate::support::settle().await;
                         let old = exhaust_fds()?;
-                        socket.connect(&address).await?;
+                        socket.connect(address).await?;
                         Ok::<_, std::io::Error>(old)
                     };
                     let (accepted, old) = futures_util::join!(accept, trying);
@@ -491,7 +498,7 @@ fn out_of_fds_at_accept(case: Case) -> Outcome {
                     old?
                 } else {
                     let old = exhaust_fds()?;
-                    socket.connect(&address).await?;
+                    socket.connect(address).await?;
                     old
                 };
                 assert_errno(listener.accept().await, errno::EMFILE);

@@ -289,7 +289,7 @@ every_driver! {
                 let address = listener.local_addr().unwrap();
                 let mut accepted = 0;
                 for round in 0..100_u64 {
-                    let client = std::net::TcpStream::connect(address.as_inet().unwrap()).unwrap();
+                    let client = std::net::TcpStream::connect(address).unwrap();
                     let limit = Duration::from_micros(round % 10);
                     if listener.accept_op().with_timeout(limit).await.is_ok() {
                         accepted += 1;

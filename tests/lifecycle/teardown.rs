@@ -115,7 +115,7 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         let socket = Socket::tcp_v4().unwrap();
         socket.bind(SocketAddress::v4([127, 0, 0, 1], 0)).unwrap();
         let listener = socket.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_inet().unwrap();
+        let address = listener.local_addr().unwrap();
         let tries: Vec<_> = (0..4).map(|_| Socket::tcp_v4().unwrap()).collect();
         corio::join_all(tries.iter().map(|one| async { one.connect(address).await.is_ok() })).await;
     });

@@ -14,8 +14,6 @@ pub(crate) struct Family(Domain);
 impl Family {
     pub(crate) const V4: Family = Family(Domain::IPV4);
     pub(crate) const V6: Family = Family(Domain::IPV6);
-    #[cfg(unix)]
-    pub(crate) const UNIX: Family = Family(Domain::UNIX);
 
     /// Returns the family of an address.
     #[inline(always)]
