@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use handle::Handle;
 
+use crate::driver::seams::clock;
 use crate::driver::{AnyDriver, Driver, SetupError, Wait};
 use crate::runtime::Runtime;
 use crate::runtime::report::InFlight;
@@ -383,11 +384,11 @@ struct Deadline(Option<Instant>);
 
 impl Deadline {
     fn after(period: Duration) -> Self {
-        Deadline(Instant::now().checked_add(period))
+        Deadline(clock::now().checked_add(period))
     }
 
     fn left(self) -> Duration {
-        self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+        self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(clock::now()))
     }
 }
 

@@ -9,12 +9,12 @@ use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::PathBuf;
 
-use socket2::SockRef;
-
+#[cfg(target_os = "linux")]
+use crate::driver::seams::sockets;
 #[cfg(unix)]
 use crate::net::UnixListener;
 use crate::net::{Socket, SocketAddress, TcpListener, ToSocketAddrs, resolve_blocking};
-use crate::os::OwnedFd;
+use crate::os::{AsFd, OwnedFd};
 
 /// Something to listen on.
 pub(super) enum Place {
@@ -63,7 +63,7 @@ impl Place {
             Place::Unix(path) => OwnedFd::try_from(UnixListener::bind(path)?)?.into(),
             Place::Inherited(fd) => {
                 #[cfg(target_os = "linux")]
-                if !SockRef::from(&fd).is_listener()? {
+                if !sockets::is_listener(fd.as_fd())? {
                     let text = "the inherited file descriptor is not a listening socket";
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
                 }
@@ -79,8 +79,7 @@ fn shared(first: Socket, workers: usize) -> io::Result<Opened> {
     let address = first.local_addr()?;
     let mut sockets = Vec::new();
     for _ in 1..workers {
-        let same = SockRef::from(&first).try_clone()?;
-        sockets.push(OwnedFd::from(same).into());
+        sockets.push(first.as_fd().try_clone_to_owned()?.into());
     }
     sockets.push(first);
     Ok(Opened { address, sockets })

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::connection::{ConnectionContext, End, Open, Shared};
 use super::limited::{TimeLimits, limited};
@@ -20,7 +20,7 @@ use crate::op::{AsyncAccept, is_cancelled};
 use crate::os::{self, OwnedFd};
 use crate::sync::channel::{Receiver, Sender, channel};
 use crate::task::{JoinError, RaceOutput, race};
-use crate::time::{sleep, sleep_until, timeout};
+use crate::time::{Instant, sleep, sleep_until, timeout};
 
 /// How connections get to the workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -60,6 +60,12 @@ pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     SockRef::from(&socket).listen(backlog)
 }
 
+/// Returns `true` if the socket listens. `SO_ACCEPTCONN`.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_listener(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    SockRef::from(&socket).is_listener()
+}
+
 /// Sets the peer of a datagram socket; nothing is sent, so there is nothing to wait for.
 /// `connect(2)`.
 pub(crate) fn connect_datagram(socket: BorrowedFd<'_>, peer: &SockAddr) -> io::Result<()> {
