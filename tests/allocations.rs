@@ -227,6 +227,21 @@ fn accepting_allocates_nothing() {
 }
 
 #[test]
+fn connecting_to_an_address_allocates_nothing() {
+    costs_nothing(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        allocations(async || {
+            let stream = TcpStream::connect(address).await.unwrap();
+            // Or the kernel's table of waiting ports fills up.
+            stream.options().set_linger(Some(Duration::ZERO)).unwrap();
+            drop((stream, listener.accept().await.unwrap()));
+        })
+        .await
+    });
+}
+
+#[test]
 fn a_sleep_allocates_nothing() {
     costs_nothing(async || allocations(async || sleep(Duration::ZERO).await).await);
 }

@@ -218,8 +218,8 @@ impl File {
     /// Writes the whole buffer at `offset`.
     ///
     /// # Errors
-    /// The error of `pwrite(2)`, such as `StorageFull`. [`Incomplete`](crate::op::Incomplete) has the
-    /// number of bytes that were written.
+    /// The error of `pwrite(2)`, such as `StorageFull`.
+    /// [`Incomplete`](crate::op::Incomplete) has the number of bytes that were written.
     ///
     /// # Examples
     /// ```
@@ -320,8 +320,8 @@ impl File {
     /// Reserves disk space for `len` bytes from `offset`; the file grows to hold them.
     ///
     /// # Errors
-    /// The error of `fallocate(2)`, such as `StorageFull`, or `Unsupported` for a file system without
-    /// it.
+    /// The error of `fallocate(2)`, such as `StorageFull`, or `Unsupported` for a file system
+    /// without it.
     ///
     /// # Examples
     /// ```no_run

@@ -85,13 +85,13 @@ impl OpenOptions {
         truncate,
         /// Creates the file if it does not exist; needs `write` or `append`.
         create,
-        /// Creates the file, and fails with `AlreadyExists` if it exists (`O_EXCL`); needs `write` or
-        /// `append`.
+        /// Creates the file, and fails with `AlreadyExists` if it exists (`O_EXCL`); needs `write`
+        /// or `append`.
         create_new,
     }
 
-    /// Sets the permissions of a file that is created, before the umask; default `0o666`. Ignored on
-    /// Windows.
+    /// Sets the permissions of a file that is created, before the umask; default `0o666`. Ignored
+    /// on Windows.
     ///
     /// # Examples
     /// ```

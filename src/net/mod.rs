@@ -413,10 +413,10 @@ macro_rules! stream_handle {
             /// # let mut context = corio::IoContext::new(8)?;
             /// # context.block_on(async {
             /// let (a, b) = UnixStream::pair()?;
-            /// a.send_all("head, body").await.0?;
-            /// let (result, [head, body]) = b.recv_msg([[0; 6], [0; 4]]).await;
-            /// assert_eq!(result?.len, 10);
-            /// assert_eq!((&head, &body[..]), (b"head, ", &b"body"[..]));
+            /// a.send_all("headbody").await.0?;
+            /// let (result, [head, body]) = b.recv_msg([[0; 4], [0; 4]]).await;
+            /// assert_eq!(result?.len, 8);
+            /// assert_eq!((&head, &body), (b"head", b"body"));
             /// # Ok::<(), std::io::Error>(())
             /// # })?;
             /// # Ok::<(), Box<dyn std::error::Error>>(())

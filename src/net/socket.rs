@@ -35,7 +35,10 @@ any_family_handle!(Socket, peer);
 stream_handle!(Socket);
 
 macro_rules! options {
-    ($($(#[$doc:meta])* $get:ident, $set:ident: $ty:ty = $value:expr, $raw_get:ident, $raw_set:ident;)+) => {
+    ($(
+        $(#[$doc:meta])*
+        $get:ident, $set:ident: $ty:ty = $value:expr, $raw_get:ident, $raw_set:ident;
+    )+) => {
         impl Socket {$(
             $(#[$doc])*
             ///

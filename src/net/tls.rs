@@ -66,7 +66,10 @@ impl TlsStream {
     /// use std::{io, sync::Arc};
     /// use corio::net::{TcpListener, TlsStream};
     ///
-    /// async fn greet(listener: &TcpListener, config: Arc<rustls::ServerConfig>) -> io::Result<()> {
+    /// async fn greet(
+    ///     listener: &TcpListener,
+    ///     config: Arc<rustls::ServerConfig>,
+    /// ) -> io::Result<()> {
     ///     let (stream, _peer) = listener.accept().await?;
     ///     let mut stream = TlsStream::accept(stream, config).await?;
     ///     stream.send_all("welcome").await.0?;

@@ -1,7 +1,8 @@
 //! Windows under the names of Unix: one kind of descriptor for sockets and other files.
 //!
-//! A descriptor's number is the value of its handle, of which 32 bits are significant ("Interprocess
-//! Communication Between 32-bit and 64-bit Applications" in the Windows documentation).
+//! A descriptor's number is the value of its handle, of which 32 bits are significant
+//! ("Interprocess Communication Between 32-bit and 64-bit Applications" in the Windows
+//! documentation).
 
 // # Why this file has `unsafe`
 // It turns those numbers back into handles.

@@ -19,7 +19,7 @@ use crate::support::{exhaust_fds, is_cloexec, limit_fds};
 conformance! {
     listening_and_connecting_over_v4, listening_and_connecting_over_v6,
     bind_takes_what_std_takes, an_address_in_use_by_somebody_else,
-    accepted_connections_have_nodelay, half_closed_both_ways, a_slow_reader_gets_every_byte,
+    accepted_connections_have_nodelay, a_handle_is_shown_with_its_addresses, half_closed_both_ways, a_slow_reader_gets_every_byte,
     sending_and_receiving_at_once, datagrams_have_addresses, a_long_datagram_is_cut,
     a_socket_becomes_a_stream,
     ; cases: a_connection_moves_to_another_threads_context,
@@ -157,6 +157,19 @@ async fn two_listeners_share_a_port() -> Outcome {
     }
     assert_eq!(accepted.iter().sum::<usize>(), clients.len());
     assert!(accepted[0] > 0 && accepted[1] > 0, "{accepted:?}");
+    Ok(())
+}
+
+async fn a_handle_is_shown_with_its_addresses() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let client = TcpStream::connect(address).await?;
+    let shown = format!("{client:?}");
+    let own = client.local_addr()?;
+    assert!(shown.starts_with("TcpStream { fd: "), "{shown}");
+    assert!(shown.ends_with(&format!(", local: {own}, peer: {address} }}")), "{shown}");
+    let shown = format!("{listener:?}");
+    assert!(shown.ends_with(&format!(", local: {address} }}")), "{shown}");
     Ok(())
 }
 
