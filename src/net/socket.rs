@@ -162,7 +162,7 @@ impl Socket {
 
     /// Sets `SO_LINGER`: how long a close waits for unsent data, in whole seconds, rounded up. Zero
     /// resets the connection instead of closing it; `None`, the default, closes it in the
-    /// background.
+    /// background. [`Duration::MAX`] is the longest time that the system knows.
     ///
     /// # Errors
     /// The error of `setsockopt(2)`.
@@ -176,10 +176,12 @@ impl Socket {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        // The system drops the fraction, which would turn a short wait into a reset.
-        let whole = linger.map(|time| match time.subsec_nanos() {
-            0 => time,
-            _ => Duration::from_secs(time.as_secs().saturating_add(1)),
+        // The system drops the fraction, which would turn a short wait into a reset, and the upper
+        // bits, which would shorten a long one.
+        const MOST: u64 = if cfg!(windows) { u16::MAX as u64 } else { i32::MAX as u64 };
+        let whole = linger.map(|time| {
+            let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+            Duration::from_secs(seconds.min(MOST))
         });
         options::set_linger(self.as_fd(), whole)
     }

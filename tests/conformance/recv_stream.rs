@@ -255,7 +255,6 @@ async fn many_at_once_are_kept_apart() -> Outcome {
     });
     let clients: Vec<_> = (0..40_usize)
         .map(|client| {
-            let address = address.clone();
             spawn(async move {
                 let stream = TcpStream::connect(&address).await?;
                 let mut chunks = stream.recv_stream();

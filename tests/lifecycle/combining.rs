@@ -149,7 +149,6 @@ every_driver! {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
             for round in 0..50 {
-                let address = address.clone();
                 let connecting = spawn(async move {
                     for _ in 0..round % 5 {
                         yield_now().await;

@@ -81,7 +81,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let never = OurInstant::now() + Duration::MAX;
-            for seconds in [u64::MAX, u64::MAX >> 4, 1 << 35] {
+            for seconds in [u64::MAX, u64::MAX >> 4, 1 << 35, 1 << 34, 3_000_000_000] {
                 let far = Duration::new(seconds, 999_999_999);
                 race(sleep(far), sleep(SHORT)).await;
                 race(sleep_until(OurInstant::now() + far), sleep(SHORT)).await;
