@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use corio::IoContext;
 use corio::buf::IoBuf;
-use corio::net::{TcpStream, resolve};
+use corio::net::TcpStream;
 use httparse::{Response, Status};
 
 /// Fetches from many HTTP servers at the same time, and prints a line for each as it is done
@@ -93,7 +93,7 @@ async fn fetch_within(limit: Duration, target: &Target, body_limit: u64) -> io::
 }
 
 async fn fetch(target: &Target, limit: u64) -> io::Result<Fetched> {
-    let stream = connect(target).await?;
+    let stream = TcpStream::connect((&*target.host, target.port)).await?;
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: corio-fetch-many\r\nAccept: */*\r\n\
          Connection: close\r\n\r\n",
@@ -111,19 +111,6 @@ async fn fetch(target: &Target, limit: u64) -> io::Result<Fetched> {
     };
     let bytes = read_body(&mut input, head.body, limit).await?;
     Ok(Fetched { status: head.status, bytes })
-}
-
-/// Resolves the host's name, and connects to the first of its addresses that accepts.
-async fn connect(target: &Target) -> io::Result<TcpStream> {
-    let addresses = resolve(target.address()).await?;
-    let mut last = io::ErrorKind::NotFound.into();
-    for address in &addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// A connection, and the received bytes that are not parsed yet.

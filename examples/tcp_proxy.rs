@@ -74,7 +74,7 @@ struct Target {
 async fn serve(client: Stream, ctx: ConnectionContext<Target>) -> io::Result<()> {
     let Target { to, log } = ctx.state();
     let result = async {
-        let upstream = TcpStream::connect_host(&**to).await?.into();
+        let upstream = TcpStream::connect(&**to).await?;
         relay(&client, &upstream).await
     }
     .await;

@@ -44,16 +44,16 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::new()?;
-    let addresses = SocketAddress::resolve(args.addr.as_str())
+    let addresses = SocketAddress::resolve_blocking(&args.addr)
         .map_err(|error| format!("{}: {error}", args.addr))?;
     // The first socket picks the port, and fails if the address is not available.
     let first = socket(&addresses[0]).map_err(|error| format!("{}: {error}", args.addr))?;
     let address = first.local_addr()?;
-    let there = address.clone();
+    let there = SocketAddress::from(address);
     let first = Arc::new(Mutex::new(Some(first)));
     let workers = args.serving.workers().name("udp").start(move |worker| {
         let first = first.lock().ok().and_then(|mut first| first.take());
-        let socket = first.map_or_else(|| socket(&there.into()), Ok);
+        let socket = first.map_or_else(|| socket(&there), Ok);
         async move { echo(socket?, worker).await }
     })?;
     println!("listening on {address}");

@@ -2,13 +2,18 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 
 use socket2::SockAddr;
 
-/// The address of a socket: IPv4, IPv6, or a Unix path.
+use crate::driver::seams;
+
+/// The address of a socket of any family: IPv4, IPv6, or a Unix path.
+///
+/// Sockets that are certain to be IP sockets use [`std::net::SocketAddr`], which converts to this
+/// type and compares with it.
 ///
 /// # Examples
 /// ```
@@ -23,61 +28,110 @@ use socket2::SockAddr;
 pub struct SocketAddress(SockAddr);
 
 impl SocketAddress {
-    /// An IPv4 address.
-    pub fn v4(ip: impl Into<Ipv4Addr>, port: u16) -> Self {
-        SocketAddr::new(IpAddr::V4(ip.into()), port).into()
-    }
-
-    /// An IPv6 address.
-    pub fn v6(ip: impl Into<Ipv6Addr>, port: u16) -> Self {
-        SocketAddr::new(IpAddr::V6(ip.into()), port).into()
-    }
-
-    /// Every IPv4 address of this host.
-    pub fn any(port: u16) -> Self {
-        Self::v4(Ipv4Addr::UNSPECIFIED, port)
-    }
-
-    /// Every address of this host: listeners made by this crate take IPv4 on it, too.
-    pub fn any_v6(port: u16) -> Self {
-        Self::v6(Ipv6Addr::UNSPECIFIED, port)
-    }
-
-    /// A path for a Unix socket.
-    ///
-    /// # Errors
-    /// `InvalidInput` when the path does not fit into an address (108 bytes on Linux).
-    pub fn unix(path: impl AsRef<Path>) -> io::Result<Self> {
-        SockAddr::unix(path).map(SocketAddress)
-    }
-
-    /// Looks up `host:port`. This asks the system's resolver and **blocks** the thread until it
-    /// answers, which can take seconds: do it before the loop runs.
-    ///
-    /// # Errors
-    /// What the resolver reports; `NotFound` when it finds no address.
+    /// Creates an IPv4 address.
     ///
     /// # Examples
     /// ```
     /// use corio::net::SocketAddress;
-    /// let local = SocketAddress::resolve("localhost:8080")?;
+    /// assert_eq!(SocketAddress::v4([127, 0, 0, 1], 80).to_string(), "127.0.0.1:80");
+    /// ```
+    pub fn v4(ip: impl Into<Ipv4Addr>, port: u16) -> Self {
+        SocketAddr::new(IpAddr::V4(ip.into()), port).into()
+    }
+
+    /// Creates an IPv6 address.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::SocketAddress;
+    /// use std::net::Ipv6Addr;
+    /// assert_eq!(SocketAddress::v6(Ipv6Addr::LOCALHOST, 80).to_string(), "[::1]:80");
+    /// ```
+    pub fn v6(ip: impl Into<Ipv6Addr>, port: u16) -> Self {
+        SocketAddr::new(IpAddr::V6(ip.into()), port).into()
+    }
+
+    /// Returns the unspecified IPv4 address: bound to it, a socket has every IPv4 address of the
+    /// host.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::SocketAddress;
+    /// assert_eq!(SocketAddress::any(80).to_string(), "0.0.0.0:80");
+    /// ```
+    #[doc(alias = "INADDR_ANY")]
+    #[doc(alias = "UNSPECIFIED")]
+    pub fn any(port: u16) -> Self {
+        Self::v4(Ipv4Addr::UNSPECIFIED, port)
+    }
+
+    /// Returns the unspecified IPv6 address: bound to it, a socket has every IPv6 address of the
+    /// host, and a listener of this crate also every IPv4 address.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::SocketAddress;
+    /// assert_eq!(SocketAddress::any_v6(80).to_string(), "[::]:80");
+    /// ```
+    #[doc(alias = "UNSPECIFIED")]
+    pub fn any_v6(port: u16) -> Self {
+        Self::v6(Ipv6Addr::UNSPECIFIED, port)
+    }
+
+    /// Creates the address of a Unix socket from its path.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the path does not fit into an address (108 bytes on Linux, with the NUL
+    /// that ends it).
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::SocketAddress;
+    /// let address = SocketAddress::unix("/run/app.sock")?;
+    /// assert!(address.as_path().is_some_and(|path| path.ends_with("app.sock")));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn unix(path: impl AsRef<Path>) -> io::Result<Self> {
+        SockAddr::unix(path).map(SocketAddress)
+    }
+
+    /// Resolves `host:port` to at least one address, and **blocks** the thread until the system's
+    /// resolver answers, which can take seconds: for use before a context runs. In a task, use
+    /// [`net::resolve`](crate::net::resolve).
+    ///
+    /// # Errors
+    /// The resolver's error; `NotFound` if the name has no address; `InvalidInput` if the text is
+    /// not of the form `host:port`.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::SocketAddress;
+    /// let local = SocketAddress::resolve_blocking("localhost:8080")?;
     /// assert_eq!(local[0].port(), Some(8080));
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn resolve(name: impl ToSocketAddrs) -> io::Result<Vec<Self>> {
-        let found: Vec<_> = name.to_socket_addrs()?.map(SocketAddress::from).collect();
-        if found.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        }
-        Ok(found)
+    #[doc(alias = "to_socket_addrs")]
+    pub fn resolve_blocking(name: &str) -> io::Result<Vec<Self>> {
+        let found = seams::names::resolve(name)?;
+        Ok(found.into_iter().map(SocketAddress::from).collect())
     }
 
-    /// The address as std's type, unless it is a Unix one.
+    /// Returns the address as std's type; `None` if it is not an IP address.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::SocketAddress;
+    /// let address = SocketAddress::v4([127, 0, 0, 1], 80);
+    /// assert_eq!(address.as_inet(), Some(([127, 0, 0, 1], 80).into()));
+    /// ```
     pub fn as_inet(&self) -> Option<SocketAddr> {
         self.0.as_socket()
     }
 
-    /// The path, if it is a Unix one and has one (not told on Windows).
+    /// Returns the path of a Unix address; `None` if it has none, is an IP address, or on Windows.
+    ///
+    /// # Examples
+    /// See [`unix`](Self::unix).
     pub fn as_path(&self) -> Option<&Path> {
         #[cfg(unix)]
         return self.0.as_pathname();
@@ -85,9 +139,42 @@ impl SocketAddress {
         None
     }
 
-    /// The port, unless it is a Unix address.
+    /// Returns the IP address; `None` if it is not one.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::SocketAddress;
+    /// let address = SocketAddress::v4([127, 0, 0, 1], 80);
+    /// assert!(address.ip().is_some_and(|ip| ip.is_loopback()));
+    /// assert_eq!(SocketAddress::unix("/run/app.sock")?.ip(), None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.as_inet().map(|inet| inet.ip())
+    }
+
+    /// Returns the port; `None` if it is not an IP address.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::SocketAddress;
+    /// assert_eq!(SocketAddress::any(80).port(), Some(80));
+    /// assert_eq!(SocketAddress::unix("/run/app.sock")?.port(), None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn port(&self) -> Option<u16> {
         self.as_inet().map(|inet| inet.port())
+    }
+
+    /// Returns the address as std's type.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is not an IP address.
+    pub(crate) fn to_inet(&self) -> io::Result<SocketAddr> {
+        self.as_inet().ok_or_else(|| {
+            let text = format!("not an IP address: {self}");
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        })
     }
 
     pub(crate) fn as_sock_addr(&self) -> &SockAddr {
@@ -102,6 +189,18 @@ impl SocketAddress {
 impl From<SocketAddr> for SocketAddress {
     fn from(address: SocketAddr) -> Self {
         SocketAddress(address.into())
+    }
+}
+
+impl PartialEq<SocketAddr> for SocketAddress {
+    fn eq(&self, other: &SocketAddr) -> bool {
+        self.as_inet() == Some(*other)
+    }
+}
+
+impl PartialEq<SocketAddress> for SocketAddr {
+    fn eq(&self, other: &SocketAddress) -> bool {
+        other == self
     }
 }
 
@@ -120,7 +219,7 @@ impl<I: Into<IpAddr>> From<(I, u16)> for SocketAddress {
 impl FromStr for SocketAddress {
     type Err = std::net::AddrParseError;
 
-    /// Reads `IP:PORT`; names are for [`resolve`](Self::resolve).
+    /// Parses `IP:PORT`; a name needs [`net::resolve`](crate::net::resolve).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse::<SocketAddr>().map(SocketAddress::from)
     }

@@ -257,7 +257,7 @@ pub use task::{
     JoinError, JoinHandle, RaceOutput, RemoteTask, join, join_all, race, race_all, spawn, try_join,
     try_join_all, yield_now,
 };
-pub use time::{Elapsed, sleep, sleep_until, timeout};
+pub use time::{Elapsed, sleep, sleep_until, timeout, timeout_at};
 
 /// The documents in the repository's folder `docs`, for reading along with the API.
 #[cfg(doc)]

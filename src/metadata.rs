@@ -1,4 +1,4 @@
-//! What is known about a file besides its contents.
+//! File metadata.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::os::{self, Stat, StatParts, Time};
 
-/// A file's metadata, as `std::fs::Metadata` has it.
+/// The metadata of a file, with the methods of `std::fs::Metadata`.
 ///
 /// # Examples
 /// ```
@@ -22,7 +22,7 @@ use crate::os::{self, Stat, StatParts, Time};
 #[derive(Clone)]
 pub struct Metadata(Stat);
 
-/// The kind of a file.
+/// The type of a file.
 ///
 /// # Examples
 /// See [`Metadata::file_type`].
@@ -44,13 +44,35 @@ impl Metadata {
         Metadata(stat)
     }
 
-    /// The length in bytes.
+    /// Returns the file's length in bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// assert!(metadata.len() > 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
         self.0.size()
     }
 
-    /// The kind of file.
+    /// Returns the type of the file.
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// assert_eq!(metadata.file_type(), corio::fs::FileType::File);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn file_type(&self) -> FileType {
         match self.mode() & os::S_IFMT {
             os::S_IFREG => FileType::File,
@@ -60,64 +82,176 @@ impl Metadata {
         }
     }
 
-    /// Whether it is a regular file.
+    /// Returns `true` for a regular file.
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// assert!(metadata.is_file());
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_file(&self) -> bool {
         self.file_type() == FileType::File
     }
 
-    /// Whether it is a directory.
+    /// Returns `true` for a directory.
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// assert!(!metadata.is_dir());
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_dir(&self) -> bool {
         self.file_type() == FileType::Dir
     }
 
-    /// Whether it is a symbolic link.
+    /// Returns `true` for a symbolic link, which only
+    /// [`symlink_metadata`](crate::fs::symlink_metadata) finds.
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// assert!(!metadata.is_symlink());
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_symlink(&self) -> bool {
         self.file_type() == FileType::Symlink
     }
 
-    /// Kind and permissions, as in `stat(2)`.
+    /// Returns the type and the permissions, as `st_mode` of `stat(2)`.
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// println!("{:o}", metadata.mode() & 0o777);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mode(&self) -> u32 {
         self.0.mode()
     }
 
-    /// The number of the file within its file system.
+    /// Returns the number of the file's inode, unique within its file system.
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// assert_ne!(metadata.ino(), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(unix)]
     pub fn ino(&self) -> u64 {
         self.0.ino()
     }
 
-    /// The device that holds it, as `makedev(3)` numbers it.
+    /// Returns the number of the device that holds the file, as `makedev(3)` composes it.
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// assert_eq!(metadata.dev(), corio::fs::metadata("src").await?.dev());
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(unix)]
     pub fn dev(&self) -> u64 {
         self.0.dev()
     }
 
-    /// The number of names it has.
+    /// Returns the number of hard links to the file.
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// assert!(metadata.nlink() >= 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(unix)]
     pub fn nlink(&self) -> u64 {
         self.0.nlink()
     }
 
-    /// When its contents were last changed.
+    /// Returns the time of the last modification of the contents (`mtime`).
     ///
     /// # Errors
-    /// `Unsupported` where the file system does not say.
+    /// `Unsupported` where the file system does not record it; `InvalidData` for a time that
+    /// `SystemTime` can't represent.
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// println!("{:?} ago", metadata.modified()?.elapsed());
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn modified(&self) -> io::Result<SystemTime> {
         system_time(self.0.modified())
     }
 
-    /// When it was last read.
+    /// Returns the time of the last access (`atime`), which file systems may record lazily.
     ///
     /// # Errors
     /// As for [`modified`](Self::modified).
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// println!("{:?} ago", metadata.accessed()?.elapsed());
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn accessed(&self) -> io::Result<SystemTime> {
         system_time(self.0.accessed())
     }
 
-    /// When it was created.
+    /// Returns the time of the file's creation (`btime`).
     ///
     /// # Errors
     /// As for [`modified`](Self::modified).
+    ///
+    /// # Examples
+    /// ```
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let metadata = corio::fs::metadata("Cargo.toml").await?;
+    /// println!("{:?}", metadata.created().ok());
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn created(&self) -> io::Result<SystemTime> {
         system_time(self.0.created())
     }

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use corio::fs::File;
 use corio::net::{TcpListener, TcpStream, UnixStream};
-use corio::op::AsyncNop;
+use corio::op::{AsyncNop, is_cancelled};
 use corio::sync::local::{Mutex, Semaphore, mpsc};
-use corio::{IoContext, join_all, race, sleep, spawn, timeout, yield_now};
+use corio::{IoContext, RaceOutput, join_all, race, sleep, spawn, timeout, yield_now};
 use harness::Driver;
 
 struct Counting;
@@ -225,6 +225,21 @@ fn accepting_allocates_nothing() {
 }
 
 #[test]
+fn connecting_to_an_address_allocates_nothing() {
+    costs_nothing(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        allocations(async || {
+            let stream = TcpStream::connect(address).await.unwrap();
+            // Or the kernel's table of waiting ports fills up.
+            stream.options().set_linger(Some(Duration::ZERO)).unwrap();
+            drop((stream, listener.accept().await.unwrap()));
+        })
+        .await
+    });
+}
+
+#[test]
 fn a_sleep_allocates_nothing() {
     costs_nothing(async || allocations(async || sleep(Duration::ZERO).await).await);
 }
@@ -257,11 +272,28 @@ fn a_cancel_allocates_nothing() {
     costs_nothing(async || {
         let (a, _b) = UnixStream::pair().unwrap();
         allocations(async || {
-            let (result, _) = a.recv([0; 16]).with_timeout(Duration::ZERO).await;
-            result.unwrap_err();
+            let raced = race(a.recv([0; 16]), sleep(Duration::ZERO)).await;
+            let RaceOutput::Second(Some((result, _)), ()) = raced else { panic!("nothing comes") };
+            assert!(is_cancelled(&result.unwrap_err()));
         })
         .await
     });
+}
+
+#[test]
+fn a_time_limit_allocates_its_error_alone() {
+    for driver in [Driver::IoUring, Driver::Readiness] {
+        let rounds = async || {
+            let (a, _b) = UnixStream::pair().unwrap();
+            allocations(async || {
+                let (result, _) = a.recv([0; 16]).with_timeout(Duration::ZERO).await;
+                result.unwrap_err();
+            })
+            .await
+        };
+        // An `io::Error` with a source of its own takes two.
+        assert!(cost(driver, rounds).is_none_or(|cost| cost == 2 * ROUNDS));
+    }
 }
 
 #[test]

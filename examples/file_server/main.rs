@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Parser;
-use corio::net::{Socket, SocketAddress, Stream};
+use corio::net::{SocketAddress, Stream, TcpListener};
 use corio::server::ConnectionContext;
 
 use exchange::Answer;
@@ -42,9 +42,6 @@ use request::HeadLimits;
 use response::Clock;
 use root::Root;
 use serving::StopSignals;
-
-/// Connections that may wait to be accepted; the kernel has its own limit.
-const BACKLOG: i32 = 4096;
 
 /// How many connections may be refused with a 503 at the same time; further ones are just closed.
 const REFUSALS: usize = 64;
@@ -105,9 +102,11 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("{}: {error}", options.root.display()))?;
     open_files::raise_limit();
     let signals = StopSignals::new()?;
-    let listener = listen(&options.addr).map_err(|error| format!("{}: {error}", options.addr))?;
-    let server =
-        options.server.apply(corio::server::Server::builder().listen_on(listener), "files");
+    let listener =
+        TcpListener::bind(&options.addr).map_err(|error| format!("{}: {error}", options.addr))?;
+    let server = options
+        .server
+        .apply(corio::server::Server::builder().listen_on(OwnedFd::try_from(listener)?), "files");
     let (root, options) = (Arc::new(root), Arc::new(options));
     let connections = Arc::new(AtomicUsize::new(0));
     let state = move |_: &_| {
@@ -117,29 +116,6 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let server = server.start(state, serve)?;
     signals.serve(server)?;
     Ok(())
-}
-
-/// Listens on the first address of `name` that is available, without `SO_REUSEPORT`: all workers
-/// share one socket, and a second server on the port is refused.
-fn listen(name: &str) -> io::Result<OwnedFd> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in SocketAddress::resolve(name)? {
-        match listen_on(&address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn listen_on(address: &SocketAddress) -> io::Result<OwnedFd> {
-    let is_v4 = address.as_inet().is_some_and(|inet| inet.is_ipv4());
-    let socket = if is_v4 { Socket::tcp_v4() } else { Socket::tcp_v6() }?;
-    socket.set_reuse_addr(true)?;
-    // Accepted connections inherit this option.
-    socket.set_nodelay(true)?;
-    socket.bind(address)?;
-    OwnedFd::try_from(socket.listen(BACKLOG)?)
 }
 
 /// Serves a connection, or refuses it.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use handle::Handle;
 
+use crate::driver::seams::clock;
 use crate::driver::{AnyDriver, Driver, SetupError, Wait};
 use crate::os::{self, RawFd};
 use crate::runtime::Runtime;
@@ -387,11 +388,11 @@ struct Deadline(Option<Instant>);
 
 impl Deadline {
     fn after(period: Duration) -> Self {
-        Deadline(Instant::now().checked_add(period))
+        Deadline(clock::now().checked_add(period))
     }
 
     fn remaining(self) -> Duration {
-        self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+        self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(clock::now()))
     }
 }
 

@@ -66,6 +66,7 @@ mod readiness;
 mod record;
 mod recv_queue;
 mod request;
+pub(crate) mod seams;
 mod setup;
 mod sys;
 #[cfg(target_os = "linux")]

@@ -1,8 +1,8 @@
-//! Files, with std's names.
+//! Files and their metadata, with std's names.
 //!
-//! Reading and writing name an offset and take `&self`, so many can be under way at once on one
-//! file. A [`File`] is `Send` while nothing is in flight on it. Dropping it closes it without
-//! waiting; [`File::close`] tells what the file system has to say.
+//! Reading and writing take an offset and `&self`, so many operations can be in flight at once on
+//! one file. A [`File`] is `Send` while nothing is in flight on it. Dropping it closes it without
+//! waiting; [`File::close`] also reports the error of closing it.
 
 mod dir;
 mod file;
@@ -18,10 +18,10 @@ use std::path::Path;
 
 use crate::op::AsyncStatx;
 
-/// Metadata of the file at `path`, symbolic links followed.
+/// Returns the metadata of the file at `path`; follows symbolic links.
 ///
 /// # Errors
-/// What `statx(2)` reports, such as `NotFound`.
+/// The error of `statx(2)`, such as `NotFound`; `InvalidInput` for a path with a NUL byte.
 ///
 /// # Examples
 /// ```
@@ -32,14 +32,15 @@ use crate::op::AsyncStatx;
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "stat")]
 pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     AsyncStatx::path(path).await
 }
 
-/// Metadata of what is at `path` itself, even if it is a symbolic link.
+/// Returns the metadata of what is at `path` itself; does not follow a symbolic link.
 ///
 /// # Errors
-/// What `statx(2)` reports, such as `NotFound`.
+/// The error of `statx(2)`, such as `NotFound`; `InvalidInput` for a path with a NUL byte.
 ///
 /// # Examples
 /// ```
@@ -53,6 +54,7 @@ pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "lstat")]
 pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     AsyncStatx::link(path).await
 }

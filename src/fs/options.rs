@@ -1,4 +1,4 @@
-//! How a file is to be opened.
+//! Options for opening a file.
 
 use crate::os;
 use std::io;
@@ -43,6 +43,12 @@ impl Default for OpenOptions {
 macro_rules! switches {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
+        ///
+        /// # Examples
+        /// ```
+        /// use corio::fs::OpenOptions;
+        #[doc = concat!("let options = OpenOptions::new().", stringify!($name), "(true);")]
+        /// ```
         pub fn $name(mut self, $name: bool) -> Self {
             self.$name = $name;
             self
@@ -51,7 +57,10 @@ macro_rules! switches {
 }
 
 impl OpenOptions {
-    /// Nothing is allowed yet.
+    /// Creates options with every switch off; set at least one of `read`, `write` and `append`.
+    ///
+    /// # Examples
+    /// See [`OpenOptions`].
     pub fn new() -> Self {
         OpenOptions {
             read: false,
@@ -72,21 +81,35 @@ impl OpenOptions {
         write,
         /// Allows writing, always at the end of the file, whatever the offset (`O_APPEND`).
         append,
-        /// Empties the file.
+        /// Truncates the file to 0 bytes; needs `write`.
         truncate,
-        /// Creates the file if it is not there.
+        /// Creates the file if it does not exist; needs `write` or `append`.
         create,
-        /// Creates the file, and fails if it is there.
+        /// Creates the file, and fails with `AlreadyExists` if it exists (`O_EXCL`); needs `write`
+        /// or `append`.
         create_new,
     }
 
-    /// The permissions of a file that is created, before the umask; default `0o666`.
+    /// Sets the permissions of a file that is created, before the umask; default `0o666`. Ignored
+    /// on Windows.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::fs::OpenOptions;
+    /// let private = OpenOptions::new().write(true).create(true).mode(0o600);
+    /// ```
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
-    /// More `O_*` flags, such as `O_DIRECT`.
+    /// Adds `O_*` flags of `open(2)`, such as `O_DIRECT`; those for the access mode are ignored.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[cfg(unix)]
+    /// let file = corio::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW);
+    /// ```
     pub fn custom_flags(mut self, flags: i32) -> Self {
         self.custom_flags = flags;
         self
@@ -95,8 +118,11 @@ impl OpenOptions {
     /// Opens the file.
     ///
     /// # Errors
-    /// What `open(2)` reports; `InvalidInput` for a path with a NUL byte, and for options that
-    /// make no sense, such as truncating without writing.
+    /// The error of `open(2)`, such as `NotFound`; `InvalidInput` for a path with a NUL byte, and
+    /// for options that contradict each other, such as `truncate` without `write`.
+    ///
+    /// # Examples
+    /// See [`OpenOptions`].
     pub async fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let flags = self.flags()?;
         let fd = AsyncOpen::new(path, flags, self.mode).await?;
@@ -110,14 +136,18 @@ impl OpenOptions {
             (true, true, false) => os::O_RDWR,
             (false, _, true) => os::O_WRONLY | os::O_APPEND,
             (true, _, true) => os::O_RDWR | os::O_APPEND,
-            (false, false, false) => return Err(invalid("neither read, write nor append is set")),
+            (false, false, false) => {
+                return Err(invalid("OpenOptions: set `read`, `write` or `append`"));
+            }
         };
         let writes = self.write || self.append;
         if !writes && (self.truncate || self.create || self.create_new) {
-            return Err(invalid("creating or truncating needs write or append"));
+            return Err(invalid(
+                "OpenOptions: `create`, `create_new` and `truncate` need `write` or `append`",
+            ));
         }
         if self.append && self.truncate && !self.create_new {
-            return Err(invalid("append and truncate exclude each other"));
+            return Err(invalid("OpenOptions: `append` and `truncate` exclude each other"));
         }
         let creation = match (self.create, self.truncate, self.create_new) {
             (false, false, false) => 0,

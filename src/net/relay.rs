@@ -1,42 +1,87 @@
-//! Two connections joined to one.
+//! Copying between two connections in both directions.
 
 use std::cell::Cell;
 use std::io;
 use std::net::Shutdown;
 
-use super::Stream;
+#[cfg(unix)]
+use super::UnixStream;
+use super::{Stream, TcpStream};
+#[cfg(target_os = "linux")]
+use crate::driver::seams::sockets;
 #[cfg(target_os = "linux")]
 use crate::op::AsyncSplice;
+use crate::op::{AsyncRecv, AsyncSendAll, AsyncShutdown, Descriptor};
 #[cfg(target_os = "linux")]
 use crate::os;
 use crate::task::{RaceOutput, race};
 
-/// How much is moved in one go; a pipe holds as much by default.
+/// The most bytes that are moved at once; a pipe holds as many by default.
 const CHUNK: usize = 64 * 1024;
 
-/// Joins two connections: what comes from one is sent to the other, in both directions at once,
-/// until both have ended. Gives how many bytes went from `a` to `b`, and from `b` to `a`.
+/// A connected stream socket: [`TcpStream`], [`UnixStream`] or [`Stream`]; sealed.
 ///
-/// When one side ends its sending, the other is told, after everything before that
+/// # Examples
+/// ```
+/// use corio::net::{StreamSocket, UnixStream, relay};
+/// async fn proxy(client: impl StreamSocket, upstream: &UnixStream) -> std::io::Result<u64> {
+///     let (sent, received) = relay(&client, upstream).await?;
+///     Ok(sent + received)
+/// }
+/// ```
+#[allow(private_bounds)]
+pub trait StreamSocket: HasDescriptor {}
+
+/// The sealed part of [`StreamSocket`].
+pub(crate) trait HasDescriptor {
+    fn descriptor(&self) -> &Descriptor;
+}
+
+macro_rules! stream_sockets {
+    ($($(#[$attr:meta])* $ty:ty),+ $(,)?) => {$(
+        $(#[$attr])*
+        impl StreamSocket for $ty {}
+
+        $(#[$attr])*
+        impl HasDescriptor for $ty {
+            fn descriptor(&self) -> &Descriptor {
+                &self.0
+            }
+        }
+    )+};
+}
+
+stream_sockets!(
+    TcpStream,
+    Stream,
+    #[cfg(unix)]
+    UnixStream
+);
+
+/// Copies bytes between two connections in both directions until both have ended; returns how many
+/// went from `a` to `b`, and from `b` to `a`.
+///
+/// When one side shuts its sending side down, so does the relay towards the other, after all bytes
+/// before it
 /// ([`shutdown(2)`](https://man7.org/linux/man-pages/man2/shutdown.2.html)), and the other direction
 /// goes on. On Linux the bytes move by
 /// [`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html), without a copy through user
-/// space; elsewhere, or when that is refused or the process has no fds for pipes, through a buffer
+/// space; elsewhere, or where that is refused or the process has no fds for pipes, through a buffer
 /// of 64 KiB per direction.
 ///
-/// What is on its way when the relay ends early, by an error or because it is dropped, is lost.
+/// Bytes in transit are lost when the relay ends early, by an error or because it is dropped. Bytes
+/// that a received stream of `a` or `b` has taken are not relayed.
 ///
 /// # Errors
 /// The first error of either side; the other direction is cancelled then.
 ///
 /// # Examples
 /// ```
-/// use corio::net::{Stream, relay};
+/// use corio::net::relay;
 /// # use corio::net::UnixStream;
 /// # let mut context = corio::IoContext::new(8)?;
 /// # context.block_on(async {
 /// # let ((client, a), (b, server)) = (UnixStream::pair()?, UnixStream::pair()?);
-/// # let (a, b) = (Stream::from(a), Stream::from(b));
 /// let task = corio::spawn(async move { relay(&a, &b).await });
 /// client.send_all("a question").await.0?;
 /// client.shutdown(std::net::Shutdown::Write).await?;
@@ -50,37 +95,48 @@ const CHUNK: usize = 64 * 1024;
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub async fn relay(a: &Stream, b: &Stream) -> io::Result<(u64, u64)> {
+#[doc(alias = "copy_bidirectional")]
+#[doc(alias = "splice")]
+pub async fn relay<A, B>(a: &A, b: &B) -> io::Result<(u64, u64)>
+where
+    A: StreamSocket + ?Sized,
+    B: StreamSocket + ?Sized,
+{
+    join(a.descriptor(), b.descriptor()).await
+}
+
+async fn join(a: &Descriptor, b: &Descriptor) -> io::Result<(u64, u64)> {
     let (there, back) = (Cell::new(0), Cell::new(0));
     let under_way = Cell::new(2);
-    // The first error ends the race, and else the last end.
-    let direction = async |from: &Stream, to: &Stream, moved: &Cell<u64>| -> io::Result<()> {
-        moved.set(forward(from, to).await?);
-        under_way.set(under_way.get() - 1);
-        if under_way.get() > 0 {
-            std::future::pending::<()>().await;
-        }
-        Ok(())
-    };
+    // The race ends with the first error, or else with the second direction.
+    let direction =
+        async |from: &Descriptor, to: &Descriptor, moved: &Cell<u64>| -> io::Result<()> {
+            moved.set(forward(from, to).await?);
+            under_way.set(under_way.get() - 1);
+            if under_way.get() > 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        };
     match race(direction(a, b, &there), direction(b, a, &back)).await {
         RaceOutput::First(result, _) | RaceOutput::Second(_, result) => result?,
     }
     Ok((there.get(), back.get()))
 }
 
-/// One direction, to its end.
-async fn forward(from: &Stream, to: &Stream) -> io::Result<u64> {
+/// Copies one direction until its end, and shuts the receiver's side down.
+async fn forward(from: &Descriptor, to: &Descriptor) -> io::Result<u64> {
     let moved = transfer(from, to).await?;
-    match to.shutdown(Shutdown::Write).await {
-        // It is gone as a whole: that is told by what is received from it.
+    match AsyncShutdown::new(to, Shutdown::Write).await {
+        // The connection is gone: the other direction ends too.
         Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
         _ => Ok(moved),
     }
 }
 
 #[cfg(target_os = "linux")]
-async fn transfer(from: &Stream, to: &Stream) -> io::Result<u64> {
-    let Ok((reader, writer)) = os::pipe() else {
+async fn transfer(from: &Descriptor, to: &Descriptor) -> io::Result<u64> {
+    let Ok((reader, writer)) = sockets::pipe() else {
         return through_buffer(from, to).await;
     };
     let mut moved = 0;
@@ -105,27 +161,28 @@ async fn transfer(from: &Stream, to: &Stream) -> io::Result<u64> {
     }
 }
 
-/// Nothing to be spliced from, such as a socket that decrypts; or a sandbox that knows no such call.
+/// Returns `true` if the socket can't be spliced from, such as one that decrypts, or a sandbox
+/// forbids the call.
 #[cfg(target_os = "linux")]
 fn is_refused(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EPERM))
+    matches!(error.raw_os_error(), Some(os::EINVAL | os::ENOSYS | os::EPERM))
 }
 
 #[cfg(not(target_os = "linux"))]
-async fn transfer(from: &Stream, to: &Stream) -> io::Result<u64> {
+async fn transfer(from: &Descriptor, to: &Descriptor) -> io::Result<u64> {
     through_buffer(from, to).await
 }
 
-async fn through_buffer(from: &Stream, to: &Stream) -> io::Result<u64> {
+async fn through_buffer(from: &Descriptor, to: &Descriptor) -> io::Result<u64> {
     let mut moved = 0;
     let mut buf = Vec::with_capacity(CHUNK);
     loop {
-        let (result, received) = from.recv(buf).await;
+        let (result, received) = AsyncRecv::new(from, buf).await;
         let len = result?;
         if len == 0 {
             return Ok(moved);
         }
-        let (result, sent) = to.send_all(received).await;
+        let (result, sent) = AsyncSendAll::new(to, received).await;
         result?;
         moved += len as u64;
         buf = sent;

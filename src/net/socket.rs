@@ -1,19 +1,19 @@
-//! A socket to be configured before it is used.
+//! A socket that is configured before it is used.
 
-use crate::os::OwnedFd;
 use std::io;
 use std::time::Duration;
 
-#[cfg(not(target_os = "openbsd"))]
-use socket2::TcpKeepalive;
-use socket2::{Domain, Protocol, SockRef, Socket as Raw, Type};
-
-use super::{SocketAddress, TcpListener, TcpStream, socket_handle, stream_handle};
+use super::{
+    SocketAddress, TcpListener, TcpStream, any_family_handle, socket_handle, stream_handle,
+};
+use crate::driver::seams::options;
+use crate::driver::seams::sockets::{self, Family};
 use crate::op::{AsyncConnect, Descriptor};
+use crate::os::{AsFd, OwnedFd};
 
-/// A socket of any kind, with its options; turns into a [`TcpStream`] or [`TcpListener`].
+/// A socket of any kind, with its options; converts to a [`TcpStream`] or [`TcpListener`].
 ///
-/// Each option is set at once and can be read back. `socket(7)`, `tcp(7)`.
+/// Each option takes effect at once and can be read back. See `socket(7)` and `tcp(7)`.
 ///
 /// It has no `recv_stream`, as it may be a socket for datagrams, of which an empty one would read
 /// as the end of the stream:
@@ -33,32 +33,51 @@ use crate::op::{AsyncConnect, Descriptor};
 /// assert!(socket.nodelay()?);
 /// socket.bind(SocketAddress::v4([127, 0, 0, 1], 0))?;
 /// let listener = socket.listen(128)?;
-/// assert_ne!(listener.local_addr()?.port(), Some(0));
+/// assert_ne!(listener.local_addr()?.port(), 0);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
+#[doc(alias = "TcpSocket")]
 pub struct Socket(Descriptor);
 
-socket_handle!(Socket, SocketAddress);
-stream_handle!(Socket, SocketAddress);
+socket_handle!(Socket, peer);
+any_family_handle!(Socket, peer);
+stream_handle!(Socket);
 
 macro_rules! options {
-    ($($(#[$doc:meta])* $get:ident, $set:ident: $ty:ty = $raw_get:ident, $raw_set:ident;)+) => {
+    ($(
+        $(#[$doc:meta])*
+        $get:ident, $set:ident: $ty:ty = $value:expr, $raw_get:ident, $raw_set:ident;
+    )+) => {
         impl Socket {$(
             $(#[$doc])*
             ///
             /// # Errors
-            /// What `setsockopt(2)` reports.
+            /// The error of `setsockopt(2)`.
+            ///
+            /// # Examples
+            /// ```
+            /// let socket = corio::net::Socket::tcp_v4()?;
+            #[doc = concat!("socket.", stringify!($set), "(", $value, ")?;")]
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
             pub fn $set(&self, value: $ty) -> io::Result<()> {
-                SockRef::from(self).$raw_set(value)
+                options::$raw_set(self.as_fd(), value)
             }
 
-            /// Reads the option back.
+            #[doc = concat!("Returns the option that [`", stringify!($set), "`](Self::",
+                stringify!($set), ") sets.")]
             ///
             /// # Errors
-            /// What `getsockopt(2)` reports.
+            /// The error of `getsockopt(2)`.
+            ///
+            /// # Examples
+            /// ```
+            /// let socket = corio::net::Socket::tcp_v4()?;
+            #[doc = concat!("println!(\"{:?}\", socket.", stringify!($get), "()?);")]
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
             pub fn $get(&self) -> io::Result<$ty> {
-                SockRef::from(self).$raw_get()
+                options::$raw_get(self.as_fd())
             }
         )+}
     };
@@ -66,91 +85,144 @@ macro_rules! options {
 
 #[cfg(unix)]
 options! {
-    /// `SO_REUSEPORT`: several sockets listen on one port, and the kernel spreads connections.
-    reuse_port, set_reuse_port: bool = reuse_port, set_reuse_port;
+    /// Sets `SO_REUSEPORT`: several sockets may listen on one port, and the kernel distributes
+    /// connections among them.
+    reuse_port, set_reuse_port: bool = "true", reuse_port, set_reuse_port;
 }
 
 options! {
-    /// `TCP_NODELAY`: send small segments at once.
-    nodelay, set_nodelay: bool = tcp_nodelay, set_tcp_nodelay;
-    /// `SO_REUSEADDR`: bind although old connections linger on the address.
-    reuse_addr, set_reuse_addr: bool = reuse_address, set_reuse_address;
-    /// `SO_RCVBUF` in bytes; the kernel doubles it.
-    recv_buffer_size, set_recv_buffer_size: usize = recv_buffer_size, set_recv_buffer_size;
-    /// `SO_SNDBUF` in bytes; the kernel doubles it.
-    send_buffer_size, set_send_buffer_size: usize = send_buffer_size, set_send_buffer_size;
-    /// `SO_KEEPALIVE`: probe idle connections.
-    keepalive, set_keepalive: bool = keepalive, set_keepalive;
-    /// `SO_BROADCAST`: allow sending to broadcast addresses.
-    broadcast, set_broadcast: bool = broadcast, set_broadcast;
+    /// Sets `TCP_NODELAY`: `true` sends small segments at once.
+    nodelay, set_nodelay: bool = "true", nodelay, set_nodelay;
+    /// Sets `SO_REUSEADDR`: `true` allows to bind while old connections linger on the address.
+    reuse_addr, set_reuse_addr: bool = "true", reuse_address, set_reuse_address;
+    /// Sets `SO_RCVBUF`, the size of the receive buffer in bytes; Linux doubles it.
+    recv_buffer_size, set_recv_buffer_size: usize = "65536", recv_buffer_size, set_recv_buffer_size;
+    /// Sets `SO_SNDBUF`, the size of the send buffer in bytes; Linux doubles it.
+    send_buffer_size, set_send_buffer_size: usize = "65536", send_buffer_size, set_send_buffer_size;
+    /// Sets `SO_KEEPALIVE`: `true` probes idle connections.
+    keepalive, set_keepalive: bool = "true", keepalive, set_keepalive;
+    /// Sets `SO_BROADCAST`: `true` allows to send to broadcast addresses.
+    broadcast, set_broadcast: bool = "true", broadcast, set_broadcast;
 }
 
 impl Socket {
-    fn new(domain: Domain, ty: Type, protocol: Option<Protocol>) -> io::Result<Self> {
-        Raw::new(domain, ty, protocol).map(|socket| OwnedFd::from(socket).into())
-    }
-
-    /// A TCP socket for IPv4.
+    /// Creates a TCP socket for IPv4.
     ///
     /// # Errors
-    /// What `socket(2)` reports.
+    /// The error of `socket(2)`.
+    ///
+    /// # Examples
+    /// See [`Socket`].
     pub fn tcp_v4() -> io::Result<Self> {
-        Self::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))
+        sockets::tcp(Family::V4).map(Self::from)
     }
 
-    /// A TCP socket for IPv6.
+    /// Creates a TCP socket for IPv6.
     ///
     /// # Errors
-    /// What `socket(2)` reports.
+    /// The error of `socket(2)`, such as the one for a system without IPv6.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// let socket = corio::net::Socket::tcp_v6()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn tcp_v6() -> io::Result<Self> {
-        Self::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))
+        sockets::tcp(Family::V6).map(Self::from)
     }
 
-    /// A UDP socket for IPv4; messages go by `send_msg(..).to(..)` and `recv_msg`.
+    /// Creates a UDP socket for IPv4; datagrams are sent by `send_msg(..).to(..)` and received by
+    /// `recv_msg`.
     ///
     /// # Errors
-    /// What `socket(2)` reports.
+    /// The error of `socket(2)`.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::{Socket, SocketAddress};
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let (a, b) = (Socket::udp_v4()?, Socket::udp_v4()?);
+    /// b.bind(SocketAddress::v4([127, 0, 0, 1], 0))?;
+    /// a.send_msg(["hello"]).to(b.local_addr()?).await.0?;
+    /// let (result, _bufs) = b.recv_msg([[0; 1500]]).await;
+    /// assert_eq!(result?.len, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn udp_v4() -> io::Result<Self> {
-        Self::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
+        sockets::udp(Family::V4).map(Self::from)
     }
 
-    /// A UDP socket for IPv6.
+    /// Creates a UDP socket for IPv6.
     ///
     /// # Errors
-    /// What `socket(2)` reports.
+    /// The error of `socket(2)`, such as the one for a system without IPv6.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// let socket = corio::net::Socket::udp_v6()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn udp_v6() -> io::Result<Self> {
-        Self::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))
+        sockets::udp(Family::V6).map(Self::from)
     }
 
-    /// `SO_LINGER`: how long a close waits for unsent data, in whole seconds, rounded up; zero resets
-    /// the connection instead of closing it.
+    /// Sets `SO_LINGER`: how long a close waits for unsent data, in whole seconds, rounded up. Zero
+    /// resets the connection instead of closing it; `None`, the default, closes it in the
+    /// background. [`Duration::MAX`] is the longest time that the system knows.
     ///
     /// # Errors
-    /// What `setsockopt(2)` reports.
+    /// The error of `setsockopt(2)`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let socket = corio::net::Socket::tcp_v4()?;
+    /// socket.set_linger(Some(Duration::from_millis(1500)))?;
+    /// assert_eq!(socket.linger()?, Some(Duration::from_secs(2)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        // The system drops the fraction, which would turn a short wait into a reset.
-        let whole = linger.map(|time| match time.subsec_nanos() {
-            0 => time,
-            _ => Duration::from_secs(time.as_secs().saturating_add(1)),
+        // The system drops the fraction, which would turn a short wait into a reset, and the upper
+        // bits, which would shorten a long one.
+        const MOST: u64 = if cfg!(windows) { u16::MAX as u64 } else { i32::MAX as u64 };
+        let whole = linger.map(|time| {
+            let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+            Duration::from_secs(seconds.min(MOST))
         });
-        SockRef::from(self).set_linger(whole)
+        options::set_linger(self.as_fd(), whole)
     }
 
-    /// Reads the option back.
+    /// Returns the option that [`set_linger`](Self::set_linger) sets.
     ///
     /// # Errors
-    /// What `getsockopt(2)` reports.
+    /// The error of `getsockopt(2)`.
+    ///
+    /// # Examples
+    /// See [`set_linger`](Self::set_linger).
     pub fn linger(&self) -> io::Result<Option<Duration>> {
-        SockRef::from(self).linger()
+        options::linger(self.as_fd())
     }
 
-    /// When to probe an idle connection, how often, and how many unanswered probes end it
-    /// (`TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`). Switches probing on.
+    /// Sets when an idle connection is probed, how often, and how many unanswered probes end it
+    /// (`TCP_KEEPIDLE` and `TCP_KEEPINTVL`, in whole seconds; `TCP_KEEPCNT`). Switches
+    /// `SO_KEEPALIVE` on.
     ///
-    /// Not on OpenBSD, where these times are the whole system's.
+    /// Not on OpenBSD, where these times apply to the whole system.
     ///
     /// # Errors
-    /// What `setsockopt(2)` reports.
+    /// The error of `setsockopt(2)`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let socket = corio::net::Socket::tcp_v4()?;
+    /// socket.set_keepalive_times(Duration::from_secs(60), Duration::from_secs(10), 3)?;
+    /// assert!(socket.keepalive()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[cfg(not(target_os = "openbsd"))]
     pub fn set_keepalive_times(
         &self,
@@ -158,20 +230,40 @@ impl Socket {
         interval: Duration,
         probes: u32,
     ) -> io::Result<()> {
-        let keepalive =
-            TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
-        SockRef::from(self).set_tcp_keepalive(&keepalive)
+        options::set_keepalive_times(self.as_fd(), idle, interval, probes)
     }
 
-    /// Gives the socket an address.
+    /// Gives the socket its own address.
     ///
     /// # Errors
-    /// What `bind(2)` reports, such as `AddrInUse`.
+    /// The error of `bind(2)`, such as `AddrInUse`.
+    ///
+    /// # Examples
+    /// See [`Socket`].
     pub fn bind(&self, address: impl Into<SocketAddress>) -> io::Result<()> {
-        SockRef::from(self).bind(address.into().as_sock_addr())
+        sockets::bind(self.as_fd(), address.into().as_sock_addr())
     }
 
-    /// Connects to an address; turn the socket into a [`TcpStream`] with `into_tcp_stream`.
+    /// Connects to an address; [`into_tcp_stream`](Self::into_tcp_stream) converts the connected
+    /// socket.
+    ///
+    /// # Errors
+    /// The error of `connect(2)`, such as `ConnectionRefused`.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::{Socket, TcpListener};
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let socket = Socket::tcp_v4()?;
+    /// socket.connect(listener.local_addr()?).await?;
+    /// let stream = socket.into_tcp_stream()?;
+    /// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn connect(&self, address: impl Into<SocketAddress>) -> AsyncConnect<'_> {
         AsyncConnect::new(self, address)
@@ -180,21 +272,27 @@ impl Socket {
     /// Starts listening, with room for `backlog` connections that wait to be accepted.
     ///
     /// # Errors
-    /// What `listen(2)` reports.
+    /// The error of `listen(2)`; `ResourceBusy` if an operation on the socket was leaked in flight.
+    ///
+    /// # Examples
+    /// See [`Socket`].
     pub fn listen(self, backlog: i32) -> io::Result<TcpListener> {
-        SockRef::from(&self).listen(backlog)?;
+        sockets::listen(self.as_fd(), backlog)?;
         OwnedFd::try_from(self).map(TcpListener::from)
     }
 
-    /// Turns the connected socket into a TCP connection.
+    /// Converts a connected TCP socket to a [`TcpStream`].
     ///
     /// # Errors
     /// `InvalidInput` if it is not a stream socket; `ResourceBusy` if an operation on it was leaked
     /// in flight.
+    ///
+    /// # Examples
+    /// See [`connect`](Self::connect).
     pub fn into_tcp_stream(self) -> io::Result<TcpStream> {
-        let ty = SockRef::from(&self).r#type()?;
-        if ty != Type::STREAM {
-            let message = format!("not a stream socket ({ty:?}): a TcpStream needs SOCK_STREAM");
+        let (is_stream, name) = sockets::kind(self.as_fd())?;
+        if !is_stream {
+            let message = format!("not a stream socket ({name}): a TcpStream needs SOCK_STREAM");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         OwnedFd::try_from(self).map(TcpStream::from)

@@ -1,12 +1,12 @@
-//! A connection of whatever family.
+//! A connection of any family.
 
 use std::io;
 
-use super::{SocketAddress, TcpStream, recv_stream, socket_handle, stream_handle};
+use super::{TcpStream, any_family_handle, recv_stream, socket_handle, stream_handle};
 use crate::op::Descriptor;
 use crate::os::OwnedFd;
 
-/// A connected stream socket, TCP or Unix: what a [server](crate::server) hands to its handler.
+/// A connected stream socket, TCP or Unix: what a [server](crate::server) passes to its handler.
 ///
 /// # Examples
 /// ```
@@ -15,20 +15,20 @@ use crate::os::OwnedFd;
 /// # context.block_on(async {
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let stream = Stream::from(TcpStream::connect(listener.local_addr()?).await?);
-/// assert_eq!(stream.peer_addr()?, listener.local_addr()?);
+/// assert_eq!(stream.peer_addr()?.as_inet(), Some(listener.local_addr()?));
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
-pub struct Stream(Descriptor);
+pub struct Stream(pub(super) Descriptor);
 
-socket_handle!(Stream, SocketAddress);
-stream_handle!(Stream, SocketAddress);
+socket_handle!(Stream, peer);
+any_family_handle!(Stream, peer);
+stream_handle!(Stream);
 recv_stream!(Stream);
 
 impl Stream {
-    /// Takes over a socket that is in non-blocking mode already, as accepted ones are.
+    /// Takes ownership of a socket that is in non-blocking mode already, as accepted ones are.
     pub(crate) fn accepted(fd: OwnedFd) -> Self {
         Stream(Descriptor::nonblocking_socket(fd))
     }
@@ -50,11 +50,8 @@ impl From<super::UnixStream> for Stream {
 impl TryFrom<Stream> for TcpStream {
     type Error = io::Error;
 
-    /// Fails with `InvalidInput` for a connection that is not TCP; it is closed then.
+    /// Fails with `InvalidInput`, and closes the connection, if it is not TCP.
     fn try_from(stream: Stream) -> Result<Self, Self::Error> {
-        match stream.local_addr()?.as_inet() {
-            Some(_) => Ok(TcpStream(stream.0)),
-            None => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a TCP connection")),
-        }
+        stream.local_addr()?.to_inet().map(|_| TcpStream(stream.0))
     }
 }

@@ -1,15 +1,20 @@
-//! TCP.
+//! TCP listeners and connections.
 
-use crate::os::OwnedFd;
 use std::io;
 use std::net::SocketAddr;
 
-use socket2::{Domain, Protocol, SockRef, Socket as Raw, Type};
-
-use super::{BACKLOG, SocketAddress, recv_stream, socket_handle, stream_handle};
+use super::addrs::{Target, first_of};
+use super::connect::connect_to_first;
+use super::names::lookup;
+use super::{
+    BACKLOG, SocketAddress, ToSocketAddrs, inet_handle, recv_stream, socket_handle, stream_handle,
+};
+use crate::driver::seams::options;
+use crate::driver::seams::sockets::{self, Family};
 use crate::op::{Accepted, AsyncAccept, AsyncConnect, Descriptor};
+use crate::os::{AsFd, OwnedFd};
 
-/// A TCP socket that listens.
+/// A TCP socket that listens for connections.
 ///
 /// # Examples
 /// ```
@@ -29,48 +34,82 @@ use crate::op::{Accepted, AsyncAccept, AsyncConnect, Descriptor};
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct TcpListener(Descriptor);
 
-socket_handle!(TcpListener, SocketAddr);
+socket_handle!(TcpListener);
+inet_handle!(TcpListener);
 
 impl TcpListener {
-    /// Listens on an address, with the options servers want: `SO_REUSEADDR`, `SO_REUSEPORT` (so
-    /// that several threads can listen on one port), `TCP_NODELAY` on accepted connections, and
-    /// IPv4 along with IPv6 on an unspecified IPv6 address.
+    /// Creates a socket that listens on an address; port 0 is any free one.
     ///
-    /// Anything that std takes as an address will do; a name is looked up first, which blocks.
+    /// It has the options that servers want: `SO_REUSEADDR` (Unix), `TCP_NODELAY` on accepted
+    /// connections, and IPv4 along with IPv6 on an unspecified IPv6 address. Of several addresses
+    /// the first that can be bound is taken. A name is resolved first, which blocks the thread.
+    ///
+    /// The port is this listener's alone; see [`bind_reuse_port`](Self::bind_reuse_port).
     ///
     /// # Errors
-    /// What the system reports, such as `AddrInUse` or `PermissionDenied`.
-    pub fn bind(address: impl std::net::ToSocketAddrs) -> io::Result<Self> {
-        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
-        for address in address.to_socket_addrs()? {
-            match Self::listen(address.into()) {
-                Ok(listener) => return Ok(listener),
-                Err(error) => refused = error,
-            }
-        }
-        Err(refused)
+    /// The system's error for the last address, such as `AddrInUse` or `PermissionDenied`; that of
+    /// the resolver; `InvalidInput` if there is no address.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::TcpListener;
+    /// use std::io::ErrorKind;
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let taken = TcpListener::bind(listener.local_addr()?);
+    /// assert_eq!(taken.unwrap_err().kind(), ErrorKind::AddrInUse);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
+        first_of(address, |address| Self::listen(address, false))
     }
 
-    fn listen(address: SocketAddress) -> io::Result<Self> {
-        let address = address.as_sock_addr();
-        let socket = Raw::new(address.domain(), Type::STREAM, Some(Protocol::TCP))?;
+    /// Like [`bind`](Self::bind), with `SO_REUSEPORT`: several listeners share the port, and the
+    /// kernel distributes connections among them.
+    ///
+    /// Each of them must have the option, and on Linux the same user. A second program that is
+    /// started by mistake is not refused. Not on Windows.
+    ///
+    /// # Errors
+    /// As for [`bind`](Self::bind).
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::TcpListener;
+    /// let one = TcpListener::bind_reuse_port("127.0.0.1:0")?;
+    /// let other = TcpListener::bind_reuse_port(one.local_addr()?)?;
+    /// assert_eq!(one.local_addr()?, other.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    #[doc(alias = "SO_REUSEPORT")]
+    pub fn bind_reuse_port(address: impl ToSocketAddrs) -> io::Result<Self> {
+        first_of(address, |address| Self::listen(address, true))
+    }
+
+    #[cfg_attr(windows, allow(unused_variables))]
+    fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<Self> {
+        let address = SocketAddress::from(address);
+        let family = Family::of(address.as_sock_addr());
+        let socket = sockets::tcp(family)?;
+        let fd = socket.as_fd();
         // On Windows these would let another program take the port over.
         #[cfg(unix)]
         {
-            socket.set_reuse_address(true)?;
-            socket.set_reuse_port(true)?;
+            options::set_reuse_address(fd, true)?;
+            if reuse_port {
+                options::set_reuse_port(fd, true)?;
+            }
         }
         // Accepted connections inherit it.
-        socket.set_tcp_nodelay(true)?;
-        if address.domain() == Domain::IPV6 {
-            socket.set_only_v6(false)?;
+        options::set_nodelay(fd, true)?;
+        if family == Family::V6 {
+            options::set_only_v6(fd, false)?;
         }
-        socket.bind(address)?;
-        socket.listen(BACKLOG)?;
-        Ok(TcpListener(Descriptor::socket(socket.into())))
+        sockets::bind(fd, address.as_sock_addr())?;
+        sockets::listen(fd, BACKLOG)?;
+        Ok(TcpListener(Descriptor::socket(socket)))
     }
 
     /// Accepts the next connection; returns it and the peer's address.
@@ -109,35 +148,112 @@ impl From<std::net::TcpListener> for TcpListener {
 /// A TCP connection.
 ///
 /// # Examples
-/// See [`TcpListener`].
-#[derive(Debug)]
+/// ```no_run
+/// use corio::net::TcpStream;
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.block_on(async {
+/// let stream = TcpStream::connect("example.org:80").await?;
+/// stream.send_all("GET / HTTP/1.0\r\nHost: example.org\r\n\r\n").await.0?;
+/// let (result, answer) = stream.recv(Vec::with_capacity(4096)).await;
+/// println!("{}", String::from_utf8_lossy(&answer[..result?]));
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct TcpStream(pub(super) Descriptor);
 
-socket_handle!(TcpStream, SocketAddr);
-stream_handle!(TcpStream, SocketAddr);
+socket_handle!(TcpStream, peer);
+inet_handle!(TcpStream, peer);
+stream_handle!(TcpStream);
 recv_stream!(TcpStream);
 
 impl TcpStream {
-    /// Connects to an address, with `TCP_NODELAY` set.
+    /// Connects to an address or a name, with `TCP_NODELAY` set.
+    ///
+    /// Names are resolved by a [thread of the pool](crate::spawn_blocking). Several addresses are
+    /// tried as "happy eyeballs" does ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)): IPv6
+    /// and IPv4 alternate, each with a head start of 250 ms before the next one is tried beside
+    /// it, or until it fails; the first connection wins, and the other attempts are cancelled. A
+    /// single address needs no thread and no allocation.
+    ///
+    /// The time that the system gives a connection attempt is long (about two minutes on Linux):
+    /// use [`timeout`](crate::timeout()).
     ///
     /// # Errors
-    /// What `connect(2)` reports, such as `ConnectionRefused`.
-    pub async fn connect(address: impl Into<SocketAddress>) -> io::Result<TcpStream> {
-        let address = address.into();
-        let domain = address.as_sock_addr().domain();
-        let socket = Raw::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
-        let stream = TcpStream(Descriptor::socket(socket.into()));
+    /// For one address, the error of `connect(2)`, such as `ConnectionRefused`. For several, or a
+    /// name, the kind of the first failure, with the text of all of them. The error of
+    /// [`resolve`](super::resolve); `InvalidInput` if there are no addresses.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::{TcpListener, TcpStream};
+    /// use std::net::SocketAddr;
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// TcpStream::connect(address).await?;
+    /// TcpStream::connect(format!("localhost:{}", address.port())).await?;
+    /// // Nothing listens on port 1.
+    /// let addresses = [SocketAddr::from(([127, 0, 0, 1], 1)), address];
+    /// let stream = TcpStream::connect(addresses).await?;
+    /// assert_eq!(stream.peer_addr()?, address);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        let addresses = match address.target()? {
+            Target::One(address) => return Self::connect_to(address).await,
+            Target::Several(addresses) => addresses,
+            Target::Name(name) => Box::pin(lookup(name)).await?,
+        };
+        // Boxed, as it is large and the way of a single address is the usual one.
+        Box::pin(connect_to_first(&addresses)).await
+    }
+
+    pub(super) async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+        let address = SocketAddress::from(address);
+        let socket = sockets::tcp(Family::of(address.as_sock_addr()))?;
+        options::set_nodelay(socket.as_fd(), true)?;
+        let stream = TcpStream(Descriptor::socket(socket));
         AsyncConnect::new(&stream, address).await?;
         Ok(stream)
     }
 
-    /// Switches Nagle's algorithm off (`true`, the default here) or on.
+    /// Sets `TCP_NODELAY`: `true`, the default here, switches Nagle's algorithm off, so that small
+    /// segments are sent at once.
     ///
     /// # Errors
-    /// What `setsockopt(2)` reports.
+    /// The error of `setsockopt(2)`.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::{TcpListener, TcpStream};
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// assert!(stream.nodelay()?);
+    /// stream.set_nodelay(false)?;
+    /// assert!(!stream.nodelay()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        SockRef::from(self).set_tcp_nodelay(nodelay)
+        options::set_nodelay(self.as_fd(), nodelay)
+    }
+
+    /// Returns the option that [`set_nodelay`](Self::set_nodelay) sets.
+    ///
+    /// # Errors
+    /// The error of `getsockopt(2)`.
+    ///
+    /// # Examples
+    /// See [`set_nodelay`](Self::set_nodelay).
+    pub fn nodelay(&self) -> io::Result<bool> {
+        options::nodelay(self.as_fd())
     }
 }
 

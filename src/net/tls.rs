@@ -1,7 +1,7 @@
-//! TLS over a connection, by rustls.
-//!
-//! # Why this file has `unsafe`
-//! It fills buffers that need not be initialised.
+//! TLS connections, by rustls.
+
+// # Why this file has `unsafe`
+// It fills buffers that need not be initialised.
 
 use std::io::{self, BufRead, Write};
 use std::net::Shutdown;
@@ -13,14 +13,14 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 use super::Stream;
 use crate::buf::{IoBuf, IoBufMut};
 
-/// The longest record there is, with its header: RFC 8446, section 5.2.
+/// The length of the longest record in bytes, with its header: RFC 8446, section 5.2.
 const RECORD: usize = 16 * 1024 + 256 + 5;
 
-/// A connection that is encrypted, by [rustls](https://docs.rs/rustls). Needs the feature `rustls`.
+/// A TLS connection, by [rustls](https://docs.rs/rustls); needs the feature `rustls`.
 ///
-/// Sending and receiving take `&mut self`, as both may have to do the other, too. What was cancelled in
-/// between goes on where it was: bytes that have come are not lost, and records that were made are sent
-/// before others.
+/// Sending and receiving take `&mut self`, as each may have to do the other, too. After a
+/// cancellation the next call continues where the cancelled one was: received bytes are not lost,
+/// and records that were made are sent before others.
 ///
 /// # Examples
 /// ```
@@ -28,7 +28,7 @@ const RECORD: usize = 16 * 1024 + 256 + 5;
 /// use corio::net::{TcpStream, TlsStream};
 ///
 /// async fn get(config: Arc<rustls::ClientConfig>) -> io::Result<()> {
-///     let stream = TcpStream::connect_host("example.org:443").await?;
+///     let stream = TcpStream::connect("example.org:443").await?;
 ///     let name = "example.org".try_into().map_err(io::Error::other)?;
 ///     let mut stream = TlsStream::connect(stream, config, name).await?;
 ///     stream.send_all("GET / HTTP/1.0\r\nHost: example.org\r\n\r\n").await.0?;
@@ -41,10 +41,10 @@ const RECORD: usize = 16 * 1024 + 256 + 5;
 pub struct TlsStream {
     stream: Stream,
     tls: Connection,
-    /// Encrypted bytes that have come, from `used` on.
+    /// Received bytes, encrypted; those before `used` have been decrypted.
     incoming: Vec<u8>,
     used: usize,
-    /// Encrypted bytes to be sent, from `sent` on.
+    /// Bytes to be sent, encrypted; those before `sent` have been sent.
     outgoing: Vec<u8>,
     sent: usize,
 }
@@ -54,11 +54,28 @@ fn invalid(error: rustls::Error) -> io::Error {
 }
 
 impl TlsStream {
-    /// Serves a client that has connected: the handshake, on the server's side.
+    /// Performs the server's side of the handshake with a client that has connected.
     ///
     /// # Errors
-    /// What the connection reports; `InvalidData` with a [`rustls::Error`] when the client does not keep to
-    /// the protocol, or nothing was agreed upon. It has been told then. `UnexpectedEof` if it has gone.
+    /// The connection's error; `UnexpectedEof` if the client closed it; `InvalidData` with a
+    /// [`rustls::Error`] if the client violates the protocol, or the two have no version or cipher
+    /// in common, after an alert was sent to the client.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{io, sync::Arc};
+    /// use corio::net::{TcpListener, TlsStream};
+    ///
+    /// async fn greet(
+    ///     listener: &TcpListener,
+    ///     config: Arc<rustls::ServerConfig>,
+    /// ) -> io::Result<()> {
+    ///     let (stream, _peer) = listener.accept().await?;
+    ///     let mut stream = TlsStream::accept(stream, config).await?;
+    ///     stream.send_all("welcome").await.0?;
+    ///     stream.shutdown().await
+    /// }
+    /// ```
     pub async fn accept(
         stream: impl Into<Stream>,
         config: Arc<ServerConfig>,
@@ -67,10 +84,14 @@ impl TlsStream {
         Self::new(stream.into(), tls.into()).handshake().await
     }
 
-    /// Makes sure that the server is `name`: the handshake, on the client's side.
+    /// Performs the client's side of the handshake, and verifies that the server is `name`.
     ///
     /// # Errors
-    /// As for [`accept`](Self::accept); `InvalidData` also when the server's certificate is not accepted.
+    /// As for [`accept`](Self::accept); `InvalidData` also if the server's certificate is not
+    /// accepted.
+    ///
+    /// # Examples
+    /// See [`TlsStream`].
     pub async fn connect(
         stream: impl Into<Stream>,
         config: Arc<ClientConfig>,
@@ -95,11 +116,16 @@ impl TlsStream {
         Ok(self)
     }
 
-    /// Receives what was sent, decrypted; 0 bytes: the peer has ended its side, and said so.
+    /// Receives into `buf`, decrypted, from its start, up to its capacity; 0 bytes: the peer has
+    /// ended its sending side with `close_notify`.
     ///
     /// # Errors
-    /// What the connection reports; `UnexpectedEof` when it ends without the peer saying so, which somebody
-    /// between may have done; `InvalidData` when the peer does not keep to the protocol.
+    /// The connection's error; `UnexpectedEof` if it ends without `close_notify`, which an attacker
+    /// may have caused; `InvalidData` if the peer violates the protocol.
+    ///
+    /// # Examples
+    /// See [`TlsStream`].
+    #[doc(alias = "read")]
     pub async fn recv<B: IoBufMut>(&mut self, mut buf: B) -> (io::Result<usize>, B) {
         let result = self.receive(&mut buf).await;
         (result, buf)
@@ -111,8 +137,8 @@ impl TlsStream {
             match reader.fill_buf() {
                 Ok(plain) => {
                     let len = plain.len().min(buf.buf_capacity());
-                    // SAFETY: the buffer has room for that many bytes, nobody else has it, and after the
-                    // copy they are initialised.
+                    // SAFETY: the buffer has room for that many bytes and is borrowed exclusively;
+                    // after the copy they are initialised.
                     unsafe {
                         std::ptr::copy_nonoverlapping(plain.as_ptr(), buf.buf_mut_ptr(), len);
                         buf.set_filled(len);
@@ -123,7 +149,7 @@ impl TlsStream {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            // Such as an answer to a change of keys.
+            // There may be something to send, such as the answer to a key update.
             self.flush().await?;
             self.fetch().await?;
         }
@@ -132,7 +158,11 @@ impl TlsStream {
     /// Sends the whole of `buf`, encrypted.
     ///
     /// # Errors
-    /// What the connection reports. How much has gone is not known then.
+    /// The connection's error; how many bytes were sent before it is not known.
+    ///
+    /// # Examples
+    /// See [`TlsStream`].
+    #[doc(alias = "write_all")]
     pub async fn send_all<B: IoBuf>(&mut self, buf: B) -> (io::Result<()>, B) {
         let result = self.send_bytes(&buf).await;
         (result, buf)
@@ -142,7 +172,7 @@ impl TlsStream {
         // SAFETY: that many bytes are initialised, and stay so while the buffer is borrowed.
         let mut rest = unsafe { std::slice::from_raw_parts(buf.buf_ptr(), buf.buf_len()) };
         while !rest.is_empty() {
-            // As much as one record at a time: what waits to be sent is bounded.
+            // One record at a time, so that the bytes that wait to be sent are bounded.
             let part = rest.len().min(RECORD);
             let len = self.tls.writer().write(&rest[..part])?;
             rest = &rest[len..];
@@ -151,28 +181,46 @@ impl TlsStream {
         self.flush().await
     }
 
-    /// Ends the sending side: tells the peer that nothing more comes, and shuts the connection's sending side
-    /// down. Receiving goes on.
+    /// Ends the sending side: sends `close_notify`, and shuts the connection's sending side down.
+    /// Receiving remains possible.
     ///
     /// # Errors
-    /// What the connection reports.
+    /// The connection's error.
+    ///
+    /// # Examples
+    /// See [`TlsStream`].
     pub async fn shutdown(&mut self) -> io::Result<()> {
         self.tls.send_close_notify();
         self.flush().await?;
         self.stream.shutdown(Shutdown::Write).await
     }
 
-    /// What was agreed upon: protocol, cipher, the application's protocol, the peer's certificates.
+    /// Returns rustls's connection, for what was negotiated: the protocol version, the cipher, the
+    /// application protocol (ALPN), the peer's certificates.
+    ///
+    /// # Examples
+    /// ```
+    /// fn is_http2(stream: &corio::net::TlsStream) -> bool {
+    ///     stream.connection().alpn_protocol() == Some(b"h2")
+    /// }
+    /// ```
     pub fn connection(&self) -> &Connection {
         &self.tls
     }
 
-    /// The connection below.
+    /// Returns the connection that carries the encrypted bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// fn log(stream: &corio::net::TlsStream) {
+    ///     println!("{:?}", stream.stream());
+    /// }
+    /// ```
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
 
-    /// Sends what there is to be sent.
+    /// Sends all encrypted bytes that wait to be sent.
     async fn flush(&mut self) -> io::Result<()> {
         loop {
             if self.sent == self.outgoing.len() {
@@ -192,7 +240,8 @@ impl TlsStream {
         }
     }
 
-    /// Receives once, and takes in what came; 0: the connection has ended.
+    /// Receives once, and decrypts; returns the number of encrypted bytes that were used, 0 at the
+    /// end of the connection.
     async fn fetch(&mut self) -> io::Result<usize> {
         if self.used == self.incoming.len() {
             self.incoming.clear();
@@ -210,7 +259,7 @@ impl TlsStream {
         let len = self.tls.read_tls(&mut rest)?;
         self.used += len;
         if let Err(error) = self.tls.process_new_packets() {
-            // The peer is told why, if it can still be reached.
+            // Sends the alert, if the peer can still be reached.
             let _ = self.flush().await;
             return Err(invalid(error));
         }

@@ -1,13 +1,14 @@
-//! UDP.
+//! UDP sockets.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 
-use socket2::{Protocol, SockRef, Socket as Raw, Type};
-
-use super::{SocketAddress, socket_handle};
+use super::addrs::first_of;
+use super::{SocketAddress, ToSocketAddrs, inet_handle, socket_handle};
 use crate::buf::{IoBuf, IoBufMut};
+use crate::driver::seams::sockets::{self, Family};
 use crate::op::{AsyncRecv, AsyncRecvFrom, AsyncSend, AsyncSendTo, Descriptor};
+use crate::os::AsFd;
 
 /// A UDP socket.
 ///
@@ -20,54 +21,90 @@ use crate::op::{AsyncRecv, AsyncRecvFrom, AsyncSend, AsyncSendTo, Descriptor};
 /// a.send_to("hello", b.local_addr()?).await.0?;
 /// let (result, buf) = b.recv_from(Vec::with_capacity(1500)).await;
 /// let (len, peer) = result?;
-/// assert_eq!((len, &buf[..], peer), (5, &b"hello"[..], a.local_addr()?));
+/// assert_eq!((len, &buf[..]), (5, &b"hello"[..]));
+/// assert_eq!(peer, a.local_addr()?);
 /// # Ok::<(), std::io::Error>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct UdpSocket(Descriptor);
 
-socket_handle!(UdpSocket, SocketAddr);
+socket_handle!(UdpSocket, peer);
+inet_handle!(UdpSocket, peer);
 
 impl UdpSocket {
-    /// A socket with an address; port 0 is any free one. A name is looked up first, which blocks.
+    /// Creates a socket with an address; port 0 is any free one.
+    ///
+    /// Of several addresses the first that can be bound is taken. A name is resolved first, which
+    /// blocks the thread.
     ///
     /// # Errors
-    /// What the system reports, such as `AddrInUse`.
+    /// The system's error for the last address, such as `AddrInUse`; that of the resolver;
+    /// `InvalidInput` if there is no address.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::UdpSocket;
+    /// let socket = UdpSocket::bind("127.0.0.1:0")?;
+    /// assert_ne!(socket.local_addr()?.port(), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
-        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to bind to");
-        for address in address.to_socket_addrs()? {
-            match Self::bind_to(address.into()) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => refused = error,
-            }
-        }
-        Err(refused)
+        first_of(address, |address| {
+            let address = SocketAddress::from(address);
+            let socket = sockets::udp(Family::of(address.as_sock_addr()))?;
+            sockets::bind(socket.as_fd(), address.as_sock_addr())?;
+            Ok(UdpSocket(Descriptor::socket(socket)))
+        })
     }
 
-    fn bind_to(address: SocketAddress) -> io::Result<Self> {
-        let address = address.as_sock_addr();
-        let socket = Raw::new(address.domain(), Type::DGRAM, Some(Protocol::UDP))?;
-        socket.bind(address)?;
-        Ok(UdpSocket(Descriptor::socket(socket.into())))
-    }
-
-    /// Talks to one peer only, by [`send`](Self::send) and [`recv`](Self::recv). That sends nothing.
+    /// Sets the one peer that [`send`](Self::send) sends to, and from which alone datagrams are
+    /// received. Nothing is sent.
     ///
     /// # Errors
-    /// What `connect(2)` reports.
-    pub fn connect(&self, address: impl Into<SocketAddress>) -> io::Result<()> {
-        SockRef::from(self).connect(address.into().as_sock_addr())
+    /// The error of `connect(2)`, such as `NetworkUnreachable`.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::UdpSocket;
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let (a, b) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    /// a.connect(b.local_addr()?)?;
+    /// assert_eq!(a.peer_addr()?, b.local_addr()?);
+    /// a.send("hello").await.0?;
+    /// let (result, buf) = b.recv(Vec::with_capacity(1500)).await;
+    /// assert_eq!((result?, &buf[..]), (5, &b"hello"[..]));
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn connect(&self, address: impl Into<SocketAddr>) -> io::Result<()> {
+        let address = SocketAddress::from(address.into());
+        sockets::connect_datagram(self.as_fd(), address.as_sock_addr())
     }
 
-    /// Sends `buf` as one datagram to the peer it is connected to.
+    /// Sends `buf` as one datagram to the peer that [`connect`](Self::connect) has set.
+    ///
+    /// # Errors
+    /// The error of `send(2)`, such as `NotConnected`; `ConnectionRefused` if the peer's host has
+    /// refused an earlier datagram.
+    ///
+    /// # Examples
+    /// See [`connect`](Self::connect).
     #[track_caller]
     pub fn send<B: IoBuf>(&self, buf: B) -> AsyncSend<'_, B> {
         AsyncSend::new(self, buf)
     }
 
-    /// Receives one datagram; what does not fit into `buf` is lost.
+    /// Receives one datagram; bytes that do not fit into `buf` are lost.
+    ///
+    /// # Errors
+    /// The error of `recv(2)`; `ConnectionRefused` if the peer's host has refused an earlier
+    /// datagram.
+    ///
+    /// # Examples
+    /// See [`connect`](Self::connect).
     #[track_caller]
     pub fn recv<B: IoBufMut>(&self, buf: B) -> AsyncRecv<'_, B> {
         AsyncRecv::new(self, buf)

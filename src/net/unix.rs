@@ -1,15 +1,15 @@
 //! Unix stream sockets.
 
-use crate::os::OwnedFd;
 use std::io;
 use std::path::Path;
 
-use socket2::{Domain, Socket as Raw, Type};
-
-use super::{SocketAddress, recv_stream, socket_handle, stream_handle};
+use super::{SocketAddress, any_family_handle, recv_stream, socket_handle, stream_handle};
+use crate::driver::seams::sockets;
 use crate::op::{Accepted, AsyncAccept, AsyncConnect, Descriptor};
+use crate::os::{AsFd, OwnedFd};
 
-/// A connection between processes of one host; it can carry file descriptors.
+/// A Unix stream socket: a connection between processes of one host, which can also carry file
+/// descriptors.
 ///
 /// # Examples
 /// ```
@@ -25,31 +25,42 @@ use crate::op::{Accepted, AsyncAccept, AsyncConnect, Descriptor};
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct UnixStream(pub(super) Descriptor);
 
-socket_handle!(UnixStream, SocketAddress);
-stream_handle!(UnixStream, SocketAddress);
+socket_handle!(UnixStream, peer);
+any_family_handle!(UnixStream, peer);
+stream_handle!(UnixStream);
 recv_stream!(UnixStream);
 
 impl UnixStream {
-    /// Two sockets connected to each other.
+    /// Creates two sockets that are connected to each other.
     ///
     /// # Errors
-    /// What `socketpair(2)` reports.
+    /// The error of `socketpair(2)`.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::UnixStream;
+    /// let (_a, _b) = UnixStream::pair()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "socketpair")]
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (a, b) = Raw::pair(Domain::UNIX, Type::STREAM, None)?;
-        Ok((Self::from(OwnedFd::from(a)), Self::from(OwnedFd::from(b))))
+        let (a, b) = sockets::unix_pair()?;
+        Ok((Self::from(a), Self::from(b)))
     }
 
-    /// Connects to a socket in the file system.
+    /// Connects to the socket at a path.
     ///
     /// # Errors
-    /// What `connect(2)` reports, such as `NotFound`; `InvalidInput` for a path that is too long.
+    /// The error of `connect(2)`, such as `NotFound`; `InvalidInput` if the path is too long for an
+    /// address.
+    ///
+    /// # Examples
+    /// See [`UnixListener`].
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
         let address = SocketAddress::unix(path)?;
-        let socket = Raw::new(Domain::UNIX, Type::STREAM, None)?;
-        let stream = Self::from(OwnedFd::from(socket));
+        let stream = Self::from(sockets::unix_stream()?);
         AsyncConnect::new(&stream, address).await?;
         Ok(stream)
     }
@@ -61,9 +72,10 @@ impl From<std::os::unix::net::UnixStream> for UnixStream {
     }
 }
 
-/// A socket in the file system that listens.
+/// A Unix stream socket that listens at a path.
 ///
-/// Its file stays when the listener is closed; remove it before binding to the same path again.
+/// The socket's file stays when the listener is closed; remove it before binding to the same path
+/// again.
 ///
 /// # Examples
 /// ```
@@ -82,23 +94,26 @@ impl From<std::os::unix::net::UnixStream> for UnixStream {
 /// # std::fs::remove_dir_all(&dir)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct UnixListener(Descriptor);
 
-socket_handle!(UnixListener, SocketAddress);
+socket_handle!(UnixListener);
+any_family_handle!(UnixListener);
 
 impl UnixListener {
-    /// Listens on a path, which must not exist.
+    /// Creates a socket that listens at a path, which must not exist.
     ///
     /// # Errors
-    /// What `bind(2)` and `listen(2)` report, such as `AddrInUse` if there is a file of that name;
-    /// `InvalidInput` for a path that is too long.
+    /// The error of `bind(2)` or `listen(2)`, such as `AddrInUse` if the path exists;
+    /// `InvalidInput` if it is too long for an address.
+    ///
+    /// # Examples
+    /// See [`UnixListener`].
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let address = SocketAddress::unix(path)?;
-        let socket = Raw::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(address.as_sock_addr())?;
-        socket.listen(super::BACKLOG)?;
-        Ok(UnixListener(Descriptor::socket(socket.into())))
+        let socket = sockets::unix_stream()?;
+        sockets::bind(socket.as_fd(), address.as_sock_addr())?;
+        sockets::listen(socket.as_fd(), super::BACKLOG)?;
+        Ok(UnixListener(Descriptor::socket(socket)))
     }
 
     /// Accepts the next connection; returns it and the peer's address, often an unnamed one.

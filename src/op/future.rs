@@ -307,5 +307,13 @@ impl<T: Operation> fmt::Debug for Op<T> {
 /// Converts the result of a system call to std's form.
 #[inline(always)]
 pub(crate) fn io_result(result: i32) -> std::io::Result<usize> {
-    if result >= 0 { Ok(result as usize) } else { Err(std::io::Error::from_raw_os_error(-result)) }
+    if result >= 0 { Ok(result as usize) } else { Err(io_error(-result)) }
+}
+
+/// Makes the error of an operation's error number: the system's, or that of a time limit.
+pub(crate) fn io_error(errno: i32) -> std::io::Error {
+    match errno {
+        os::TIME_LIMIT => crate::time::limit_error(),
+        errno => std::io::Error::from_raw_os_error(errno),
+    }
 }

@@ -1,6 +1,5 @@
 //! A time limit for one operation, without a scope of its own.
 
-use crate::os;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,8 +7,9 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::future::{Op, Operation};
+use crate::os;
 use crate::runtime::Runtime;
-use crate::time::{Alarm, nanos};
+use crate::time::{Alarm, Reached, nanos};
 
 pin_project! {
     /// An operation with a time limit; made by [`Op::with_timeout`].
@@ -30,9 +30,11 @@ pin_project! {
 impl<T: Operation> Op<T> {
     /// Gives the operation at most `limit` from its first poll.
     ///
-    /// When the time is up the operation is cancelled, and waited for: the kernel lets go before
-    /// the result is there. An operation that had succeeded in the last moment gives its true
-    /// result, so no byte and no connection is lost; otherwise the error is `TimedOut`.
+    /// When the limit is reached, the operation is cancelled and waited for: the kernel lets go
+    /// before the result is there. An operation that completed before the cancellation reached it
+    /// gives its true result, so no byte and no connection is lost; otherwise the error is of the
+    /// kind `TimedOut`, carries [`Elapsed`](crate::Elapsed), and says how long the limit was.
+    /// [`Duration::MAX`] is no limit.
     ///
     /// # Examples
     /// ```
@@ -43,7 +45,9 @@ impl<T: Operation> Op<T> {
     /// let (a, _b) = UnixStream::pair()?;
     /// let recv = AsyncRecv::new(&a, vec![0; 64]);
     /// let (result, buf) = recv.with_timeout(Duration::from_millis(1)).await;
-    /// assert_eq!(result.unwrap_err().kind(), ErrorKind::TimedOut);
+    /// let error = result.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::TimedOut);
+    /// assert_eq!(error.to_string(), "time limit of 1 ms reached");
     /// assert_eq!(buf.len(), 64);
     /// # Ok::<(), std::io::Error>(())
     /// # })?;
@@ -62,8 +66,10 @@ impl<T: Operation> Future for WithTimeout<T> {
         let mut this = self.project();
         loop {
             if let Poll::Ready(result) = this.op.as_mut().poll_result(cx) {
-                let cancelled = *this.expired && result == -os::ECANCELED;
-                let result = if cancelled { -os::ETIMEDOUT } else { result };
+                if *this.expired && result == -os::ECANCELED {
+                    let _reached = Reached::new(*this.limit);
+                    return Poll::Ready(this.op.finish(-os::TIME_LIMIT));
+                }
                 return Poll::Ready(this.op.finish(result));
             }
             if *this.expired {

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::future::io_error;
 use super::incomplete::Incomplete;
 use crate::buf::{IoBufMut, IoBufsMut};
 use crate::os;
@@ -91,7 +92,7 @@ impl Progress {
     #[cold]
     fn incomplete(&self, result: i32) -> io::Error {
         let &Progress { moved, wanted } = self;
-        let cause = (result < 0).then(|| io::Error::from_raw_os_error(-result));
+        let cause = (result < 0).then(|| io_error(-result));
         let kind = cause.as_ref().map_or(io::ErrorKind::UnexpectedEof, io::Error::kind);
         io::Error::new(kind, Incomplete { moved, wanted, cause })
     }

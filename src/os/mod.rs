@@ -1,8 +1,8 @@
-//! The host's own types and constants, where hosts differ, each under one name.
+//! File descriptors, and what else differs between hosts, each under one name.
 //!
-//! On Unix, [`OwnedFd`] and its relatives are those of `std::os::fd`. On Windows they are types that
-//! hold a socket or any other file.
-//
+//! On Unix, [`OwnedFd`] and its relatives are those of `std::os::fd`. On Windows they are types
+//! that hold a socket or any other file.
+
 // # Why this file has `unsafe`
 // It makes a message header of zeros.
 
@@ -22,18 +22,22 @@ pub(crate) use windows::*;
 #[cfg(windows)]
 pub use windows::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
-/// A message without buffers, address and control data. Zeroed, as some C libraries have private fields
-/// in it.
+/// A message without buffers, address and control data. Zeroed, as some C libraries have private
+/// fields in it.
 // SAFETY: null pointers, lengths and flags of zero are valid for every field.
 pub(crate) const EMPTY_HEADER: msghdr = unsafe { std::mem::zeroed() };
 
-/// A point in time: seconds since 1970, and nanoseconds.
+/// The error number of operations that a time limit has ended, distinct from TCP's `ETIMEDOUT`.
+/// Greater than every error number of a host (4095 on Linux, 15999 on Windows); fits into 16 bits.
+pub(crate) const TIME_LIMIT: i32 = 0xF000;
+
+/// A time stamp: seconds since 1970-01-01 00:00 UTC, and nanoseconds.
 pub(crate) type Time = (i64, u32);
 
-/// The parts of a [`Stat`].
+/// Access to the fields of a [`Stat`], the host's own structure.
 pub(crate) trait StatParts {
     fn size(&self) -> u64;
-    /// The kind of file, and on Unix its permissions.
+    /// Returns the type of the file, and on Unix its permissions.
     fn mode(&self) -> u32;
     #[cfg(unix)]
     fn ino(&self) -> u64;

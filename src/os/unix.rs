@@ -1,36 +1,40 @@
-//! What Unix hosts have in different ways, or not at all.
-//!
-//! # Why this file has `unsafe`
-//! It reads a clock, creates pipes, and takes over descriptors.
+//! Types, constants and calls in which Unix hosts differ.
+
+// # Why this file has `unsafe`
+// It takes ownership of fds by number, creates pipes, and reads a clock and an fd's flags by libc.
 
 use std::time::Duration;
 
 pub(crate) use libc::{
     AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, EAGAIN, EBADF, EBUSY, ECANCELED, EINPROGRESS,
-    EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOBUFS, ENOSYS, ENXIO, EPERM, EPROTO, ETIMEDOUT,
-    MSG_CTRUNC, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL,
-    O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, POLLERR,
-    POLLHUP, POLLIN, POLLOUT, POLLPRI, SHUT_RD, SHUT_RDWR, SHUT_WR, c_char, iovec, msghdr,
-    sockaddr, socklen_t,
+    EINTR, EINVAL, EIO, EMFILE, ENFILE, ENOBUFS, ENOSYS, ENXIO, EPERM, EPROTO, MSG_CTRUNC,
+    MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, O_ACCMODE,
+    O_APPEND, O_CLOEXEC, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, POLLERR, POLLHUP,
+    POLLIN, POLLOUT, POLLPRI, SHUT_RD, SHUT_RDWR, SHUT_WR, c_char, iovec, msghdr, sockaddr,
+    socklen_t,
 };
 
 use super::{FromRawFd, OwnedFd, RawFd, StatParts, Time};
 
+/// Takes ownership of a socket.
+///
 /// # Safety
-/// The caller owns the fd.
+/// 1. The fd is open, and the caller owns it.
 pub(crate) unsafe fn owned_socket(fd: RawFd) -> OwnedFd {
-    // SAFETY: what the caller promises.
+    // SAFETY: item 1.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// Takes ownership of a file that is not a socket.
+///
 /// # Safety
-/// The caller owns the fd.
+/// 1. The fd is open, and the caller owns it.
 pub(crate) unsafe fn owned_file(fd: RawFd) -> OwnedFd {
-    // SAFETY: what the caller promises.
+    // SAFETY: item 1.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Flags that a host lacks are no flags.
+/// Defines flags; one that the host lacks is zero.
 macro_rules! flags_of {
     ($host:meta: $($name:ident),+) => {$(
         #[cfg($host)]
@@ -41,17 +45,17 @@ macro_rules! flags_of {
 }
 
 flags_of!(target_os = "linux": MSG_CONFIRM, MSG_ERRQUEUE, MSG_FASTOPEN, MSG_MORE);
-// Without the first, sockets say it once for all (`SO_NOSIGPIPE`); without the second, the flag of
-// each fd that came along is set afterwards.
+// Where the first is missing, it is a socket option (`SO_NOSIGPIPE`); where the second is missing,
+// the flag is set on each received fd afterwards.
 flags_of!(not(target_vendor = "apple"): MSG_NOSIGNAL, MSG_CMSG_CLOEXEC);
 
-/// Asks about the open file itself; our own number where the host has none.
+/// Makes `statx` describe the open file itself; a number of this crate's where the host has none.
 #[cfg(target_os = "linux")]
 pub(crate) use libc::AT_EMPTY_PATH;
 #[cfg(not(target_os = "linux"))]
 pub(crate) const AT_EMPTY_PATH: i32 = 1 << 30;
 
-/// The kinds of file, of which the type differs from host to host.
+/// Defines file types as `u32`; the constants' type differs between hosts.
 macro_rules! kinds {
     ($($name:ident),+) => {$(
         #[allow(clippy::unnecessary_cast)]
@@ -75,7 +79,7 @@ pub(crate) fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
 
-/// What the host says about a file.
+/// The host's structure of file metadata.
 #[cfg(target_os = "linux")]
 pub(crate) type Stat = libc::statx;
 #[cfg(not(target_os = "linux"))]
@@ -154,7 +158,7 @@ impl StatParts for Stat {
     }
 }
 
-/// A clock that is cheap to read, good to a few milliseconds.
+/// Returns the time of a monotonic clock that is cheap to read, accurate to a few milliseconds.
 pub(crate) fn coarse_now() -> Duration {
     #[cfg(target_os = "linux")]
     const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
@@ -163,38 +167,40 @@ pub(crate) fn coarse_now() -> Duration {
     #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
     const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place to write to.
+    // SAFETY: `time` is valid for writes.
     unsafe { libc::clock_gettime(CLOCK, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What the `polling` crate knows a file by.
+/// Returns an fd in the form that the `polling` crate takes.
 #[cfg(any(not(target_os = "linux"), corio_polling))]
 pub(crate) fn source(fd: RawFd) -> RawFd {
     fd
 }
 
+/// Borrows an fd by its number.
+///
 /// # Safety
-/// The fd is open as long as the result is used.
+/// 1. The fd is open as long as the result is used.
 #[cfg(any(not(target_os = "linux"), corio_polling))]
 pub(crate) unsafe fn lend<'a>(fd: RawFd) -> std::os::fd::BorrowedFd<'a> {
-    // SAFETY: what the caller promises.
+    // SAFETY: item 1.
     unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }
 
-/// Whether a file opened with these flags has its contents kept in memory by the kernel.
+/// Returns `true` if the kernel caches the contents of a file that was opened with these flags.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_buffered(flags: i32) -> bool {
     flags & libc::O_DIRECT == 0
 }
 
-/// Elsewhere nobody asks.
+/// Not used on these hosts.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn is_buffered(_: i32) -> bool {
     false
 }
 
-/// The flags of an open file; all of them if it can't be told.
+/// Returns the flags of an open file; all bits set if the system does not report them.
 pub(crate) fn open_flags(fd: std::os::fd::BorrowedFd<'_>) -> i32 {
     use std::os::fd::AsRawFd;
     // SAFETY: passes no memory.

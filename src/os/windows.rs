@@ -1,10 +1,11 @@
 //! Windows under the names of Unix: one kind of descriptor for sockets and other files.
 //!
 //! A descriptor's number is the value of its handle, of which 32 bits are significant
-//! ("Interprocess Communication Between 32-bit and 64-bit Applications" in the Windows documentation).
-//!
-//! # Why this file has `unsafe`
-//! It turns those numbers back into handles.
+//! ("Interprocess Communication Between 32-bit and 64-bit Applications" in the Windows
+//! documentation).
+
+// # Why this file has `unsafe`
+// It turns those numbers back into handles.
 
 use std::ffi::c_void;
 use std::io;
@@ -31,7 +32,7 @@ pub enum OwnedFd {
     File(OwnedHandle),
 }
 
-/// A socket or any other file that somebody else keeps open.
+/// A socket or any other file that its owner keeps open.
 #[derive(Clone, Copy, Debug)]
 pub enum BorrowedFd<'a> {
     /// A socket.
@@ -40,21 +41,21 @@ pub enum BorrowedFd<'a> {
     File(BorrowedHandle<'a>),
 }
 
-/// What has a descriptor to lend.
+/// A type that lends its descriptor.
 pub trait AsFd {
-    /// Lends it.
+    /// Borrows the descriptor.
     fn as_fd(&self) -> BorrowedFd<'_>;
 }
 
-/// What has a descriptor.
+/// A type that has a descriptor.
 pub trait AsRawFd {
-    /// Its number.
+    /// Returns the descriptor's number.
     fn as_raw_fd(&self) -> RawFd;
 }
 
-/// What can give its descriptor away.
+/// A type that can give its descriptor away.
 pub trait IntoRawFd {
-    /// Gives it away; the caller is to close it.
+    /// Gives the descriptor away; the caller has to close it.
     fn into_raw_fd(self) -> RawFd;
 }
 
@@ -66,25 +67,29 @@ pub(crate) fn raw_handle(fd: RawFd) -> RawHandle {
     fd as isize as RawHandle
 }
 
+/// Takes ownership of a socket.
+///
 /// # Safety
-/// The number is that of a socket which the caller owns.
+/// 1. The number is that of an open socket, which the caller owns.
 pub(crate) unsafe fn owned_socket(fd: RawFd) -> OwnedFd {
-    // SAFETY: what the caller promises.
+    // SAFETY: item 1.
     OwnedFd::Socket(unsafe { OwnedSocket::from_raw_socket(raw_socket(fd)) })
 }
 
+/// Takes ownership of a file that is not a socket.
+///
 /// # Safety
-/// The number is that of a file which the caller owns, and which is no socket.
+/// 1. The number is that of an open file, which the caller owns and which is not a socket.
 pub(crate) unsafe fn owned_file(fd: RawFd) -> OwnedFd {
-    // SAFETY: what the caller promises.
+    // SAFETY: item 1.
     OwnedFd::File(unsafe { OwnedHandle::from_raw_handle(raw_handle(fd)) })
 }
 
 impl BorrowedFd<'_> {
-    /// A descriptor of its own for the same file.
+    /// Duplicates the descriptor: a second one for the same file.
     ///
     /// # Errors
-    /// What the system reports.
+    /// The system's error, such as the one for too many open files.
     pub fn try_clone_to_owned(&self) -> io::Result<OwnedFd> {
         match self {
             BorrowedFd::Socket(socket) => socket.try_clone_to_owned().map(OwnedFd::Socket),
@@ -119,11 +124,22 @@ impl<T: AsFd> AsRawFd for T {
 
 impl AsSocket for OwnedFd {
     /// # Panics
-    /// When it is no socket.
+    /// If the descriptor is not that of a socket.
     fn as_socket(&self) -> BorrowedSocket<'_> {
         match self {
             OwnedFd::Socket(socket) => socket.as_socket(),
             OwnedFd::File(_) => panic!("this descriptor is that of a file, not of a socket"),
+        }
+    }
+}
+
+impl AsSocket for BorrowedFd<'_> {
+    /// # Panics
+    /// If the descriptor is not that of a socket.
+    fn as_socket(&self) -> BorrowedSocket<'_> {
+        match self {
+            BorrowedFd::Socket(socket) => *socket,
+            BorrowedFd::File(_) => panic!("this descriptor is that of a file, not of a socket"),
         }
     }
 }
@@ -176,7 +192,7 @@ sockets!(
 );
 files!(OwnedHandle, std::fs::File);
 
-/// A buffer of several; turned into the system's own form for the call.
+/// One of several buffers; converted to the system's own form for the call.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct iovec {
@@ -184,7 +200,7 @@ pub(crate) struct iovec {
     pub(crate) iov_len: usize,
 }
 
-/// A message; turned into the system's own form for the call. There is no control data.
+/// A message without control data; converted to the system's own form for the call.
 #[derive(Clone, Copy)]
 pub(crate) struct msghdr {
     pub(crate) msg_name: *mut c_void,
@@ -212,13 +228,12 @@ pub(crate) const ENFILE: i32 = error::ERROR_TOO_MANY_OPEN_FILES as i32;
 pub(crate) const ENXIO: i32 = error::ERROR_NOT_FOUND as i32;
 pub(crate) const EIO: i32 = error::ERROR_IO_DEVICE as i32;
 pub(crate) const EOPNOTSUPP: i32 = winsock::WSAEOPNOTSUPP;
-pub(crate) const ETIMEDOUT: i32 = winsock::WSAETIMEDOUT;
 pub(crate) const EAGAIN: i32 = winsock::WSAEWOULDBLOCK;
 pub(crate) const EINPROGRESS: i32 = winsock::WSAEINPROGRESS;
 pub(crate) const EINTR: i32 = winsock::WSAEINTR;
 
 pub(crate) use winsock::{MSG_DONTROUTE, MSG_OOB, MSG_PEEK, MSG_WAITALL};
-/// Flags of our own, never handed to the system.
+/// Flags of this crate's own, never passed to the system.
 pub(crate) const MSG_DONTWAIT: i32 = 1 << 30;
 pub(crate) const MSG_TRUNC: i32 = 1 << 29;
 pub(crate) const MSG_CTRUNC: i32 = 1 << 28;
@@ -238,11 +253,11 @@ pub(crate) const SHUT_WR: i32 = 1;
 pub(crate) const SHUT_RDWR: i32 = 2;
 
 pub(crate) const EPERM: i32 = error::ERROR_ACCESS_DENIED as i32;
-/// Never an accept's error here.
+/// Not an error of an accept on Windows.
 pub(crate) const EPROTO: i32 = libc::EPROTO;
 pub(crate) const O_ACCMODE: i32 = O_RDONLY | O_WRONLY | O_RDWR;
 pub(crate) const O_CLOEXEC: i32 = 0;
-/// Relative paths start from the current directory; there is no other choice here.
+/// The current directory, from which relative paths start; Windows has no other choice.
 pub(crate) const AT_FDCWD: RawFd = -100;
 pub(crate) const AT_SYMLINK_NOFOLLOW: i32 = 0x100;
 pub(crate) const AT_EMPTY_PATH: i32 = 0x1000;
@@ -253,7 +268,7 @@ pub(crate) const S_IFREG: u32 = 0o100_000;
 pub(crate) const S_IFDIR: u32 = 0o040_000;
 pub(crate) const S_IFLNK: u32 = 0o120_000;
 
-/// What the host says about a file.
+/// File metadata, as Windows has it.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Stat {
     pub(crate) size: u64,
@@ -281,30 +296,32 @@ impl super::StatParts for Stat {
     }
 }
 
-/// A clock that is cheap to read.
+/// Returns the time of a monotonic clock, since its first use.
 pub(crate) fn coarse_now() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }
 
-/// What the `polling` crate knows a file by.
+/// Returns a descriptor in the form that the `polling` crate takes.
 pub(crate) fn source(fd: RawFd) -> RawSocket {
     raw_socket(fd)
 }
 
+/// Borrows a socket by its number.
+///
 /// # Safety
-/// The socket is open as long as the result is used.
+/// 1. The socket is open as long as the result is used.
 pub(crate) unsafe fn lend<'a>(fd: RawFd) -> BorrowedSocket<'a> {
-    // SAFETY: what the caller promises.
+    // SAFETY: item 1.
     unsafe { BorrowedSocket::borrow_raw(raw_socket(fd)) }
 }
 
-/// As on Unix; nobody asks here.
+/// As on Unix; not used on Windows.
 pub(crate) fn is_buffered(_: i32) -> bool {
     false
 }
 
-/// As on Unix; nobody asks here.
+/// As on Unix; not used on Windows.
 pub(crate) fn open_flags(_: BorrowedFd<'_>) -> i32 {
     -1
 }

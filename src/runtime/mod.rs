@@ -50,6 +50,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::driver::seams::clock;
 use crate::driver::{AnyDriver, Driver, Notify};
 use busy_poll::BusyPoll;
 pub use drop_rule::DropPolicy;
@@ -179,7 +180,7 @@ impl Runtime {
             busy_poll: BusyPoll::new(config.busy_poll),
             stalls: config.stalls.map(|(threshold, report)| Watched::new(threshold, report)),
             closing: Cell::new(false),
-            origin: Instant::now(),
+            origin: clock::now(),
             orphaned_files: Rc::default(),
         });
         runtime.current_scope.set(&runtime.root);
@@ -318,7 +319,7 @@ impl Runtime {
 
     /// Returns the nanoseconds since this runtime was created, by the precise clock.
     pub(crate) fn now(&self) -> u64 {
-        self.nanos_at(Instant::now())
+        self.nanos_at(clock::now())
     }
 
     /// Converts a time to nanoseconds since this runtime was created; earlier times give zero.
@@ -329,7 +330,7 @@ impl Runtime {
     /// Returns the time of the coarse clock, which takes a few nanoseconds to read and is exact to
     /// a few milliseconds.
     pub(crate) fn coarse_now(&self) -> Duration {
-        crate::os::coarse_now()
+        clock::coarse_now()
     }
 
     fn tick_clock(&self) {

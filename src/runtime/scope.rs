@@ -12,7 +12,8 @@
 //!   start             new ones fail at once                    more, then drops it
 //! ```
 //!
-//! Operations end with `ECANCELED`, or with `ETIMEDOUT` if a time limit has cancelled the scope.
+//! Operations end with `ECANCELED`, or with [`TIME_LIMIT`](os::TIME_LIMIT) if a time limit has
+//! cancelled the scope.
 
 // # Why this file has `unsafe`
 // Scopes live in pinned futures and task cells and point at each other; see [`Scope::attach`].

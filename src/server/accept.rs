@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::connection::{ConnectionContext, End};
 use super::limited::limited;
@@ -16,7 +16,7 @@ use crate::op::{AsyncAccept, is_cancelled};
 use crate::os::{self, OwnedFd};
 use crate::sync::mpsc::{Receiver, Sender};
 use crate::task::{RaceOutput, race};
-use crate::time::{sleep, sleep_until, timeout};
+use crate::time::{Instant, sleep, sleep_until, timeout};
 
 /// How many accepted connections can wait for their worker to take them.
 pub(super) const HANDOFF_CAPACITY: usize = 256;

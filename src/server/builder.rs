@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
 #[cfg(unix)]
 use std::path::Path;
 use std::rc::Rc;
@@ -22,7 +21,7 @@ use super::stats::WorkerStats;
 use super::worker_server::{OnAcceptError, OnError, ServerConfig, WorkerServer};
 use super::workers::{OnPanic, StartError, Worker, Workers, WorkersBuilder};
 use crate::error::debug_as_display;
-use crate::net::{SocketAddress, Stream};
+use crate::net::{SocketAddress, Stream, ToSocketAddrs};
 use crate::os::OwnedFd;
 use crate::os::lock::lock;
 use crate::sync::mpsc::channel;

@@ -11,7 +11,7 @@ use crate::os;
 use crate::runtime::Runtime;
 use crate::runtime::scope::{Kind, Step};
 use crate::task::{Scoped, outcome};
-use crate::time::{Alarm, nanos};
+use crate::time::{Alarm, Reached, nanos};
 
 /// How long a connection may last, and how long it may be idle.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +45,7 @@ pin_project! {
         check: Alarm,
         limits: TimeLimits,
         idle_watch: IdleWatch,
-        expired: bool,
+        expired: Option<Duration>,
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn limited<F: Future>(limits: TimeLimits, future: F) -> Limited<F> {
         check: Alarm::new(),
         limits,
         idle_watch: IdleWatch::default(),
-        expired: false,
+        expired: None,
     }
 }
 
@@ -68,8 +68,9 @@ impl<F: Future> Future for Limited<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let _reached = this.expired.map(Reached::new);
         let mut step = this.body.as_mut().poll(cx);
-        if !*this.expired && matches!(step, Step::Pending) {
+        if this.expired.is_none() && matches!(step, Step::Pending) {
             let TimeLimits { total, idle } = *this.limits;
             let body = this.body.as_ref();
             *this.expired = Runtime::with(|runtime| {
@@ -82,13 +83,14 @@ impl<F: Future> Future for Limited<F> {
                     this.check.poll_again(runtime, cx, deadline).is_ready()
                         && this.idle_watch.is_over(body.succeeded())
                 });
-                overdue || is_idle
+                if overdue { total } else { idle.filter(|_| is_idle) }
             });
-            if *this.expired {
-                step = this.body.cancel_and_poll(cx, os::ETIMEDOUT);
+            if let Some(limit) = *this.expired {
+                let _reached = Reached::new(limit);
+                step = this.body.cancel_and_poll(cx, os::TIME_LIMIT);
             }
         }
-        let expired = *this.expired;
+        let expired = this.expired.is_some();
         match outcome(step) {
             // The task was cancelled, and drops this.
             Poll::Ready(None) if !expired => Poll::Pending,

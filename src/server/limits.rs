@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::net::SocketAddress;
 use crate::os::lock::lock;
+use crate::time::Instant;
 
 /// The limits that the connections of all workers count against.
 pub(super) struct Limits {

@@ -5,17 +5,16 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::PathBuf;
 
-use socket2::SockRef;
-
+use crate::driver::seams::{options, sockets};
 use crate::error::debug_as_display;
 #[cfg(unix)]
 use crate::net::UnixListener;
-use crate::net::{Socket, SocketAddress};
-use crate::os::OwnedFd;
+use crate::net::{Socket, SocketAddress, ToSocketAddrs, resolve_blocking};
+use crate::os::{AsFd, OwnedFd};
 
 /// How many connections the kernel keeps for a listener to accept, capped by
 /// `net.core.somaxconn`.
@@ -35,7 +34,7 @@ pub(super) enum Endpoint {
 impl Endpoint {
     pub(super) fn tcp(address: impl ToSocketAddrs + fmt::Debug) -> Self {
         let name = format!("{address:?}").trim_matches('"').to_owned();
-        Endpoint::Tcp(name, address.to_socket_addrs().map(Iterator::collect))
+        Endpoint::Tcp(name, resolve_blocking(address))
     }
 
     /// Opens it for `workers` workers: with one socket each where the kernel distributes
@@ -52,7 +51,7 @@ impl Endpoint {
             Endpoint::Unix(path) => OwnedFd::try_from(UnixListener::bind(path)?)?.into(),
             Endpoint::Inherited(fd) => {
                 #[cfg(target_os = "linux")]
-                if !SockRef::from(&fd).is_listener()? {
+                if !sockets::is_listener(fd.as_fd())? {
                     let text = "the inherited file descriptor is not a listening socket";
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
                 }
@@ -86,14 +85,14 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nodelay(true)?;
     if address.is_ipv6() {
         // IPv4, too, on an unspecified address.
-        SockRef::from(&socket).set_only_v6(false)?;
+        options::set_only_v6(socket.as_fd(), false)?;
     }
     Ok(socket)
 }
 
 fn start_listening(socket: Socket, address: SocketAddr) -> io::Result<Socket> {
     socket.bind(address)?;
-    SockRef::from(&socket).listen(BACKLOG)?;
+    sockets::listen(socket.as_fd(), BACKLOG)?;
     Ok(socket)
 }
 
@@ -141,8 +140,7 @@ fn share(socket: Socket, workers: usize) -> io::Result<OpenEndpoint> {
     let address = socket.local_addr()?;
     let mut sockets = Vec::new();
     for _ in 1..workers {
-        let same = SockRef::from(&socket).try_clone()?;
-        sockets.push(OwnedFd::from(same).into());
+        sockets.push(socket.as_fd().try_clone_to_owned()?.into());
     }
     sockets.push(socket);
     Ok(OpenEndpoint { address, sockets })

@@ -1,7 +1,7 @@
-//! One timer with its deadline set at the first poll: what sleeps and timeouts share.
-//!
-//! # Why this file has `unsafe`
-//! Arming links the timer into the runtime's heap by address.
+//! A timer to poll, which sets its deadline at its first poll: what sleeps and timeouts share.
+
+// # Why this file has `unsafe`
+// Arming links the timer into the runtime's timers by address.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use crate::runtime::Runtime;
 use crate::runtime::timers::{Timer, TimerState};
 
-/// A [`Timer`] as something to poll.
+/// A [`Timer`] that can be polled.
 pub(crate) struct Alarm(Timer);
 
 impl Alarm {
@@ -18,7 +18,7 @@ impl Alarm {
     }
 
     /// Ready once the deadline has passed, which `deadline` computes from the time of the first
-    /// poll. Never ready at the first poll.
+    /// poll, both in nanoseconds since the runtime's origin. Never ready at the first poll.
     #[inline]
     pub(crate) fn poll(
         self: Pin<&mut Self>,
@@ -41,7 +41,7 @@ impl Alarm {
         }
     }
 
-    /// The same for what comes again and again: once ready, it counts from anew.
+    /// Like [`poll`](Self::poll), for a periodic timer: when ready, the next period has begun.
     pub(crate) fn poll_again(
         self: Pin<&mut Self>,
         runtime: &Runtime,
@@ -54,7 +54,7 @@ impl Alarm {
             timer.set_waker(cx.waker());
             return Poll::Pending;
         }
-        // SAFETY: as in `poll`.
+        // SAFETY: pinned with `self` and not armed; its destructor disarms it.
         unsafe { timer.arm(runtime, deadline(runtime.now()), cx.waker()) };
         if state == TimerState::Fired { Poll::Ready(()) } else { Poll::Pending }
     }

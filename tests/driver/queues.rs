@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use corio::op::AsyncNop;
-use corio::{Builder, DropPolicy, join_all, spawn, yield_now};
+use corio::{Builder, DropPolicy, Elapsed, join_all, spawn, yield_now};
 
 use crate::harness::{errno, local_pair, poll_now};
 
@@ -137,7 +137,7 @@ every_driver! {
             });
             let all = corio::timeout(Duration::ZERO, join_all(receives)).await;
             for (result, buf) in all.expect("each has a result") {
-                assert_eq!(result.unwrap_err().raw_os_error(), Some(errno::ETIMEDOUT));
+                assert!(Elapsed::of(&result.unwrap_err()).is_some());
                 assert_eq!(buf.len(), 8);
             }
             task.await.unwrap();

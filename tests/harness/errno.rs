@@ -4,7 +4,7 @@
 pub(crate) use libc::{
     EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EBUSY, ECANCELED, EDESTADDRREQ, EINVAL,
     ELOOP, EMFILE, EMSGSIZE, ENAMETOOLONG, ENOSYS, ENOTDIR, ENOTSOCK, EOPNOTSUPP, EPERM, EPIPE,
-    ESPIPE, ETIMEDOUT,
+    ESPIPE,
 };
 
 /// What Windows says instead.
@@ -22,7 +22,6 @@ mod windows {
     pub(crate) const EAFNOSUPPORT: i32 = 10_047;
     pub(crate) const EADDRINUSE: i32 = 10_048;
     pub(crate) const EADDRNOTAVAIL: i32 = 10_049;
-    pub(crate) const ETIMEDOUT: i32 = 10_060;
 }
 #[cfg(windows)]
 pub(crate) use windows::*;

@@ -1,22 +1,22 @@
 //! Name resolution, and connecting to one of several addresses.
 
 use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 
-use corio::net::{SocketAddress, TcpStream, resolve};
+use corio::net::{TcpStream, resolve};
 use corio::timeout;
 
 use crate::harness::LONG;
 
 /// An address of this host without a listener.
-fn refused() -> SocketAddress {
+fn refused() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().into()
+    listener.local_addr().unwrap()
 }
 
 /// An address that does not answer, as its listener's queue is full; with what keeps it full.
 #[cfg(target_os = "linux")]
-fn silent() -> (SocketAddress, impl Sized) {
+fn silent() -> (SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     socket.listen(0).unwrap();
@@ -29,7 +29,7 @@ fn silent() -> (SocketAddress, impl Sized) {
         let _ = filler.connect(&address.into());
         fillers.push(filler);
     }
-    (address.into(), (socket, fillers))
+    (address, (socket, fillers))
 }
 
 every_driver! {
@@ -37,9 +37,9 @@ every_driver! {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let literal = resolve("[::1]:443").await.unwrap();
-            assert_eq!(literal, [SocketAddress::v6([0, 0, 0, 0, 0, 0, 0, 1], 443)]);
+            assert_eq!(literal, [SocketAddr::from((Ipv6Addr::LOCALHOST, 443))]);
             let local = resolve("localhost:80").await.unwrap();
-            assert!(local.iter().all(|address| address.port() == Some(80)));
+            assert!(local.iter().all(|address| address.port() == 80));
             let error = resolve("no port").await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(resolve("name.invalid:80").await.is_err());
@@ -51,22 +51,24 @@ every_driver! {
         let port = listener.local_addr().unwrap().port();
         let mut context = builder.build().unwrap();
         context.block_on(async {
-            let stream = TcpStream::connect_host(format!("localhost:{port}")).await.unwrap();
+            let stream = TcpStream::connect(format!("localhost:{port}")).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap().port(), port);
+            let stream = TcpStream::connect(("localhost", port)).await.unwrap();
             assert_eq!(stream.peer_addr().unwrap().port(), port);
         });
     }
 
     fn after_a_refusal_the_next_address_is_tried_at_once(builder) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let good = SocketAddress::from(listener.local_addr().unwrap());
+        let good = listener.local_addr().unwrap();
         // Were each of them given its head start, this would take a minute.
         let mut addresses = vec![refused(); 240];
-        addresses.push(good.clone());
+        addresses.push(good);
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let began = std::time::Instant::now();
-            let stream = timeout(LONG, TcpStream::connect_any(&addresses)).await.unwrap().unwrap();
-            assert_eq!(SocketAddress::from(stream.peer_addr().unwrap()), good);
+            let stream = timeout(LONG, TcpStream::connect(&addresses)).await.unwrap().unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), good);
             assert!(began.elapsed().as_secs() < 30);
             assert_eq!(corio::stats().in_flight, 0);
         });
@@ -76,12 +78,12 @@ every_driver! {
     fn an_address_that_does_not_answer_is_skipped(builder) {
         let (silent, _keep) = silent();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let good = SocketAddress::from(listener.local_addr().unwrap());
+        let good = listener.local_addr().unwrap();
         let mut context = builder.build().unwrap();
         context.block_on(async {
-            let addresses = [silent.clone(), silent, good.clone()];
-            let stream = timeout(LONG, TcpStream::connect_any(&addresses)).await.unwrap().unwrap();
-            assert_eq!(SocketAddress::from(stream.peer_addr().unwrap()), good);
+            let addresses = [silent, silent, good];
+            let stream = timeout(LONG, TcpStream::connect(&addresses)).await.unwrap().unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), good);
             assert_eq!(corio::stats().in_flight, 0, "those that have not won are cancelled");
         });
     }
@@ -90,11 +92,11 @@ every_driver! {
         let (one, other) = (refused(), refused());
         let mut context = builder.build().unwrap();
         context.block_on(async {
-            let error = TcpStream::connect_any(&[one.clone(), other.clone()]).await.unwrap_err();
+            let error = TcpStream::connect([one, other]).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             let text = error.to_string();
             assert!(text.contains(&one.to_string()) && text.contains(&other.to_string()), "{text}");
-            let error = TcpStream::connect_any(&[]).await.unwrap_err();
+            let error = TcpStream::connect([]).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
         });
     }

@@ -21,6 +21,7 @@ every_driver! {
     bind_accepts_what_std_accepts,
     an_address_in_use_is_refused,
     accepted_connections_have_nodelay,
+    a_handle_is_shown_with_its_addresses,
     a_half_closed_connection_still_works_in_the_other_direction,
     a_slow_reader_gets_every_byte,
     a_socket_sends_and_receives_at_once,
@@ -85,7 +86,7 @@ async fn an_unspecified_v6_listener_accepts_v4() -> Outcome {
     let listener = TcpListener::bind("[::]:0")?;
     let port = listener.local_addr()?.port();
     for address in
-        [SocketAddress::v4([127, 0, 0, 1], port), SocketAddress::v6(Ipv6Addr::LOCALHOST, port)]
+        [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))]
     {
         let (connected, accepted) =
             futures_util::join!(TcpStream::connect(&address), listener.accept());
@@ -132,14 +133,21 @@ async fn an_address_in_use_is_refused() -> Outcome {
     // std's listener does not share its port.
     let other = std::net::TcpListener::bind("127.0.0.1:0")?;
     assert_kind(TcpListener::bind(other.local_addr()?), ErrorKind::AddrInUse);
+    // Nor is a second program let in beside one of ours.
+    let ours = TcpListener::bind("127.0.0.1:0")?;
+    assert_kind(TcpListener::bind(ours.local_addr()?), ErrorKind::AddrInUse);
+    #[cfg(unix)]
+    assert_kind(TcpListener::bind_reuse_port(ours.local_addr()?), ErrorKind::AddrInUse);
     Ok(())
 }
 
 #[cfg(unix)]
 async fn two_listeners_can_share_a_port() -> Outcome {
-    let first = TcpListener::bind("127.0.0.1:0")?;
+    let first = TcpListener::bind_reuse_port("127.0.0.1:0")?;
     let address = first.local_addr()?;
-    let second = TcpListener::bind(address)?;
+    let second = TcpListener::bind_reuse_port(address)?;
+    // One that does not ask for it is refused.
+    assert_kind(TcpListener::bind(address), ErrorKind::AddrInUse);
     // Every connection goes to one of the two, and none is lost.
     let clients: Vec<_> =
         (0..64).map(|_| std::net::TcpStream::connect(address)).collect::<Result<_, _>>()?;
@@ -164,6 +172,19 @@ async fn two_listeners_can_share_a_port() -> Outcome {
     }
     assert_eq!(accepted.iter().sum::<usize>(), clients.len());
     assert!(accepted[0] > 0 && accepted[1] > 0, "{accepted:?}");
+    Ok(())
+}
+
+async fn a_handle_is_shown_with_its_addresses() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let client = TcpStream::connect(address).await?;
+    let shown = format!("{client:?}");
+    let own = client.local_addr()?;
+    assert!(shown.starts_with("TcpStream { fd: "), "{shown}");
+    assert!(shown.ends_with(&format!(", local: {own}, peer: {address} }}")), "{shown}");
+    let shown = format!("{listener:?}");
+    assert!(shown.ends_with(&format!(", local: {address} }}")), "{shown}");
     Ok(())
 }
 
@@ -468,8 +489,10 @@ async fn addresses_of_every_family_round_trip() -> Outcome {
     // 107 bytes and the NUL that ends them are the most that fits.
     assert!(SocketAddress::unix("x".repeat(107)).is_ok());
     assert_kind(SocketAddress::unix("x".repeat(109)), ErrorKind::InvalidInput);
-    assert!(SocketAddress::resolve("localhost:80")?.iter().all(|found| found.port() == Some(80)));
-    assert!(SocketAddress::resolve("no port at all").is_err());
+    let local = SocketAddress::resolve_blocking("localhost:80")?;
+    assert!(local.iter().all(|found| found.port() == Some(80)));
+    assert!(SocketAddress::resolve_blocking("no port at all").is_err());
+    assert_eq!((v4.ip(), unix.ip()), (Some([192, 0, 2, 7].into()), None));
     let (a, _b) = local_pair()?;
     assert_eq!(a.local_addr()?.to_string(), "(unnamed)");
     Ok(())

@@ -262,7 +262,6 @@ async fn streams_that_run_at_once_do_not_mix() -> Outcome {
     });
     let clients: Vec<_> = (0..40_usize)
         .map(|client| {
-            let address = address.clone();
             spawn(async move {
                 let stream = TcpStream::connect(address).await?;
                 let mut chunks = stream.recv_stream();

@@ -212,7 +212,7 @@ async fn a_late_accept_loses_no_connection() -> Outcome {
     // Each client has one, and it is alive.
     for client in connected {
         let client = client?;
-        let address = client.local_addr()?.into();
+        let address = client.local_addr()?;
         let (fd, _) = accepted.iter().find(|(_, peer)| *peer == address).expect("its other end");
         (&client).write_all(b"x")?;
         assert_eq!(AsyncRecv::new(fd, [0; 1]).await.0?, 1);

@@ -1,12 +1,16 @@
 //! Sleeps: their order, their cost, and extreme times.
 
 use std::cell::RefCell;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use corio::{race, sleep, sleep_until, spawn};
+use corio::net::UnixStream;
+use corio::op::AsyncNop;
+use corio::time::Instant as OurInstant;
+use corio::{Elapsed, race, sleep, sleep_until, spawn, timeout, timeout_at};
 
 use crate::harness::{LONG, SHORT, poll_now};
 
@@ -69,6 +73,81 @@ every_driver! {
             race(sleep(Duration::MAX), sleep(SHORT)).await;
             let far = Instant::now() + Duration::from_secs(u64::MAX >> 4);
             race(sleep_until(far), sleep(SHORT)).await;
+        });
+    }
+
+    fn limits_without_end_are_never_reached(builder) {
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let never = OurInstant::now() + Duration::MAX;
+            for seconds in [u64::MAX, u64::MAX >> 4, 1 << 35, 1 << 34, 3_000_000_000] {
+                let far = Duration::new(seconds, 999_999_999);
+                race(sleep(far), sleep(SHORT)).await;
+                race(sleep_until(OurInstant::now() + far), sleep(SHORT)).await;
+                timeout(far, sleep(SHORT)).await.unwrap();
+                timeout_at(OurInstant::now() + far, sleep(SHORT)).await.unwrap();
+                AsyncNop::new().with_timeout(far).await.unwrap();
+            }
+            // More of them than are told apart.
+            let crowd = (0..100).map(|_| timeout_at(never, sleep(SHORT)));
+            assert!(corio::join_all(crowd).await.into_iter().all(|ended| ended.is_ok()));
+        });
+    }
+
+    fn a_deadline_limits_several_blocks_together(builder) {
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let start = Instant::now();
+            let deadline = start + Duration::from_millis(20);
+            timeout_at(deadline, sleep(Duration::from_millis(1))).await.unwrap();
+            let late = timeout_at(deadline, sleep(LONG)).await.unwrap_err();
+            assert!(start.elapsed() >= Duration::from_millis(20));
+            assert!(late.limit().unwrap() < Duration::from_millis(20));
+            // A deadline in the past: what does not wait completes.
+            assert_eq!(timeout_at(start, std::future::ready(7)).await, Ok(7));
+            assert!(timeout_at(start, sleep(LONG)).await.is_err());
+        });
+    }
+
+    #[cfg(unix)]
+    fn a_time_limit_says_how_long_it_was(builder) {
+        let mut context = builder.build().unwrap();
+        context.block_on(async {
+            let (a, _b) = UnixStream::pair().unwrap();
+            let limit = Duration::from_millis(2);
+            let said = "time limit of 2 ms reached";
+            let error = a.recv([0; 1]).with_timeout(limit).await.0.unwrap_err();
+            assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::TimedOut, said));
+            let error = timeout(limit, a.recv([0; 1])).await.unwrap().0.unwrap_err();
+            assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::TimedOut, said));
+            let elapsed = timeout(limit, sleep(LONG)).await.unwrap_err();
+            assert_eq!((&*elapsed.to_string(), &*format!("{elapsed:?}")), (said, said));
+            // A whole transfer says it too, and how far it came.
+            let error = timeout(limit, a.recv_exact([0; 9])).await.unwrap().0.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            assert_eq!(error.to_string(), format!("{said}: 0 of 9 bytes had moved"));
+            assert_eq!(Elapsed::of(&error).unwrap().limit(), Some(limit));
+            // So does what starts after the limit, and what is received by a stream.
+            let errors = timeout(limit, async {
+                let first = a.recv([0; 1]).await.0.unwrap_err();
+                (first, AsyncNop::new().await.unwrap_err())
+            });
+            let (first, second) = errors.await.unwrap();
+            assert_eq!((&*first.to_string(), &*second.to_string()), (said, said));
+            let mut stream = a.recv_stream();
+            let error = timeout(limit, stream.recv()).await.unwrap().unwrap_err();
+            drop(stream);
+            assert_eq!(error.to_string(), said);
+            // The inner of two limits, when that is the one that was reached.
+            let inner = timeout(limit, a.recv([0; 1]));
+            let error = timeout(LONG, inner).await.unwrap().unwrap().0.unwrap_err();
+            assert_eq!(error.to_string(), said);
+            // The outer of two.
+            let inner = timeout(LONG, a.recv([0; 1]));
+            let error = timeout(limit, inner).await.unwrap().unwrap().0.unwrap_err();
+            assert_eq!(error.to_string(), said);
+            // TCP's own is no limit of ours.
+            assert!(Elapsed::of(&ErrorKind::TimedOut.into()).is_none());
         });
     }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use crate::buf::RecvBuf;
 use crate::driver::{OpCode, RecvQueue, Request, Reservation};
 use crate::op::descriptor::Descriptor;
-use crate::op::future::{Op, Operation, failed};
+use crate::op::future::{Op, Operation, failed, io_error};
 use crate::op::source::Source;
 use crate::os;
 use crate::runtime::Runtime;
@@ -156,5 +156,5 @@ fn explain(errno: i32) -> io::Error {
             "no memory for received buffers, or they take 2 GiB: drop received buffers sooner",
         );
     }
-    io::Error::from_raw_os_error(errno)
+    io_error(errno)
 }

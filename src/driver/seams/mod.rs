@@ -1,0 +1,18 @@
+//! The seams: what the crate asks of the outside world besides operations.
+//!
+//! An operation reaches the system through the driver of its context. Some questions need no
+//! operation, as the system answers them at once: what time it is, a new socket, its address, its
+//! options, the addresses of a name. They all go through this module, so that there is one place
+//! where a driver can answer instead of the system: a simulated world has a clock, a network and a
+//! resolver of its own. Each function says what that world decides there.
+//!
+//! Nothing in `net`, `fs`, `server` and `time` asks the system for these by another way;
+//! `.ci/seams` searches for calls that do.
+//!
+//! The crate takes no random numbers: timers are ordered by deadline, ports are chosen by the
+//! system, and nothing depends on the iteration order of a hash map. A first use adds a file here.
+
+pub(crate) mod clock;
+pub(crate) mod names;
+pub(crate) mod options;
+pub(crate) mod sockets;

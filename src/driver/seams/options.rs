@@ -1,0 +1,62 @@
+//! Socket options. A simulated world keeps those that it models, and answers `ENOPROTOOPT` to the
+//! others.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::SockRef;
+#[cfg(not(target_os = "openbsd"))]
+use socket2::TcpKeepalive;
+
+use crate::os::BorrowedFd;
+
+macro_rules! options {
+    ($($(#[$attr:meta])* $get:ident, $set:ident: $ty:ty = $raw_get:ident, $raw_set:ident;)+) => {$(
+        $(#[$attr])*
+        pub(crate) fn $get(socket: BorrowedFd<'_>) -> io::Result<$ty> {
+            SockRef::from(&socket).$raw_get()
+        }
+
+        $(#[$attr])*
+        pub(crate) fn $set(socket: BorrowedFd<'_>, value: $ty) -> io::Result<()> {
+            SockRef::from(&socket).$raw_set(value)
+        }
+    )+};
+}
+
+options! {
+    /// `SO_REUSEPORT`.
+    #[cfg(unix)]
+    reuse_port, set_reuse_port: bool = reuse_port, set_reuse_port;
+    /// `SO_REUSEADDR`.
+    reuse_address, set_reuse_address: bool = reuse_address, set_reuse_address;
+    /// `TCP_NODELAY`.
+    nodelay, set_nodelay: bool = tcp_nodelay, set_tcp_nodelay;
+    /// `SO_RCVBUF`, in bytes.
+    recv_buffer_size, set_recv_buffer_size: usize = recv_buffer_size, set_recv_buffer_size;
+    /// `SO_SNDBUF`, in bytes.
+    send_buffer_size, set_send_buffer_size: usize = send_buffer_size, set_send_buffer_size;
+    /// `SO_KEEPALIVE`.
+    keepalive, set_keepalive: bool = keepalive, set_keepalive;
+    /// `SO_BROADCAST`.
+    broadcast, set_broadcast: bool = broadcast, set_broadcast;
+    /// `SO_LINGER`, in whole seconds.
+    linger, set_linger: Option<Duration> = linger, set_linger;
+}
+
+/// `IPV6_V6ONLY`: whether an IPv6 socket refuses IPv4 peers.
+pub(crate) fn set_only_v6(socket: BorrowedFd<'_>, only: bool) -> io::Result<()> {
+    SockRef::from(&socket).set_only_v6(only)
+}
+
+/// `TCP_KEEPIDLE`, `TCP_KEEPINTVL` and `TCP_KEEPCNT`; switches `SO_KEEPALIVE` on.
+#[cfg(not(target_os = "openbsd"))]
+pub(crate) fn set_keepalive_times(
+    socket: BorrowedFd<'_>,
+    idle: Duration,
+    interval: Duration,
+    probes: u32,
+) -> io::Result<()> {
+    let times = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+    SockRef::from(&socket).set_tcp_keepalive(&times)
+}
