@@ -290,14 +290,6 @@ struct Target {
     path: String,
 }
 
-impl Target {
-    /// Returns `host:port`, with brackets around an IPv6 address.
-    fn address(&self) -> String {
-        let Target { host, port, .. } = self;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-    }
-}
-
 impl FromStr for Target {
     type Err = String;
 

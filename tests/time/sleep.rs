@@ -125,7 +125,7 @@ every_driver! {
             // A whole transfer says it too, and how far it came.
             let error = timeout(limit, a.recv_exact([0; 9])).await.unwrap().0.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TimedOut);
-            assert_eq!(error.to_string(), format!("{said}: 0 of 9 bytes had moved"));
+            assert_eq!(error.to_string(), format!("{said}: 0 of 9 bytes were moved"));
             assert_eq!(Elapsed::of(&error).unwrap().limit(), Some(limit));
             // So does what starts after the limit, and what is received by a stream.
             let errors = timeout(limit, async {
