@@ -6,6 +6,7 @@ use std::io;
 use thiserror::Error;
 
 use super::DriverChoice;
+use crate::error::debug_as_display;
 
 /// The settings of a driver.
 #[derive(Clone, Debug)]
@@ -97,7 +98,7 @@ pub(crate) struct Setup {
 ///     other => panic!("zero entries must be refused, got {:?}", other.err()),
 /// }
 /// ```
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum SetupError {
     /// The size of a queue is out of range.
@@ -173,6 +174,8 @@ pub enum SetupError {
     #[error("cannot create the driver: {0}")]
     Other(io::Error),
 }
+
+debug_as_display!(SetupError);
 
 impl SetupError {
     /// Returns `true` if another driver may succeed.

@@ -311,6 +311,7 @@ pub(crate) fn io_result(result: i32) -> std::io::Result<usize> {
 }
 
 /// Makes the error of an operation's error number: the system's, or that of a time limit.
+#[cold]
 pub(crate) fn io_error(errno: i32) -> std::io::Error {
     match errno {
         os::TIME_LIMIT => crate::time::limit_error(),

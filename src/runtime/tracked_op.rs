@@ -30,6 +30,7 @@ use super::list::{Link, Linked, unlink};
 use super::scope::Scope;
 use super::waker::LocalWaker;
 use crate::driver::{Driver, Notes, OpCode, Record, Request, Token};
+use crate::os;
 
 /// The states of the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +154,11 @@ impl TrackedOp {
         let (fd, len) = request.summary();
         // Before the driver has it: a foreign waker's `clone` may panic.
         let waker = LocalWaker::with_current(runtime, waker);
+        if waker.is_foreign() {
+            if let Some(result) = cancelled_by_clone(runtime) {
+                return Some(result);
+            }
+        }
         runtime.stats.submitted[code as usize].add(1);
         self.operation.notes.set(Notes::NEW);
         // SAFETY: the driver runs no foreign code; the caller keeps the record and its memory in
@@ -178,15 +184,7 @@ impl TrackedOp {
         self.state.set(State::Pending);
         // SAFETY: the current scope is pinned and alive while it is current; the record stays in
         // place until it is unlinked, at delivery.
-        let scope = unsafe {
-            (*scope).link_operation(self);
-            &*scope
-        };
-        if scope.is_cancelled() {
-            // The scope was open when the operation was about to start: a foreign waker's `clone`,
-            // called above, has cancelled it.
-            self.cancel();
-        }
+        unsafe { (*scope).link_operation(self) };
         None
     }
 
@@ -296,4 +294,13 @@ impl TrackedOp {
         // SAFETY: the caller has just unlinked the record, which is pinned as it is in flight.
         unsafe { scope.link_operation(self) };
     }
+}
+
+/// Returns the result of an operation whose scope was open when it was about to start, if the `clone`
+/// of the foreign waker that it was polled with has cancelled the scope.
+#[cold]
+fn cancelled_by_clone(runtime: &Runtime) -> Option<i32> {
+    // SAFETY: the current scope is alive while it is current.
+    let scope = unsafe { &*runtime.current_scope.get() };
+    scope.is_cancelled().then(|| scope.translate_result(-os::ECANCELED))
 }

@@ -97,6 +97,12 @@ impl LocalWaker {
         }
     }
 
+    /// Returns `true` for a waker of another executor, which is foreign code.
+    #[inline(always)]
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self, LocalWaker::Foreign(_))
+    }
+
     /// Replaces the waker in `slot` by `waker`, unless they wake the same task.
     #[inline(always)]
     pub(crate) fn update(slot: &Cell<LocalWaker>, waker: &Waker) {

@@ -130,10 +130,6 @@ impl Uring {
             Request::RecvProvided { fd, queue } => unsafe {
                 return self.recv_provided(op, fd, queue);
             },
-            // Before 6.0: the operation itself sends the rest of a short send.
-            Request::Send { fd, ptr, len, flags } if !self.features.whole_sends => {
-                submit::entry(Request::Send { fd, ptr, len, flags: flags & !libc::MSG_WAITALL })
-            }
             Request::Recv { fd, ptr, len, flags: 0 } if fd.eager => {
                 // SAFETY: item 1, for `op` and the buffer.
                 if let Some(received) = unsafe { self.recv_at_once(op, fd.fd, ptr, len) } {
@@ -148,6 +144,11 @@ impl Uring {
                 if let Some(sent) = unsafe { self.send_at_once(fd.fd, ptr, len, flags) } {
                     return Some(sent);
                 }
+                let flags = flags & self.features.send_flags;
+                submit::entry(Request::Send { fd, ptr, len, flags })
+            }
+            Request::Send { fd, ptr, len, flags } => {
+                let flags = flags & self.features.send_flags;
                 submit::entry(Request::Send { fd, ptr, len, flags })
             }
             Request::Read { fd, ptr, len, offset }

@@ -55,9 +55,10 @@ pub(super) struct Features {
     pub(super) taskrun_flag: bool,
     /// A wait need not count as a wait for a disk in the system's load (6.15).
     pub(super) no_iowait: bool,
-    /// A cancelled send with `MSG_WAITALL` returns the number of bytes it has sent (6.0, detected
-    /// by an operation of the same release).
-    pub(super) whole_sends: bool,
+    /// The flags that a send may have. Without `MSG_WAITALL` before 6.0 (detected by an operation of
+    /// the same release): there a cancelled send would not return the number of bytes it has sent. The
+    /// operation itself then sends the rest of a short send.
+    pub(super) send_flags: i32,
     /// Other rings may send messages to this one. That is cheap for a ring with deferred work since
     /// 6.10, which is detected by the feature for bundles, of the same release.
     pub(super) messages: bool,
@@ -154,7 +155,10 @@ fn granted(ring: IoUring, flags: &'static [SetupFlag]) -> Result<(IoUring, Featu
         cq_entries: params.cq_entries(),
         taskrun_flag: flags.contains(&SetupFlag::TaskrunFlag),
         no_iowait: params.is_feature_no_iowait(),
-        whole_sends: probe.is_supported(opcode::SendZc::CODE),
+        send_flags: match probe.is_supported(opcode::SendZc::CODE) {
+            true => !0,
+            false => !libc::MSG_WAITALL,
+        },
         messages: params.is_feature_recvsend_bundle()
             && probe.is_supported(opcode::MsgRingData::CODE),
         opcodes: Opcodes::of(&probe),

@@ -50,9 +50,8 @@ unsafe impl<B: IoBufMut> Operation for Recv<'_, B> {
     }
     #[inline(always)]
     fn left_more(&self, more: bool) {
-        if self.flags == 0 {
-            self.source.set_eager(more);
-        }
+        // With any flags: it only decides whether the next receive is tried inline.
+        self.source.set_eager(more);
     }
     #[inline(always)]
     fn finish(mut self, result: i32) -> Self::Output {
