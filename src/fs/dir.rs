@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::op::{AsyncMkdir, AsyncRename, AsyncUnlink};
+use crate::op::{AsyncLink, AsyncMkdir, AsyncRename, AsyncUnlink};
 use crate::os;
 
 /// Creates an empty directory, whose parent must exist.
@@ -97,4 +97,31 @@ pub fn remove_dir(path: impl AsRef<Path>) -> AsyncUnlink<'static> {
 #[track_caller]
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> AsyncRename<'static> {
     AsyncRename::new(from, to)
+}
+
+/// Gives the file `original` the further name `link`, a hard link.
+///
+/// A symbolic link as `original` is linked itself, not the file that it leads to.
+///
+/// # Errors
+/// What `linkat(2)` reports, such as `AlreadyExists` where `link` exists, `CrossesDevices` between
+/// file systems, or `PermissionDenied` for a directory; `InvalidInput` for a path with a NUL byte.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.block_on(async {
+/// let (original, link) = (dir.path().join("original"), dir.path().join("link"));
+/// std::fs::write(&original, "contents")?;
+/// corio::fs::hard_link(&original, &link).await?;
+/// assert_eq!(std::fs::read(&link)?, b"contents");
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "link")]
+#[track_caller]
+pub fn hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> AsyncLink<'static> {
+    AsyncLink::new(original, link)
 }

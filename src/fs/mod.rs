@@ -9,7 +9,7 @@ mod file;
 mod options;
 
 pub use crate::metadata::{FileType, Metadata};
-pub use dir::{create_dir, remove_dir, remove_file, rename};
+pub use dir::{create_dir, hard_link, remove_dir, remove_file, rename};
 pub use file::File;
 pub use options::OpenOptions;
 

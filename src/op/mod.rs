@@ -27,6 +27,7 @@ mod fs {
     pub(super) mod fallocate;
     pub(super) mod fsync;
     pub(super) mod ftruncate;
+    pub(super) mod link;
     pub(super) mod mkdir;
     pub(super) mod open;
     pub(super) mod read;
@@ -110,6 +111,8 @@ macro_rules! operations {
                 fs::unlink { AsyncUnlink, Unlink };
             Rename "rename", "`IORING_OP_RENAMEAT` (5.11), else the pool / the pool",
                 fs::rename { AsyncRename, Rename };
+            Link "link", "`IORING_OP_LINKAT` (5.15), else the pool / the pool",
+                fs::link { AsyncLink, Link };
             Mkdir "mkdir", "`IORING_OP_MKDIRAT` (5.15), else the pool / the pool",
                 fs::mkdir { AsyncMkdir, Mkdir };
 

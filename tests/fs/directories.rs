@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use corio::OpCode;
-use corio::fs::{create_dir, remove_dir, remove_file, rename};
-use corio::op::{AsyncMkdir, AsyncRename, AsyncUnlink};
+use corio::fs::{create_dir, hard_link, remove_dir, remove_file, rename};
+use corio::op::{AsyncLink, AsyncMkdir, AsyncRename, AsyncUnlink};
 
 use crate::harness::{Case, Outcome, assert_errno, assert_kind};
 
@@ -14,6 +14,8 @@ every_driver! {
     a_removed_file_is_gone_and_its_directory_stays,
     a_directory_is_removed_only_when_it_is_empty,
     a_renamed_file_keeps_its_contents_and_replaces_what_was_there,
+    a_hard_link_is_the_same_file_until_both_names_are_gone,
+    a_hard_link_replaces_nothing_and_needs_a_file,
     a_created_directory_exists_once,
     a_path_with_a_nul_byte_is_refused_before_the_system_sees_it,
     long_paths_work_like_short_ones;
@@ -31,6 +33,8 @@ every_driver! {
 every_driver! {
     a_rename_with_flags_replaces_nothing_or_exchanges,
     a_renamed_link_is_the_link_itself,
+    a_hard_link_to_a_symbolic_link_follows_it_only_if_told,
+    a_hard_link_does_not_cross_file_systems,
 }
 
 async fn a_removed_file_is_gone_and_its_directory_stays() -> Outcome {
@@ -72,6 +76,40 @@ async fn a_renamed_file_keeps_its_contents_and_replaces_what_was_there() -> Outc
     Ok(())
 }
 
+async fn a_hard_link_is_the_same_file_until_both_names_are_gone() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let (original, link) = (dir.path().join("original"), dir.path().join("link"));
+    fs::write(&original, "before")?;
+    hard_link(&original, &link).await?;
+    assert_eq!(fs::read(&link)?, b"before");
+    fs::write(&link, "after")?;
+    assert_eq!(fs::read(&original)?, b"after");
+    remove_file(&original).await?;
+    assert!(!original.exists());
+    assert_eq!(fs::read(&link)?, b"after");
+    Ok(())
+}
+
+async fn a_hard_link_replaces_nothing_and_needs_a_file() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("one"), "one")?;
+    fs::write(at("two"), "two")?;
+    fs::create_dir(at("dir"))?;
+    assert_kind(hard_link(at("one"), at("two")).await, ErrorKind::AlreadyExists);
+    assert_kind(hard_link(at("one"), at("one")).await, ErrorKind::AlreadyExists);
+    assert_kind(hard_link(at("one"), at("dir")).await, ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(at("two"))?, b"two");
+    assert_kind(hard_link(at("none"), at("new")).await, ErrorKind::NotFound);
+    assert_kind(hard_link(at("one"), at("no/new")).await, ErrorKind::NotFound);
+    assert_kind(hard_link("", at("new")).await, ErrorKind::NotFound);
+    assert_kind(hard_link(at("one"), "").await, ErrorKind::NotFound);
+    // Linux says that it is not permitted; others may say more.
+    assert!(hard_link(at("dir"), at("new")).await.is_err() && !at("new").exists());
+    assert_eq!(fs::read_dir(dir.path())?.count(), 3);
+    Ok(())
+}
+
 async fn a_created_directory_exists_once() -> Outcome {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("new");
@@ -90,6 +128,8 @@ async fn a_path_with_a_nul_byte_is_refused_before_the_system_sees_it() -> Outcom
     assert_kind(create_dir(&bad).await, ErrorKind::InvalidInput);
     assert_kind(rename(&bad, dir.path().join("b")).await, ErrorKind::InvalidInput);
     assert_kind(rename(dir.path().join("b"), &bad).await, ErrorKind::InvalidInput);
+    assert_kind(hard_link(&bad, dir.path().join("b")).await, ErrorKind::InvalidInput);
+    assert_kind(hard_link(dir.path().join("b"), &bad).await, ErrorKind::InvalidInput);
     assert_eq!(fs::read_dir(dir.path())?.count(), 0);
     Ok(())
 }
@@ -101,6 +141,12 @@ async fn long_paths_work_like_short_ones() -> Outcome {
     rename(long("a"), long("b")).await?;
     assert!(!long("a").exists() && long("b").is_dir());
     remove_dir(long("b")).await?;
+    fs::write(long("c"), "contents")?;
+    hard_link(long("c"), long("d")).await?;
+    assert_eq!(fs::read(long("d"))?, b"contents");
+    assert!(hard_link(long("c"), dir.path().join("e".repeat(10_000))).await.is_err());
+    remove_file(long("c")).await?;
+    remove_file(long("d")).await?;
     assert!(create_dir(dir.path().join("c".repeat(10_000))).await.is_err());
     assert_eq!(fs::read_dir(dir.path())?.count(), 0);
     Ok(())
@@ -112,9 +158,11 @@ fn each_change_is_one_operation(case: Case) -> Outcome {
     context.block_on(async {
         create_dir(dir.path().join("a")).await?;
         rename(dir.path().join("a"), dir.path().join("b")).await?;
-        remove_dir(dir.path().join("b")).await
+        remove_dir(dir.path().join("b")).await?;
+        fs::write(dir.path().join("c"), "")?;
+        hard_link(dir.path().join("c"), dir.path().join("d")).await
     })?;
-    for code in [OpCode::Mkdir, OpCode::Rename, OpCode::Unlink] {
+    for code in [OpCode::Mkdir, OpCode::Rename, OpCode::Unlink, OpCode::Link] {
         let one = context.stats().of(code);
         assert_eq!((one.submitted, one.completed, one.failed), (1, 1, 0), "{code}");
     }
@@ -131,6 +179,9 @@ async fn relative_paths_start_from_the_open_directory() -> Outcome {
     assert!(!one.path().join("a").exists() && two.path().join("b").is_dir());
     AsyncUnlink::at(&two_dir, "b", libc::AT_REMOVEDIR).await?;
     assert!(!two.path().join("b").exists());
+    fs::write(one.path().join("e"), "contents")?;
+    AsyncLink::at(&one_dir, "e", &two_dir, "f", 0).await?;
+    assert_eq!(fs::read(two.path().join("f"))?, b"contents");
     // An absolute path starts from the root all the same.
     AsyncMkdir::at(&one_dir, two.path().join("c"), 0o700).await?;
     assert!(two.path().join("c").is_dir());
@@ -178,5 +229,39 @@ async fn a_renamed_link_is_the_link_itself() -> Outcome {
     assert_eq!(fs::read_link(&moved)?, Path::new("nowhere"));
     remove_file(&moved).await?;
     assert!(fs::symlink_metadata(&moved).is_err());
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+async fn a_hard_link_to_a_symbolic_link_follows_it_only_if_told() -> Outcome {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir()?;
+    let open = fs::File::open(dir.path())?;
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("file"), "contents")?;
+    std::os::unix::fs::symlink("file", at("symlink"))?;
+    std::os::unix::fs::symlink("nowhere", at("dangling"))?;
+    hard_link(at("symlink"), at("itself")).await?;
+    assert_eq!(fs::read_link(at("itself"))?, Path::new("file"));
+    let follow = libc::AT_SYMLINK_FOLLOW;
+    AsyncLink::at(&open, "symlink", &open, "followed", follow).await?;
+    assert_eq!(fs::symlink_metadata(at("followed"))?.ino(), fs::metadata(at("file"))?.ino());
+    assert_eq!(fs::metadata(at("file"))?.nlink(), 2);
+    hard_link(at("dangling"), at("dangling too")).await?;
+    let nowhere = AsyncLink::at(&open, "dangling", &open, "new", follow).await;
+    assert_kind(nowhere, ErrorKind::NotFound);
+    assert_errno(AsyncLink::at(&open, "file", &open, "new", 1 << 20).await, libc::EINVAL);
+    assert_errno(AsyncLink::at(&open, "file", &open, "new", -1).await, libc::EINVAL);
+    assert_errno(hard_link(dir.path(), at("new")).await, libc::EPERM);
+    assert!(!at("new").exists());
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+async fn a_hard_link_does_not_cross_file_systems() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let link = dir.path().join("link");
+    assert_kind(hard_link("/proc/version", &link).await, ErrorKind::CrossesDevices);
+    assert!(!link.exists());
     Ok(())
 }

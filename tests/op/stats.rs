@@ -25,6 +25,8 @@ fn every_operation_is_counted_once(case: Case) -> Outcome {
         let pipe = std::io::pipe()?;
         let dir = tempfile::tempdir()?;
         let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        let (original, link) = (dir.path().join("original"), dir.path().join("link"));
+        std::fs::write(&original, "contents")?;
         for _ in 0..3 {
             AsyncNop::new().await?;
             AsyncRead::new(&file, [0; 1], 0).await.0?;
@@ -40,6 +42,8 @@ fn every_operation_is_counted_once(case: Case) -> Outcome {
             AsyncMkdir::new(&one, 0o700).await?;
             AsyncRename::new(&one, &two).await?;
             AsyncUnlink::new(&two, libc::AT_REMOVEDIR).await?;
+            AsyncLink::new(&original, &link).await?;
+            std::fs::remove_file(&link)?;
             AsyncSend::new(&a, "x").await.0?;
             AsyncRecv::new(&b, [0; 1]).await.0?;
             AsyncSendmsg::new(&a, ["x"]).await.0?;

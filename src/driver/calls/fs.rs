@@ -80,6 +80,18 @@ calls! {
         windows: Does(rename),
     }
 
+    /// `linkat(2)`. `dirs[0]`, `ptrs[0]`: old path; `dirs[1]`, `ptrs[1]`: new path; `words[0]`:
+    /// flags. The ring's opcode is of Linux 5.15.
+    LINK {
+        ring: (LinkAt, |args| {
+            let [old, new] = args.dirs.map(types::Fd);
+            opcode::LinkAt::new(old, args.path(0), new, args.path(1)).flags(args.int(0)).build()
+        }),
+        fallback: Pool,
+        unix: Does(link),
+        windows: Does(link),
+    }
+
     /// `mkdirat(2)`. `dirs[0]`, `ptrs[0]`: path; `words[0]`: mode. The ring's opcode is of Linux 5.15.
     MKDIR {
         ring: (MkDirAt, |args| {
@@ -226,6 +238,25 @@ unsafe fn rename(args: &Args) -> i32 {
     let renamed = sys::start_from(args.dirs[0], old)
         .and_then(|old| std::fs::rename(old, sys::start_from(args.dirs[1], new)?));
     outcome(renamed.map(|()| 0))
+}
+
+#[cfg(unix)]
+unsafe fn link(args: &Args) -> i32 {
+    let ([old_dir, new_dir], flags) = (args.dirs, args.int(0));
+    // SAFETY: both paths are valid, by the contract of `Host::Does`, and end with a NUL.
+    retry(|| unsafe { libc::linkat(old_dir, args.path(0), new_dir, args.path(1), flags) as isize })
+}
+
+#[cfg(windows)]
+unsafe fn link(args: &Args) -> i32 {
+    if args.words[0] != 0 {
+        return -os::EINVAL;
+    }
+    // SAFETY: both paths are valid, by the contract of `Host::Does`, and were made from std's.
+    let (old, new) = unsafe { (sys::path_of(args.path(0)), sys::path_of(args.path(1))) };
+    let linked = sys::start_from(args.dirs[0], old)
+        .and_then(|old| std::fs::hard_link(old, sys::start_from(args.dirs[1], new)?));
+    outcome(linked.map(|()| 0))
 }
 
 #[cfg(unix)]
