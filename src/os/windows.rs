@@ -195,14 +195,14 @@ files!(OwnedHandle, std::fs::File);
 /// One of several buffers; converted to the system's own form for the call.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(crate) struct iovec {
+pub struct iovec {
     pub(crate) iov_base: *mut c_void,
     pub(crate) iov_len: usize,
 }
 
 /// A message without control data; converted to the system's own form for the call.
 #[derive(Clone, Copy)]
-pub(crate) struct msghdr {
+pub struct msghdr {
     pub(crate) msg_name: *mut c_void,
     pub(crate) msg_namelen: socklen_t,
     pub(crate) msg_iov: *mut iovec,
@@ -270,7 +270,7 @@ pub(crate) const S_IFLNK: u32 = 0o120_000;
 
 /// File metadata, as Windows has it.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Stat {
+pub struct Stat {
     pub(crate) size: u64,
     pub(crate) mode: u32,
     pub(crate) modified: Option<super::Time>,

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use corio::net::UnixStream;
 use corio::op::AsyncNop;
 use corio::time::Instant as OurInstant;
 use corio::{Elapsed, race, sleep, sleep_until, spawn, timeout, timeout_at};
 
-use crate::harness::{LONG, SHORT, poll_now};
+use crate::harness::{LONG, SHORT, local_pair, poll_now};
 
 every_driver! {
     fn sleeps_end_in_the_order_of_their_deadlines(builder) {
@@ -109,11 +108,10 @@ every_driver! {
         });
     }
 
-    #[cfg(unix)]
     fn a_time_limit_says_how_long_it_was(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
-            let (a, _b) = UnixStream::pair().unwrap();
+            let (a, _b) = local_pair().unwrap();
             let limit = Duration::from_millis(2);
             let said = "time limit of 2 ms reached";
             let error = a.recv([0; 1]).with_timeout(limit).await.0.unwrap_err();
