@@ -3,9 +3,9 @@
 //!
 //! `cargo bench --bench echo [FILTER]`. The server has processor 0, the client processor 1. Both
 //! rings have the same set-up, and all servers 4 KiB buffers; messages have 64 bytes.
-//!
-//! # Why this file has `unsafe`
-//! The client and the bare servers make their system calls by hand.
+
+// # Why this file has `unsafe`
+// The client and the bare servers make their system calls by hand.
 
 mod support;
 

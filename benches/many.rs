@@ -2,9 +2,9 @@
 //! a request costs on two workers beside one.
 //!
 //! `cargo bench --bench many` runs all of it on each driver; `cargo test --benches` a small part.
-//!
-//! # Why this file has `unsafe`
-//! It raises the limit of open files, and asks for the process's CPU time.
+
+// # Why this file has `unsafe`
+// It raises the limit of open files, and asks for the process's CPU time.
 
 mod support;
 

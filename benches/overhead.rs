@@ -8,9 +8,9 @@
 //!   ```text
 //!   ONLY=corio COUNT=128000 DEPTH=64 valgrind --tool=cachegrind --cache-sim=no BENCH
 //!   ```
-//!
-//! # Why this file has `unsafe`
-//! The bare loop fills its ring by hand.
+
+// # Why this file has `unsafe`
+// The bare loop fills its ring by hand.
 
 mod support;
 

@@ -4,9 +4,9 @@
 //! byte asks for the whole file; files are page-cached. The client has the kernel throw the bytes
 //! away (`MSG_TRUNC`), so that it is not what is measured; that they are the right ones is for the
 //! tests.
-//!
-//! # Why this file has `unsafe`
-//! The bare server is made of system calls.
+
+// # Why this file has `unsafe`
+// The bare server is made of system calls.
 
 mod support;
 

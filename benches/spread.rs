@@ -4,9 +4,9 @@
 //! `cargo bench --bench spread`. Each round measures all ways in turn, with the heavy connections at the
 //! same random places among all. The clients are tasks of one more thread, which shares the two
 //! processors with the workers.
-//!
-//! # Why this file has `unsafe`
-//! Only `support` has.
+
+// # Why this file has `unsafe`
+// Only `support` has.
 
 mod support;
 

@@ -7,9 +7,9 @@
 //!   wakes the receiver's ring by an eventfd when it sleeps;
 //! - the same for corio's messages and for `IORING_OP_MSG_RING` where the completions are the
 //!   messages.
-//!
-//! # Why this file has `unsafe`
-//! The bare loops fill their rings by hand, and write to event counters.
+
+// # Why this file has `unsafe`
+// The bare loops fill their rings by hand, and write to event counters.
 
 mod support;
 

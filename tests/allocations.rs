@@ -1,7 +1,7 @@
 //! What operations cost: heap allocations and system calls, counted.
-//!
-//! # Why this file has `unsafe`
-//! A global allocator that counts.
+
+// # Why this file has `unsafe`
+// A global allocator that counts.
 
 #[macro_use]
 mod harness;

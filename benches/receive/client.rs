@@ -1,7 +1,7 @@
 //! The two clients. Each keeps one message per connection under way, and compares what comes back.
-//!
-//! # Why this file has `unsafe`
-//! The ring's entries name memory.
+
+// # Why this file has `unsafe`
+// The ring's entries name memory.
 
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;

@@ -1,7 +1,7 @@
 //! A server on `epoll(7)`: one wait, then receives and sends for each connection that is ready.
-//!
-//! # Why this file has `unsafe`
-//! It makes epoll's system calls.
+
+// # Why this file has `unsafe`
+// It makes epoll's system calls.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

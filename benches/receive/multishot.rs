@@ -1,7 +1,7 @@
 //! A ring server with one multishot receive per connection, into buffers that the kernel chooses.
-//!
-//! # Why this file has `unsafe`
-//! It pushes entries that name memory.
+
+// # Why this file has `unsafe`
+// It pushes entries that name memory.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;

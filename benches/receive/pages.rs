@@ -1,7 +1,7 @@
 //! Memory that the kernel receives into, in ordinary or in huge pages.
-//!
-//! # Why this file has `unsafe`
-//! It maps memory, and hands out parts of it.
+
+// # Why this file has `unsafe`
+// It maps memory, and hands out parts of it.
 
 use std::io;
 use std::ptr::NonNull;

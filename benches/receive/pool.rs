@@ -1,7 +1,7 @@
 //! Buffers that the kernel chooses from as it receives: `io_uring_register_buf_ring(3)`.
-//!
-//! # Why this file has `unsafe`
-//! The queue of free buffers is memory shared with the kernel.
+
+// # Why this file has `unsafe`
+// The queue of free buffers is memory shared with the kernel.
 
 use std::io;
 use std::ptr::NonNull;

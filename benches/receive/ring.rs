@@ -1,7 +1,7 @@
 //! What all loops on a ring share: its set-up, the sockets, and how an entry says what it was for.
-//!
-//! # Why this file has `unsafe`
-//! Entries name memory by its address alone, so that whoever pushes one must answer for it.
+
+// # Why this file has `unsafe`
+// Entries name memory by its address alone, so that whoever pushes one must answer for it.
 
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};

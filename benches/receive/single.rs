@@ -1,7 +1,7 @@
 //! A ring server with one receive at a time per connection, into the connection's own buffer.
-//!
-//! # Why this file has `unsafe`
-//! It pushes entries that name memory, and lends such memory to system calls in between.
+
+// # Why this file has `unsafe`
+// It pushes entries that name memory, and lends such memory to system calls in between.
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -2,9 +2,9 @@
 //!
 //! Absolute figures drift with the machine; two programs measured in turn drift together. So each
 //! round measures both, one right after the other, and only the ratio within a round counts.
-//!
-//! # Why this file has `unsafe`
-//! It asks the kernel for the thread's CPU time and pins threads to processors.
+
+// # Why this file has `unsafe`
+// It asks the kernel for the thread's CPU time and pins threads to processors.
 
 #![allow(dead_code)] // Each bench uses a part.
 

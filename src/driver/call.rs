@@ -7,7 +7,7 @@
 //! receives into its own memory, or may give a job up.
 //!
 //! [`Request`]: super::Request
-//
+
 // # Why this file has `unsafe`
 // It passes pointers on to the system calls of the tables.
 

@@ -1,5 +1,5 @@
 //! The one future that every operation is.
-//
+
 // # Why this file has `unsafe`
 // It lends the future's own memory to the driver. The argument in one place: the future is pinned
 // from its first poll on, is `!Unpin`, and its destructor does not return before the driver has let

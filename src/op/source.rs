@@ -8,7 +8,7 @@
 //!   operation outstanding leaves its fd open for ever;
 //! - a [registered file](super::FixedFile) is kept open by the operation;
 //! - a borrowed fd of any other type is duplicated for the time of the operation.
-//
+
 // # Why this file has `unsafe`
 // The contents of a source are dropped by hand: nearly all of them are a plain reference.
 

@@ -1,5 +1,5 @@
 //! What transfers share: how much one system call moves, where it starts, and what was filled.
-//
+
 // # Why this file has `unsafe`
 // It tells buffers how many of their bytes the kernel has initialized.
 

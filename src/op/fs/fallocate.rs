@@ -1,5 +1,5 @@
 //! Reserving and freeing space of a file.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Writing a file to the disk.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Setting a file's length.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

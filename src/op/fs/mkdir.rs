@@ -1,5 +1,5 @@
 //! Creating a directory.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

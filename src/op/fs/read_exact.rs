@@ -1,5 +1,5 @@
 //! Reading until the buffer is full.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Reading into several buffers.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Renaming a file or directory.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Metadata of a file.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation` and reads what the kernel wrote.
 

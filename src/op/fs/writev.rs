@@ -1,5 +1,5 @@
 //! Writing several buffers.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

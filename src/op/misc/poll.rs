@@ -1,5 +1,5 @@
 //! Waiting until a file is ready.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

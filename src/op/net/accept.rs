@@ -1,5 +1,5 @@
 //! Accepting connections.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`, and takes over what the kernel wrote.
 

@@ -1,5 +1,5 @@
 //! Receiving into one buffer.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Receiving until the buffer is full.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Receiving a datagram and the address of its sender.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`, builds a `msghdr`, and reads what the
 // kernel wrote.

@@ -1,5 +1,5 @@
 //! Receiving into the context's own memory.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Receiving messages: several buffers, the sender, file descriptors.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`, builds a `msghdr`, and reads what the
 // kernel wrote.

@@ -1,5 +1,5 @@
 //! Sending the whole of a buffer.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

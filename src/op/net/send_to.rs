@@ -1,5 +1,5 @@
 //! Sending a datagram to an address.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`, and builds a `msghdr`.
 

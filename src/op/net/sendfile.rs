@@ -1,5 +1,5 @@
 //! Sending a file to a socket without a copy through user space.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

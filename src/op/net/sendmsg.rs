@@ -1,5 +1,5 @@
 //! Sending messages: several buffers, an address, file descriptors.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`, and builds a `msghdr`.
 

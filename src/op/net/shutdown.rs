@@ -1,5 +1,5 @@
 //! Shutting a connection down.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Moving bytes from socket to pipe to socket without a copy through user space.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

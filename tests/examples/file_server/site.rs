@@ -1,7 +1,7 @@
 //! The example `file_server` as a child process, with a directory of its own.
-//!
-//! # Why this file has `unsafe`
-//! `std` can kill a process, but not send it another signal.
+
+// # Why this file has `unsafe`
+// `std` can kill a process, but not send it another signal.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
