@@ -1,5 +1,5 @@
-//! Very much at once: what 100,000 pending operations and 10,000 idle connections cost in memory, and what
-//! a request costs on two workers beside one.
+//! Very much at once: what 100,000 pending operations and 10,000 idle connections cost in memory,
+//! and what a request costs on two workers beside one.
 //!
 //! `cargo bench --bench many` runs all of it on each driver; `cargo test --benches` a small part.
 
@@ -140,8 +140,8 @@ fn idle_connections(driver: DriverChoice, count: usize) {
     assert_eq!(server.join().started, count as u64);
 }
 
-/// CPU time per request, where each worker serves 32 connections whose clients are tasks of its own: with
-/// clients elsewhere, two processors would measure who has to share one with them.
+/// CPU time per request, where each worker serves 32 connections whose clients are tasks of its
+/// own: with clients elsewhere, two processors would measure who has to share one with them.
 fn cost_per_request(driver: DriverChoice, workers: usize, requests: usize) -> Duration {
     const CONNECTIONS: usize = 32;
     let rounds = requests / CONNECTIONS;
@@ -174,7 +174,8 @@ fn cost_per_request(driver: DriverChoice, workers: usize, requests: usize) -> Du
     (process_cpu() - before) / (count * rounds * CONNECTIONS) as u32
 }
 
-/// How evenly connections are spread over two workers: the most that one has, to what it would have.
+/// How evenly connections are spread over two workers: the most that one has, to what it would
+/// have.
 fn spread(driver: DriverChoice, balance: Balance, count: usize) -> f64 {
     let context = IoContext::builder().driver(driver);
     let server = Server::builder()
@@ -228,8 +229,8 @@ fn main() {
     pending_operations(driver, operations);
     idle_connections(driver, connections);
     println!(
-        "{driver:<9} 200 connections on two workers, the most to the mean: {:.2} spread by the kernel, \
-         {:.2} by load",
+        "{driver:<9} 200 connections on two workers, the most to the mean: {:.2} spread by the \
+         kernel, {:.2} by load",
         spread(driver, Balance::ReusePort, 200),
         spread(driver, Balance::LeastLoaded, 200)
     );

@@ -1,4 +1,5 @@
-//! The runtime's own work: operations, tasks, yields, timers, wakes. `cargo bench --bench operations`.
+//! The runtime's own work: operations, tasks, yields, timers, wakes.
+//! `cargo bench --bench operations`.
 
 use std::hint::black_box;
 use std::sync::mpsc;

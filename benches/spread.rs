@@ -1,9 +1,10 @@
-//! Uneven load on two workers: what becomes of connections that ask for little when one in eight asks for
-//! twenty times as much work, by how connections are spread, and with the heavy work shared.
+//! Uneven load on two workers: what becomes of connections that ask for little when one in eight
+//! asks for twenty times as much work, by how connections are spread, and with the heavy work
+//! shared.
 //!
-//! `cargo bench --bench spread`. Each round measures all ways in turn, with the heavy connections at the
-//! same random places among all. The clients are tasks of one more thread, which shares the two
-//! processors with the workers.
+//! `cargo bench --bench spread`. Each round measures all ways in turn, with the heavy connections
+//! at the same random places among all. The clients are tasks of one more thread, which shares the
+//! two processors with the workers.
 
 // # Why this file has `unsafe`
 // Only `support` has.
@@ -197,7 +198,8 @@ fn places(round: usize) -> Vec<bool> {
     // Far apart, as the sequences of neighbours overlap.
     let mut state = (round as u64) << 32;
     while heavy.iter().filter(|heavy| **heavy).count() < CONNECTIONS / HEAVY_EACH {
-        // Steele, Lea and Flood's SplitMix64, "Fast splittable pseudorandom number generators", 2014.
+        // Steele, Lea and Flood's SplitMix64, "Fast splittable pseudorandom number generators",
+        // 2014.
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -215,8 +217,8 @@ fn main() {
     });
     let light = light.min().unwrap();
     println!(
-        "{CONNECTIONS} connections, one in {HEAVY_EACH} heavy; {light:.1?} of work for a light request, \
-         {:.1?} for a heavy one",
+        "{CONNECTIONS} connections, one in {HEAVY_EACH} heavy; {light:.1?} of work for a light \
+         request, {:.1?} for a heavy one",
         light * HEAVY_WORK
     );
     println!("each asks again when it is answered");

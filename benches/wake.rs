@@ -1,10 +1,11 @@
 //! Between two threads: what a wake costs, and how many messages get across.
 //!
 //! `cargo bench --bench wake` compares, in the same run and on two processors:
-//! - a round trip between two threads that sleep in their rings, woken by `IORING_OP_MSG_RING`, by an
-//!   `eventfd(2)` that the ring polls, by a `futex(2)` that it waits for, by corio's channels, or by corio's messages;
-//! - a stream of messages in one direction, by corio's channel and by a crossbeam channel whose sender
-//!   wakes the receiver's ring by an eventfd when it sleeps;
+//! - a round trip between two threads that sleep in their rings, woken by `IORING_OP_MSG_RING`, by
+//!   an `eventfd(2)` that the ring polls, by a `futex(2)` that it waits for, by corio's channels,
+//!   or by corio's messages;
+//! - a stream of messages in one direction, by corio's channel and by a crossbeam channel whose
+//!   sender wakes the receiver's ring by an eventfd when it sleeps;
 //! - the same for corio's messages and for `IORING_OP_MSG_RING` where the completions are the
 //!   messages.
 
@@ -65,7 +66,8 @@ enum Bell {
 const MINE: u64 = 1;
 const RUNG: u64 = 2;
 
-/// Takes completions until the bell has rung once more; gives how often the loop has to arm its poll.
+/// Takes completions until the bell has rung once more; gives how often the loop has to arm its
+/// poll.
 fn await_bell(ring: &mut IoUring) {
     loop {
         let mut rung = 0;

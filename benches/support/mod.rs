@@ -92,8 +92,8 @@ pub(crate) fn pin(cpu: usize) {
     }
 }
 
-/// Has the kernel's default way to control congestion, whatever this machine is set to. Under `bbr` a
-/// sender is held to the rate that it has estimated: over loopback that measures the estimate.
+/// Has the kernel's default way to control congestion, whatever this machine is set to. Under `bbr`
+/// a sender is held to the rate that it has estimated: over loopback that measures the estimate.
 pub(crate) fn control_congestion<'a>(socket: impl Into<socket2::SockRef<'a>>) {
     let socket = socket.into();
     // A program without privileges may be allowed only the plain one.

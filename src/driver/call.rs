@@ -1,10 +1,10 @@
 //! The plain system call: a request whose way is data instead of code.
 //!
 //! Most operations are one system call with a few arguments. Each is an entry in a table
-//! (`calls/`): the ring's opcode if there is one, what a driver does without it, and the call itself on
-//! each host. Drivers have one arm for all of them. Operations keep a variant of [`Request`] of their
-//! own where a driver takes special care: where it tries the call inline first, waits for readiness,
-//! receives into its own memory, or may give a job up.
+//! (`calls/`): the ring's opcode if there is one, what a driver does without it, and the call
+//! itself on each host. Drivers have one arm for all of them. Operations keep a variant of
+//! [`Request`] of their own where a driver takes special care: where it tries the call inline
+//! first, waits for readiness, receives into its own memory, or may give a job up.
 //!
 //! [`Request`]: super::Request
 
@@ -110,7 +110,8 @@ impl Call {
     }
 }
 
-/// Makes the entries of a call table. All columns are to be filled: a forgotten host does not compile.
+/// Makes the entries of a call table. All columns are to be filled: a forgotten host does not
+/// compile.
 macro_rules! calls {
     ($(
         $(#[$doc:meta])*

@@ -11,8 +11,8 @@ macro_rules! op_codes {
     )+) => {
         /// The kinds of operation, for statistics and reports.
         ///
-        /// The ways are those on a ring / on the readiness driver. An opcode that the kernel lacks or
-        /// refuses takes the way of the readiness driver, on a ring too.
+        /// The ways are those on a ring / on the readiness driver. An opcode that the kernel lacks
+        /// or refuses takes the way of the readiness driver, on a ring too.
         ///
         /// | kind | futures and types of [`op`](crate::op) | way |
         /// |---|---|---|

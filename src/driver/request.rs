@@ -18,8 +18,8 @@ pub struct Target {
     pub(crate) id: u64,
     /// Known to be in non-blocking mode (`O_NONBLOCK`).
     pub(crate) nonblocking: bool,
-    /// Known to have its contents kept in memory by the kernel: a file not opened with `O_DIRECT`. It
-    /// may still be a pipe, or on a file system that keeps nothing.
+    /// Known to have its contents kept in memory by the kernel: a file not opened with `O_DIRECT`.
+    /// It may still be a pipe, or on a file system that keeps nothing.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) buffered: bool,
     /// The last receive left more in the socket, so the next is not likely to wait.
@@ -40,8 +40,8 @@ impl Target {
 /// for which drivers take special care.
 #[derive(Clone, Copy, Debug)]
 pub enum Request {
-    /// A plain system call, by the tables in `driver/calls`. `fd` and `len` are for reports, so that
-    /// nothing safe has to read the arguments.
+    /// A plain system call, by the tables in `driver/calls`. `fd` and `len` are for reports, so
+    /// that nothing safe has to read the arguments.
     Call {
         call: &'static Call,
         args: NonNull<Args>,
@@ -105,8 +105,8 @@ pub enum Request {
         flags: i32,
     },
     /// Receives into the driver's own memory: the buffer, whose length is the result, is in
-    /// `queue`, which came from `Rc::as_ptr`; the operation has a strong count of it. Stream sockets
-    /// only.
+    /// `queue`, which came from `Rc::as_ptr`; the operation has a strong count of it. Stream
+    /// sockets only.
     RecvProvided {
         fd: Target,
         queue: *const RecvQueue,
@@ -131,8 +131,9 @@ pub enum Request {
         fd: Target,
         events: u32,
     },
-    /// Sends what can be sent without blocking, at least one byte; 0 at the end of the file. `full`:
-    /// the last try ended because the socket had no more room, so the next may wait for some.
+    /// Sends what can be sent without blocking, at least one byte; 0 at the end of the file.
+    /// `full`: the last try ended because the socket had no more room, so the next may wait for
+    /// some.
     Sendfile {
         out: Target,
         file: Target,
@@ -141,8 +142,9 @@ pub enum Request {
         #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
         full: bool,
     },
-    /// Moves what is there without waiting for more, at least one byte, between a socket and a pipe; 0
-    /// at the end of the stream. The socket is waited for; a pipe without room, or bytes, is `-EBUSY`.
+    /// Moves what is there without waiting for more, at least one byte, between a socket and a
+    /// pipe; 0 at the end of the stream. The socket is waited for; a pipe without room, or bytes,
+    /// is `-EBUSY`.
     #[cfg(target_os = "linux")]
     Splice {
         socket: Target,

@@ -32,12 +32,12 @@ use crate::runtime::tracked_op::{State, TrackedOp};
 ///
 /// 1. *Memory.* Each pointer of the request is valid for the access of that system call, for the
 ///    length that the request names. It leads into the value itself (in fields that nothing else
-///    borrows meanwhile), into memory that the value owns and whose address does not change with it,
-///    or into a buffer, by the contract of [`IoBuf`](crate::buf::IoBuf) and its relatives.
+///    borrows meanwhile), into memory that the value owns and whose address does not change with
+///    it, or into a buffer, by the contract of [`IoBuf`](crate::buf::IoBuf) and its relatives.
 /// 2. *Files.* Each fd of the request stays open until the value is dropped: it is
 ///    [held](super::Source) by `prepare`, or owned.
-/// 3. *Borrows.* `request` reads nothing that the value only borrows: a leaked operation is described
-///    again when a driver repeats it, after the borrows have ended.
+/// 3. *Borrows.* `request` reads nothing that the value only borrows: a leaked operation is
+///    described again when a driver repeats it, after the borrows have ended.
 /// 4. *Result.* `finish` and `discard` treat memory as initialized, or an fd as theirs, only as far
 ///    as the given result of that system call says so.
 pub unsafe trait Operation: Sized {
@@ -140,7 +140,8 @@ impl<T: Operation> Op<T> {
         let this: *const Self = std::ptr::with_exposed_provenance(
             token.as_ptr().addr() - std::mem::offset_of!(Self, tracked),
         );
-        // SAFETY: the value exists while its future is in flight (1), and is borrowed by nothing (2).
+        // SAFETY: the value exists while its future is in flight (1), and is borrowed by nothing
+        // (2).
         unsafe { (*(*this).operation.get()).request() }
     }
 
@@ -156,7 +157,8 @@ impl<T: Operation> Op<T> {
         unsafe { &mut *self.operation.get() }
     }
 
-    // Not `always`: each `.await` would contain all of this, and in debug builds reserve stack for it.
+    // Not `always`: each `.await` would contain all of this, and in debug builds reserve stack for
+    // it.
     #[inline]
     fn start(&self, runtime: &Runtime, cx: &mut Context<'_>) -> Poll<i32> {
         // SAFETY: the current scope is alive while it is current.

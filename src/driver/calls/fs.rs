@@ -67,7 +67,8 @@ calls! {
         windows: Does(unlink),
     }
 
-    /// `renameat2(2)`. `dirs[0]`, `ptrs[0]`: old path; `dirs[1]`, `ptrs[1]`: new path; `words[0]`: flags.
+    /// `renameat2(2)`. `dirs[0]`, `ptrs[0]`: old path; `dirs[1]`, `ptrs[1]`: new path; `words[0]`:
+    /// flags.
     RENAME {
         ring: (RenameAt, |args| {
             let [old, new] = args.dirs.map(types::Fd);
@@ -80,7 +81,8 @@ calls! {
         windows: Does(rename),
     }
 
-    /// `mkdirat(2)`. `dirs[0]`, `ptrs[0]`: path; `words[0]`: mode. The ring's opcode is of Linux 5.15.
+    /// `mkdirat(2)`. `dirs[0]`, `ptrs[0]`: path; `words[0]`: mode. The ring's opcode is of Linux
+    /// 5.15.
     MKDIR {
         ring: (MkDirAt, |args| {
             let dir = types::Fd(args.dirs[0]);

@@ -98,9 +98,9 @@ pub(super) fn opcode(request: &Request) -> Option<u8> {
     })
 }
 
-/// Returns `true` for a connect to a Unix listener, or a message to the path of a Unix socket, whose
-/// queue is full: the operation's own socket is writable all the time, so that its readiness says
-/// nothing.
+/// Returns `true` for a connect to a Unix listener, or a message to the path of a Unix socket,
+/// whose queue is full: the operation's own socket is writable all the time, so that its readiness
+/// says nothing.
 ///
 /// # Safety
 /// The memory that the request points to is in place (clause 1 of the contract).

@@ -41,9 +41,9 @@ pub struct Read<'a, B> {
     offset: u64,
 }
 
-// SAFETY: 1. The pointer and length are one pair from `buf`, which the value owns and does not touch
-// until `finish`. 2. `source` is held. 3. A held source names its file without its borrow. 4. The
-// result is the number of bytes that `read(2)` wrote from the pointer on.
+// SAFETY: 1. The pointer and length are one pair from `buf`, which the value owns and does not
+// touch until `finish`. 2. `source` is held. 3. A held source names its file without its borrow.
+// 4. The result is the number of bytes that `read(2)` wrote from the pointer on.
 unsafe impl<B: IoBufMut> Operation for Read<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Read;

@@ -45,9 +45,10 @@ pub struct Rename<'a> {
     args: Args,
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows; their pointers lead to the two paths,
-// which lie in the value or in heap blocks that it owns, and are only read. 2. Both directories are
-// held. 3. A held source names its file without its borrow. 4. The result brings nothing.
+// SAFETY: 1. The arguments are a field that nothing else borrows; their pointers lead to the two
+// paths, which lie in the value or in heap blocks that it owns, and are only read. 2. Both
+// directories are held. 3. A held source names its file without its borrow. 4. The result brings
+// nothing.
 unsafe impl Operation for Rename<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Rename;
@@ -74,8 +75,8 @@ impl<'a> Op<Rename<'a>> {
         Op::of(Rename { old, new, args: Args::NONE })
     }
 
-    /// Renames `old` to `new`, which start from open directories if they are relative. `flags` is 0, or
-    /// on Linux `RENAME_NOREPLACE` or `RENAME_EXCHANGE`; elsewhere flags are `EINVAL`.
+    /// Renames `old` to `new`, which start from open directories if they are relative. `flags` is
+    /// 0, or on Linux `RENAME_NOREPLACE` or `RENAME_EXCHANGE`; elsewhere flags are `EINVAL`.
     #[track_caller]
     pub fn at(
         old_dir: impl Into<Source<'a>>,

@@ -40,9 +40,9 @@ pub struct Statx<'a> {
     stat: MaybeUninit<os::Stat>,
 }
 
-// SAFETY: 1. The path lies in the value, or in a heap block that it owns, and is only read; the place
-// for the answer is a field that nothing else borrows. 2. The directory or file is held. 3. A held
-// source names its file without its borrow. 4. `stat` is read only after success.
+// SAFETY: 1. The path lies in the value, or in a heap block that it owns, and is only read; the
+// place for the answer is a field that nothing else borrows. 2. The directory or file is held. 3. A
+// held source names its file without its borrow. 4. `stat` is read only after success.
 unsafe impl Operation for Statx<'_> {
     type Output = io::Result<Metadata>;
     const CODE: OpCode = OpCode::Statx;

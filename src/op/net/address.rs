@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use crate::address::SocketAddress;
 
-/// A type for the address of a peer: [`SocketAddress`] for any family, [`SocketAddr`] for TCP and UDP.
+/// A type for the address of a peer: [`SocketAddress`] for any family, [`SocketAddr`] for TCP and
+/// UDP.
 ///
 /// # Examples
 /// ```
