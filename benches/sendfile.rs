@@ -137,7 +137,7 @@ async fn serve(stream: TcpStream, file: std::rc::Rc<corio::fs::File>, size: u64)
 /// What `AsyncSendfile` could be instead: one send from a mapping of the file, here one that is
 /// made once and for all, which a real server could not do.
 fn mapping_server(listener: StdListener, file: Arc<File>, _size: u64) {
-    // SAFETY: nobody changes the file.
+    // SAFETY: nothing changes the file while this program runs.
     let mapping = unsafe { memmap2::MmapOptions::new().populate().map(&*file) }.unwrap();
     let bytes: &'static [u8] = Box::leak(Box::new(mapping));
     let mut context = IoContext::new(256).unwrap();

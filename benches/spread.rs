@@ -46,7 +46,7 @@ fn work(steps: u32) -> u8 {
 struct Way {
     name: &'static str,
     balance: Balance,
-    /// Heavy work goes to whoever is idle.
+    /// Whether heavy work goes to an idle worker, by the queue of jobs.
     shared: bool,
 }
 

@@ -429,9 +429,7 @@ fn main() {
     let with_wait = || bare_round_trips(Bell::MsgRingWithWait, trips);
     paired("MSG_RING, bare, submitted at once", rounds, bare(Bell::MsgRing), with_wait);
     paired("corio's messages", rounds, || message_round_trips(trips), with_wait);
-    println!(
-        "the same on contexts that look for news before they sleep, beside contexts that don't"
-    );
+    println!("the same on contexts that busy-poll before they sleep, beside contexts that don't");
     for limit in [Duration::from_micros(50), Duration::from_millis(1)] {
         let busy = plain.clone().busy_poll(limit);
         let name = format!("busy polling, at most {limit:?}");

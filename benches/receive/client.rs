@@ -1,4 +1,4 @@
-//! The two clients. Each keeps one message per connection under way, and compares what comes back.
+//! The two clients: each keeps one message per connection in flight, and compares the echo with it.
 
 // # Why this file has `unsafe`
 // The ring's entries name memory.
@@ -14,8 +14,8 @@ use crate::epoll::Epoll;
 use crate::ring::{Sockets, Token, check_sent, push, received};
 use crate::support;
 
-/// Whoever waits longer than this for an answer, waits for one that does not come. The servers have
-/// no limits of their own: they end when the client does.
+/// How long a client waits for an answer before it fails. The servers have no limits of their own:
+/// they end when the client does.
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]

@@ -24,7 +24,7 @@ impl Epoll {
         // SAFETY: passes no memory.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         assert!(fd >= 0, "{}", io::Error::last_os_error());
-        // SAFETY: the fd is new, and nobody else has it.
+        // SAFETY: the fd is new, and has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let epoll = Epoll { fd, events: [libc::epoll_event { events: 0, u64: 0 }; EVENTS] };
         for (key, stream) in streams.iter().enumerate() {

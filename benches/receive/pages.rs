@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 const HUGE_PAGE: usize = 2 << 20;
 
-/// A mapping of zeroes that has been written to, so that nothing is left to be paid for later.
+/// A mapping of zeroes that has been written to, so that no page fault is left for later.
 pub(crate) struct Pages {
     mapping: NonNull<u8>,
     mapped: usize,
@@ -27,7 +27,7 @@ impl Pages {
         } else {
             Self::advised(len, if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE })
         };
-        // SAFETY: `len` bytes from there are mapped and writable, and nobody else has them yet.
+        // SAFETY: `len` bytes from there are mapped and writable, and not in use yet.
         unsafe { pages.start.write_bytes(0, len) };
         pages
     }
@@ -53,7 +53,7 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // Whoever panics has not seen all operations end: the kernel may still write here.
+        // After a panic operations may be in flight: the kernel may still write here.
         if !std::thread::panicking() {
             unmap(self.mapping, self.mapped);
         }
@@ -76,7 +76,7 @@ fn unmap(start: NonNull<u8>, len: usize) {
     unsafe { libc::munmap(start.as_ptr().cast(), len) };
 }
 
-/// What one gets here who asks for huge pages: tried, not looked up.
+/// Returns which huge pages this host grants, found out by a mapping.
 pub(crate) fn kind_of_huge_pages() -> &'static str {
     let before = huge_kilobytes();
     let _pages = Pages::new(HUGE_PAGE, true);

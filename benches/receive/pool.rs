@@ -108,8 +108,8 @@ impl Pool {
     fn put(&mut self, id: u16) {
         let address = self.bytes(id, 0, self.size).as_ptr() as u64;
         let mut place = self.place(self.tail);
-        // SAFETY: an entry of the queue. The kernel looks only at places before the tail that it
-        // has been told, and this one is not among them. All bit patterns are valid.
+        // SAFETY: an entry of the queue. The kernel reads only entries before the tail that was
+        // published, and this one is not among them. All bit patterns are valid.
         let entry = unsafe { place.as_mut() };
         entry.set_addr(address);
         entry.set_len(self.size as u32);
@@ -119,7 +119,7 @@ impl Pool {
         self.free += 1;
     }
 
-    /// Tells the kernel of the buffers given back.
+    /// Publishes the tail: gives the returned buffers to the kernel.
     pub(crate) fn publish(&mut self) {
         // SAFETY: the address is that of the first entry, which is initialised: it is zeroes at
         // least.

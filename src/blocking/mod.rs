@@ -38,7 +38,7 @@ use std::sync::LazyLock;
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[doc(alias = "offload")]
+#[doc(alias = "offload")] // words: allow(offload)
 #[doc(alias = "block_in_place")]
 pub fn spawn_blocking<F, T>(work: F) -> SpawnBlocking<'static, F, T>
 where

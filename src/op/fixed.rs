@@ -160,7 +160,7 @@ impl FixedFiles {
 
 impl Drop for FixedFiles {
     fn drop(&mut self) {
-        // Nobody to tell; with its context gone the table is gone too.
+        // The error has no receiver; if the context has ended, the table has ended with it.
         let _ = self.table.unregister();
     }
 }
