@@ -1,4 +1,4 @@
-//! The plain system call: a request whose way is data instead of code.
+//! Plain system calls: requests that a table describes, so that drivers need no code for each.
 //!
 //! Most operations are one system call with a few arguments. Each is an entry in a table
 //! (`calls/`): the ring's opcode if there is one, what a driver does without it, and the call
@@ -110,8 +110,8 @@ impl Call {
     }
 }
 
-/// Makes the entries of a call table. All columns are to be filled: a forgotten host does not
-/// compile.
+/// Makes the entries of a call table. A missing column, such as that of a host, is a
+/// compile error.
 macro_rules! calls {
     ($(
         $(#[$doc:meta])*

@@ -25,7 +25,7 @@ macro_rules! op_codes {
         pub enum OpCode { $(#[doc = concat!("`", $call, "(2)`")] $code),+ }
 
         impl OpCode {
-            /// Every kind there is.
+            /// All kinds of operations.
             pub const ALL: &'static [OpCode] = &[$(OpCode::$code),+];
 
             /// Returns the name of the system call that does the same.

@@ -1,4 +1,4 @@
-//! What a driver can be asked to do, as plain values.
+//! Requests: the system calls that a driver can carry out, as plain values.
 
 use std::ptr::NonNull;
 
@@ -6,7 +6,7 @@ use super::call::{Args, Call};
 use super::recv_queue::RecvQueue;
 use crate::os::{self, RawFd};
 
-/// What an operation acts on.
+/// The file or socket that an operation acts on.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// The file descriptor; valid in any case.
@@ -33,7 +33,7 @@ impl Target {
         Target { fd: -1, slot: -1, id: 0, nonblocking: false, buffered: false, eager: false };
 }
 
-/// One system call to be made. Fds that it yields are close-on-exec, accepted sockets also
+/// A system call for a driver to make. Fds that it yields are close-on-exec, accepted sockets also
 /// non-blocking.
 ///
 /// A plain system call is a [`Call`](Request::Call). Each other variant is the system call of its name,
@@ -131,7 +131,8 @@ pub enum Request {
         fd: Target,
         events: u32,
     },
-    /// Sends what can be sent without blocking, at least one byte; 0 at the end of the file.
+    /// Sends as much as the socket takes without blocking, at least one byte; 0 at the end of the
+    /// file.
     /// `full`: the last try ended because the socket had no more room, so the next may wait for
     /// some.
     Sendfile {
@@ -142,9 +143,9 @@ pub enum Request {
         #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
         full: bool,
     },
-    /// Moves what is there without waiting for more, at least one byte, between a socket and a
-    /// pipe; 0 at the end of the stream. The socket is waited for; a pipe without room, or bytes,
-    /// is `-EBUSY`.
+    /// Moves the available bytes, at least one, between a socket and a pipe, without waiting for
+    /// more; 0 at the end of the stream. Waits for the socket; a pipe without room, or without
+    /// bytes, is `-EBUSY`.
     #[cfg(target_os = "linux")]
     Splice {
         socket: Target,

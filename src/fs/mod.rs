@@ -37,7 +37,7 @@ pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     AsyncStatx::path(path).await
 }
 
-/// Returns the metadata of what is at `path` itself; does not follow a symbolic link.
+/// Returns the metadata of `path` itself: does not follow a symbolic link.
 ///
 /// # Errors
 /// The error of `statx(2)`, such as `NotFound`; `InvalidInput` for a path with a NUL byte.

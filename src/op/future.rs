@@ -1,4 +1,4 @@
-//! The one future that every operation is.
+//! The future that all operations share.
 
 // # Why this file has `unsafe`
 // It lends the future's own memory to the driver. The argument in one place: the future is pinned
@@ -47,7 +47,7 @@ pub unsafe trait Operation: Sized {
     #[doc(hidden)]
     const CODE: OpCode;
 
-    /// The kernel uses no memory of the value, so the future may be dropped in flight.
+    /// Whether the future may be dropped in flight, as the kernel uses no memory of the value.
     #[doc(hidden)]
     const MAY_BE_DROPPED: bool = false;
 
@@ -60,19 +60,19 @@ pub unsafe trait Operation: Sized {
     #[doc(hidden)]
     fn request(&mut self) -> Request;
 
-    /// Accepts an intermediate result; `true`: the operation goes on with another request.
+    /// Records an intermediate result; returns `true` if another request has to follow.
     #[doc(hidden)]
     #[inline(always)]
     fn goes_on(&mut self, _result: i32) -> bool {
         false
     }
 
-    /// Accepts the driver's guess whether the socket holds more to receive.
+    /// Records the driver's guess whether the socket holds more bytes to receive.
     #[doc(hidden)]
     #[inline(always)]
     fn left_more(&self, _more: bool) {}
 
-    /// Makes the output of the last result: zero or more, or a negated error number.
+    /// Converts the last result, zero or more or a negated error number, to the output.
     #[doc(hidden)]
     fn finish(self, result: i32) -> Self::Output;
 
@@ -92,7 +92,7 @@ pub(super) fn failed(errno: i32) -> ControlFlow<i32> {
 /// The future of an operation, which owns all memory that the kernel needs for it. See
 /// [`op`](crate::op) for the list of operations.
 ///
-/// Dropping it in flight is answered by the [`DropPolicy`](crate::DropPolicy), by default with an
+/// The [`DropPolicy`](crate::DropPolicy) decides what dropping it in flight does, by default an
 /// abort; end it with [`with_timeout`](Self::with_timeout), [`race`](crate::race),
 /// [`timeout`](crate::timeout) or [`JoinHandle::cancel`](crate::JoinHandle::cancel) instead.
 ///

@@ -1,4 +1,4 @@
-//! How far a whole transfer came that ended early, and whether an error means cancellation.
+//! Details of operations' errors: how many bytes were moved, and whether it was a cancellation.
 
 use std::io;
 

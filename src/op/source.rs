@@ -1,4 +1,4 @@
-//! What an operation acts on, and how that is kept open while the operation is in flight.
+//! The file or socket that an operation acts on, kept open while the operation is in flight.
 //!
 //! An operation borrows its file, so safe code can't close it underneath, unless the operation is
 //! leaked: then the borrow ends while the kernel still has the fd's *number* in a queue, and the
@@ -22,7 +22,7 @@ use super::future::failed;
 use crate::driver::Target;
 use crate::os::{self, AsFd, BorrowedFd, OwnedFd};
 
-/// What an operation acts on: a handle, a registered file or a borrowed fd.
+/// The file or socket that an operation acts on: a handle, a registered file or a borrowed fd.
 ///
 /// Made by `From` of
 ///

@@ -1,7 +1,7 @@
-//! What transfers share: how much one system call moves, where it starts, and what was filled.
+//! Helpers of operations that move bytes: limits of one call, offsets, and progress.
 
 // # Why this file has `unsafe`
-// It tells buffers how many of their bytes the kernel has initialized.
+// It records in buffers how many of their bytes the kernel has initialized.
 
 use std::io;
 

@@ -88,7 +88,7 @@ every_driver! {
                 timeout_at(OurInstant::now() + far, sleep(SHORT)).await.unwrap();
                 AsyncNop::new().with_timeout(far).await.unwrap();
             }
-            // More deadlines than the timer queue distinguishes.
+            // Many timers with one deadline.
             let crowd = (0..100).map(|_| timeout_at(never, sleep(SHORT)));
             assert!(corio::join_all(crowd).await.into_iter().all(|ended| ended.is_ok()));
         });

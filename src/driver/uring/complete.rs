@@ -1,4 +1,4 @@
-//! The completion side: what each completion means for its operation.
+//! The completion side: handles each completion queue entry, and delivers its operation.
 
 // # Why this file has `unsafe`
 // It accesses the records that completions name by their addresses.

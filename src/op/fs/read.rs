@@ -12,7 +12,8 @@ use crate::op::future::{Op, Operation, io_result};
 use crate::op::source::Source;
 use crate::op::transfer::{CURRENT_POSITION, at, clamp, filled};
 
-/// Reads at an offset into one buffer. [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html).
+/// An operation (a future), not the trait: reads at an offset into one buffer.
+/// [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html).
 ///
 /// Returns the number of bytes read, 0 at the end of the file. One operation reads at most
 /// 2,147,479,552 bytes.

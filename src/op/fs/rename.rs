@@ -13,10 +13,10 @@ use crate::op::future::{Op, Operation, io_result};
 use crate::op::path::PathAt;
 use crate::op::source::Source;
 
-/// Renames a file or directory, and replaces what has the new name.
+/// Renames a file or directory; replaces a file that has the new name.
 /// [`renameat2(2)`](https://man7.org/linux/man-pages/man2/rename.2.html).
 ///
-/// A cancelled rename may have happened all the same: it is waited for, and its result tells.
+/// A cancelled rename may have happened all the same: it is waited for, and its result says so.
 ///
 /// Kernel: `IORING_OP_RENAMEAT` since Linux 5.11.
 ///

@@ -77,7 +77,7 @@ impl<'a> Op<Statx<'a>> {
         Self::make(None, path.as_ref(), 0)
     }
 
-    /// Reads the metadata of what is at `path`, even if that is a symbolic link.
+    /// Reads the metadata of `path` itself: does not follow a symbolic link.
     #[track_caller]
     pub fn link(path: impl AsRef<Path>) -> Self {
         Self::make(None, path.as_ref(), os::AT_SYMLINK_NOFOLLOW)

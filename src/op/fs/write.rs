@@ -12,7 +12,8 @@ use crate::op::future::{Op, Operation, io_result};
 use crate::op::source::Source;
 use crate::op::transfer::{CURRENT_POSITION, at, clamp};
 
-/// Writes one buffer at an offset. [`pwrite(2)`](https://man7.org/linux/man-pages/man2/pwrite.2.html).
+/// An operation (a future), not the trait: writes one buffer at an offset.
+/// [`pwrite(2)`](https://man7.org/linux/man-pages/man2/pwrite.2.html).
 ///
 /// Returns the number of bytes written, which may be fewer than asked for. Writing to a pipe or
 /// socket whose reader has gone fails with `EPIPE` and, as with `write(2)`, also raises `SIGPIPE`

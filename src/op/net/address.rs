@@ -1,4 +1,4 @@
-//! The address of a peer, in the form that a handle's family has.
+//! The types in which handles report the address of a peer.
 
 use std::io;
 use std::net::SocketAddr;

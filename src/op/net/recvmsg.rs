@@ -23,7 +23,7 @@ use crate::os::{self, OwnedFd};
 #[repr(C, align(8))]
 struct Control([MaybeUninit<u8>; CONTROL_LEN]);
 
-/// What an [`AsyncRecvmsg`] received besides the bytes in the buffers.
+/// The result of an [`AsyncRecvmsg`]: the sender, file descriptors and flags of the message.
 ///
 /// # Examples
 /// See [`AsyncSendmsg`].
@@ -34,7 +34,7 @@ pub struct Received {
     pub len: usize,
     /// The sender, for sockets that are not connected.
     pub address: Option<SocketAddress>,
-    /// The file descriptors that came along, close-on-exec.
+    /// The file descriptors received with the message, close-on-exec.
     pub fds: Vec<OwnedFd>,
     /// The message was longer than the buffers; the rest is lost (`MSG_TRUNC`).
     pub truncated: bool,
