@@ -70,13 +70,13 @@ fn echoes(count: u64, depth: u64) {
 }
 
 /// The same, with the answer sent from where the message was received.
-fn echoes_in_chunks(count: u64, depth: u64) {
+fn echoes_of_received_buffers(count: u64, depth: u64) {
     in_tasks(depth, move || async move {
         let (client, server) = UnixStream::pair().unwrap();
         let serving = corio::spawn(async move {
-            let mut chunks = server.recv_stream();
-            while let Some(chunk) = chunks.recv().await.unwrap() {
-                server.send_all(chunk).await.0.unwrap();
+            let mut incoming = server.recv_stream();
+            while let Some(buf) = incoming.recv().await.unwrap() {
+                server.send_all(buf).await.0.unwrap();
             }
         });
         let (mut answers, mut message) = (client.recv_stream(), vec![7; 64]);
@@ -84,7 +84,7 @@ fn echoes_in_chunks(count: u64, depth: u64) {
             let sent;
             (sent, message) = client.send_all(message).await;
             sent.unwrap();
-            assert_eq!(answers.recv().await.unwrap().map(|chunk| chunk.len()), Some(64));
+            assert_eq!(answers.recv().await.unwrap().map(|buf| buf.len()), Some(64));
         }
         drop(answers);
         drop(client);
@@ -157,7 +157,7 @@ fn main() {
         ("corio", corio_nops),
         ("bare", bare_nops),
         ("echo", echoes),
-        ("chunks", echoes_in_chunks),
+        ("recv_stream", echoes_of_received_buffers),
         ("yield", yields),
         ("spawn", spawns),
     ];
