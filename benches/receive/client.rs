@@ -60,7 +60,7 @@ pub(crate) fn connect(address: SocketAddr, connections: usize) -> Vec<TcpStream>
     (0..connections).map(connect).collect()
 }
 
-/// Differs between connections, and between the parts of one message.
+/// Returns a message whose bytes differ between connections, and between its parts.
 fn message(index: usize, size: usize) -> Vec<u8> {
     (0..size).map(|at| (index * 7 + at + at / 251) as u8).collect()
 }
@@ -68,7 +68,7 @@ fn message(index: usize, size: usize) -> Vec<u8> {
 fn run_on_ring(streams: Vec<TcpStream>, messages: &[Vec<u8>], length: Duration) -> (u64, Duration) {
     let size = messages[0].len();
     let answers: Vec<Vec<u8>> = messages.iter().map(|_| vec![0; size]).collect();
-    // Not dropped by a panic, at which receives may be in flight.
+    // Not dropped in a panic, as receives may be in flight then.
     let mut answers = ManuallyDrop::new(answers);
     let mut ring = support::ring();
     let sockets = Sockets::new(&ring, streams, false);

@@ -12,14 +12,14 @@ const HUGE_PAGE: usize = 2 << 20;
 pub(crate) struct Pages {
     mapping: NonNull<u8>,
     mapped: usize,
-    /// In the mapping; at a huge page's boundary.
+    /// An address in the mapping, at a huge page's boundary.
     start: NonNull<u8>,
     len: usize,
 }
 
 impl Pages {
-    /// With `huge`, reserved huge pages if the machine has enough of them, else whichever the
-    /// kernel puts together when it is asked to.
+    /// Maps `len` bytes; with `huge`, in reserved huge pages if the machine has enough of them,
+    /// else in transparent ones as far as the kernel provides them.
     pub(crate) fn new(len: usize, huge: bool) -> Self {
         let len = len.next_multiple_of(HUGE_PAGE);
         let pages = if huge && let Ok(start) = map(len, libc::MAP_HUGETLB) {
@@ -37,13 +37,13 @@ impl Pages {
         let mapping = map(mapped, 0).expect("memory for the buffers");
         // SAFETY: the mapping is longer than `len` by a huge page, so this stays inside.
         let start = unsafe { mapping.add(mapping.as_ptr().align_offset(HUGE_PAGE)) };
-        // A kernel without transparent huge pages refuses, and has ordinary ones anyway.
+        // A kernel without transparent huge pages refuses; it has ordinary ones anyway.
         // SAFETY: the range is inside the mapping; the advice leaves its contents alone.
         unsafe { libc::madvise(start.as_ptr().cast(), len, advice) };
         Pages { mapping, mapped, start, len }
     }
 
-    /// The bytes from `offset`, of which there must be `len`.
+    /// Returns the address of the `len` bytes from `offset`.
     pub(crate) fn part(&self, offset: usize, len: usize) -> NonNull<u8> {
         assert!(offset + len <= self.len);
         // SAFETY: inside the mapping.
@@ -90,7 +90,7 @@ pub(crate) fn kind_of_huge_pages() -> &'static str {
     }
 }
 
-/// This process's transparent and reserved huge pages, `proc_pid_smaps(5)`.
+/// Returns this process's transparent and reserved huge pages in KiB, see `proc_pid_smaps(5)`.
 fn huge_kilobytes() -> (u64, u64) {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
     let field = |name: &str| {
