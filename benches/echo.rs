@@ -1,11 +1,11 @@
-//! Echo over loopback, in the same run: corio on io_uring beside a bare io_uring loop, and corio on
+//! Echo over loopback, in one run: corio on io_uring beside a bare io_uring loop, and corio on
 //! the readiness driver beside a bare epoll loop.
 //!
 //! `cargo bench --bench echo [FILTER]`. The server has processor 0, the client processor 1. Both
 //! rings have the same set-up, and all servers 4 KiB buffers; messages have 64 bytes.
-//!
-//! # Why this file has `unsafe`
-//! The client and the bare servers make their system calls by hand.
+
+// # Why this file has `unsafe`
+// The client and the bare servers make their system calls by hand.
 
 mod support;
 
@@ -31,7 +31,7 @@ fn measure(
     server: impl FnOnce(StdListener) + Send + 'static,
 ) -> Sample {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
-    // Accepted connections inherit both.
+    // Accepted connections inherit both options.
     socket2::SockRef::from(&listener).set_tcp_nodelay(true).unwrap();
     support::control_congestion(&listener);
     let address = listener.local_addr().unwrap();
@@ -49,7 +49,7 @@ fn measure(
     Sample::new(count, wall, cpu)
 }
 
-/// A closed loop: every connection always has one message under way.
+/// A closed loop: every connection always has one message in flight.
 fn client(address: SocketAddr, connections: usize, length: Duration) -> (u64, Duration) {
     let mut streams: Vec<StdStream> =
         (0..connections).map(|_| StdStream::connect(address).unwrap()).collect();
@@ -106,7 +106,7 @@ fn client(address: SocketAddr, connections: usize, length: Duration) -> (u64, Du
     (count, start.elapsed())
 }
 
-/// As a user would write it.
+/// The server on corio, written as a user would write it.
 fn corio_server(listener: StdListener, driver: DriverChoice) {
     let mut context = IoContext::builder().driver(driver).build().unwrap();
     context.block_on(async move {
@@ -137,7 +137,7 @@ async fn echo(stream: TcpStream) {
     }
 }
 
-/// The same by hand: one entry per operation, nothing else.
+/// The same server as a bare loop on a ring: one entry per operation, nothing else.
 fn bare_server(listener: StdListener) {
     const ACCEPT: u64 = u64::MAX;
     let mut ring = ring();
@@ -175,7 +175,7 @@ fn bare_server(listener: StdListener) {
             let (fd, buffer) = &mut connections[index];
             let fd = types::Fd(*fd);
             if received && result <= 0 {
-                // The client is done: nothing of the others is in flight that matters.
+                // The client has ended: results of operations still in flight do not matter.
                 for (fd, _) in connections {
                     // SAFETY: fds of our own.
                     unsafe { libc::close(fd) };
@@ -198,7 +198,8 @@ fn bare_server(listener: StdListener) {
     }
 }
 
-/// The same by hand with epoll: one wait, then a receive and a send per connection that is ready.
+/// The same server as a bare loop on epoll: one wait, then a receive and a send per connection that
+/// is ready.
 fn bare_epoll_server(listener: StdListener) {
     const LISTENER: u64 = u64::MAX;
     const EVENTS: usize = 256;

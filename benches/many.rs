@@ -1,10 +1,10 @@
-//! Very much at once: what 100,000 pending operations and 10,000 idle connections cost in memory, and what
-//! a request costs on two workers beside one.
+//! Scale: the memory of 100,000 operations in flight and of 10,000 idle connections, and the CPU
+//! time of a request on two workers compared with one.
 //!
 //! `cargo bench --bench many` runs all of it on each driver; `cargo test --benches` a small part.
-//!
-//! # Why this file has `unsafe`
-//! It raises the limit of open files, and asks for the process's CPU time.
+
+// # Why this file has `unsafe`
+// It raises the limit of open files, and asks for the process's CPU time.
 
 mod support;
 
@@ -17,14 +17,14 @@ use corio::server::{Balance, Server, Workers};
 use corio::{DriverChoice, IoContext};
 use support::is_measurement;
 
-/// Memory of this process that is in use, in bytes.
+/// Returns the memory of this process that is in use, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Raises the limit of open files as far as it goes.
+/// Raises the limit of open files to the hard limit.
 fn open_files() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes, then reads, one `rlimit`.
@@ -36,7 +36,7 @@ fn open_files() -> usize {
     limit.rlim_cur as usize
 }
 
-/// CPU time of the whole process.
+/// Returns the CPU time of the whole process.
 fn process_cpu() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place to write to.
@@ -44,11 +44,11 @@ fn process_cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// In which order operations are cancelled: as they were started, or in one that has nothing to do
-/// with that.
+/// The order in which operations are cancelled: that in which they were started, or an unrelated
+/// one.
 fn orders(count: usize) -> [(&'static str, Vec<usize>); 3] {
     let oldest = || 0..count;
-    // 7919 is a prime that divides no count used here.
+    // The prime 7919 divides no count used here, so this is a permutation.
     let mixed = oldest().map(|number| number * 7919 % count).collect();
     [
         ("oldest first", oldest().collect()),
@@ -57,7 +57,7 @@ fn orders(count: usize) -> [(&'static str, Vec<usize>); 3] {
     ]
 }
 
-/// Receives that wait, one per task, many per socket; then all are cancelled.
+/// Measures receives that wait, one per task, many per socket, and their cancellation.
 fn pending_operations(driver: DriverChoice, count: usize) {
     const PER_SOCKET: usize = 100;
     let mut context = IoContext::builder().driver(driver).build().unwrap();
@@ -111,7 +111,7 @@ fn echo_server(driver: DriverChoice) -> Server {
         .unwrap()
 }
 
-/// Connections that have been used once and wait for more.
+/// Measures connections that have been used once and are idle since.
 fn idle_connections(driver: DriverChoice, count: usize) {
     let server = echo_server(driver);
     let to = server.addresses()[0].as_inet().unwrap();
@@ -120,7 +120,7 @@ fn idle_connections(driver: DriverChoice, count: usize) {
         stream.write_all(b"ping").unwrap();
         stream.read_exact(&mut [0; 4]).unwrap();
     };
-    // What the first ones set up is not theirs.
+    // What the first connections set up for all is not counted.
     for _ in 0..10 {
         clients.push(TcpStream::connect(to).unwrap());
         ping(clients.last().unwrap());
@@ -140,8 +140,8 @@ fn idle_connections(driver: DriverChoice, count: usize) {
     assert_eq!(server.join().started, count as u64);
 }
 
-/// CPU time per request, where each worker serves 32 connections whose clients are tasks of its own: with
-/// clients elsewhere, two processors would measure who has to share one with them.
+/// Returns the CPU time per request. Each worker serves 32 connections whose clients are its own
+/// tasks: clients on other threads would share a processor with one of the workers.
 fn cost_per_request(driver: DriverChoice, workers: usize, requests: usize) -> Duration {
     const CONNECTIONS: usize = 32;
     let rounds = requests / CONNECTIONS;
@@ -174,7 +174,8 @@ fn cost_per_request(driver: DriverChoice, workers: usize, requests: usize) -> Du
     (process_cpu() - before) / (count * rounds * CONNECTIONS) as u32
 }
 
-/// How evenly connections are spread over two workers: the most that one has, to what it would have.
+/// Returns how evenly connections are spread over two workers: the ratio of the most that one has
+/// to the mean.
 fn spread(driver: DriverChoice, balance: Balance, count: usize) -> f64 {
     let context = IoContext::builder().driver(driver);
     let server = Server::builder()
@@ -213,7 +214,7 @@ fn main() {
         false => (2000, 100, 2000, 1),
     };
     let Ok(driver) = std::env::var("DRIVER") else {
-        // Each in a process of its own, so that none has what another left.
+        // Each in a process of its own, so that none reuses another one's memory.
         for driver in ["uring", "readiness"] {
             let mut command = std::process::Command::new(std::env::current_exe().unwrap());
             command.args(std::env::args().skip(1)).env("DRIVER", driver);
@@ -228,8 +229,8 @@ fn main() {
     pending_operations(driver, operations);
     idle_connections(driver, connections);
     println!(
-        "{driver:<9} 200 connections on two workers, the most to the mean: {:.2} spread by the kernel, \
-         {:.2} by load",
+        "{driver:<9} 200 connections on two workers, the most to the mean: {:.2} spread by the \
+         kernel, {:.2} by load",
         spread(driver, Balance::ReusePort, 200),
         spread(driver, Balance::LeastLoaded, 200)
     );

@@ -1,4 +1,5 @@
-//! The runtime's own work: operations, tasks, yields, timers, wakes. `cargo bench --bench operations`.
+//! The runtime's own work: operations, tasks, yields, timers, wakes.
+//! `cargo bench --bench operations`.
 
 use std::hint::black_box;
 use std::sync::mpsc;
@@ -10,7 +11,7 @@ use corio::IoContext;
 use corio::op::AsyncNop;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// Runs `body(count)` on a fresh context and gives its time.
+/// Runs `body(count)` on a new context, and returns how long it took.
 fn timed<F: Future>(count: u64, body: impl FnOnce(u64) -> F) -> Duration {
     let mut context = IoContext::new(256).unwrap();
     context.block_on(async move {
@@ -20,7 +21,7 @@ fn timed<F: Future>(count: u64, body: impl FnOnce(u64) -> F) -> Duration {
     })
 }
 
-/// `count` steps shared out among `tasks` tasks.
+/// Runs `count` steps, divided among `tasks` tasks.
 async fn in_tasks<F: Future<Output = ()> + 'static>(count: u64, tasks: u64, step: fn() -> F) {
     let handles: Vec<_> = (0..tasks)
         .map(|_| {
@@ -96,7 +97,7 @@ fn timers(c: &mut Criterion) {
     group.finish();
 }
 
-/// A task gives its waker to another thread, which wakes it.
+/// Measures wakes by another thread, which gets the task's waker.
 fn wakes(c: &mut Criterion) {
     let mut group = c.benchmark_group("wakes");
     group.bench_function("from another thread, there and back", |b| {

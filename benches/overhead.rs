@@ -1,16 +1,17 @@
-//! What an operation costs above the bare ring: NOPs on corio beside a bare loop, in the same run.
+//! The cost of an operation beyond that of the ring: NOPs on corio beside a bare loop, in the same
+//! run.
 //!
 //! - `cargo bench --bench overhead` prints ratios and the difference in nanoseconds per operation.
-//! - `ONLY=corio COUNT=128000 DEPTH=64` (or `ONLY=bare`, `echo`, `yield`, `spawn`) runs one
-//!   program and nothing else, for counting instructions: take the difference of two counts, so
-//!   that start-up drops out.
+//! - `ONLY=corio COUNT=128000 DEPTH=64` (or `ONLY=bare`, `echo`, `recv_stream`, `yield`,
+//!   `spawn`) runs one program and nothing else, for counting instructions: take the difference of
+//!   two counts, so that start-up drops out.
 //!
 //!   ```text
 //!   ONLY=corio COUNT=128000 DEPTH=64 valgrind --tool=cachegrind --cache-sim=no BENCH
 //!   ```
-//!
-//! # Why this file has `unsafe`
-//! The bare loop fills its ring by hand.
+
+// # Why this file has `unsafe`
+// The bare loop fills its ring by hand.
 
 mod support;
 
@@ -22,7 +23,7 @@ use corio::op::AsyncNop;
 use io_uring::{IoUring, opcode};
 use support::{Sample, effort, paired, thread_cpu};
 
-/// `count` NOPs by `depth` tasks.
+/// Awaits `count` NOPs in `depth` tasks.
 fn corio_nops(count: u64, depth: u64) {
     in_tasks(depth, move || async move {
         for _ in 0..count / depth {
@@ -31,7 +32,7 @@ fn corio_nops(count: u64, depth: u64) {
     });
 }
 
-/// `count` yields by `depth` tasks.
+/// Yields `count` times in `depth` tasks.
 fn yields(count: u64, depth: u64) {
     in_tasks(depth, move || async move {
         for _ in 0..count / depth {
@@ -40,7 +41,7 @@ fn yields(count: u64, depth: u64) {
     });
 }
 
-/// `count` messages of 64 bytes there and back, through `depth` socket pairs.
+/// Sends `count` messages of 64 bytes and back, through `depth` socket pairs.
 fn echoes(count: u64, depth: u64) {
     in_tasks(depth, move || async move {
         let (client, server) = UnixStream::pair().unwrap();
@@ -69,14 +70,14 @@ fn echoes(count: u64, depth: u64) {
     });
 }
 
-/// The same, with the answer sent from where the message was received.
-fn echoes_in_chunks(count: u64, depth: u64) {
+/// The same, with the answer sent from the received buffer.
+fn echoes_of_received_buffers(count: u64, depth: u64) {
     in_tasks(depth, move || async move {
         let (client, server) = UnixStream::pair().unwrap();
         let serving = corio::spawn(async move {
-            let mut chunks = server.recv_stream();
-            while let Some(chunk) = chunks.recv().await.unwrap() {
-                server.send_all(chunk).await.0.unwrap();
+            let mut incoming = server.recv_stream();
+            while let Some(buf) = incoming.recv().await.unwrap() {
+                server.send_all(buf).await.0.unwrap();
             }
         });
         let (mut answers, mut message) = (client.recv_stream(), vec![7; 64]);
@@ -84,7 +85,7 @@ fn echoes_in_chunks(count: u64, depth: u64) {
             let sent;
             (sent, message) = client.send_all(message).await;
             sent.unwrap();
-            assert_eq!(answers.recv().await.unwrap().map(|chunk| chunk.len()), Some(64));
+            assert_eq!(answers.recv().await.unwrap().map(|buf| buf.len()), Some(64));
         }
         drop(answers);
         drop(client);
@@ -102,7 +103,7 @@ fn in_tasks<F: Future<Output = ()> + 'static>(depth: u64, task: impl Fn() -> F) 
     });
 }
 
-/// `count` tasks, each joined before the next is spawned.
+/// Spawns `count` tasks, each joined before the next is spawned.
 fn spawns(count: u64, _depth: u64) {
     let mut context = IoContext::new(8).unwrap();
     context.block_on(async move {
@@ -112,7 +113,7 @@ fn spawns(count: u64, _depth: u64) {
     });
 }
 
-/// The same NOPs by hand, on a ring with the same set-up.
+/// The same NOPs in a bare loop, on a ring with the same set-up.
 fn bare_nops(count: u64, depth: u64) {
     let mut ring: IoUring = IoUring::builder()
         .setup_single_issuer()
@@ -146,7 +147,7 @@ fn bare_nops(count: u64, depth: u64) {
             }
         }
     }
-    // A thread has few places for these.
+    // A thread can register 16 ring fds at most.
     submitter.unregister_ring_fd().unwrap();
 }
 
@@ -157,7 +158,7 @@ fn main() {
         ("corio", corio_nops),
         ("bare", bare_nops),
         ("echo", echoes),
-        ("chunks", echoes_in_chunks),
+        ("recv_stream", echoes_of_received_buffers),
         ("yield", yields),
         ("spawn", spawns),
     ];

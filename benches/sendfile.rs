@@ -1,12 +1,11 @@
 //! Files over loopback: `AsyncSendfile` beside a bare `epoll(7)` + `sendfile(2)` loop.
 //!
 //! `cargo bench --bench sendfile [FILTER]`. The server has processor 0, the client processor 1. One
-//! byte asks for the whole file; files are page-cached. The client has the kernel throw the bytes
-//! away (`MSG_TRUNC`), so that it is not what is measured; that they are the right ones is for the
-//! tests.
-//!
-//! # Why this file has `unsafe`
-//! The bare server is made of system calls.
+//! byte requests the whole file; files are page-cached. The client makes the kernel discard the
+//! bytes (`MSG_TRUNC`), so that the client's work is not measured; the tests check the contents.
+
+// # Why this file has `unsafe`
+// The bare server is made of system calls.
 
 mod support;
 
@@ -30,7 +29,7 @@ fn measure(
     server: impl FnOnce(StdListener, Arc<File>, u64) + Send + 'static,
 ) -> Sample {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
-    // Accepted connections inherit both.
+    // Accepted connections inherit both options.
     socket2::SockRef::from(&listener).set_tcp_nodelay(true).unwrap();
     support::control_congestion(&listener);
     let address = listener.local_addr().unwrap();
@@ -102,7 +101,7 @@ fn client(address: SocketAddr, size: u64, connections: usize, length: Duration) 
     (count, start.elapsed())
 }
 
-/// As a user would write it.
+/// The server on corio, written as a user would write it.
 fn corio_server(listener: StdListener, file: Arc<File>, size: u64) {
     let file = corio::fs::File::from(file.try_clone().unwrap());
     let file = std::rc::Rc::new(file);
@@ -134,10 +133,10 @@ async fn serve(stream: TcpStream, file: std::rc::Rc<corio::fs::File>, size: u64)
     }
 }
 
-/// What `AsyncSendfile` could be instead: one send from a mapping of the file, here one that is made
-/// once and for all, which a real server could not do.
+/// An alternative to `AsyncSendfile`: one send from a mapping of the file, which here is made only
+/// once; a real server could not do that.
 fn mapping_server(listener: StdListener, file: Arc<File>, _size: u64) {
-    // SAFETY: nobody changes the file.
+    // SAFETY: nothing changes the file while this program runs.
     let mapping = unsafe { memmap2::MmapOptions::new().populate().map(&*file) }.unwrap();
     let bytes: &'static [u8] = Box::leak(Box::new(mapping));
     let mut context = IoContext::new(256).unwrap();
@@ -167,11 +166,11 @@ async fn serve_bytes(stream: TcpStream, bytes: &'static [u8]) {
     }
 }
 
-/// The same by hand.
+/// The same server as a bare loop on epoll.
 fn bare_server(listener: StdListener, file: Arc<File>, size: u64) {
     struct Connection {
         stream: StdStream,
-        /// How far the file has gone, while one is being sent.
+        /// How many bytes of the file have been sent, while one is being sent.
         sent: Option<u64>,
         waits_for_room: bool,
     }

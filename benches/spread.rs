@@ -1,12 +1,12 @@
-//! Uneven load on two workers: what becomes of connections that ask for little when one in eight asks for
+//! Uneven load on two workers: the latency of light requests when one connection in eight requests
 //! twenty times as much work, by how connections are spread, and with the heavy work shared.
 //!
-//! `cargo bench --bench spread`. Each round measures all ways in turn, with the heavy connections at the
-//! same random places among all. The clients are tasks of one more thread, which shares the two
-//! processors with the workers.
-//!
-//! # Why this file has `unsafe`
-//! Only `support` has.
+//! `cargo bench --bench spread`. Each round measures all ways in turn, with the heavy connections
+//! at the same random places among all. The clients are tasks of one more thread, which shares the
+//! two processors with the workers.
+
+// # Why this file has `unsafe`
+// Only `support` has `unsafe` code.
 
 mod support;
 
@@ -23,18 +23,18 @@ use corio::{IoContext, sleep_until};
 use support::{effort, spread as of_rounds, thread_cpu};
 
 const CONNECTIONS: usize = 32;
-/// One connection in so many is heavy.
+/// One connection in this many is heavy.
 const HEAVY_EACH: usize = 8;
-/// How much more a heavy connection asks for.
+/// How many times the work of a light request a heavy one needs.
 const HEAVY_WORK: u32 = 20;
 /// Steps of the work of a light request.
 const LIGHT_STEPS: u32 = 40_000;
 
-/// Work that neither the compiler nor the processor can shorten.
+/// Does work that neither the compiler nor the processor can shorten.
 fn work(steps: u32) -> u8 {
     let mut state = black_box(1_u64);
     for _ in 0..steps {
-        // Each step needs the last one's result, and there is no formula for many.
+        // Each step needs the previous one's result, and no formula combines several steps.
         state = (state ^ (state >> 29)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
     black_box(state) as u8 | 1
@@ -45,7 +45,7 @@ fn work(steps: u32) -> u8 {
 struct Way {
     name: &'static str,
     balance: Balance,
-    /// Heavy work goes to whoever is idle.
+    /// Whether heavy work goes to an idle worker, by the queue of jobs.
     shared: bool,
 }
 
@@ -55,7 +55,7 @@ const WAYS: [Way; 3] = [
     Way { name: "by the kernel, heavy work shared", balance: Balance::ReusePort, shared: true },
 ];
 
-/// Notes its thread's CPU time when it goes, which is with its worker.
+/// Records its thread's CPU time when it is dropped, which is when its worker ends.
 struct Meter {
     shared: bool,
     cpu: Arc<Mutex<Vec<f64>>>,
@@ -67,7 +67,7 @@ impl Drop for Meter {
     }
 }
 
-/// Requests are one byte: how much work is wanted. Answers are one byte, too.
+/// Serves a connection. A request is one byte: how much work it needs. An answer is one byte, too.
 async fn serve(stream: Stream, ctx: ConnectionContext<Meter>) -> io::Result<()> {
     let mut buf = [0; 1];
     loop {
@@ -86,19 +86,19 @@ async fn serve(stream: Stream, ctx: ConnectionContext<Meter>) -> io::Result<()> 
     }
 }
 
-/// How requests come.
+/// When requests are sent.
 #[derive(Clone, Copy)]
 enum Pace {
-    /// Each connection's next one when the last is answered.
+    /// Each connection's next request when the last one is answered.
     AtOnce,
-    /// Each connection's at fixed times, whether or not the last is answered.
+    /// Each connection's requests at fixed times, whether or not the last one is answered.
     Every(Duration),
 }
 
 #[derive(Default)]
 struct Seen {
     requests: u64,
-    /// From when a light request was due until its answer was there.
+    /// The times from when a light request was due until its answer was received.
     light: Vec<Duration>,
 }
 
@@ -106,7 +106,7 @@ struct Seen {
 struct Outcome {
     per_second: f64,
     light_p99: f64,
-    /// The CPU time of the busier worker to the mean.
+    /// The ratio of the busier worker's CPU time to the mean.
     busiest: f64,
 }
 
@@ -159,7 +159,7 @@ fn measure(way: Way, pace: Pace, heavy: &[bool], length: Duration) -> Outcome {
     }
 }
 
-/// One client.
+/// Runs one client.
 async fn ask(
     stream: TcpStream,
     heavy: bool,
@@ -191,13 +191,14 @@ async fn ask(
     }
 }
 
-/// Which connections are heavy, at random.
+/// Returns which connections are heavy, at random.
 fn places(round: usize) -> Vec<bool> {
     let mut heavy = vec![false; CONNECTIONS];
-    // Far apart, as the sequences of neighbours overlap.
+    // Seeds are far apart, as the sequences of neighbouring seeds overlap.
     let mut state = (round as u64) << 32;
     while heavy.iter().filter(|heavy| **heavy).count() < CONNECTIONS / HEAVY_EACH {
-        // Steele, Lea and Flood's SplitMix64, "Fast splittable pseudorandom number generators", 2014.
+        // Steele, Lea and Flood's SplitMix64, "Fast splittable pseudorandom number generators",
+        // 2014.
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -215,8 +216,8 @@ fn main() {
     });
     let light = light.min().unwrap();
     println!(
-        "{CONNECTIONS} connections, one in {HEAVY_EACH} heavy; {light:.1?} of work for a light request, \
-         {:.1?} for a heavy one",
+        "{CONNECTIONS} connections, one in {HEAVY_EACH} heavy; {light:.1?} of work for a light \
+         request, {:.1?} for a heavy one",
         light * HEAVY_WORK
     );
     println!("each asks again when it is answered");
@@ -228,13 +229,13 @@ fn main() {
     }
 }
 
-/// Measures all ways and prints what came out; gives the requests/s of the first.
+/// Measures all ways and prints the results; returns the requests per second of the first.
 fn compare(pace: Pace, rounds: usize, length: Duration) -> f64 {
     let mut outcomes = vec![Vec::new(); WAYS.len()];
     for round in 0..rounds {
         let heavy = places(round);
         for turn in 0..WAYS.len() {
-            // Another one comes first each time.
+            // Each round starts with another way.
             let way = (turn + round) % WAYS.len();
             outcomes[way].push(measure(WAYS[way], pace, &heavy, length));
         }

@@ -1,15 +1,16 @@
-//! Between two threads: what a wake costs, and how many messages get across.
+//! Two threads: the cost of a wake-up, and the throughput of messages.
 //!
 //! `cargo bench --bench wake` compares, in the same run and on two processors:
-//! - a round trip between two threads that sleep in their rings, woken by `IORING_OP_MSG_RING`, by an
-//!   `eventfd(2)` that the ring polls, by a `futex(2)` that it waits for, by corio's channels, or by corio's messages;
-//! - a stream of messages in one direction, by corio's channel and by a crossbeam channel whose sender
-//!   wakes the receiver's ring by an eventfd when it sleeps;
+//! - a round trip between two threads that sleep in their rings, woken by `IORING_OP_MSG_RING`, by
+//!   an `eventfd(2)` that the ring polls, by a `futex(2)` that it waits for, by corio's channels,
+//!   or by corio's messages;
+//! - a stream of messages in one direction, by corio's channel and by a crossbeam channel whose
+//!   sender wakes the receiver's ring by an eventfd when it sleeps;
 //! - the same for corio's messages and for `IORING_OP_MSG_RING` where the completions are the
 //!   messages.
-//!
-//! # Why this file has `unsafe`
-//! The bare loops fill their rings by hand, and write to event counters.
+
+// # Why this file has `unsafe`
+// The bare loops fill their rings by hand, and write to event counters.
 
 mod support;
 
@@ -65,7 +66,7 @@ enum Bell {
 const MINE: u64 = 1;
 const RUNG: u64 = 2;
 
-/// Takes completions until the bell has rung once more; gives how often the loop has to arm its poll.
+/// Takes completions until the bell has rung once.
 fn await_bell(ring: &mut IoUring) {
     loop {
         let mut rung = 0;
@@ -83,7 +84,7 @@ fn await_bell(ring: &mut IoUring) {
     }
 }
 
-/// Has the ring wait until `word` is no longer `seen`.
+/// Queues the entry that waits until `word` is no longer `seen`.
 fn await_change(ring: &mut IoUring, word: &AtomicU32, seen: u32) {
     const SIZE_U32: u32 = 2; // FUTEX2_SIZE_U32
     const PRIVATE: u32 = 128; // FUTEX2_PRIVATE
@@ -103,7 +104,7 @@ fn change(word: &AtomicU32) {
     assert!(woken >= 0);
 }
 
-/// A completion for another ring.
+/// Returns the entry that posts a completion to another ring.
 fn message(ring: RawFd, result: i32, user_data: u64) -> squeue::Entry {
     opcode::MsgRingData::new(types::Fd(ring), result, user_data, None)
         .build()
@@ -154,12 +155,12 @@ fn bare_side(bell: Bell, cpu: usize, count: u64, meet: &Meet, first: bool) -> Sa
         ring.submit().unwrap();
     }
     let sample = Sample::new(count, wall.elapsed(), thread_cpu() - cpu);
-    // The other side may still ring.
+    // The other side may still ring the bell.
     meet.barrier.wait();
     sample
 }
 
-/// Where two threads tell each other their fds.
+/// Where two threads exchange their fds.
 struct Meet {
     barrier: Barrier,
     fds: [std::sync::Mutex<(RawFd, RawFd)>; 2],
@@ -227,7 +228,7 @@ fn corio_round_trips(builder: Builder, count: u64) -> Sample {
     sample
 }
 
-/// The same by the messages that contexts can be sent without a channel.
+/// The same by raw messages between contexts, without a channel.
 fn message_round_trips(count: u64) -> Sample {
     async fn answer(to: Handle, count: u64) {
         let mut messages = corio::messages();
@@ -286,7 +287,7 @@ fn corio_stream(count: u64) -> Sample {
     sample
 }
 
-/// A channel that knows nothing of rings, with a bell for a receiver that sleeps in one.
+/// A channel of crossbeam, with an eventfd that wakes a receiver which sleeps in its ring.
 fn crossbeam_stream(count: u64) -> Sample {
     let (sender, receiver) = crossbeam_channel::bounded::<u64>(ROOM);
     let counter = event_counter();
@@ -325,7 +326,7 @@ fn crossbeam_stream(count: u64) -> Sample {
     sample
 }
 
-/// Messages in one direction that are sent to a context by its handle.
+/// Sends raw messages in one direction, by the context's handle.
 fn message_stream(count: u64) -> Sample {
     pin(0);
     let mut context = IoContext::new(8).unwrap();
@@ -351,9 +352,9 @@ fn message_stream(count: u64) -> Sample {
     sample
 }
 
-/// The same where each message is a completion in the receiver's ring, by bare loops: up to `batch`
-/// are submitted by one call, and the receiver tells how far it is, so that no more than `ROOM` are
-/// under way.
+/// The same by bare loops, where each message is a completion in the receiver's ring: up to `batch`
+/// are submitted by one call, and the receiver reports its progress, so that at most `ROOM` are in
+/// flight.
 fn ring_stream(count: u64, batch: u64) -> Sample {
     const ACKNOWLEDGED: u64 = ROOM as u64 / 4;
     let ring = || -> IoUring {
@@ -427,9 +428,7 @@ fn main() {
     let with_wait = || bare_round_trips(Bell::MsgRingWithWait, trips);
     paired("MSG_RING, bare, submitted at once", rounds, bare(Bell::MsgRing), with_wait);
     paired("corio's messages", rounds, || message_round_trips(trips), with_wait);
-    println!(
-        "the same on contexts that look for news before they sleep, beside contexts that don't"
-    );
+    println!("the same on contexts that busy-poll before they sleep, beside contexts that don't");
     for limit in [Duration::from_micros(50), Duration::from_millis(1)] {
         let busy = plain.clone().busy_poll(limit);
         let name = format!("busy polling, at most {limit:?}");

@@ -91,7 +91,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
             }
         })?;
     let over = signals.stop(acceptor.stopper());
-    let accepted = acceptor.join().pop().expect("there is one");
+    let accepted = acceptor.join().pop().expect("the acceptor has one worker");
     // The acceptor's channels are closed: each worker ends after its last connection.
     let served = workers.join();
     over();

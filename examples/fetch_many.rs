@@ -135,7 +135,7 @@ impl Input {
         if self.more().await? {
             return Ok(());
         }
-        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed too early"))
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the response ended too early"))
     }
 
     /// Discards up to `limit` received bytes; returns their number.
@@ -197,12 +197,18 @@ fn body_of(headers: &[httparse::Header<'_>]) -> io::Result<Body> {
     };
     match (value("transfer-encoding"), value("content-length")) {
         (Some(encoding), _) if encoding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
-        (Some(_), _) => Err(invalid("an unknown transfer encoding")),
+        (Some(encoding), _) => {
+            let encoding = String::from_utf8_lossy(encoding);
+            Err(invalid(&format!("unknown Transfer-Encoding {encoding:?}")))
+        }
         (None, Some(length)) => std::str::from_utf8(length)
             .ok()
             .and_then(|length| length.parse().ok())
             .map(Body::Length)
-            .ok_or_else(|| invalid("a Content-Length that is no number")),
+            .ok_or_else(|| {
+                let length = String::from_utf8_lossy(length);
+                invalid(&format!("Content-Length {length:?} is not a number"))
+            }),
         (None, None) => Ok(Body::UntilClose),
     }
 }
@@ -242,10 +248,10 @@ async fn read_chunks(input: &mut Input, limit: u64) -> io::Result<u64> {
                 skip(input, len.saturating_add(line as u64 + 2)).await?;
             }
             Ok(Status::Partial) if input.bytes.len() > MAX_HEAD => {
-                return Err(invalid("a chunk size without end"));
+                return Err(invalid("the line of a chunk's size is too long"));
             }
             Ok(Status::Partial) => input.must_have_more().await?,
-            Err(_) => return Err(invalid("a chunk size that is no number")),
+            Err(_) => return Err(invalid("a chunk's size is not a number")),
         }
     }
 }

@@ -51,8 +51,8 @@ impl SocketAddress {
         SocketAddr::new(IpAddr::V6(ip.into()), port).into()
     }
 
-    /// Returns the unspecified IPv4 address: bound to it, a socket has every IPv4 address of the
-    /// host.
+    /// Returns the unspecified IPv4 address: a socket bound to it receives on every IPv4 address of
+    /// the host.
     ///
     /// # Examples
     /// ```
@@ -65,8 +65,8 @@ impl SocketAddress {
         Self::v4(Ipv4Addr::UNSPECIFIED, port)
     }
 
-    /// Returns the unspecified IPv6 address: bound to it, a socket has every IPv6 address of the
-    /// host, and a listener of this crate also every IPv4 address.
+    /// Returns the unspecified IPv6 address: a socket bound to it receives on every IPv6 address of
+    /// the host, a listener of this crate on every IPv4 address too.
     ///
     /// # Examples
     /// ```

@@ -1,7 +1,7 @@
 //! What operations cost: heap allocations and system calls, counted.
-//!
-//! # Why this file has `unsafe`
-//! A global allocator that counts.
+
+// # Why this file has `unsafe`
+// A global allocator that counts.
 
 #[macro_use]
 mod harness;
@@ -136,13 +136,13 @@ fn an_echo_allocates_nothing() {
 
 /// With so many bytes every buffer is used several times.
 #[test]
-fn an_echo_in_chunks_allocates_nothing() {
+fn an_echo_of_received_buffers_allocates_nothing() {
     costs_nothing(async || {
         let (a, b) = UnixStream::pair().unwrap();
         let echo = spawn(async move {
-            let mut chunks = b.recv_stream();
-            while let Some(chunk) = chunks.recv().await.unwrap() {
-                b.send_all(chunk).await.0.unwrap();
+            let mut incoming = b.recv_stream();
+            while let Some(buf) = incoming.recv().await.unwrap() {
+                b.send_all(buf).await.0.unwrap();
             }
         });
         let mut answers = a.recv_stream();

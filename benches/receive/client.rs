@@ -1,7 +1,7 @@
-//! The two clients. Each keeps one message per connection under way, and compares what comes back.
-//!
-//! # Why this file has `unsafe`
-//! The ring's entries name memory.
+//! The two clients: each keeps one message per connection in flight, and compares the echo with it.
+
+// # Why this file has `unsafe`
+// The ring's entries name memory.
 
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
@@ -14,8 +14,8 @@ use crate::epoll::Epoll;
 use crate::ring::{Sockets, Token, check_sent, push, received};
 use crate::support;
 
-/// Whoever waits longer than this for an answer, waits for one that does not come. The servers have
-/// no limits of their own: they end when the client does.
+/// How long a client waits for an answer before it fails. The servers have no limits of their own:
+/// they end when the client does.
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy)]
@@ -60,7 +60,7 @@ pub(crate) fn connect(address: SocketAddr, connections: usize) -> Vec<TcpStream>
     (0..connections).map(connect).collect()
 }
 
-/// Differs between connections, and between the parts of one message.
+/// Returns a message whose bytes differ between connections, and between its parts.
 fn message(index: usize, size: usize) -> Vec<u8> {
     (0..size).map(|at| (index * 7 + at + at / 251) as u8).collect()
 }
@@ -68,7 +68,7 @@ fn message(index: usize, size: usize) -> Vec<u8> {
 fn run_on_ring(streams: Vec<TcpStream>, messages: &[Vec<u8>], length: Duration) -> (u64, Duration) {
     let size = messages[0].len();
     let answers: Vec<Vec<u8>> = messages.iter().map(|_| vec![0; size]).collect();
-    // Not dropped by a panic, at which receives may be in flight.
+    // Not dropped in a panic, as receives may be in flight then.
     let mut answers = ManuallyDrop::new(answers);
     let mut ring = support::ring();
     let sockets = Sockets::new(&ring, streams, false);

@@ -1,7 +1,7 @@
 //! A server on `epoll(7)`: one wait, then receives and sends for each connection that is ready.
-//!
-//! # Why this file has `unsafe`
-//! It makes epoll's system calls.
+
+// # Why this file has `unsafe`
+// It makes epoll's system calls.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -12,19 +12,19 @@ use crate::Server;
 
 const EVENTS: usize = 256;
 
-/// Level-triggered, for reading.
+/// An epoll instance that waits for connections to become readable, level-triggered.
 pub(crate) struct Epoll {
     fd: OwnedFd,
     events: [libc::epoll_event; EVENTS],
 }
 
 impl Epoll {
-    /// Waits for `streams`, each with its index as the key.
+    /// Creates an instance that waits for `streams`, each with its index as the key.
     pub(crate) fn new(streams: &[TcpStream]) -> Self {
         // SAFETY: passes no memory.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         assert!(fd >= 0, "{}", io::Error::last_os_error());
-        // SAFETY: the fd is new, and nobody else has it.
+        // SAFETY: the fd is new, and has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let epoll = Epoll { fd, events: [libc::epoll_event { events: 0, u64: 0 }; EVENTS] };
         for (key, stream) in streams.iter().enumerate() {
@@ -45,7 +45,7 @@ impl Epoll {
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
     }
 
-    /// The keys of those that are ready; none if the limit was reached.
+    /// Waits; returns the keys of ready connections, none if the limit was reached.
     pub(crate) fn wait(&mut self, limit: Option<Duration>) -> impl Iterator<Item = usize> {
         let limit = limit.map_or(-1, |limit| limit.as_millis() as i32);
         let (fd, events) = (self.fd.as_raw_fd(), self.events.as_mut_ptr());
@@ -88,7 +88,7 @@ impl Server for EpollServer {
                 let mut stream = &self.streams[key];
                 match stream.read(&mut self.buffers[key]) {
                     Ok(0) => ended.push(key),
-                    // The socket's buffer has room: it holds more than a client ever has under way.
+                    // The socket's buffer has room: it holds more than a client has in flight.
                     Ok(count) => stream.write_all(&self.buffers[key][..count]).unwrap(),
                     Err(error) => panic!("a receive failed: {error}"),
                 }

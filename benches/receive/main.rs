@@ -1,9 +1,9 @@
-//! Which way should a loop on a bare ring receive and answer, small messages and large ones?
+//! Compares ways in which a loop on a bare ring can receive and answer messages, small and large.
 //!
 //! `cargo bench --bench receive [FILTER]`. An echo server, each way beside the plain loop: one
 //! receive at a time into the connection's own buffer of 4 KiB, answered by a send on the ring. The
-//! server has processor 0, the client processor 1. There are two clients, since the answer depends
-//! on when the messages come: one on a ring, whose completions arrive in batches, and one on epoll.
+//! server has processor 0, the client processor 1. There are two clients, since the result depends
+//! on when messages arrive: one on a ring, whose completions arrive in batches, and one on epoll.
 //!
 //! Rings in huge pages (`IORING_SETUP_NO_MMAP`) are not among the ways: the io-uring crate (0.7.15)
 //! maps its rings itself. Buffers in huge pages are.
@@ -34,7 +34,7 @@ use support::{Sample, effort, is_measurement, paired, pin, thread_cpu};
 
 const KIB: usize = 1024;
 
-/// Answers all connections until all have ended. What is made before is not measured.
+/// A server that answers all connections until all have ended. Its creation is not measured.
 pub(crate) trait Server {
     fn run(&mut self);
 }
@@ -43,7 +43,7 @@ pub(crate) trait Server {
 enum Way {
     Single(single::Options),
     Multishot(multishot::Options),
-    /// With the buffers' size.
+    /// Holds the buffers' size.
     Epoll(usize),
 }
 
@@ -67,7 +67,7 @@ impl Way {
     }
 }
 
-/// What all ways are measured beside.
+/// The way that all others are compared with.
 const BASE: single::Options = single::Options {
     buffer: 4 * KIB,
     answer: Answer::OnTheRing,
@@ -148,8 +148,8 @@ fn parts(count: u16, buffer: usize) -> multishot::Options {
     multishot::Options { buffer, count, by_parts: true, ..multishot(1, buffer) }
 }
 
-/// With twice the buffers that whole messages of 16 KiB from all connections take. More would only
-/// be more memory to fetch into the cache, as they are used in turn.
+/// Has twice the buffers that whole messages of 16 KiB from all connections take. With more there
+/// would only be more memory to fetch into the cache, as buffers are used in turn.
 fn multishot(connections: usize, buffer: usize) -> multishot::Options {
     let count = (connections * (16 * KIB).div_ceil(buffer) * 2).next_power_of_two();
     multishot::Options {
@@ -172,7 +172,7 @@ fn measure(
     length: Duration,
 ) -> Sample {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // Accepted connections inherit both.
+    // Accepted connections inherit both options.
     socket2::SockRef::from(&listener).set_tcp_nodelay(true).unwrap();
     support::control_congestion(&listener);
     let address = listener.local_addr().unwrap();
@@ -198,7 +198,7 @@ fn main() {
     let (rounds, length) = effort();
     println!("ratios to the plain ring loop: median (least to most) of {rounds} rounds");
     println!("huge pages: {}", pages::kind_of_huge_pages());
-    // As a test, a few do.
+    // Run as a test, a few are enough.
     let [few, many] = if is_measurement() { [50, 200] } else { [2, 5] };
     let cases = [
         ("64 bytes", 64, few, ways_for_small(few)),

@@ -1,7 +1,7 @@
 //! A ring server with one multishot receive per connection, into buffers that the kernel chooses.
-//!
-//! # Why this file has `unsafe`
-//! It pushes entries that name memory.
+
+// # Why this file has `unsafe`
+// It pushes entries that name memory.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
@@ -21,21 +21,21 @@ const PARTS: usize = 16;
 pub(crate) struct Options {
     /// The buffers' size.
     pub(crate) buffer: usize,
-    /// How many there are; a power of two.
+    /// The number of buffers; a power of two.
     pub(crate) count: u16,
-    /// A completion may stand for several buffers.
+    /// Receive bundles: one completion may stand for several buffers.
     pub(crate) bundles: bool,
-    /// By `send(2)` in place of an entry.
+    /// Send by `send(2)` instead of an entry.
     pub(crate) answer_at_once: bool,
-    /// What has come meanwhile is answered together, with one entry.
+    /// Answer all buffers received meanwhile together, with one entry.
     pub(crate) gather: bool,
     pub(crate) registered_files: bool,
     pub(crate) huge_pages: bool,
-    /// A buffer takes several receives, one behind the other.
+    /// Each buffer takes several receives, one after the other (`IOU_PBUF_RING_INC`).
     pub(crate) by_parts: bool,
 }
 
-/// The ring comes first, so that it is gone before the memory and the sockets are.
+/// The ring is the first field, so that it is dropped before the memory and the sockets.
 pub(crate) struct Multishot {
     ring: IoUring,
     state: State,
@@ -47,18 +47,18 @@ struct State {
     options: Options,
     /// Never moved: the kernel reads the messages' heads in there.
     connections: Box<[Connection]>,
-    /// Those that may have something to send.
+    /// The connections that may have something to send.
     touched: Vec<usize>,
-    /// Those whose receive ended for want of buffers.
+    /// The connections whose receive ended as there was no free buffer.
     starved: Vec<usize>,
     open: usize,
     sends: usize,
 }
 
 struct Connection {
-    /// What is to be sent, in this order.
+    /// The parts to send, in this order.
     parts: VecDeque<Part>,
-    /// How many of the first parts a send in flight has.
+    /// How many of the first parts the send in flight covers.
     sending: usize,
     vectors: [libc::iovec; PARTS],
     header: libc::msghdr,
@@ -147,7 +147,7 @@ impl State {
         self.sockets.finish(entry, Token::Receive { index })
     }
 
-    /// Keeps count of what a completion says. Returns the next receive if this was the last of one.
+    /// Handles a completion. Returns the next receive if it was the last of a multishot receive.
     fn take_in(&mut self, done: &cqueue::Entry) -> Option<squeue::Entry> {
         let index = match Token::of(done) {
             Token::Send { index, len } => {
@@ -181,7 +181,7 @@ impl State {
         (!cqueue::more(done.flags())).then(|| self.receive(index))
     }
 
-    /// Sends what a connection has; returns the entry if one is needed.
+    /// Sends a connection's parts; returns the entry if one is needed.
     fn send(&mut self, index: usize) -> Option<squeue::Entry> {
         if self.connections[index].sending > 0 {
             return None;

@@ -1,25 +1,25 @@
 //! Memory that the kernel receives into, in ordinary or in huge pages.
-//!
-//! # Why this file has `unsafe`
-//! It maps memory, and hands out parts of it.
+
+// # Why this file has `unsafe`
+// It maps memory, and hands out parts of it.
 
 use std::io;
 use std::ptr::NonNull;
 
 const HUGE_PAGE: usize = 2 << 20;
 
-/// A mapping of zeroes that has been written to, so that nothing is left to be paid for later.
+/// A mapping of zeroes that has been written to, so that no page fault is left for later.
 pub(crate) struct Pages {
     mapping: NonNull<u8>,
     mapped: usize,
-    /// In the mapping; at a huge page's boundary.
+    /// An address in the mapping, at a huge page's boundary.
     start: NonNull<u8>,
     len: usize,
 }
 
 impl Pages {
-    /// With `huge`, reserved huge pages if the machine has enough of them, else whichever the
-    /// kernel puts together when it is asked to.
+    /// Maps `len` bytes; with `huge`, in reserved huge pages if the machine has enough of them,
+    /// else in transparent ones as far as the kernel provides them.
     pub(crate) fn new(len: usize, huge: bool) -> Self {
         let len = len.next_multiple_of(HUGE_PAGE);
         let pages = if huge && let Ok(start) = map(len, libc::MAP_HUGETLB) {
@@ -27,7 +27,7 @@ impl Pages {
         } else {
             Self::advised(len, if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE })
         };
-        // SAFETY: `len` bytes from there are mapped and writable, and nobody else has them yet.
+        // SAFETY: `len` bytes from there are mapped and writable, and not in use yet.
         unsafe { pages.start.write_bytes(0, len) };
         pages
     }
@@ -37,13 +37,13 @@ impl Pages {
         let mapping = map(mapped, 0).expect("memory for the buffers");
         // SAFETY: the mapping is longer than `len` by a huge page, so this stays inside.
         let start = unsafe { mapping.add(mapping.as_ptr().align_offset(HUGE_PAGE)) };
-        // A kernel without transparent huge pages refuses, and has ordinary ones anyway.
+        // A kernel without transparent huge pages refuses; it has ordinary ones anyway.
         // SAFETY: the range is inside the mapping; the advice leaves its contents alone.
         unsafe { libc::madvise(start.as_ptr().cast(), len, advice) };
         Pages { mapping, mapped, start, len }
     }
 
-    /// The bytes from `offset`, of which there must be `len`.
+    /// Returns the address of the `len` bytes from `offset`.
     pub(crate) fn part(&self, offset: usize, len: usize) -> NonNull<u8> {
         assert!(offset + len <= self.len);
         // SAFETY: inside the mapping.
@@ -53,7 +53,7 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // Whoever panics has not seen all operations end: the kernel may still write here.
+        // After a panic operations may be in flight: the kernel may still write here.
         if !std::thread::panicking() {
             unmap(self.mapping, self.mapped);
         }
@@ -76,7 +76,7 @@ fn unmap(start: NonNull<u8>, len: usize) {
     unsafe { libc::munmap(start.as_ptr().cast(), len) };
 }
 
-/// What one gets here who asks for huge pages: tried, not looked up.
+/// Returns which huge pages this host grants, found out by a mapping.
 pub(crate) fn kind_of_huge_pages() -> &'static str {
     let before = huge_kilobytes();
     let _pages = Pages::new(HUGE_PAGE, true);
@@ -90,7 +90,7 @@ pub(crate) fn kind_of_huge_pages() -> &'static str {
     }
 }
 
-/// This process's transparent and reserved huge pages, `proc_pid_smaps(5)`.
+/// Returns this process's transparent and reserved huge pages in KiB, see `proc_pid_smaps(5)`.
 fn huge_kilobytes() -> (u64, u64) {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
     let field = |name: &str| {

@@ -1,7 +1,7 @@
 //! Buffers that the kernel chooses from as it receives: `io_uring_register_buf_ring(3)`.
-//!
-//! # Why this file has `unsafe`
-//! The queue of free buffers is memory shared with the kernel.
+
+// # Why this file has `unsafe`
+// The queue of free buffers is memory shared with the kernel.
 
 use std::io;
 use std::ptr::NonNull;
@@ -12,26 +12,27 @@ use io_uring::types::{BufRingEntry, IOU_PBUF_RING_INC};
 
 use crate::pages::Pages;
 
-/// A buffer takes several receives, one behind the other.
+/// The flag `IOU_PBUF_RING_INC`: a buffer takes several receives, one after the other.
 const BY_PARTS: u16 = IOU_PBUF_RING_INC as u16;
 
-/// The one group of buffers.
+/// The number of the only group of buffers.
 pub(crate) const GROUP: u16 = 0;
 
-/// There are as many places in the queue as buffers. So a place is not written to again before the
-/// buffer that was taken from it has come back.
+/// A pool of buffers and their queue, which has as many places as there are buffers. So a place is
+/// not written to again before the buffer that was taken from it is returned.
 pub(crate) struct Pool {
     queue: Pages,
     buffers: Pages,
     size: usize,
     count: u16,
-    /// Where the next free buffer goes, counted from the start on; the kernel sees it by `publish`.
+    /// The place of the next free buffer, counted from the start on; the kernel sees it by
+    /// `publish`.
     tail: u16,
-    /// The place that each buffer was last put at.
+    /// The place at which each buffer was put last.
     places: Box<[u16]>,
     free: usize,
-    /// Of buffers that are filled bit by bit (`IOU_PBUF_RING_INC`, 6.12): how far, and how much of
-    /// that is in use.
+    /// How far each buffer is filled, and how much of that is in use; for buffers that take several
+    /// receives (`IOU_PBUF_RING_INC`, 6.12).
     filled: Option<Box<[Filled]>>,
 }
 
@@ -39,7 +40,7 @@ pub(crate) struct Pool {
 struct Filled {
     len: usize,
     parts: usize,
-    /// The kernel is done with it.
+    /// The kernel has filled the whole buffer.
     whole: bool,
 }
 
@@ -69,7 +70,7 @@ impl Pool {
         let flags = if by_parts { BY_PARTS } else { 0 };
         let address = pool.place(0).as_ptr() as u64;
         // SAFETY: that many entries are at that address, which lie at the start of a page and stay
-        // until the ring is gone, as the caller promises.
+        // until the ring is dropped, by this function's list.
         unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, flags)? };
         for id in 0..count {
             pool.put(id);
@@ -83,7 +84,7 @@ impl Pool {
         self.queue.part(index * size_of::<BufRingEntry>(), size_of::<BufRingEntry>()).cast()
     }
 
-    /// How many buffers the kernel has or will have by `publish`.
+    /// Returns how many buffers the kernel has, those included that `publish` will give to it.
     pub(crate) fn free(&self) -> usize {
         self.free
     }
@@ -92,7 +93,7 @@ impl Pool {
         self.buffers.part(usize::from(id) * self.size + start, len)
     }
 
-    /// Says that what was taken of a buffer is free.
+    /// Returns a part that was taken of a buffer.
     pub(crate) fn give_back(&mut self, id: u16) {
         if let Some(filled) = &mut self.filled {
             let filled = &mut filled[usize::from(id)];
@@ -108,8 +109,8 @@ impl Pool {
     fn put(&mut self, id: u16) {
         let address = self.bytes(id, 0, self.size).as_ptr() as u64;
         let mut place = self.place(self.tail);
-        // SAFETY: an entry of the queue. The kernel looks only at places before the tail that it
-        // has been told, and this one is not among them. All bit patterns are valid.
+        // SAFETY: an entry of the queue. The kernel reads only entries before the tail that was
+        // published, and this one is not among them. All bit patterns are valid.
         let entry = unsafe { place.as_mut() };
         entry.set_addr(address);
         entry.set_len(self.size as u32);
@@ -119,7 +120,7 @@ impl Pool {
         self.free += 1;
     }
 
-    /// Tells the kernel of the buffers given back.
+    /// Publishes the tail: gives the returned buffers to the kernel.
     pub(crate) fn publish(&mut self) {
         // SAFETY: the address is that of the first entry, which is initialised: it is zeroes at
         // least.
@@ -157,7 +158,7 @@ impl Pool {
         let mut position = self.places[usize::from(first)];
         while left > 0 {
             // SAFETY: an entry of the queue, which the kernel is done with, as it has completed the
-            // receive; and it is not overwritten yet, as its buffer has not come back.
+            // receive; and it is not overwritten yet, as its buffer is not returned yet.
             let entry = unsafe { self.place(position).as_ref() };
             let len = left.min(entry.len() as usize);
             assert!(len > 0, "a buffer of no length");

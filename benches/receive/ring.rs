@@ -1,7 +1,8 @@
-//! What all loops on a ring share: its set-up, the sockets, and how an entry says what it was for.
-//!
-//! # Why this file has `unsafe`
-//! Entries name memory by its address alone, so that whoever pushes one must answer for it.
+//! What all loops on a ring share: the sockets, the tokens of entries, and the calls that push and
+//! submit.
+
+// # Why this file has `unsafe`
+// Entries name memory by its address alone, so the code that pushes one has to keep it valid.
 
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
@@ -12,7 +13,7 @@ use io_uring::{IoUring, Submitter, cqueue, squeue, types};
 /// The connections, by their numbers.
 pub(crate) struct Sockets {
     pub(crate) streams: Vec<TcpStream>,
-    /// The ring knows them by their number here.
+    /// Whether they are registered with the ring, by their index.
     registered: bool,
 }
 
@@ -29,7 +30,7 @@ impl Sockets {
         self.streams.len()
     }
 
-    /// What an entry for this connection has for an fd. It needs `finish` too.
+    /// Returns the fd to put into an entry for this connection. The entry needs `finish` too.
     pub(crate) fn fd(&self, index: usize) -> types::Fd {
         types::Fd(if self.registered { index as RawFd } else { self.streams[index].as_raw_fd() })
     }
@@ -41,7 +42,7 @@ impl Sockets {
     }
 }
 
-/// What an entry was for.
+/// The purpose of an entry, packed into its `user_data`.
 #[derive(Clone, Copy)]
 pub(crate) enum Token {
     Receive { index: usize },
@@ -66,7 +67,7 @@ impl Token {
     }
 }
 
-/// How many bytes have come, or none at the connection's end.
+/// Returns how many bytes were received; `None` at the connection's end.
 pub(crate) fn received(done: &cqueue::Entry) -> Option<usize> {
     match done.result() {
         0 => None,
@@ -75,22 +76,24 @@ pub(crate) fn received(done: &cqueue::Entry) -> Option<usize> {
     }
 }
 
-/// A send with `MSG_WAITALL` sends all, or fails.
+/// Asserts that a send with `MSG_WAITALL` sent all `len` bytes.
 pub(crate) fn check_sent(done: &cqueue::Entry, len: usize) {
     assert_eq!(done.result(), len as i32, "a short or failed send");
 }
 
+/// Pushes an entry, for which there must be room.
+///
 /// # Safety
 /// The memory that the entry names must stay valid, and untouched if it is to be written to, until
 /// its last completion.
 pub(crate) unsafe fn push(queue: &mut squeue::SubmissionQueue<'_>, entry: &squeue::Entry) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the memory stays valid and untouched, by this function's list.
     unsafe { queue.push(entry) }.expect("room for two entries per connection");
 }
 
 /// Submits, and waits for one completion; with `gather`, up to that many microseconds for several.
 ///
-/// It ends, since whoever is at the other end of the connections does within bounded time.
+/// It ends, since the peers of the connections answer or close within a bounded time.
 pub(crate) fn submit_and_wait(submitter: &Submitter<'_>, gather: Option<u32>, open: usize) {
     const SEVERAL: usize = 16;
     let result = match gather {

@@ -1,7 +1,7 @@
 //! A ring server with one receive at a time per connection, into the connection's own buffer.
-//!
-//! # Why this file has `unsafe`
-//! It pushes entries that name memory, and lends such memory to system calls in between.
+
+// # Why this file has `unsafe`
+// It pushes entries that name memory, and lends such memory to system calls in between.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,7 +17,7 @@ use crate::support;
 
 /// `IORING_RECVSEND_POLL_FIRST` of `linux/io_uring.h`, which the io-uring crate does not export.
 const POLL_FIRST: u16 = 1;
-/// So that no connection keeps the others waiting for good.
+/// How many messages of one connection are handled in a row, so that the others get their turn.
 const MOST_AT_ONCE: usize = 64;
 
 #[derive(Clone, Copy)]
@@ -25,25 +25,26 @@ pub(crate) struct Options {
     /// The buffers' size.
     pub(crate) buffer: usize,
     pub(crate) answer: Answer,
-    /// Don't try to receive before the socket is said to have something.
+    /// Receive only after the socket is reported as readable (`POLL_FIRST`).
     pub(crate) poll_first: bool,
     pub(crate) registered_files: bool,
-    /// Wait up to so many microseconds for several completions.
+    /// The time to wait for several completions, in microseconds.
     pub(crate) gather: Option<u32>,
     pub(crate) huge_pages: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Answer {
-    /// By an entry.
+    /// Sends by an entry.
     OnTheRing,
-    /// By `send(2)`.
+    /// Sends by `send(2)`.
     AtOnce,
-    /// While a receive says that the socket has more: `send(2)` and `recv(2)` until it has not.
+    /// While a receive reports that the socket has more: calls `send(2)` and `recv(2)` until it has
+    /// not.
     AtOnceWhileMoreWaits,
 }
 
-/// The ring comes first, so that it is gone before the memory and the sockets are.
+/// The ring is the first field, so that it is dropped before the memory and the sockets.
 pub(crate) struct Single {
     ring: IoUring,
     connections: Connections,
@@ -72,7 +73,7 @@ impl Server for Single {
         let mut open = connections.sockets.len();
         for index in 0..open {
             // SAFETY: here and below, an entry names its connection's buffer, which lives until the
-            // ring is gone, and a connection has one entry at a time.
+            // ring is dropped, and a connection has one entry at a time.
             unsafe { push(&mut sq, &connections.receive(index)) };
         }
         while open > 0 {
@@ -100,7 +101,7 @@ impl Connections {
         self.sockets.finish(entry, Token::Receive { index })
     }
 
-    /// Sends `len` bytes of the buffer, from `start`.
+    /// Returns the entry that sends `len` bytes of the buffer, from `start`.
     fn send(&self, index: usize, start: usize, len: usize) -> squeue::Entry {
         let bytes = self.buffers.part(index * self.options.buffer + start, len);
         let entry = opcode::Send::new(self.sockets.fd(index), bytes.as_ptr(), len as u32)
@@ -113,7 +114,7 @@ impl Connections {
         self.buffers.part(index * self.options.buffer, self.options.buffer)
     }
 
-    /// What follows a completion: nothing at the connection's end.
+    /// Returns the entry that follows a completion; `None` at the connection's end.
     fn next(&self, done: &cqueue::Entry) -> Option<squeue::Entry> {
         let index = match Token::of(done) {
             Token::Send { index, len } => {
@@ -134,7 +135,7 @@ impl Connections {
         }
     }
 
-    /// The entry that sends the rest, if the socket did not take everything.
+    /// Returns the entry that sends the rest, if the socket did not take everything.
     fn send_at_once(&self, index: usize, len: usize) -> Option<squeue::Entry> {
         // SAFETY: the first `len` bytes are the buffer's, all of it was written to when it was
         // mapped, and the connection has no entry in flight that could change them.
@@ -166,7 +167,7 @@ impl Connections {
     }
 }
 
-/// How much of it the socket took without waiting.
+/// Sends without waiting; returns how many bytes the socket took.
 pub(crate) fn send_now(stream: &TcpStream, bytes: &[u8]) -> usize {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     match SockRef::from(stream).send_with_flags(bytes, flags) {

@@ -1,10 +1,10 @@
-//! What the paired benches share: alternating rounds, ratios per round, CPU time, pinning.
+//! Helpers of the paired benchmarks: alternating rounds, ratios per round, CPU time, pinning.
 //!
 //! Absolute figures drift with the machine; two programs measured in turn drift together. So each
 //! round measures both, one right after the other, and only the ratio within a round counts.
-//!
-//! # Why this file has `unsafe`
-//! It asks the kernel for the thread's CPU time and pins threads to processors.
+
+// # Why this file has `unsafe`
+// It asks the kernel for the thread's CPU time and pins threads to processors.
 
 #![allow(dead_code)] // Each bench uses a part.
 
@@ -45,11 +45,11 @@ pub(crate) fn paired(
     mut bare: impl FnMut() -> Sample,
 ) {
     let mut pairs = Vec::with_capacity(rounds);
-    // One of each to warm up, not counted.
+    // One run of each to warm up, not counted.
     ours();
     bare();
     for round in 0..rounds {
-        // The order alternates, so that neither always comes second.
+        // The order alternates, so that neither is always the second.
         pairs.push(if round % 2 == 0 {
             let ours = ours();
             (ours, bare())
@@ -74,7 +74,7 @@ pub(crate) fn paired(
     );
 }
 
-/// The CPU time this thread has used.
+/// Returns the CPU time that this thread has used.
 pub(crate) fn thread_cpu() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place to write to.
@@ -82,7 +82,7 @@ pub(crate) fn thread_cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Keeps this thread on one processor, if there is such a one.
+/// Pins this thread to a processor, if the machine has it.
 pub(crate) fn pin(cpu: usize) {
     // SAFETY: a zeroed set is an empty one, and outlives the calls.
     unsafe {
@@ -92,15 +92,15 @@ pub(crate) fn pin(cpu: usize) {
     }
 }
 
-/// Has the kernel's default way to control congestion, whatever this machine is set to. Under `bbr` a
-/// sender is held to the rate that it has estimated: over loopback that measures the estimate.
+/// Sets the congestion control to the kernel's default, whatever the machine's setting is. `bbr`
+/// paces a sender to the rate that it has estimated: over loopback that measures the estimate.
 pub(crate) fn control_congestion<'a>(socket: impl Into<socket2::SockRef<'a>>) {
     let socket = socket.into();
-    // A program without privileges may be allowed only the plain one.
+    // Without privileges only `reno` may be allowed.
     socket.set_tcp_congestion(b"cubic").or_else(|_| socket.set_tcp_congestion(b"reno")).unwrap();
 }
 
-/// The ring of the bare loops: set up as corio's.
+/// Creates the ring of the bare loops, set up as corio's.
 pub(crate) fn ring() -> io_uring::IoUring {
     io_uring::IoUring::builder()
         .setup_single_issuer()
@@ -113,12 +113,12 @@ pub(crate) fn ring() -> io_uring::IoUring {
         .unwrap()
 }
 
-/// Whether this is to be a measurement: `cargo bench` says so, `cargo test` does not.
+/// Returns `true` if run by `cargo bench`, as a measurement, not by `cargo test`.
 pub(crate) fn is_measurement() -> bool {
     std::env::args().any(|arg| arg == "--bench")
 }
 
-/// Rounds and seconds per sample: few when run as a test.
+/// Returns the number of rounds and the duration of a sample: small when run as a test.
 pub(crate) fn effort() -> (usize, Duration) {
     if !is_measurement() {
         (1, Duration::from_millis(20))

@@ -5,8 +5,9 @@
 //! [`BlockingPool`], and returns a future of its result.
 //!
 //! A hop to a thread and back costs two wake-ups: 6 to 14 µs were measured there and back through a
-//! std channel (`docs/performance.md`, "Tasks, timers, wakes"), and more on idle processors. It pays
-//! for work that takes several times that, say from 50 µs on; shorter work is best done in place.
+//! std channel (`docs/performance.md`, "Tasks, timers, wakes"), and more on idle processors. It
+//! pays for work that takes several times that, say from 50 µs on; shorter work is best done in
+//! place.
 
 mod pool;
 
@@ -37,7 +38,7 @@ use std::sync::LazyLock;
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[doc(alias = "offload")]
+#[doc(alias = "offload")] // words: allow(offload)
 #[doc(alias = "block_in_place")]
 pub fn spawn_blocking<F, T>(work: F) -> SpawnBlocking<'static, F, T>
 where

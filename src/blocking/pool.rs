@@ -374,7 +374,7 @@ fn contain(call: impl FnOnce()) {
     }
 }
 
-/// The result of work on a pool: a future; made by [`BlockingPool::run`] and
+/// The future of work on a pool; returned by [`BlockingPool::run`] and
 /// [`spawn_blocking`](crate::spawn_blocking()).
 #[must_use = "dropping this takes the work back if no thread has started it; await it or spawn it"]
 pub struct SpawnBlocking<'a, F, T> {

@@ -103,10 +103,13 @@ pub trait IoBufsMut: sealed::Sealed + 'static {
     #[doc(hidden)]
     fn visit_mut(&mut self, visit: &mut dyn FnMut(*mut u8, usize));
 
-    #[doc(hidden)]
+    /// Records that the kernel has written the first `n` bytes, counted through the buffers in
+    /// order.
+    ///
     /// # Safety
     /// The first `n` bytes of the capacities, counted through the buffers in order, are
     /// initialised; `n` is at most [`total_capacity`](Self::total_capacity).
+    #[doc(hidden)]
     unsafe fn set_all_filled(&mut self, n: usize);
 }
 

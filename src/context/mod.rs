@@ -1,4 +1,4 @@
-//! The context: one thread's ring, loop and tasks, as its user sees them.
+//! The I/O context: the public interface of one thread's driver, loop and tasks.
 
 // # Why this file has `unsafe`
 // The runtime is dropped by hand, or leaked if the kernel still uses memory of its tasks.

@@ -1,13 +1,13 @@
-//! The plain system call: a request whose way is data instead of code.
+//! Plain system calls: requests that a table describes, so that drivers need no code for each.
 //!
 //! Most operations are one system call with a few arguments. Each is an entry in a table
-//! (`calls/`): the ring's opcode if there is one, what a driver does without it, and the call itself on
-//! each host. Drivers have one arm for all of them. Operations keep a variant of [`Request`] of their
-//! own where a driver takes special care: where it tries the call inline first, waits for readiness,
-//! receives into its own memory, or may give a job up.
+//! (`calls/`): the ring's opcode if there is one, what a driver does without it, and the call
+//! itself on each host. Drivers have one arm for all of them. Operations keep a variant of
+//! [`Request`] of their own where a driver takes special care: where it tries the call inline
+//! first, waits for readiness, receives into its own memory, or may give a job up.
 //!
 //! [`Request`]: super::Request
-//
+
 // # Why this file has `unsafe`
 // It passes pointers on to the system calls of the tables.
 
@@ -110,7 +110,8 @@ impl Call {
     }
 }
 
-/// Makes the entries of a call table. All columns are to be filled: a forgotten host does not compile.
+/// Makes the entries of a call table. A missing column, such as that of a host, is a
+/// compile error.
 macro_rules! calls {
     ($(
         $(#[$doc:meta])*
@@ -120,7 +121,13 @@ macro_rules! calls {
             unix: $unix:expr,
             windows: $windows:expr $(,)?
         }
-    )+) => {$(
+    )+) => {
+        /// The entries of this table, by name.
+        #[cfg(test)]
+        pub(in crate::driver) static ALL: &[(&str, &$crate::driver::call::Call)] =
+            &[$((stringify!($name), &$name)),+];
+
+        $(
         $(#[$doc])*
         pub(crate) static $name: $crate::driver::call::Call = $crate::driver::call::Call {
             #[cfg(target_os = "linux")]

@@ -1,5 +1,5 @@
-//! Drivers: how operations are carried out. This page is the contract between a driver and the
-//! rest of the crate.
+//! Drivers, which carry operations out. This page is the contract between a driver and the rest of
+//! the crate.
 //!
 //! A driver gets a plain value, a [`Request`], that says *what* to do, and knows *how* the host
 //! does it. Everything above this module is the same on every driver; everything below belongs to

@@ -11,8 +11,8 @@ macro_rules! op_codes {
     )+) => {
         /// The kinds of operation, for statistics and reports.
         ///
-        /// The ways are those on a ring / on the readiness driver. An opcode that the kernel lacks or
-        /// refuses takes the way of the readiness driver, on a ring too.
+        /// The ways are those on a ring / on the readiness driver. An opcode that the kernel lacks
+        /// or refuses takes the way of the readiness driver, on a ring too.
         ///
         /// | kind | futures and types of [`op`](crate::op) | way |
         /// |---|---|---|
@@ -25,7 +25,7 @@ macro_rules! op_codes {
         pub enum OpCode { $(#[doc = concat!("`", $call, "(2)`")] $code),+ }
 
         impl OpCode {
-            /// Every kind there is.
+            /// All kinds of operations.
             pub const ALL: &'static [OpCode] = &[$(OpCode::$code),+];
 
             /// Returns the name of the system call that does the same.

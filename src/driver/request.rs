@@ -1,4 +1,4 @@
-//! What a driver can be asked to do, as plain values.
+//! Requests: the system calls that a driver can carry out, as plain values.
 
 use std::ptr::NonNull;
 
@@ -6,7 +6,7 @@ use super::call::{Args, Call};
 use super::recv_queue::RecvQueue;
 use crate::os::{self, RawFd};
 
-/// What an operation acts on.
+/// The file or socket that an operation acts on.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// The file descriptor; valid in any case.
@@ -18,8 +18,8 @@ pub struct Target {
     pub(crate) id: u64,
     /// Known to be in non-blocking mode (`O_NONBLOCK`).
     pub(crate) nonblocking: bool,
-    /// Known to have its contents kept in memory by the kernel: a file not opened with `O_DIRECT`. It
-    /// may still be a pipe, or on a file system that keeps nothing.
+    /// Known to have its contents kept in memory by the kernel: a file not opened with `O_DIRECT`.
+    /// It may still be a pipe, or on a file system that keeps nothing.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) buffered: bool,
     /// The last receive left more in the socket, so the next is not likely to wait.
@@ -33,15 +33,15 @@ impl Target {
         Target { fd: -1, slot: -1, id: 0, nonblocking: false, buffered: false, eager: false };
 }
 
-/// One system call to be made. Fds that it yields are close-on-exec, accepted sockets also
+/// A system call for a driver to make. Fds that it yields are close-on-exec, accepted sockets also
 /// non-blocking.
 ///
 /// A plain system call is a [`Call`](Request::Call). Each other variant is the system call of its name,
 /// for which drivers take special care.
 #[derive(Clone, Copy, Debug)]
 pub enum Request {
-    /// A plain system call, by the tables in `driver/calls`. `fd` and `len` are for reports, so that
-    /// nothing safe has to read the arguments.
+    /// A plain system call, by the tables in `driver/calls`. `fd` and `len` are for reports, so
+    /// that nothing safe has to read the arguments.
     Call {
         call: &'static Call,
         args: NonNull<Args>,
@@ -105,8 +105,8 @@ pub enum Request {
         flags: i32,
     },
     /// Receives into the driver's own memory: the buffer, whose length is the result, is in
-    /// `queue`, which came from `Rc::as_ptr`; the operation has a strong count of it. Stream sockets
-    /// only.
+    /// `queue`, which came from `Rc::as_ptr`; the operation has a strong count of it. Stream
+    /// sockets only.
     RecvProvided {
         fd: Target,
         queue: *const RecvQueue,
@@ -131,8 +131,10 @@ pub enum Request {
         fd: Target,
         events: u32,
     },
-    /// Sends what can be sent without blocking, at least one byte; 0 at the end of the file. `full`:
-    /// the last try ended because the socket had no more room, so the next may wait for some.
+    /// Sends as much as the socket takes without blocking, at least one byte; 0 at the end of the
+    /// file.
+    /// `full`: the last try ended because the socket had no more room, so the next may wait for
+    /// some.
     Sendfile {
         out: Target,
         file: Target,
@@ -141,8 +143,9 @@ pub enum Request {
         #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
         full: bool,
     },
-    /// Moves what is there without waiting for more, at least one byte, between a socket and a pipe; 0
-    /// at the end of the stream. The socket is waited for; a pipe without room, or bytes, is `-EBUSY`.
+    /// Moves the available bytes, at least one, between a socket and a pipe, without waiting for
+    /// more; 0 at the end of the stream. Waits for the socket; a pipe without room, or without
+    /// bytes, is `-EBUSY`.
     #[cfg(target_os = "linux")]
     Splice {
         socket: Target,

@@ -140,8 +140,8 @@ pub enum SetupError {
     ForbiddenByPolicy(io::Error),
     /// A sandbox granted a ring, but forbids an operation that has no substitute.
     #[error(
-        "io_uring's operation {0} is forbidden by a security policy: allow it, or use the readiness \
-         driver"
+        "io_uring's operation {0} is forbidden by a security policy: allow it, or use the \
+         readiness driver"
     )]
     ForbiddenOperation(&'static str),
     /// The limit on locked memory is too low; kernels before 5.12 count rings against it.

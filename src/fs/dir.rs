@@ -1,4 +1,4 @@
-//! Changes to directories: names that come, go, and are given to other files.
+//! Functions that create, remove and rename files and directories.
 
 use std::path::Path;
 

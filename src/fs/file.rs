@@ -364,7 +364,7 @@ impl File {
         AsyncStatx::file(self).await
     }
 
-    /// Closes the file, and reports what the file system has to say about it.
+    /// Closes the file, and returns the file system's error, if any.
     ///
     /// # Errors
     /// What `close(2)` reports; `ResourceBusy` if an operation on this handle was leaked

@@ -9,7 +9,7 @@ mod file;
 mod options;
 
 pub use crate::metadata::{FileType, Metadata};
-pub use dir::{create_dir, hard_link, remove_dir, remove_file, rename};
+pub use dir::*;
 pub use file::File;
 pub use options::OpenOptions;
 
@@ -37,7 +37,7 @@ pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     AsyncStatx::path(path).await
 }
 
-/// Returns the metadata of what is at `path` itself; does not follow a symbolic link.
+/// Returns the metadata of `path` itself: does not follow a symbolic link.
 ///
 /// # Errors
 /// The error of `statx(2)`, such as `NotFound`; `InvalidInput` for a path with a NUL byte.

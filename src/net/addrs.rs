@@ -1,4 +1,4 @@
-//! What can be connected or bound to: addresses, and names that have addresses.
+//! Addresses to connect or bind to: IP addresses, and names that resolve to some.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -32,7 +32,7 @@ pub trait ToSocketAddrs: Targets {}
 
 impl<T: Targets + ?Sized> ToSocketAddrs for T {}
 
-/// What an implementation of [`ToSocketAddrs`] stands for.
+/// The addresses, or the name, that a value of a [`ToSocketAddrs`] type stands for.
 #[derive(Debug)]
 pub enum Target {
     One(SocketAddr),
@@ -58,7 +58,8 @@ pub(super) fn first_of<T>(
     addresses: impl ToSocketAddrs,
     mut open: impl FnMut(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
-    let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to bind to");
+    let mut refused =
+        io::Error::new(io::ErrorKind::InvalidInput, "no address to bind to: the list is empty");
     for address in resolve_blocking(addresses)? {
         match open(address) {
             Ok(socket) => return Ok(socket),

@@ -85,7 +85,7 @@ impl Attempts {
 /// `InvalidInput` if there are no addresses.
 pub(super) async fn connect_to_first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     if addresses.is_empty() {
-        let text = "no address to connect to";
+        let text = "no address to connect to: the list is empty";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let attempts = Attempts {

@@ -48,7 +48,7 @@ const BACKLOG: i32 = 4096;
 macro_rules! socket_handle {
     ($name:ident $(, $peer:ident)?) => {
         impl $name {
-            /// Closes the socket, and reports what the kernel has to say about it.
+            /// Closes the socket, and returns the kernel's error, if any.
             ///
             /// # Errors
             /// What `close(2)` reports; `ResourceBusy` if an operation on this handle was leaked
@@ -58,7 +58,7 @@ macro_rules! socket_handle {
                 crate::op::AsyncClose::handle(self.0)
             }
 
-            /// Returns the socket for setting its options, by the type of the crate `socket2`.
+            /// Returns the socket as a `socket2::SockRef`, to read and set its options.
             ///
             /// Leave it in non-blocking mode: in blocking mode, `send_file` would block the
             /// thread.

@@ -119,8 +119,8 @@ impl UdpSocket {
         AsyncSendTo::new(self, buf, address)
     }
 
-    /// Receives one datagram; returns its length and its sender's address. Bytes that do not fit into
-    /// `buf` are lost.
+    /// Receives one datagram; returns its length and its sender's address. Bytes that do not fit
+    /// into `buf` are lost.
     ///
     /// # Errors
     /// See [`AsyncRecvFrom`].

@@ -59,7 +59,7 @@ struct Slot {
     file: Option<Rc<Descriptor>>,
 }
 
-/// The handle of one registered file: goes wherever an operation takes an fd.
+/// A handle to one registered file, accepted wherever an operation takes an fd.
 ///
 /// It is bound to the file it was made for. After that file's slot was [updated](FixedFiles::update)
 /// or [removed](FixedFiles::remove), or the table unregistered, operations on it fail with `EBADF`.
@@ -103,7 +103,7 @@ impl FixedFiles {
         })
     }
 
-    /// How many slots there are.
+    /// Returns the number of slots.
     pub fn capacity(&self) -> usize {
         self.table.slots.borrow().len()
     }
@@ -111,7 +111,7 @@ impl FixedFiles {
     /// Puts a file into a free slot. The table owns the fd from now on.
     ///
     /// # Errors
-    /// `StorageFull` when no slot is free; else what the kernel says of the fd.
+    /// `StorageFull` when no slot is free; else the kernel's error for the fd.
     pub fn insert(&self, file: impl Into<OwnedFd>) -> io::Result<FixedFile> {
         let free = self.table.slots.borrow().iter().position(|slot| slot.file.is_none());
         match free {
@@ -160,7 +160,7 @@ impl FixedFiles {
 
 impl Drop for FixedFiles {
     fn drop(&mut self) {
-        // Nobody to tell; with its context gone the table is gone too.
+        // The error has no receiver; if the context has ended, the table has ended with it.
         let _ = self.table.unregister();
     }
 }
@@ -213,7 +213,7 @@ impl FixedFile {
         }
     }
 
-    /// The number of the slot.
+    /// Returns the number of the slot.
     pub fn slot(&self) -> u32 {
         self.slot
     }

@@ -1,5 +1,5 @@
-//! The one future that every operation is.
-//
+//! The future that all operations share.
+
 // # Why this file has `unsafe`
 // It lends the future's own memory to the driver. The argument in one place: the future is pinned
 // from its first poll on, is `!Unpin`, and its destructor does not return before the driver has let
@@ -32,12 +32,12 @@ use crate::runtime::tracked_op::{State, TrackedOp};
 ///
 /// 1. *Memory.* Each pointer of the request is valid for the access of that system call, for the
 ///    length that the request names. It leads into the value itself (in fields that nothing else
-///    borrows meanwhile), into memory that the value owns and whose address does not change with it,
-///    or into a buffer, by the contract of [`IoBuf`](crate::buf::IoBuf) and its relatives.
+///    borrows meanwhile), into memory that the value owns and whose address does not change with
+///    it, or into a buffer, by the contract of [`IoBuf`](crate::buf::IoBuf) and its relatives.
 /// 2. *Files.* Each fd of the request stays open until the value is dropped: it is
 ///    [held](super::Source) by `prepare`, or owned.
-/// 3. *Borrows.* `request` reads nothing that the value only borrows: a leaked operation is described
-///    again when a driver repeats it, after the borrows have ended.
+/// 3. *Borrows.* `request` reads nothing that the value only borrows: a leaked operation is
+///    described again when a driver repeats it, after the borrows have ended.
 /// 4. *Result.* `finish` and `discard` treat memory as initialized, or an fd as theirs, only as far
 ///    as the given result of that system call says so.
 pub unsafe trait Operation: Sized {
@@ -47,7 +47,7 @@ pub unsafe trait Operation: Sized {
     #[doc(hidden)]
     const CODE: OpCode;
 
-    /// The kernel uses no memory of the value, so the future may be dropped in flight.
+    /// Whether the future may be dropped in flight, as the kernel uses no memory of the value.
     #[doc(hidden)]
     const MAY_BE_DROPPED: bool = false;
 
@@ -60,19 +60,19 @@ pub unsafe trait Operation: Sized {
     #[doc(hidden)]
     fn request(&mut self) -> Request;
 
-    /// Accepts an intermediate result; `true`: the operation goes on with another request.
+    /// Records an intermediate result; returns `true` if another request has to follow.
     #[doc(hidden)]
     #[inline(always)]
     fn goes_on(&mut self, _result: i32) -> bool {
         false
     }
 
-    /// Accepts the driver's guess whether the socket holds more to receive.
+    /// Records the driver's guess whether the socket holds more bytes to receive.
     #[doc(hidden)]
     #[inline(always)]
     fn left_more(&self, _more: bool) {}
 
-    /// Makes the output of the last result: zero or more, or a negated error number.
+    /// Converts the last result, zero or more or a negated error number, to the output.
     #[doc(hidden)]
     fn finish(self, result: i32) -> Self::Output;
 
@@ -92,7 +92,7 @@ pub(super) fn failed(errno: i32) -> ControlFlow<i32> {
 /// The future of an operation, which owns all memory that the kernel needs for it. See
 /// [`op`](crate::op) for the list of operations.
 ///
-/// Dropping it in flight is answered by the [`DropPolicy`](crate::DropPolicy), by default with an
+/// The [`DropPolicy`](crate::DropPolicy) decides what dropping it in flight does, by default an
 /// abort; end it with [`with_timeout`](Self::with_timeout), [`race`](crate::race),
 /// [`timeout`](crate::timeout) or [`JoinHandle::cancel`](crate::JoinHandle::cancel) instead.
 ///
@@ -140,7 +140,8 @@ impl<T: Operation> Op<T> {
         let this: *const Self = std::ptr::with_exposed_provenance(
             token.as_ptr().addr() - std::mem::offset_of!(Self, tracked),
         );
-        // SAFETY: the value exists while its future is in flight (1), and is borrowed by nothing (2).
+        // SAFETY: the value exists while its future is in flight (1), and is borrowed by nothing
+        // (2).
         unsafe { (*(*this).operation.get()).request() }
     }
 
@@ -156,7 +157,8 @@ impl<T: Operation> Op<T> {
         unsafe { &mut *self.operation.get() }
     }
 
-    // Not `always`: each `.await` would contain all of this, and in debug builds reserve stack for it.
+    // Not `always`: each `.await` would contain all of this, and in debug builds reserve stack for
+    // it.
     #[inline]
     fn start(&self, runtime: &Runtime, cx: &mut Context<'_>) -> Poll<i32> {
         // SAFETY: the current scope is alive while it is current.

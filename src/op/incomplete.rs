@@ -1,4 +1,4 @@
-//! How far a whole transfer came that ended early, and whether an error means cancellation.
+//! Details of operations' errors: how many bytes were moved, and whether it was a cancellation.
 
 use std::io;
 
@@ -64,8 +64,8 @@ impl Incomplete {
 /// # context.block_on(async {
 /// use corio::{RaceOutput, op::is_cancelled, race, yield_now};
 /// let (a, _b) = corio::net::UnixStream::pair()?;
-/// let RaceOutput::Second(Some((result, _buf)), ()) = race(a.recv_exact(vec![0; 8]), yield_now()).await
-/// else {
+/// let receive = a.recv_exact(vec![0; 8]);
+/// let RaceOutput::Second(Some((result, _buf)), ()) = race(receive, yield_now()).await else {
 ///     unreachable!("nothing was sent");
 /// };
 /// assert!(is_cancelled(&result.unwrap_err()));

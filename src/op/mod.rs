@@ -5,12 +5,13 @@
 //! that converts to a [`Source`]: a handle, any standard type with a file descriptor, or a
 //! [registered file](FixedFile).
 //!
-//! An operation does nothing before its first poll. Its output is `(io::Result<T>, Buf)` where there
-//! is a buffer, which comes back also on error, on [timeout](Op::with_timeout) and on cancellation.
-//! [`OpCode`](crate::OpCode) has a table of all operations, and the way each takes on each driver.
+//! An operation does nothing before its first poll. Its output is `(io::Result<T>, Buf)` where
+//! there is a buffer, which comes back also on error, on [timeout](Op::with_timeout) and on
+//! cancellation. [`OpCode`](crate::OpCode) has a table of all operations, and the way each takes on
+//! each driver.
 //!
-//! Names: `AsyncRead`, `AsyncWrite` and their relatives are futures here, one operation each, not the
-//! traits of that name in other crates.
+//! Names: `AsyncRead`, `AsyncWrite` and their relatives are futures here, one operation each, not
+//! the traits of that name in other crates.
 
 mod call;
 mod descriptor;
@@ -87,7 +88,7 @@ macro_rules! operations {
                 fs::open { AsyncOpen, Open };
             Close "close", "`IORING_OP_CLOSE` / inline for what needs no flush, else the pool",
                 fs::close { AsyncClose, Close };
-            Statx "statx", "inline for open files, else `IORING_OP_STATX` / the same, else the pool",
+            Statx "statx", "inline if open, else `IORING_OP_STATX` / the same, else the pool",
                 fs::statx { AsyncStatx, Statx };
             Read "read", "inline if cached, else `IORING_OP_READ` / the same, else the pool",
                 fs::read { AsyncRead, Read },

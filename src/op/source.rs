@@ -1,4 +1,4 @@
-//! What an operation acts on, and how that is kept open while the operation is in flight.
+//! The file or socket that an operation acts on, kept open while the operation is in flight.
 //!
 //! An operation borrows its file, so safe code can't close it underneath, unless the operation is
 //! leaked: then the borrow ends while the kernel still has the fd's *number* in a queue, and the
@@ -8,7 +8,7 @@
 //!   operation outstanding leaves its fd open for ever;
 //! - a [registered file](super::FixedFile) is kept open by the operation;
 //! - a borrowed fd of any other type is duplicated for the time of the operation.
-//
+
 // # Why this file has `unsafe`
 // The contents of a source are dropped by hand: nearly all of them are a plain reference.
 
@@ -22,7 +22,7 @@ use super::future::failed;
 use crate::driver::Target;
 use crate::os::{self, AsFd, BorrowedFd, OwnedFd};
 
-/// What an operation acts on: a handle, a registered file or a borrowed fd.
+/// The file or socket that an operation acts on: a handle, a registered file or a borrowed fd.
 ///
 /// Made by `From` of
 ///

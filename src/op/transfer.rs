@@ -1,7 +1,7 @@
-//! What transfers share: how much one system call moves, where it starts, and what was filled.
-//
+//! Helpers of operations that move bytes: limits of one call, offsets, and progress.
+
 // # Why this file has `unsafe`
-// It tells buffers how many of their bytes the kernel has initialized.
+// It records in buffers how many of their bytes the kernel has initialized.
 
 use std::io;
 
@@ -10,7 +10,8 @@ use super::incomplete::Incomplete;
 use crate::buf::{IoBufMut, IoBufsMut};
 use crate::os;
 
-/// Offset of a read or write at the file's own position, which it moves. Pipes and terminals have no other.
+/// Offset of a read or write at the file's own position, which it moves. Pipes and terminals have
+/// no other.
 pub(super) use crate::driver::CURRENT_POSITION;
 
 /// The most bytes that one system call moves (`MAX_RW_COUNT`); of longer buffers a part is used.
@@ -54,7 +55,8 @@ pub(super) fn all_filled(bufs: &mut impl IoBufsMut, result: i32) {
     }
 }
 
-/// Returns the entry of one buffer for a message's list; the kernel reads or writes `len` bytes there.
+/// Returns the entry of one buffer for a message's list; the kernel reads or writes `len` bytes
+/// there.
 pub(super) fn io_vec(ptr: *mut u8, len: u32) -> os::iovec {
     os::iovec { iov_base: ptr.cast(), iov_len: len as usize }
 }

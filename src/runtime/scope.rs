@@ -1,4 +1,4 @@
-//! The scope tree: one structure for everything that tracks operations.
+//! The scope tree, which tracks the operations in flight of tasks, races and timeouts.
 //!
 //! Every operation in flight is linked into exactly one scope. Scopes form a tree: the context at
 //! the root, below it tasks, below them race branches and timeout blocks. The tree is used to

@@ -20,8 +20,9 @@ use crate::driver::{Driver, Sink, Token, Wait};
 /// Receives the completions that a runtime's driver delivers.
 struct Reaper<'a>(&'a Runtime);
 
-// SAFETY: clause 8: `TrackedOp::deliver` sets states and queues the task, or a foreign waker for later
-// (`LocalWaker::wake`); it neither calls the driver nor frees the record, which its future owns.
+// SAFETY: clause 8: `TrackedOp::deliver` sets states and queues the task, or a foreign waker for
+// later (`LocalWaker::wake`); it neither calls the driver nor frees the record, which its future
+// owns.
 unsafe impl Sink for Reaper<'_> {
     #[inline(always)]
     unsafe fn deliver(&mut self, op: Token) {

@@ -313,10 +313,10 @@ impl fmt::Debug for ServerBuilder {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// It cannot listen.
+    /// The server cannot listen on one of its addresses.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// Its workers cannot start.
+    /// The server's workers cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
 }

@@ -74,8 +74,7 @@ impl<S> Drop for OpenConnection<S> {
     }
 }
 
-/// What a handler gets besides its connection: the worker's state, the peer, and the server's
-/// phase.
+/// The context of a connection's handler: the worker's state, the peer, and the server's phase.
 ///
 /// # Examples
 /// See [`Server`](super::Server).

@@ -52,7 +52,8 @@ impl Endpoint {
             Endpoint::Inherited(fd) => {
                 #[cfg(target_os = "linux")]
                 if !sockets::is_listener(fd.as_fd())? {
-                    let text = "the inherited file descriptor is not a listening socket";
+                    let text =
+                        "the inherited fd is not a listening socket: call listen(2) on it first";
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
                 }
                 fd.into()
@@ -63,7 +64,8 @@ impl Endpoint {
 }
 
 fn listen_tcp(addresses: &[SocketAddr], workers: usize) -> io::Result<OpenEndpoint> {
-    let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+    let mut refused =
+        io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on: the list is empty");
     for &address in addresses {
         match tcp_socket(address).and_then(|socket| start_listening(socket, address)) {
             Ok(first) => return one_for_each(first, workers),
@@ -221,9 +223,10 @@ pub unsafe fn inherited_sockets() -> io::Result<Vec<OwnedFd>> {
     if pid != std::process::id() {
         return Ok(Vec::new());
     }
-    let count = i32::try_from(count).ok().filter(|&count| count <= 65_536);
-    let count = count.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, "LISTEN_FDS is not a possible number of fds")
+    let checked = i32::try_from(count).ok().filter(|&count| count <= 65_536);
+    let count = checked.ok_or_else(|| {
+        let text = format!("LISTEN_FDS={count} is more than 65536, the most that is accepted");
+        io::Error::new(io::ErrorKind::InvalidInput, text)
     })?;
     let mut fds = Vec::new();
     for fd in FIRST..FIRST + count {

@@ -33,9 +33,9 @@ use crate::task::JoinError;
 ///     .start(
 ///         |_worker| (), // no state
 ///         |stream, _ctx| async move {
-///             let mut chunks = stream.recv_stream();
-///             while let Some(chunk) = chunks.recv().await? {
-///                 stream.send_all(chunk).await.0?;
+///             let mut incoming = stream.recv_stream();
+///             while let Some(buf) = incoming.recv().await? {
+///                 stream.send_all(buf).await.0?;
 ///             }
 ///             Ok(())
 ///         },

@@ -100,7 +100,7 @@ pub(crate) fn sender(remote: &Remote) -> &Sender<Message> {
     &mailbox(remote).sender
 }
 
-/// The receiver of a context's messages; made by [`messages`](messages()).
+/// The receiver of a context's messages; returned by [`messages`](messages()).
 ///
 /// Dropping it loses nothing: messages are kept for the next receiver.
 ///

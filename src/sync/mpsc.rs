@@ -258,7 +258,7 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-/// Sends a message; made by [`Sender::send`].
+/// The future returned by [`Sender::send`].
 #[must_use = "nothing is sent unless this is awaited"]
 pub struct SendFuture<'a, T> {
     sender: &'a Sender<T>,
@@ -363,10 +363,10 @@ pub struct Receiver<T> {
 /// Why there is no message to receive at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TryRecvError {
-    /// There is none yet.
+    /// No message has arrived yet.
     #[error("channel empty: no message has arrived yet")]
     Empty,
-    /// There is none, and there will be none: no sender is left.
+    /// All messages are received, and all senders were dropped.
     #[error("channel closed: it is empty, and all senders were dropped")]
     #[doc(alias = "Disconnected")]
     Closed,

@@ -62,7 +62,7 @@ impl IoContext {
     /// assert_eq!(len, 5);
     /// # Ok::<(), corio::SetupError>(())
     /// ```
-    #[doc(alias = "run_until_done")]
+    #[doc(alias = "run_until_done")] // words: allow(run_until_done)
     #[doc(alias = "run_until")]
     #[track_caller]
     pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {

@@ -1,4 +1,4 @@
-//! A branch of a race or a `try_join`: a future in a scope of its own, and then its output.
+//! A branch of a race or a `try_join`: a future in a scope of its own, later its output.
 
 use std::panic::Location;
 use std::pin::Pin;

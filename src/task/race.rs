@@ -19,7 +19,7 @@ use crate::runtime::scope::Kind;
 /// # Examples
 /// See [`race`].
 #[doc(alias = "Either")]
-#[doc(alias = "Raced")]
+#[doc(alias = "Raced")] // words: allow(raced)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RaceOutput<A, B> {
     /// The first future has won.

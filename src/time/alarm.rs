@@ -1,4 +1,4 @@
-//! A timer to poll, which sets its deadline at its first poll: what sleeps and timeouts share.
+//! A timer to poll, shared by sleeps and timeouts; it sets its deadline at its first poll.
 
 // # Why this file has `unsafe`
 // Arming links the timer into the runtime's timers by address.

@@ -32,7 +32,7 @@ use crate::runtime::scope::{Kind, Step};
 use crate::task::Scoped;
 
 pin_project! {
-    /// The future of [`sleep`] and [`sleep_until`].
+    /// The future returned by [`sleep`] and [`sleep_until`].
     ///
     /// It may be dropped at any time. In a [cancelled](crate::JoinHandle::cancel) task or block it
     /// never completes, as the block is about to be dropped.
@@ -193,7 +193,7 @@ impl<F: Future> Limited<F> {
 }
 
 pin_project! {
-    /// The future of [`timeout`].
+    /// The future returned by [`timeout`].
     ///
     /// # Examples
     /// ```
@@ -214,7 +214,7 @@ pin_project! {
 }
 
 pin_project! {
-    /// The future of [`timeout_at`].
+    /// The future returned by [`timeout_at`].
     ///
     /// # Examples
     /// ```
@@ -235,7 +235,8 @@ pin_project! {
     }
 }
 
-/// Limits the time of a block; use `timeout(d, f).await??`: both ways end as `TimedOut`.
+/// Runs a future with a time limit; use it as `timeout(d, f).await??`, as both the future and the
+/// timeout may report `TimedOut`.
 ///
 /// The limit counts from the first poll. When it is reached, the operations that `future` has in
 /// flight are cancelled and waited for, with the error `TimedOut`, which carries [`Elapsed`]. The
@@ -275,10 +276,10 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
     Timeout { inner: Limited::new(limit, Location::caller(), future) }
 }
 
-/// Limits the time of a block by a deadline, an [`Instant`] or one of std's; otherwise as
-/// [`timeout`]: use `timeout_at(deadline, f).await??`.
+/// Runs a future until a deadline, an [`Instant`] or one of std's; otherwise as [`timeout`]: use it
+/// as `timeout_at(deadline, f).await??`.
 ///
-/// A block that needs no wait completes even if the deadline has passed.
+/// A future that needs no wait completes even if the deadline has passed.
 ///
 /// # Examples
 /// ```

@@ -1,7 +1,7 @@
 //! A realistic piece of code, dropped or leaked at each of its awaits in turn.
-//!
-//! # Why this file has `unsafe`
-//! Its buffers detect writes that come after their end, for which they implement `IoBufMut`.
+
+// # Why this file has `unsafe`
+// Its buffers detect writes that come after their end, for which they implement `IoBufMut`.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

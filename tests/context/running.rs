@@ -1,7 +1,7 @@
 //! `run`, `block_on`, `poll_once`, `stop`, and operations without a context.
-//!
-//! # Why this file has `unsafe`
-//! It sends its own thread signals.
+
+// # Why this file has `unsafe`
+// It sends its own thread signals.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

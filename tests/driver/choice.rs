@@ -1,7 +1,7 @@
 //! The choice of the driver, and what a context reports about it.
-//!
-//! # Why this file has `unsafe`
-//! It sets a limit of its process.
+
+// # Why this file has `unsafe`
+// It sets a limit of its process.
 
 use std::io;
 #[cfg(target_os = "linux")]

@@ -1,8 +1,8 @@
 //! Operations that may complete without a turn of the loop: the results are the same as if they
 //! waited.
-//!
-//! # Why this file has `unsafe`
-//! It drops a file's pages from the page cache.
+
+// # Why this file has `unsafe`
+// It drops a file's pages from the page cache.
 
 use std::io::{ErrorKind, Read, Write};
 #[cfg(target_os = "linux")]

@@ -53,7 +53,7 @@ fn an_access_error_of_the_operation_leaves_its_opcode_on_the_ring() {
         return;
     }
     let mut context = Driver::IoUring.builder().build().expect("a context");
-    // Only a setting that answers so to everybody, root included.
+    // Connecting to the broadcast address without `SO_BROADCAST` fails so for root too.
     let address = corio::net::SocketAddress::v4([255, 255, 255, 255], 9);
     let connect = || async {
         let socket = corio::net::Socket::udp_v4()?;

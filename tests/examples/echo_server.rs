@@ -148,7 +148,7 @@ fn both_signals_end_it_well_with_connections_open() {
         for client in &idle {
             ping(client, b"served");
         }
-        // This one does not read what comes back, so the server is stuck in sending.
+        // This client does not read its echo, so the server's send does not complete.
         let mut stuck = server.connect();
         stuck.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         let full = stuck.write_all(&vec![0; 64 << 20]).unwrap_err();

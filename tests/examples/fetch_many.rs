@@ -139,12 +139,15 @@ fn every_way_to_end_a_body_is_understood() {
 fn answers_that_break_the_rules_are_errors() {
     let endless_head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(70_000));
     for (answer, expected) in [
-        ("", "the server closed too early"),
-        ("HTTP/1.1 200 OK\r\nContent-Le", "the server closed too early"),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "the server closed too early"),
-        ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "a Content-Length that is no number"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: lzw\r\n\r\n", "an unknown transfer encoding"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk size that"),
+        ("", "the response ended too early"),
+        ("HTTP/1.1 200 OK\r\nContent-Le", "the response ended too early"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "the response ended too early"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "Content-Length \"-1\" is not a number"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: lzw\r\n\r\n", "unknown Transfer-Encoding \"lzw\""),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+            "a chunk's size is not a number",
+        ),
         ("SSH-2.0-OpenSSH\r\n", "the answer is not HTTP"),
         (endless_head.as_str(), "the response's head is too long"),
     ] {

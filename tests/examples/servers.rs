@@ -1,8 +1,8 @@
 //! The proxy, the chat, the acceptor and the UDP echo on each driver, with several workers; and how
 //! one server replaces another.
-//!
-//! # Why this file has `unsafe`
-//! It passes a socket to a child process.
+
+// # Why this file has `unsafe`
+// It passes a socket to a child process.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -1,8 +1,8 @@
 //! Opens that may complete inline, as their files are cached: the results are the same as if they
 //! waited, and those that have to wait delay no other operation.
-//!
-//! # Why this file has `unsafe`
-//! It asks the system things that std does not.
+
+// # Why this file has `unsafe`
+// It asks the system things that std does not.
 
 use std::ffi::CString;
 use std::io::{self, ErrorKind, Write};

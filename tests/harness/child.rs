@@ -1,7 +1,7 @@
 //! Test bodies in child processes: the test program, started again with one test.
-//!
-//! # Why this file has `unsafe`
-//! Child processes set themselves an alarm clock, and Windows is asked for a number of handles.
+
+// # Why this file has `unsafe`
+// Child processes set themselves an alarm clock, and Windows is asked for a number of handles.
 
 use std::process::{Command, ExitStatus, Stdio};
 

@@ -1,7 +1,7 @@
 //! Seccomp filters, which make the kernel refuse system calls.
-//!
-//! # Why this file has `unsafe`
-//! It makes the system calls that set them.
+
+// # Why this file has `unsafe`
+// It makes the system calls that set them.
 
 use std::io;
 

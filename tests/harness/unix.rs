@@ -1,7 +1,7 @@
 //! Modes, limits and kinds of file descriptors that only Unix has.
-//!
-//! # Why this file has `unsafe`
-//! It asks the system things that std does not.
+
+// # Why this file has `unsafe`
+// It asks the system things that std does not.
 
 use std::ffi::CString;
 use std::io;

@@ -1,7 +1,7 @@
 //! Wakers that run code when they are cloned.
-//!
-//! # Why this file has `unsafe`
-//! It makes such a waker by hand.
+
+// # Why this file has `unsafe`
+// It makes such a waker by hand.
 
 use std::cell::Cell;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};

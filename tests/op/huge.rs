@@ -1,7 +1,7 @@
 //! A transfer longer than one system call can make.
-//!
-//! # Why this file has `unsafe`
-//! It maps one piece of memory many times, so that a huge buffer costs little.
+
+// # Why this file has `unsafe`
+// It maps one piece of memory many times, so that a huge buffer costs little.
 
 use crate::harness::Outcome;
 use corio::buf::{IoBuf, IoBufMut};

@@ -45,11 +45,11 @@ every_driver! {
 every_driver! { bytes_before_a_reset_are_not_lost }
 
 /// Receives up to the end; returns the bytes and the number of buffers.
-async fn read_all(chunks: &mut RecvStream<'_>) -> std::io::Result<(Vec<u8>, usize)> {
+async fn read_all(incoming: &mut RecvStream<'_>) -> std::io::Result<(Vec<u8>, usize)> {
     let (mut bytes, mut count) = (Vec::new(), 0);
-    while let Some(chunk) = chunks.recv().await? {
-        assert!(!chunk.is_empty() && chunk.len() <= 64 * 1024, "{} bytes", chunk.len());
-        bytes.extend_from_slice(&chunk);
+    while let Some(buf) = incoming.recv().await? {
+        assert!(!buf.is_empty() && buf.len() <= 64 * 1024, "{} bytes", buf.len());
+        bytes.extend_from_slice(&buf);
         count += 1;
     }
     Ok((bytes, count))
@@ -89,13 +89,13 @@ async fn a_stream_that_has_ended_stays_ended() -> Outcome {
     let (a, b) = local_pair()?;
     a.send_all("last").await.0?;
     drop(a);
-    let mut chunks = b.recv_stream();
-    assert_eq!(chunks.recv().await?.as_deref(), Some(&b"last"[..]));
+    let mut incoming = b.recv_stream();
+    assert_eq!(incoming.recv().await?.as_deref(), Some(&b"last"[..]));
     for _ in 0..3 {
-        assert!(chunks.recv().await?.is_none());
+        assert!(incoming.recv().await?.is_none());
     }
     // The other way is still open, as far as this side knows.
-    drop(chunks);
+    drop(incoming);
     assert!(b.recv_stream().recv().await?.is_none());
     Ok(())
 }
@@ -106,23 +106,23 @@ async fn bytes_before_a_reset_are_not_lost() -> Outcome {
     let client = std::net::TcpStream::connect(listener.local_addr()?)?;
     let (server, _) = listener.accept().await?;
     (&client).write_all(b"before")?;
-    let mut chunks = server.recv_stream();
-    assert_eq!(chunks.recv().await?.as_deref(), Some(&b"before"[..]));
+    let mut incoming = server.recv_stream();
+    assert_eq!(incoming.recv().await?.as_deref(), Some(&b"before"[..]));
     // Unread bytes at the time of a close make it a reset.
     server.send_all("never read").await.0?;
     while client.peek(&mut [0; 16])? < 10 {}
     drop(client);
-    assert_kind(chunks.recv().await, ErrorKind::ConnectionReset);
-    assert!(chunks.recv().await?.is_none());
+    assert_kind(incoming.recv().await, ErrorKind::ConnectionReset);
+    assert!(incoming.recv().await?.is_none());
     Ok(())
 }
 
 async fn a_receive_dropped_in_flight_loses_no_byte() -> Outcome {
     let (a, b) = local_pair()?;
-    let mut chunks = b.recv_stream();
+    let mut incoming = b.recv_stream();
     for round in 0..10_u8 {
         {
-            let mut next = pin!(chunks.recv());
+            let mut next = pin!(incoming.recv());
             begin(next.as_mut()).await;
             if round % 3 == 0 {
                 // It has ended by then, but was not polled.
@@ -133,14 +133,14 @@ async fn a_receive_dropped_in_flight_loses_no_byte() -> Outcome {
         if round % 3 > 0 {
             a.send_all([round]).await.0?;
         }
-        assert_eq!(chunks.recv().await?.as_deref(), Some(&[round][..]));
+        assert_eq!(incoming.recv().await?.as_deref(), Some(&[round][..]));
     }
     Ok(())
 }
 
 async fn a_receive_that_loses_a_race_loses_no_byte() -> Outcome {
     let (a, b) = local_pair()?;
-    let mut chunks = b.recv_stream();
+    let mut incoming = b.recv_stream();
     let mut received = Vec::new();
     for round in 0..50_u8 {
         let sending = async {
@@ -149,15 +149,15 @@ async fn a_receive_that_loses_a_race_loses_no_byte() -> Outcome {
             }
             yield_now().await;
         };
-        match race(chunks.recv(), sending).await {
-            RaceOutput::First(chunk, _) => received.extend_from_slice(&chunk?.unwrap()),
-            RaceOutput::Second(Some(Ok(chunk)), ()) => received.extend_from_slice(&chunk.unwrap()),
+        match race(incoming.recv(), sending).await {
+            RaceOutput::First(buf, _) => received.extend_from_slice(&buf?.unwrap()),
+            RaceOutput::Second(Some(Ok(buf)), ()) => received.extend_from_slice(&buf.unwrap()),
             RaceOutput::Second(Some(Err(error)), ()) => assert!(is_cancelled(&error), "{error}"),
             RaceOutput::Second(None, ()) => {}
         }
     }
     drop(a);
-    received.extend(read_all(&mut chunks).await?.0);
+    received.extend(read_all(&mut incoming).await?.0);
     let expected: Vec<u8> = (0..50).filter(|round| round % 2 == 0).flat_map(|n| [n; 3]).collect();
     assert_eq!(received, expected);
     Ok(())
@@ -165,13 +165,13 @@ async fn a_receive_that_loses_a_race_loses_no_byte() -> Outcome {
 
 async fn a_receive_that_times_out_loses_no_byte() -> Outcome {
     let (a, b) = local_pair()?;
-    let mut chunks = b.recv_stream();
+    let mut incoming = b.recv_stream();
     for _ in 0..3 {
-        let limited = chunks.recv().with_timeout(Duration::from_millis(1));
+        let limited = incoming.recv().with_timeout(Duration::from_millis(1));
         assert_kind(limited.await, ErrorKind::TimedOut);
     }
     a.send_all("late").await.0?;
-    assert_eq!(chunks.recv().await?.as_deref(), Some(&b"late"[..]));
+    assert_eq!(incoming.recv().await?.as_deref(), Some(&b"late"[..]));
     Ok(())
 }
 
@@ -179,8 +179,7 @@ async fn a_receive_in_a_cancelled_task_loses_no_byte() -> Outcome {
     let (a, b) = local_pair()?;
     let b = std::rc::Rc::new(b);
     let stream = b.clone();
-    let waiting =
-        spawn(async move { stream.recv_stream().recv().await.map(|chunk| chunk.is_some()) });
+    let waiting = spawn(async move { stream.recv_stream().recv().await.map(|buf| buf.is_some()) });
     yield_now().await;
     waiting.cancel();
     if let Ok(result) = waiting.await {
@@ -204,12 +203,12 @@ async fn bytes_that_arrive_before_the_receive_are_kept() -> Outcome {
         }
         client.close().await
     });
-    let mut chunks = server.recv_stream();
+    let mut incoming = server.recv_stream();
     let mut received = Vec::new();
     for pause in 0.. {
-        let Some(chunk) = chunks.recv().await? else { break };
-        received.extend_from_slice(&chunk);
-        drop(chunk);
+        let Some(buf) = incoming.recv().await? else { break };
+        received.extend_from_slice(&buf);
+        drop(buf);
         if pause < 20 {
             corio::sleep(Duration::from_millis(2)).await;
         }
@@ -231,12 +230,12 @@ async fn a_stream_that_is_not_read_does_not_block_others() -> Outcome {
         sent += len;
     }
     let (a, b) = local_pair()?;
-    let mut chunks = b.recv_stream();
+    let mut incoming = b.recv_stream();
     for round in 0..100 {
         a.send_all(vec![round; 1000]).await.0?;
         let mut received = 0;
         while received < 1000 {
-            received += chunks.recv().await?.expect("more").len();
+            received += incoming.recv().await?.expect("more").len();
         }
     }
     drop(flood);
@@ -251,9 +250,9 @@ async fn streams_that_run_at_once_do_not_mix() -> Outcome {
         for _ in 0..40 {
             let (stream, _) = listener.accept().await?;
             spawn(async move {
-                let mut chunks = stream.recv_stream();
-                while let Some(chunk) = chunks.recv().await? {
-                    stream.send_all(chunk).await.0?;
+                let mut incoming = stream.recv_stream();
+                while let Some(buf) = incoming.recv().await? {
+                    stream.send_all(buf).await.0?;
                 }
                 Ok::<_, std::io::Error>(())
             });
@@ -264,7 +263,7 @@ async fn streams_that_run_at_once_do_not_mix() -> Outcome {
         .map(|client| {
             spawn(async move {
                 let stream = TcpStream::connect(address).await?;
-                let mut chunks = stream.recv_stream();
+                let mut incoming = stream.recv_stream();
                 for round in 0..30 {
                     let len = (client * 7919 + round * 104_729) % 70_000 + 1;
                     let message: Vec<u8> = (0..len).map(|at| (at * 31 + client) as u8).collect();
@@ -272,7 +271,7 @@ async fn streams_that_run_at_once_do_not_mix() -> Outcome {
                     sent?;
                     let mut answer = Vec::new();
                     while answer.len() < len {
-                        answer.extend_from_slice(&chunks.recv().await?.expect("an answer"));
+                        answer.extend_from_slice(&incoming.recv().await?.expect("an answer"));
                     }
                     assert!(answer == message, "client {client}, round {round}");
                 }
@@ -291,11 +290,11 @@ async fn a_received_buffer_can_be_sent_and_written() -> Outcome {
     use corio::buf::IoBuf;
     let (a, b) = local_pair()?;
     a.send_all("hello").await.0?;
-    let chunk = b.recv_stream().recv().await?.unwrap();
-    let (result, chunk) = b.send_all(chunk).await;
+    let buf = b.recv_stream().recv().await?.unwrap();
+    let (result, buf) = b.send_all(buf).await;
     result?;
     assert_eq!(a.recv(vec![0; 16]).await.1, b"hello");
-    let part = chunk.slice(1..3);
+    let part = buf.slice(1..3);
     let (result, part) = b.send_all(part).await;
     result?;
     assert_eq!(a.recv(vec![0; 16]).await.1, b"el");
@@ -313,19 +312,19 @@ async fn dropping_the_stream_and_its_socket_ends_the_connection() -> Outcome {
     let (a, b) = local_pair()?;
     for way in 0..2 {
         let (c, d) = local_pair()?;
-        let mut chunks = d.recv_stream();
+        let mut incoming = d.recv_stream();
         c.send_all("x").await.0?;
-        chunks.recv().await?.unwrap();
+        incoming.recv().await?.unwrap();
         if way == 1 {
-            begin(pin!(chunks.recv())).await;
+            begin(pin!(incoming.recv())).await;
         }
-        drop(chunks);
+        drop(incoming);
         drop(d);
         assert!(c.recv_stream().recv().await?.is_none());
     }
-    let mut chunks = b.recv_stream();
-    begin(pin!(chunks.recv())).await;
-    drop(chunks);
+    let mut incoming = b.recv_stream();
+    begin(pin!(incoming.recv())).await;
+    drop(incoming);
     // Another receive may take the bytes once the kernel has cancelled the stream's.
     yield_now().await;
     corio::op::AsyncNop::new().await?;
@@ -337,15 +336,15 @@ async fn dropping_the_stream_and_its_socket_ends_the_connection() -> Outcome {
 
 async fn a_stream_works_after_another_was_leaked() -> Outcome {
     let (a, b) = local_pair()?;
-    let mut chunks = b.recv_stream();
-    let mut leaked = Box::pin(chunks.recv());
+    let mut incoming = b.recv_stream();
+    let mut leaked = Box::pin(incoming.recv());
     begin(leaked.as_mut()).await;
     std::mem::forget(leaked);
     a.send_all("x").await.0?;
-    assert_kind(chunks.recv().await, ErrorKind::ResourceBusy);
+    assert_kind(incoming.recv().await, ErrorKind::ResourceBusy);
     // The leaked one has that byte. A second reader begins afresh.
     corio::op::AsyncNop::new().await?;
-    drop(chunks);
+    drop(incoming);
     Ok(())
 }
 
@@ -359,13 +358,13 @@ fn buffers_that_are_kept_starve_no_other_stream(case: Case) -> Outcome {
             let bytes = noise(2 * ENOUGH);
             let expected = bytes.clone();
             let sending = spawn(async move { client.send_all(bytes).await.0 });
-            let mut chunks = server.recv_stream();
+            let mut incoming = server.recv_stream();
             let mut kept: Vec<RecvBuf> = Vec::new();
             let mut len = 0;
             while len < ENOUGH {
-                let chunk = chunks.recv().await?.expect("more");
-                len += chunk.len();
-                kept.push(chunk);
+                let buf = incoming.recv().await?.expect("more");
+                len += buf.len();
+                kept.push(buf);
             }
             // Another connection that has to wait, too.
             let (a, b) = local_pair()?;
@@ -377,10 +376,9 @@ fn buffers_that_are_kept_starve_no_other_stream(case: Case) -> Outcome {
                 a.send_all([round]).await.0?;
                 assert_eq!(others.recv().await?.as_deref(), Some(&[round][..]));
             }
-            let mut received =
-                kept.iter().flat_map(|chunk| chunk.iter().copied()).collect::<Vec<_>>();
+            let mut received = kept.iter().flat_map(|buf| buf.iter().copied()).collect::<Vec<_>>();
             drop(kept);
-            received.extend(read_all(&mut chunks).await?.0);
+            received.extend(read_all(&mut incoming).await?.0);
             assert!(received == expected);
             sending.await.unwrap()?;
             Ok::<_, Box<dyn std::error::Error>>(())
@@ -422,7 +420,7 @@ fn streams_that_start_at_once_share_the_buffers(case: Case) -> Outcome {
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
         let grown = (pages()? - before) * 4096;
-        // An allocator may reserve some for a thread; all that there may be for chunks are 256 MiB.
+        // An allocator may reserve some per thread; received buffers may take up to 256 MiB.
         assert!(grown < 160 << 20, "{grown} bytes more");
         assert_at_rest(&context);
         Ok(())
@@ -432,23 +430,23 @@ fn streams_that_start_at_once_share_the_buffers(case: Case) -> Outcome {
 fn a_received_buffer_may_outlive_its_context(case: Case) -> Outcome {
     let (a, b) = local_pair()?;
     let (stream, mut sender) = (Box::leak(Box::new(b)), std::mem::ManuallyDrop::new(a));
-    let mut chunks = stream.recv_stream();
+    let mut incoming = stream.recv_stream();
     let mut context = case.context();
-    let chunk = context.block_on(async {
+    let buf = context.block_on(async {
         sender.send_all("kept").await.0?;
-        let chunk = chunks.recv().await?;
+        let buf = incoming.recv().await?;
         // The kernel goes on receiving, if it does that by itself.
-        begin(pin!(chunks.recv())).await;
-        Ok::<_, std::io::Error>(chunk.unwrap())
+        begin(pin!(incoming.recv())).await;
+        Ok::<_, std::io::Error>(buf.unwrap())
     })?;
     drop(context);
-    assert_eq!(&*chunk, b"kept");
+    assert_eq!(&*buf, b"kept");
     // This is not received.
     let mut other = case.context();
     other.block_on(async { sender.send_all("later").await.0 })?;
-    assert_eq!(&*chunk, b"kept");
-    drop(chunks);
-    drop(chunk);
+    assert_eq!(&*buf, b"kept");
+    drop(incoming);
+    drop(buf);
     // SAFETY: leaked above; what borrowed it is gone.
     drop(unsafe { Box::from_raw(stream) });
     // SAFETY: not used again.
@@ -458,12 +456,12 @@ fn a_received_buffer_may_outlive_its_context(case: Case) -> Outcome {
 
 fn a_stream_belongs_to_one_context(case: Case) -> Outcome {
     let (a, b) = local_pair()?;
-    let mut chunks = b.recv_stream();
+    let mut incoming = b.recv_stream();
     case.context().block_on(async {
         a.send_all("x").await.0?;
-        chunks.recv().await.map(drop)
+        incoming.recv().await.map(drop)
     })?;
-    assert_kind(case.context().block_on(chunks.recv()), ErrorKind::ResourceBusy);
+    assert_kind(case.context().block_on(incoming.recv()), ErrorKind::ResourceBusy);
     Ok(())
 }
 
@@ -471,11 +469,11 @@ fn a_pending_receive_is_counted(case: Case) -> Outcome {
     let mut context = case.context();
     context.block_on(async {
         let (a, b) = local_pair()?;
-        let mut chunks = b.recv_stream();
+        let mut incoming = b.recv_stream();
         a.send_all("x").await.0?;
-        chunks.recv().await?;
+        incoming.recv().await?;
         {
-            let mut next = pin!(chunks.recv());
+            let mut next = pin!(incoming.recv());
             begin(next.as_mut()).await;
             let text = format!("{next:?}");
             assert!(text.contains("Recv") && text.contains("Pending"), "{text}");
@@ -497,9 +495,9 @@ fn a_context_gives_its_memory_back(case: Case) -> Outcome {
             let mut context = case.driver.builder().grace_period(Duration::ZERO).build()?;
             let waiting = context.spawn(async {
                 let (a, b) = local_pair()?;
-                let mut chunks = b.recv_stream();
+                let mut incoming = b.recv_stream();
                 a.send_all("x").await.0?;
-                chunks.recv().await?;
+                incoming.recv().await?;
                 std::future::pending::<std::io::Result<()>>().await
             });
             while context.stats().of(OpCode::Recv).completed == 0 {
@@ -520,11 +518,11 @@ fn a_leaked_receive_of_a_dropped_stream_ends(case: Case) -> Outcome {
     let mut context = case.context();
     context.block_on(async {
         let (a, b) = local_pair()?;
-        let mut chunks = b.recv_stream();
-        let mut leaked = Box::pin(chunks.recv());
+        let mut incoming = b.recv_stream();
+        let mut leaked = Box::pin(incoming.recv());
         begin(leaked.as_mut()).await;
         std::mem::forget(leaked);
-        drop(chunks);
+        drop(incoming);
         drop(a);
         ended().await;
         Ok::<_, Box<dyn std::error::Error>>(())

@@ -120,7 +120,7 @@ async fn a_splice_with_a_pipe_that_is_not_ready_is_busy() -> Outcome {
 async fn a_splice_to_a_closed_peer_is_a_broken_pipe() -> Outcome {
     let (a, b) = local_pair()?;
     let (reader, mut writer) = std::io::pipe()?;
-    writer.write_all(b"nobody will read this")?;
+    writer.write_all(b"never read")?;
     b.close().await?;
     assert_errno(AsyncSplice::out_of_pipe(&reader, &a, 100).await, errno::EPIPE);
     Ok(())

@@ -1,7 +1,7 @@
 //! `JoinHandle::cancel` and `cancel_all_pending`.
-//!
-//! # Why this file has `unsafe`
-//! It puts a pipe into non-blocking mode.
+
+// # Why this file has `unsafe`
+// It puts a pipe into non-blocking mode.
 
 use std::cell::Cell;
 #[cfg(unix)]

@@ -1,7 +1,7 @@
 //! Futures that move after their first poll: to other tasks, wakers, scopes and contexts.
-//!
-//! # Why this file has `unsafe`
-//! It makes a file in memory, and a waker that panics.
+
+// # Why this file has `unsafe`
+// It makes a file in memory, and a waker that panics.
 
 use std::cell::{Cell, RefCell};
 #[cfg(unix)]

@@ -87,7 +87,7 @@ every_driver! {
                 timeout_at(OurInstant::now() + far, sleep(SHORT)).await.unwrap();
                 AsyncNop::new().with_timeout(far).await.unwrap();
             }
-            // More of them than are told apart.
+            // Many timers with one deadline.
             let crowd = (0..100).map(|_| timeout_at(never, sleep(SHORT)));
             assert!(corio::join_all(crowd).await.into_iter().all(|ended| ended.is_ok()));
         });
@@ -120,12 +120,12 @@ every_driver! {
             assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::TimedOut, said));
             let elapsed = timeout(limit, sleep(LONG)).await.unwrap_err();
             assert_eq!((&*elapsed.to_string(), &*format!("{elapsed:?}")), (said, said));
-            // A whole transfer says it too, and how far it came.
+            // A whole transfer reports the limit too, and how many bytes were moved.
             let error = timeout(limit, a.recv_exact([0; 9])).await.unwrap().0.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             assert_eq!(error.to_string(), format!("{said}: 0 of 9 bytes were moved"));
             assert_eq!(Elapsed::of(&error).unwrap().limit(), Some(limit));
-            // So does what starts after the limit, and what is received by a stream.
+            // So do an operation that starts after the limit, and a receive of a stream.
             let errors = timeout(limit, async {
                 let first = a.recv([0; 1]).await.0.unwrap_err();
                 (first, AsyncNop::new().await.unwrap_err())

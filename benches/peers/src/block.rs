@@ -1,7 +1,7 @@
 //! A buffer of one block, aligned for `O_DIRECT`, for each of the runtimes.
-//!
-//! # Why this file has `unsafe`
-//! The buffer traits of the runtimes are `unsafe`: the bytes must stay in place.
+
+// # Why this file has `unsafe`
+// The buffer traits of the runtimes are `unsafe`: the bytes must stay in place.
 
 use std::mem::MaybeUninit;
 

@@ -1,7 +1,7 @@
 //! Counts the process's heap allocations.
-//!
-//! # Why this file has `unsafe`
-//! It is the global allocator.
+
+// # Why this file has `unsafe`
+// It is the global allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,9 +3,9 @@
 //! `cargo run --release -- all` measures everything (some 25 minutes), `quick` a part of it (less
 //! than five). Either writes its figures to `results.json`, and pages and plots to `docs/`;
 //! `report` writes these again.
-//!
-//! # Why this file has `unsafe`
-//! It takes ownership of an inherited socket by its number.
+
+// # Why this file has `unsafe`
+// It takes ownership of an inherited socket by its number.
 
 mod block;
 mod counting;

@@ -1,7 +1,7 @@
 //! System interfaces: processors, CPU time, memory, sockets of other processes.
-//!
-//! # Why this file has `unsafe`
-//! Pinning, CPU clocks and another process's sockets need `libc` calls.
+
+// # Why this file has `unsafe`
+// Pinning, CPU clocks and another process's sockets need `libc` calls.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -1,7 +1,7 @@
 //! The workloads: the columns of the tables.
-//!
-//! # Why this file has `unsafe`
-//! It maps the files that servers send, to compare the answers with them.
+
+// # Why this file has `unsafe`
+// It maps the files that servers send, to compare the answers with them.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

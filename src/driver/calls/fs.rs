@@ -1,5 +1,5 @@
 //! Plain system calls on files and paths.
-//
+
 // # Why this file has `unsafe`
 // It makes system calls.
 
@@ -67,7 +67,8 @@ calls! {
         windows: Does(unlink),
     }
 
-    /// `renameat2(2)`. `dirs[0]`, `ptrs[0]`: old path; `dirs[1]`, `ptrs[1]`: new path; `words[0]`: flags.
+    /// `renameat2(2)`. `dirs[0]`, `ptrs[0]`: old path; `dirs[1]`, `ptrs[1]`: new path; `words[0]`:
+    /// flags.
     RENAME {
         ring: (RenameAt, |args| {
             let [old, new] = args.dirs.map(types::Fd);
@@ -92,7 +93,8 @@ calls! {
         windows: Does(link),
     }
 
-    /// `mkdirat(2)`. `dirs[0]`, `ptrs[0]`: path; `words[0]`: mode. The ring's opcode is of Linux 5.15.
+    /// `mkdirat(2)`. `dirs[0]`, `ptrs[0]`: path; `words[0]`: mode. The ring's opcode is of Linux
+    /// 5.15.
     MKDIR {
         ring: (MkDirAt, |args| {
             let dir = types::Fd(args.dirs[0]);

@@ -1,5 +1,5 @@
 //! Plain system calls on sockets.
-//
+
 // # Why this file has `unsafe`
 // It makes system calls.
 

@@ -1,5 +1,5 @@
-//! Operations on files of a disk that end at once, because what they need is in memory. All others
-//! go to threads.
+//! Operations on disk files that are tried inline: they complete at once if the data is in the
+//! kernel's memory. All others go to threads.
 
 // # Why this file has `unsafe`
 // It passes the memory of requests on to system calls.

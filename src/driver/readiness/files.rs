@@ -1,5 +1,5 @@
-//! The table of registered files, which this host lacks: a file is used by its fd, which every
-//! [`Target`](crate::driver::Target) contains. Only the table's size and errors are emulated.
+//! Emulates the table of registered files, which only a ring has: its size and its errors. A file
+//! is used by its fd, which every [`Target`](crate::driver::Target) contains.
 
 use crate::os;
 use std::io;

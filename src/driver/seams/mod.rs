@@ -1,10 +1,10 @@
-//! The seams: what the crate asks of the outside world besides operations.
+//! The seams: the system calls that the crate makes outside of operations.
 //!
-//! An operation reaches the system through the driver of its context. Some questions need no
-//! operation, as the system answers them at once: what time it is, a new socket, its address, its
-//! options, the addresses of a name. They all go through this module, so that there is one place
-//! where a driver can answer instead of the system: a simulated world has a clock, a network and a
-//! resolver of its own. Each function says what that world decides there.
+//! An operation reaches the system through the driver of its context. Some calls need no operation,
+//! as the system answers them at once: the time, a new socket, its address, its options, the
+//! addresses of a name. They all go through this module, so that there is one place where a driver
+//! can answer instead of the system: a simulated world has a clock, a network and a resolver of its
+//! own. Each function documents what that world decides there.
 //!
 //! Nothing in `net`, `fs`, `server` and `time` asks the system for these by another way;
 //! `.ci/seams` searches for calls that do.

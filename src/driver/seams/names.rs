@@ -13,7 +13,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 pub(crate) fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
     let found: Vec<_> = name.to_socket_addrs()?.collect();
     if found.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address")));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("the name {name} has no address"),
+        ));
     }
     Ok(found)
 }

@@ -1,4 +1,4 @@
-//! The completion side: what each completion means for its operation.
+//! The completion side: handles each completion queue entry, and delivers its operation.
 
 // # Why this file has `unsafe`
 // It accesses the records that completions name by their addresses.
@@ -118,8 +118,8 @@ impl Uring {
             self.closing -= 1;
             if entry.result() == -libc::EACCES {
                 self.leave_out(opcode::Close::CODE);
-                // SAFETY: the refused close had this fd, which is still open, and which nothing else
-                // has.
+                // SAFETY: the refused close had this fd, which is still open, and which nothing
+                // else has.
                 self.close(unsafe { OwnedFd::from_raw_fd(fd) }, false);
             }
             return None;

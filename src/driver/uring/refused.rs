@@ -1,10 +1,11 @@
 //! Operations that the ring refuses although the kernel has them.
 //!
-//! A sandbox may grant a ring and forbid single opcodes (restrictions, Linux 5.10; filters, Linux 7.0).
-//! A forbidden entry ends with `EACCES` before anything has happened. But `EACCES` may also be the
-//! operation's own answer, such as that of an open. So an operation that ends with it is tried once
-//! more, the other way: by the system call that the readiness driver makes. If that answers otherwise,
-//! the opcode is left out from then on, and its entries are intercepted before they reach the queue.
+//! A sandbox may grant a ring and forbid single opcodes (restrictions, Linux 5.10; filters, Linux
+//! 7.0). A forbidden entry ends with `EACCES` before anything has happened. But `EACCES` may also
+//! be the operation's own answer, such as that of an open. So an operation that ends with it is
+//! tried once more, the other way: by the system call that the readiness driver makes. If that
+//! answers otherwise, the opcode is left out from then on, and its entries are intercepted before
+//! they reach the queue.
 //!
 //! Polls and cancels have no substitute; a ring that refuses them is not used.
 
@@ -56,8 +57,8 @@ pub(super) fn moved(record: &Record) -> Option<i32> {
     (record.notes.get().more && result > 0).then_some(result)
 }
 
-/// Opcodes that are tried out when the ring is made, on no file: what can't be replaced, and what must
-/// not be overtaken by what was started after it while its refusal is found out.
+/// Opcodes that are tried out when the ring is made, on no file: what can't be replaced, and what
+/// must not be overtaken by what was started after it while its refusal is found out.
 fn trials() -> [Entry; 5] {
     let (nowhere, nothing) = (types::Fd(-1), ptr::null_mut());
     [
@@ -115,8 +116,8 @@ impl Uring {
         true
     }
 
-    /// Leaves an opcode out from now on, and that which must not overtake it: what one task sends, or
-    /// receives, by the two ways of a socket is in the order in which it was started.
+    /// Leaves an opcode out from now on, and that which must not overtake it: what one task sends,
+    /// or receives, by the two ways of a socket is in the order in which it was started.
     pub(super) fn leave_out(&mut self, opcode: u8) {
         const PAIRS: [[u8; 2]; 2] = [
             [opcode::Send::CODE, opcode::SendMsg::CODE],
@@ -140,8 +141,8 @@ impl Uring {
     pub(super) fn detour(&mut self, sink: &mut impl Sink) {
         let mut waiting = std::mem::take(&mut self.refused.waiting);
         for op in waiting.drain(..) {
-            // SAFETY: operations get into the list by `intercept`, or by their own completion without
-            // being delivered: in flight, and neither the kernel nor a thread has them.
+            // SAFETY: operations get into the list by `intercept`, or by their own completion
+            // without being delivered: in flight, and neither the kernel nor a thread has them.
             let record = unsafe { record(op) };
             let result = if record.notes.get().cancels > 0 {
                 Some(moved(record).unwrap_or(-libc::ECANCELED))

@@ -98,9 +98,9 @@ pub(super) fn opcode(request: &Request) -> Option<u8> {
     })
 }
 
-/// Returns `true` for a connect to a Unix listener, or a message to the path of a Unix socket, whose
-/// queue is full: the operation's own socket is writable all the time, so that its readiness says
-/// nothing.
+/// Returns `true` for a connect to a Unix listener, or a message to the path of a Unix socket,
+/// whose queue is full: the operation's own socket is writable all the time, so that its readiness
+/// says nothing.
 ///
 /// # Safety
 /// The memory that the request points to is in place (clause 1 of the contract).
@@ -143,5 +143,46 @@ pub(super) fn readiness(request: &Request) -> Option<(Target, u32)> {
         }
         Connect { fd, .. } => Some((fd, libc::POLLOUT as u32)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::calls;
+
+    /// The opcodes whose operations have a variant of `Request`, and those of the driver itself.
+    /// Polls and cancels are not among them: they have no substitute.
+    const OWN: &[(&str, u8)] = &[
+        ("NOP", opcode::Nop::CODE),
+        ("READ", opcode::Read::CODE),
+        ("WRITE", opcode::Write::CODE),
+        ("READV", opcode::Readv::CODE),
+        ("WRITEV", opcode::Writev::CODE),
+        ("OPENAT", opcode::OpenAt::CODE),
+        ("CLOSE", opcode::Close::CODE),
+        ("STATX", opcode::Statx::CODE),
+        ("ACCEPT", opcode::Accept::CODE),
+        ("CONNECT", opcode::Connect::CODE),
+        ("RECV", opcode::Recv::CODE),
+        ("SEND", opcode::Send::CODE),
+        ("RECVMSG", opcode::RecvMsg::CODE),
+        ("SENDMSG", opcode::SendMsg::CODE),
+        ("TIMEOUT", opcode::Timeout::CODE),
+        ("MSG_RING", opcode::MsgRingData::CODE),
+    ];
+
+    /// `.ci/refused` reads what this prints.
+    #[test]
+    fn every_call_of_the_tables_has_an_opcode_of_its_own_name() {
+        for (name, code) in OWN {
+            println!("opcode {code} {name}");
+        }
+        for (name, call) in [calls::fs::ALL, calls::net::ALL].concat() {
+            if let Some(ring) = &call.ring {
+                println!("opcode {} {name}", ring.opcode);
+                assert!(OWN.iter().all(|&(_, own)| own != ring.opcode), "{name}");
+            }
+        }
     }
 }

@@ -31,7 +31,7 @@ pub(super) enum Tag {
 /// The bits of `user_data` that hold the [`Tag`].
 pub(super) const TAG_BITS: u64 = 0b111;
 
-/// The tag of the driver's own entries, which are told apart by the other bits.
+/// The tag of the driver's own entries, which the other bits distinguish.
 const OWN: u64 = 7;
 
 /// The event counter was written: another thread ends this ring's wait.

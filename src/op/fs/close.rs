@@ -1,5 +1,5 @@
 //! Closing a file.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Reserving and freeing space of a file.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -15,8 +15,8 @@ use crate::op::source::Source;
 /// [`fallocate(2)`](https://man7.org/linux/man-pages/man2/fallocate.2.html).
 ///
 /// # Errors
-/// What `fallocate(2)` reports. On other hosts than Linux only the mode 0 exists, and other modes are
-/// `EOPNOTSUPP`; a host that can't reserve space extends the file instead.
+/// What `fallocate(2)` reports. On other hosts than Linux only the mode 0 exists, and other modes
+/// are `EOPNOTSUPP`; a host that can't reserve space extends the file instead.
 ///
 /// # Examples
 /// ```
@@ -41,8 +41,9 @@ pub struct Fallocate<'a> {
     args: Args,
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows, and contain no pointers. 2. `source`
-// is held. 3. A held source names its file without its borrow. 4. The result brings nothing.
+// SAFETY: 1. The arguments are a field that nothing else borrows, and contain no pointers.
+// 2. `source` is held. 3. A held source names its file without its borrow. 4. The result brings
+// nothing.
 unsafe impl Operation for Fallocate<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Fallocate;

@@ -1,5 +1,5 @@
 //! Writing a file to the disk.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -49,8 +49,9 @@ pub struct Fsync<'a, const DATA_ONLY: bool> {
     args: Args,
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows, and contain no pointers. 2. `source`
-// is held. 3. A held source names its file without its borrow. 4. The result brings nothing.
+// SAFETY: 1. The arguments are a field that nothing else borrows, and contain no pointers.
+// 2. `source` is held. 3. A held source names its file without its borrow. 4. The result brings
+// nothing.
 unsafe impl<const DATA_ONLY: bool> Operation for Fsync<'_, DATA_ONLY> {
     type Output = io::Result<()>;
     const CODE: OpCode = if DATA_ONLY { OpCode::Fdatasync } else { OpCode::Fsync };

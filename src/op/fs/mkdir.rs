@@ -1,5 +1,5 @@
 //! Creating a directory.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -44,9 +44,9 @@ pub struct Mkdir<'a> {
 }
 
 // SAFETY: 1. The arguments are a field that nothing else borrows; their pointer leads to the path,
-// which lies in the value or in a heap block that it owns, and is only read. 2. The directory that the
-// path starts from is held. 3. A held source names its file without its borrow. 4. The result brings
-// nothing.
+// which lies in the value or in a heap block that it owns, and is only read. 2. The directory that
+// the path starts from is held. 3. A held source names its file without its borrow. 4. The result
+// brings nothing.
 unsafe impl Operation for Mkdir<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Mkdir;
@@ -70,7 +70,8 @@ impl<'a> Op<Mkdir<'a>> {
         Op::of(Mkdir { path, args: Args { words: [mode.into(), 0, 0, 0], ..Args::NONE } })
     }
 
-    /// Creates the directory `path`; `mode` is its permissions before the umask, ignored on Windows.
+    /// Creates the directory `path`; `mode` is its permissions before the umask, ignored on
+    /// Windows.
     #[track_caller]
     pub fn new(path: impl AsRef<Path>, mode: u32) -> Self {
         Self::make(PathAt::new(None, path.as_ref()), mode)

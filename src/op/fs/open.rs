@@ -1,5 +1,5 @@
 //! Opening a file.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation` and takes over the fd that the kernel made.
 

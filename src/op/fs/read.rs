@@ -1,5 +1,5 @@
 //! Reading into one buffer.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -12,7 +12,8 @@ use crate::op::future::{Op, Operation, io_result};
 use crate::op::source::Source;
 use crate::op::transfer::{CURRENT_POSITION, at, clamp, filled};
 
-/// Reads at an offset into one buffer. [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html).
+/// An operation (a future), not the trait: reads at an offset into one buffer.
+/// [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html).
 ///
 /// Returns the number of bytes read, 0 at the end of the file. One operation reads at most
 /// 2,147,479,552 bytes.
@@ -41,9 +42,9 @@ pub struct Read<'a, B> {
     offset: u64,
 }
 
-// SAFETY: 1. The pointer and length are one pair from `buf`, which the value owns and does not touch
-// until `finish`. 2. `source` is held. 3. A held source names its file without its borrow. 4. The
-// result is the number of bytes that `read(2)` wrote from the pointer on.
+// SAFETY: 1. The pointer and length are one pair from `buf`, which the value owns and does not
+// touch until `finish`. 2. `source` is held. 3. A held source names its file without its borrow.
+// 4. The result is the number of bytes that `read(2)` wrote from the pointer on.
 unsafe impl<B: IoBufMut> Operation for Read<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Read;

@@ -1,5 +1,5 @@
 //! Reading until the buffer is full.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -17,8 +17,8 @@ use crate::op::transfer::{Progress, at, clamp, filled_by};
 /// It is one operation for time limits and cancellation, however many system calls it takes.
 ///
 /// # Errors
-/// `UnexpectedEof` if the file ends early. This and any other error carries the number of bytes read
-/// as [`Incomplete`](crate::op::Incomplete); they are in the buffer.
+/// `UnexpectedEof` if the file ends early. This and any other error carries the number of bytes
+/// read as [`Incomplete`](crate::op::Incomplete); they are in the buffer.
 ///
 /// # Examples
 /// ```
@@ -45,10 +45,10 @@ pub struct ReadExactAt<'a, B> {
     progress: Progress,
 }
 
-// SAFETY: 1. The pointer leads to the part of `buf` that is not filled yet, and the length is that of
-// this part: no more was moved than there was room for. `buf` is owned and not touched until `finish`.
-// 2. `source` is held. 3. A held source names its file without its borrow. 4. `progress` is the sum of
-// the results, each a number of bytes that `read(2)` wrote from its pointer on.
+// SAFETY: 1. The pointer leads to the part of `buf` that is not filled yet, and the length is that
+// of this part: no more was moved than there was room for. `buf` is owned and not touched until
+// `finish`. 2. `source` is held. 3. A held source names its file without its borrow. 4. `progress`
+// is the sum of the results, each a number of bytes that `read(2)` wrote from its pointer on.
 unsafe impl<B: IoBufMut> Operation for ReadExactAt<'_, B> {
     type Output = (io::Result<()>, B);
     const CODE: OpCode = OpCode::Read;

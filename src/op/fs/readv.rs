@@ -1,5 +1,5 @@
 //! Reading into several buffers.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -41,9 +41,10 @@ pub struct Readv<'a, B> {
     offset: u64,
 }
 
-// SAFETY: 1. The list of buffers lies in `vecs`, of this value or on its heap; its entries lead into
-// `bufs`, which the value owns and does not touch until `finish`. 2. `source` is held. 3. A held
-// source names its file without its borrow. 4. The result is the number of bytes written, in order.
+// SAFETY: 1. The list of buffers lies in `vecs`, of this value or on its heap; its entries lead
+// into `bufs`, which the value owns and does not touch until `finish`. 2. `source` is held. 3. A
+// held source names its file without its borrow. 4. The result is the number of bytes written, in
+// order.
 unsafe impl<B: IoBufsMut> Operation for Readv<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Readv;

@@ -1,5 +1,5 @@
 //! Renaming a file or directory.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -13,10 +13,10 @@ use crate::op::future::{Op, Operation, io_result};
 use crate::op::path::PathAt;
 use crate::op::source::Source;
 
-/// Renames a file or directory, and replaces what has the new name.
+/// Renames a file or directory; replaces a file that has the new name.
 /// [`renameat2(2)`](https://man7.org/linux/man-pages/man2/rename.2.html).
 ///
-/// A cancelled rename may have happened all the same: it is waited for, and its result tells.
+/// A cancelled rename may have happened all the same: it is waited for, and its result says so.
 ///
 /// Kernel: `IORING_OP_RENAMEAT` since Linux 5.11.
 ///
@@ -45,9 +45,10 @@ pub struct Rename<'a> {
     args: Args,
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows; their pointers lead to the two paths,
-// which lie in the value or in heap blocks that it owns, and are only read. 2. Both directories are
-// held. 3. A held source names its file without its borrow. 4. The result brings nothing.
+// SAFETY: 1. The arguments are a field that nothing else borrows; their pointers lead to the two
+// paths, which lie in the value or in heap blocks that it owns, and are only read. 2. Both
+// directories are held. 3. A held source names its file without its borrow. 4. The result brings
+// nothing.
 unsafe impl Operation for Rename<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Rename;
@@ -74,8 +75,8 @@ impl<'a> Op<Rename<'a>> {
         Op::of(Rename { old, new, args: Args::NONE })
     }
 
-    /// Renames `old` to `new`, which start from open directories if they are relative. `flags` is 0, or
-    /// on Linux `RENAME_NOREPLACE` or `RENAME_EXCHANGE`; elsewhere flags are `EINVAL`.
+    /// Renames `old` to `new`, which start from open directories if they are relative. `flags` is
+    /// 0, or on Linux `RENAME_NOREPLACE` or `RENAME_EXCHANGE`; elsewhere flags are `EINVAL`.
     #[track_caller]
     pub fn at(
         old_dir: impl Into<Source<'a>>,

@@ -1,5 +1,5 @@
 //! Metadata of a file.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation` and reads what the kernel wrote.
 
@@ -40,9 +40,9 @@ pub struct Statx<'a> {
     stat: MaybeUninit<os::Stat>,
 }
 
-// SAFETY: 1. The path lies in the value, or in a heap block that it owns, and is only read; the place
-// for the answer is a field that nothing else borrows. 2. The directory or file is held. 3. A held
-// source names its file without its borrow. 4. `stat` is read only after success.
+// SAFETY: 1. The path lies in the value, or in a heap block that it owns, and is only read; the
+// place for the answer is a field that nothing else borrows. 2. The directory or file is held. 3. A
+// held source names its file without its borrow. 4. `stat` is read only after success.
 unsafe impl Operation for Statx<'_> {
     type Output = io::Result<Metadata>;
     const CODE: OpCode = OpCode::Statx;
@@ -77,7 +77,7 @@ impl<'a> Op<Statx<'a>> {
         Self::make(None, path.as_ref(), 0)
     }
 
-    /// Reads the metadata of what is at `path`, even if that is a symbolic link.
+    /// Reads the metadata of `path` itself: does not follow a symbolic link.
     #[track_caller]
     pub fn link(path: impl AsRef<Path>) -> Self {
         Self::make(None, path.as_ref(), os::AT_SYMLINK_NOFOLLOW)

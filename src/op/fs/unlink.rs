@@ -1,5 +1,5 @@
 //! Removing a file or directory.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -47,8 +47,8 @@ pub struct Unlink<'a> {
 }
 
 // SAFETY: 1. The arguments are a field that nothing else borrows; their pointer leads to the path,
-// which lies in the value or in a heap block that it owns, and is only read. 2. The directory is held.
-// 3. A held source names its file without its borrow. 4. The result brings nothing.
+// which lies in the value or in a heap block that it owns, and is only read. 2. The directory is
+// held. 3. A held source names its file without its borrow. 4. The result brings nothing.
 unsafe impl Operation for Unlink<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Unlink;

@@ -1,5 +1,5 @@
 //! Writing one buffer.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -12,11 +12,12 @@ use crate::op::future::{Op, Operation, io_result};
 use crate::op::source::Source;
 use crate::op::transfer::{CURRENT_POSITION, at, clamp};
 
-/// Writes one buffer at an offset. [`pwrite(2)`](https://man7.org/linux/man-pages/man2/pwrite.2.html).
+/// An operation (a future), not the trait: writes one buffer at an offset.
+/// [`pwrite(2)`](https://man7.org/linux/man-pages/man2/pwrite.2.html).
 ///
 /// Returns the number of bytes written, which may be fewer than asked for. Writing to a pipe or
-/// socket whose reader has gone fails with `EPIPE` and, as with `write(2)`, also raises `SIGPIPE` in a
-/// program that does not ignore it; Rust programs do by default.
+/// socket whose reader has gone fails with `EPIPE` and, as with `write(2)`, also raises `SIGPIPE`
+/// in a program that does not ignore it; Rust programs do by default.
 ///
 /// # Examples
 /// ```
@@ -42,9 +43,9 @@ pub struct Write<'a, B> {
     offset: u64,
 }
 
-// SAFETY: 1. The pointer and length are one pair from `buf`, which the value owns until `finish`; the
-// kernel only reads there. 2. `source` is held. 3. A held source names its file without its borrow.
-// 4. The result is a count and brings nothing.
+// SAFETY: 1. The pointer and length are one pair from `buf`, which the value owns until `finish`;
+// the kernel only reads there. 2. `source` is held. 3. A held source names its file without its
+// borrow. 4. The result is a count and brings nothing.
 unsafe impl<B: IoBuf> Operation for Write<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Write;

@@ -1,5 +1,5 @@
 //! Writing the whole of a buffer.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -45,9 +45,10 @@ pub struct WriteAllAt<'a, B> {
     progress: Progress,
 }
 
-// SAFETY: 1. The pointer leads to the part of `buf` that is not written yet, and the length is that of
-// this part; `buf` is owned until `finish`, and the kernel only reads there. 2. `source` is held. 3. A
-// held source names its file without its borrow. 4. The results are counts and bring nothing.
+// SAFETY: 1. The pointer leads to the part of `buf` that is not written yet, and the length is that
+// of this part; `buf` is owned until `finish`, and the kernel only reads there. 2. `source` is
+// held. 3. A held source names its file without its borrow. 4. The results are counts and bring
+// nothing.
 unsafe impl<B: IoBuf> Operation for WriteAllAt<'_, B> {
     type Output = (io::Result<()>, B);
     const CODE: OpCode = OpCode::Write;

@@ -1,5 +1,5 @@
 //! Writing several buffers.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -41,9 +41,9 @@ pub struct Writev<'a, B> {
     offset: u64,
 }
 
-// SAFETY: 1. The list of buffers lies in `vecs`, of this value or on its heap; its entries lead into
-// `bufs`, which the value owns, and which the kernel only reads. 2. `source` is held. 3. A held source
-// names its file without its borrow. 4. The result is a count and brings nothing.
+// SAFETY: 1. The list of buffers lies in `vecs`, of this value or on its heap; its entries lead
+// into `bufs`, which the value owns, and which the kernel only reads. 2. `source` is held. 3. A
+// held source names its file without its borrow. 4. The result is a count and brings nothing.
 unsafe impl<B: IoBufs> Operation for Writev<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Writev;

@@ -1,5 +1,5 @@
 //! An operation that does nothing.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

@@ -1,5 +1,5 @@
 //! Waiting until a file is ready.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -116,8 +116,8 @@ pub struct Poll<'a> {
     interest: Interest,
 }
 
-// SAFETY: 1. There are no pointers. 2. `source` is held. 3. A held source names its file without its
-// borrow. 4. The result is a set of events.
+// SAFETY: 1. There are no pointers. 2. `source` is held. 3. A held source names its file without
+// its borrow. 4. The result is a set of events.
 unsafe impl Operation for Poll<'_> {
     type Output = io::Result<Readiness>;
     const CODE: OpCode = OpCode::Poll;

@@ -1,5 +1,5 @@
 //! Accepting connections.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`, and takes over what the kernel wrote.
 
@@ -25,8 +25,8 @@ use crate::os::{self, OwnedFd};
 /// holds a connection, that is closed.
 ///
 /// # Errors
-/// What `accept(2)` reports. `EMFILE` means that the process is out of file descriptors: the connection
-/// stays in the queue, so wait a little before trying again.
+/// What `accept(2)` reports. `EMFILE` means that the process is out of file descriptors: the
+/// connection stays in the queue, so wait a little before trying again.
 ///
 /// # Examples
 /// See [`TcpListener::accept`](crate::net::TcpListener::accept).
@@ -78,8 +78,8 @@ impl Accepted for OwnedFd {
     }
 }
 
-// SAFETY: 1. Both places are fields that nothing else borrows, and `len` is the size of the other. 2.
-// `source` is held. 3. A held source names its file without its borrow. 4. A result that is not
+// SAFETY: 1. Both places are fields that nothing else borrows, and `len` is the size of the other.
+// 2. `source` is held. 3. A held source names its file without its borrow. 4. A result that is not
 // negative is the number of an fd that this call has made, and it has written the address.
 unsafe impl<S: Accepted> Operation for Accept<'_, S> {
     type Output = io::Result<(S, S::Address)>;

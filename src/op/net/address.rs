@@ -1,11 +1,12 @@
-//! The address of a peer, in the form that a handle's family has.
+//! The types in which handles report the address of a peer.
 
 use std::io;
 use std::net::SocketAddr;
 
 use crate::address::SocketAddress;
 
-/// A type for the address of a peer: [`SocketAddress`] for any family, [`SocketAddr`] for TCP and UDP.
+/// A type for the address of a peer: [`SocketAddress`] for any family, [`SocketAddr`] for TCP and
+/// UDP.
 ///
 /// # Examples
 /// ```

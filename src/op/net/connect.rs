@@ -1,5 +1,5 @@
 //! Connecting a socket.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 

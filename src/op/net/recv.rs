@@ -1,5 +1,5 @@
 //! Receiving into one buffer.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -32,9 +32,10 @@ pub struct Recv<'a, B> {
     flags: i32,
 }
 
-// SAFETY: 1. The pointer and length are one pair from `buf`, which the value owns and does not touch
-// until `finish`. 2. `source` is held. 3. A held source names its file without its borrow. 4. With the
-// flags that `with_flags` lets through, the result is the number of bytes written from the pointer on.
+// SAFETY: 1. The pointer and length are one pair from `buf`, which the value owns and does not
+// touch until `finish`. 2. `source` is held. 3. A held source names its file without its borrow.
+// 4. With the flags that `with_flags` lets through, the result is the number of bytes written from
+// the pointer on.
 unsafe impl<B: IoBufMut> Operation for Recv<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Recv;

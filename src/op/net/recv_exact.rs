@@ -1,5 +1,5 @@
 //! Receiving until the buffer is full.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -35,10 +35,10 @@ pub struct RecvExact<'a, B> {
     progress: Progress,
 }
 
-// SAFETY: 1. The pointer leads to the part of `buf` that is not filled yet, and the length is that of
-// this part: no more was moved than there was room for. `buf` is owned and not touched until `finish`.
-// 2. `source` is held. 3. A held source names its file without its borrow. 4. `progress` is the sum of
-// the results, each a number of bytes that `recv(2)` wrote from its pointer on.
+// SAFETY: 1. The pointer leads to the part of `buf` that is not filled yet, and the length is that
+// of this part: no more was moved than there was room for. `buf` is owned and not touched until
+// `finish`. 2. `source` is held. 3. A held source names its file without its borrow. 4. `progress`
+// is the sum of the results, each a number of bytes that `recv(2)` wrote from its pointer on.
 unsafe impl<B: IoBufMut> Operation for RecvExact<'_, B> {
     type Output = (io::Result<()>, B);
     const CODE: OpCode = OpCode::Recv;

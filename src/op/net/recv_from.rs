@@ -1,5 +1,5 @@
 //! Receiving a datagram and the address of its sender.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`, builds a `msghdr`, and reads what the
 // kernel wrote.
@@ -27,8 +27,8 @@ use crate::os;
 /// Returns the number of bytes received. Bytes that do not fit into the buffer are lost.
 ///
 /// # Errors
-/// What `recvmsg(2)` reports; on a connected socket also the error of a datagram sent before, such as
-/// `ConnectionRefused`. `InvalidData` if the sender has no address of the type `A`.
+/// What `recvmsg(2)` reports; on a connected socket also the error of a datagram sent before, such
+/// as `ConnectionRefused`. `InvalidData` if the sender has no address of the type `A`.
 ///
 /// # Examples
 /// See [`UdpSocket::recv_from`](crate::net::UdpSocket::recv_from).
@@ -47,10 +47,11 @@ pub struct RecvFrom<'a, B, A = SocketAddress> {
     address: PhantomData<fn() -> A>,
 }
 
-// SAFETY: 1. The header, the only entry of its list and the place for the sender are fields that nothing
-// else borrows; the entry is one pair of pointer and length from `buf`, which the value owns and does
-// not touch until `finish`. 2. `source` is held. 3. A held source names its file without its borrow. 4.
-// The result is the number of bytes written, and after success the header has the address's length.
+// SAFETY: 1. The header, the only entry of its list and the place for the sender are fields that
+// nothing else borrows; the entry is one pair of pointer and length from `buf`, which the value
+// owns and does not touch until `finish`. 2. `source` is held. 3. A held source names its file
+// without its borrow. 4. The result is the number of bytes written, and after success the header
+// has the address's length.
 unsafe impl<B: IoBufMut, A: PeerAddress> Operation for RecvFrom<'_, B, A> {
     type Output = (io::Result<(usize, A)>, B);
     const CODE: OpCode = OpCode::Recvmsg;

@@ -1,5 +1,5 @@
 //! Receiving into the context's own memory.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -21,16 +21,16 @@ use crate::runtime::Runtime;
 /// Made by [`TcpStream::recv_stream`](crate::net::TcpStream::recv_stream). A connection that waits holds
 /// no buffer, and a received buffer has the size of what has arrived, up to 64 KiB: small messages
 /// take little memory, and large ones come in few pieces. On io_uring with Linux 6.12 or newer the
-/// kernel receives by itself until the stream ends (`IORING_RECV_MULTISHOT` with `IOU_PBUF_RING_INC`);
-/// elsewhere each buffer is one call, made once there are bytes.
+/// kernel receives by itself until the stream ends (`IORING_RECV_MULTISHOT` with
+/// `IOU_PBUF_RING_INC`); elsewhere each buffer is one call, made once there are bytes.
 ///
-/// The kernel may receive more than was asked for, up to what the socket's buffer holds (about 256 KiB
-/// that are not taken stop it). So do not receive from the stream in another way while this exists:
-/// what was received but not taken is lost when this is dropped, like the contents of a
-/// [`BufReader`](std::io::BufReader). Dropping it stops the kernel's receive at the next turn of the
-/// loop, not at once. Until then the kernel may take bytes that are lost to any other reader, on
-/// another thread too, and a dropped stream is not yet closed for its peer. It belongs to the first
-/// context that uses it.
+/// The kernel may receive more than was asked for, up to what the socket's buffer holds (about
+/// 256 KiB that are not taken stop it). So do not receive from the stream in another way while this
+/// exists: what was received but not taken is lost when this is dropped, like the contents of a
+/// [`BufReader`](std::io::BufReader). Dropping it stops the kernel's receive at the next turn of
+/// the loop, not at once. Until then the kernel may take bytes that are lost to any other reader,
+/// on another thread too, and a dropped stream is not yet closed for its peer. It belongs to the
+/// first context that uses it.
 ///
 /// # Examples
 /// An echo server's connection:
@@ -107,9 +107,9 @@ pub struct RecvProvided<'a> {
     context: &'a Cell<u64>,
 }
 
-// SAFETY: 1. The request leads to the receive queue, on the heap and counted by `reservation`; the memory
-// received into is the driver's. 2. `source` is held. 3. Neither the queue nor a held source is read
-// through a borrow. 4. A positive result means that the driver left a buffer in the queue.
+// SAFETY: 1. The request leads to the receive queue, on the heap and counted by `reservation`; the
+// memory received into is the driver's. 2. `source` is held. 3. Neither the queue nor a held source
+// is read through a borrow. 4. A positive result means that the driver left a buffer in the queue.
 unsafe impl Operation for RecvProvided<'_> {
     type Output = io::Result<Option<RecvBuf>>;
     const CODE: OpCode = OpCode::Recv;

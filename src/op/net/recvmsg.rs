@@ -1,5 +1,5 @@
 //! Receiving messages: several buffers, the sender, file descriptors.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`, builds a `msghdr`, and reads what the
 // kernel wrote.
@@ -23,7 +23,7 @@ use crate::os::{self, OwnedFd};
 #[repr(C, align(8))]
 struct Control([MaybeUninit<u8>; CONTROL_LEN]);
 
-/// What an [`AsyncRecvmsg`] received besides the bytes in the buffers.
+/// The result of an [`AsyncRecvmsg`]: the sender, file descriptors and flags of the message.
 ///
 /// # Examples
 /// See [`AsyncSendmsg`].
@@ -34,12 +34,12 @@ pub struct Received {
     pub len: usize,
     /// The sender, for sockets that are not connected.
     pub address: Option<SocketAddress>,
-    /// The file descriptors that came along, close-on-exec.
+    /// The file descriptors received with the message, close-on-exec.
     pub fds: Vec<OwnedFd>,
     /// The message was longer than the buffers; the rest is lost (`MSG_TRUNC`).
     pub truncated: bool,
-    /// The control data did not fit: it had more than 60 fds, or was of other kinds (`MSG_CTRUNC`). The
-    /// kernel has closed the fds that did not fit.
+    /// The control data did not fit: it had more than 60 fds, or was of other kinds (`MSG_CTRUNC`).
+    /// The kernel has closed the fds that did not fit.
     pub control_truncated: bool,
 }
 
@@ -63,10 +63,11 @@ pub struct Recvmsg<'a, B> {
     control: Control,
 }
 
-// SAFETY: 1. The header, the list of buffers, and the places for the address and the control data lie
-// in the value or in heap blocks that it owns; the list leads into `bufs`, owned as well and not touched
-// until `finish`; each length is that of its place. 2. `source` is held. 3. A held source names its file
-// without its borrow. 4. After success the header says how much of each place was written.
+// SAFETY: 1. The header, the list of buffers, and the places for the address and the control data
+// lie in the value or in heap blocks that it owns; the list leads into `bufs`, owned as well and
+// not touched until `finish`; each length is that of its place. 2. `source` is held. 3. A held
+// source names its file without its borrow. 4. After success the header says how much of each place
+// was written.
 unsafe impl<B: IoBufsMut> Operation for Recvmsg<'_, B> {
     type Output = (io::Result<Received>, B);
     const CODE: OpCode = OpCode::Recvmsg;
@@ -101,7 +102,8 @@ unsafe impl<B: IoBufsMut> Operation for Recvmsg<'_, B> {
         all_filled(&mut self.bufs, result);
         // The header still points to where the operation was pinned; it has moved since.
         self.header.msg_control = self.control.0.as_mut_ptr().cast();
-        // SAFETY: the call has written `msg_controllen` bytes of control data there, taken only here.
+        // SAFETY: the call has written `msg_controllen` bytes of control data there, taken only
+        // here.
         let fds = unsafe { received_fds(&self.header) };
         let address = (self.header.msg_namelen > 0).then(|| {
             // SAFETY: `request` zeroed it, and the call wrote an address of that length over that.

@@ -1,5 +1,5 @@
 //! File descriptors in the control data of messages over Unix sockets (`SCM_RIGHTS`).
-//
+
 // # Why this file has `unsafe`
 // It writes and reads the kernel's format of control data.
 

@@ -1,5 +1,5 @@
 //! Sending one buffer.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -43,9 +43,10 @@ pub struct Send<'a, B> {
     flags: i32,
 }
 
-// SAFETY: 1. The pointer and length are one pair from `buf`, which the value owns until `finish`; with
-// the flags that `with_flags` lets through the kernel is done with it when the operation ends. 2.
-// `source` is held. 3. A held source names its file without its borrow. 4. The result is a count.
+// SAFETY: 1. The pointer and length are one pair from `buf`, which the value owns until `finish`;
+// with the flags that `with_flags` lets through the kernel is done with it when the operation ends.
+// 2. `source` is held. 3. A held source names its file without its borrow. 4. The result is a
+// count.
 unsafe impl<B: IoBuf> Operation for Send<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Send;

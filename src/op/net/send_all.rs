@@ -1,5 +1,5 @@
 //! Sending the whole of a buffer.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -46,8 +46,8 @@ pub struct SendAll<'a, B> {
 }
 
 // SAFETY: 1. The pointer leads to the part of `buf` that is not sent yet, and the length is that of
-// this part; `buf` is owned until `finish`, and the kernel only reads there. 2. `source` is held. 3. A
-// held source names its file without its borrow. 4. The results are counts and bring nothing.
+// this part; `buf` is owned until `finish`, and the kernel only reads there. 2. `source` is held.
+// 3. A held source names its file without its borrow. 4. The results are counts and bring nothing.
 unsafe impl<B: IoBuf> Operation for SendAll<'_, B> {
     type Output = (io::Result<()>, B);
     const CODE: OpCode = OpCode::Send;

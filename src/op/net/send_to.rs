@@ -1,5 +1,5 @@
 //! Sending a datagram to an address.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`, and builds a `msghdr`.
 
@@ -21,8 +21,8 @@ use crate::os;
 /// Returns the number of bytes sent: all of them.
 ///
 /// # Errors
-/// What `sendmsg(2)` reports, such as `EMSGSIZE` for a buffer that is too long; on a connected socket
-/// also the error of an earlier datagram, such as `ConnectionRefused`.
+/// What `sendmsg(2)` reports, such as `EMSGSIZE` for a buffer that is too long; on a connected
+/// socket also the error of an earlier datagram, such as `ConnectionRefused`.
 ///
 /// # Examples
 /// See [`UdpSocket::send_to`](crate::net::UdpSocket::send_to).
@@ -40,9 +40,9 @@ pub struct SendTo<'a, B> {
 }
 
 // SAFETY: 1. The header, the only entry of its list and the address are fields that nothing else
-// borrows; the entry is one pair of pointer and length from `buf`, which the value owns. The kernel only
-// reads all that. 2. `source` is held. 3. A held source names its file without its borrow. 4. The
-// result is a count.
+// borrows; the entry is one pair of pointer and length from `buf`, which the value owns. The kernel
+// only reads all that. 2. `source` is held. 3. A held source names its file without its borrow.
+// 4. The result is a count.
 unsafe impl<B: IoBuf> Operation for SendTo<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Sendmsg;

@@ -1,5 +1,5 @@
 //! Sending a file to a socket without a copy through user space.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -17,12 +17,12 @@ use crate::op::transfer::Progress;
 /// Completes when the socket has taken all `len` bytes.
 ///
 /// The kernel moves references to the file's cached pages, not bytes. Pages that are not cached are
-/// read from the disk by the call, which blocks this thread meanwhile; one call sends at most 1 MiB, so
-/// that other tasks run in between.
+/// read from the disk by the call, which blocks this thread meanwhile; one call sends at most
+/// 1 MiB, so that other tasks run in between.
 ///
 /// # Errors
-/// `UnexpectedEof` if the file ends early. This and any other error carries the number of bytes sent as
-/// [`Incomplete`](crate::op::Incomplete).
+/// `UnexpectedEof` if the file ends early. This and any other error carries the number of bytes
+/// sent as [`Incomplete`](crate::op::Incomplete).
 ///
 /// # Examples
 /// ```
@@ -57,8 +57,8 @@ pub struct Sendfile<'a> {
 /// The most bytes that one call sends.
 const PART: u64 = 1 << 20;
 
-// SAFETY: 1. There are no pointers. 2. Both files are held. 3. A held source names its file without its
-// borrow. 4. The result is a count.
+// SAFETY: 1. There are no pointers. 2. Both files are held. 3. A held source names its file without
+// its borrow. 4. The result is a count.
 unsafe impl Operation for Sendfile<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Sendfile;

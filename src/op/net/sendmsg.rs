@@ -1,5 +1,5 @@
 //! Sending messages: several buffers, an address, file descriptors.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`, and builds a `msghdr`.
 
@@ -60,10 +60,10 @@ pub struct Sendmsg<'a, B> {
     flags: i32,
 }
 
-// SAFETY: 1. The header, the list of buffers, the address and the control data lie in the value or in
-// heap blocks that it owns; the list leads into `bufs`, owned as well. The kernel only reads all that.
-// 2. `source` is held; the fds to send are owned. 3. A held source names its file without its borrow.
-// 4. The result is a count.
+// SAFETY: 1. The header, the list of buffers, the address and the control data lie in the value or
+// in heap blocks that it owns; the list leads into `bufs`, owned as well. The kernel only reads all
+// that. 2. `source` is held; the fds to send are owned. 3. A held source names its file without its
+// borrow. 4. The result is a count.
 unsafe impl<B: IoBufs> Operation for Sendmsg<'_, B> {
     type Output = (io::Result<usize>, B);
     const CODE: OpCode = OpCode::Sendmsg;

@@ -1,5 +1,5 @@
 //! Shutting a connection down.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -39,8 +39,9 @@ pub struct Shutdown<'a> {
     args: Args,
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows, and contain no pointers. 2. `source`
-// is held. 3. A held source names its file without its borrow. 4. The result brings nothing.
+// SAFETY: 1. The arguments are a field that nothing else borrows, and contain no pointers.
+// 2. `source` is held. 3. A held source names its file without its borrow. 4. The result brings
+// nothing.
 unsafe impl Operation for Shutdown<'_> {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Shutdown;

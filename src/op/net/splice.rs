@@ -1,5 +1,5 @@
 //! Moving bytes from socket to pipe to socket without a copy through user space.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
@@ -14,13 +14,13 @@ use crate::op::transfer::clamp;
 /// Moves bytes between a socket and a pipe, without a copy through user space (Linux).
 /// [`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html).
 ///
-/// Returns the number of bytes moved, which may be fewer than asked for; 0 at the end of the stream.
-/// It waits for the socket, but not for the pipe: empty a pipe before filling it again, as
+/// Returns the number of bytes moved, which may be fewer than asked for; 0 at the end of the
+/// stream. It waits for the socket, but not for the pipe: empty a pipe before filling it again, as
 /// [`net::relay`](crate::net::relay) does.
 ///
 /// # Errors
-/// What `splice(2)` reports; `ResourceBusy` if the pipe has no room, or no bytes. No bytes were moved
-/// then.
+/// What `splice(2)` reports; `ResourceBusy` if the pipe has no room, or no bytes. No bytes were
+/// moved then.
 ///
 /// # Examples
 /// ```
@@ -52,8 +52,8 @@ pub struct Splice<'a> {
     into_pipe: bool,
 }
 
-// SAFETY: 1. There are no pointers. 2. Socket and pipe are held. 3. A held source names its file without
-// its borrow. 4. The result is a count.
+// SAFETY: 1. There are no pointers. 2. Socket and pipe are held. 3. A held source names its file
+// without its borrow. 4. The result is a count.
 unsafe impl Operation for Splice<'_> {
     type Output = io::Result<usize>;
     const CODE: OpCode = OpCode::Splice;

@@ -1,4 +1,4 @@
-//! Work that any of several contexts may do: an idle one takes it.
+//! A bounded queue of jobs that several contexts share: an idle context takes the next one.
 
 mod queue;
 

@@ -259,7 +259,7 @@ impl<J> Drop for Consumer<J> {
     }
 }
 
-/// Waits for a free slot; made by [`Queue::reserve`].
+/// The future returned by [`Queue::reserve`]: waits for a free slot.
 pub(super) struct ReserveSlot<'a, J> {
     queue: &'a Queue<J>,
     ticket: Option<Ticket>,

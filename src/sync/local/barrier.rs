@@ -43,7 +43,7 @@ impl Barrier {
     }
 }
 
-/// Waits for the other tasks; made by [`Barrier::wait`].
+/// The future returned by [`Barrier::wait`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct BarrierWait<'a> {
     barrier: &'a Barrier,

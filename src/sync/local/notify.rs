@@ -57,7 +57,7 @@ impl Notify {
     }
 }
 
-/// Waits for a notification; made by [`Notify::notified`].
+/// The future returned by [`Notify::notified`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Notified<'a> {
     notify: &'a Notify,

@@ -116,7 +116,7 @@ impl Semaphore {
         self.grant_waiting();
     }
 
-    /// Gives no more permits: tasks that wait, or ask later, get [`Closed`].
+    /// Closes the semaphore: tasks that wait for permits, now or later, get [`Closed`].
     pub fn close(&self) {
         self.closed.set(true);
         self.waiting.release_all(WaitState::Closed);
@@ -172,7 +172,7 @@ impl Request {
     }
 }
 
-/// Waits for permits; made by [`Semaphore::acquire`].
+/// The future returned by [`Semaphore::acquire`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Acquire<'a> {
     semaphore: &'a Semaphore,
@@ -195,7 +195,7 @@ impl Drop for Acquire<'_> {
     }
 }
 
-/// Waits for permits that own the semaphore; made by [`Semaphore::acquire_owned`].
+/// The future returned by [`Semaphore::acquire_owned`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct AcquireOwned {
     semaphore: Rc<Semaphore>,
@@ -226,7 +226,7 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// Returns how many permits this is.
+    /// Returns the number of permits.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -254,7 +254,7 @@ pub struct OwnedPermit {
 }
 
 impl OwnedPermit {
-    /// Returns how many permits this is.
+    /// Returns the number of permits.
     pub fn count(&self) -> usize {
         self.count
     }

@@ -118,7 +118,7 @@ fn sixteen_requests_in_one_segment_are_answered_in_order() {
             assert!(client.response().expect(200).body == noise(sizes[index]));
         }
     }
-    // The last of a pipeline closes; what comes after it is not answered.
+    // `Connection: close` ends a pipeline: later requests in it are not answered.
     client.send("GET /f0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned() + &requests);
     client.response().expect(200);
     client.expect_end();

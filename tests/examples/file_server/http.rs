@@ -127,7 +127,7 @@ impl Client {
         Ok(std::mem::take(&mut self.rest))
     }
 
-    /// Waits for the first `len` bytes of what comes next, and leaves them there.
+    /// Waits for the next `len` bytes, and returns them without consuming them.
     pub(crate) fn first_bytes(&mut self, len: usize) -> io::Result<&[u8]> {
         while self.rest.len() < len {
             if !self.more()? {

@@ -1,7 +1,7 @@
 //! From names to files, and never outside of the root.
-//!
-//! # Why this file has `unsafe`
-//! It makes a pipe in the file system, for which `std` has no function.
+
+// # Why this file has `unsafe`
+// It makes a pipe in the file system, for which `std` has no function.
 
 use std::fs;
 use std::time::{Duration, SystemTime};

@@ -1,7 +1,7 @@
 //! The example `file_server` as a child process, with a directory of its own.
-//!
-//! # Why this file has `unsafe`
-//! `std` can kill a process, but not send it another signal.
+
+// # Why this file has `unsafe`
+// `std` can kill a process, but not send it another signal.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -142,7 +142,7 @@ impl Drop for Site {
 /// files are unreadable to. `None` if that is not possible.
 pub(crate) fn as_nobody(dir: &Path) -> Option<Command> {
     use std::os::unix::fs::PermissionsExt;
-    /// The number of `nobody` on every common system.
+    /// The uid of `nobody` on every common system. (words: allow(nobody))
     const NOBODY: u32 = 65_534;
     let copy = dir.join("file_server");
     fs::copy(executable(), &copy).ok()?;

@@ -1,7 +1,7 @@
 //! Connections that live for one exchange.
-//!
-//! # Why this file has `unsafe`
-//! It queues entries that point to memory.
+
+// # Why this file has `unsafe`
+// It queues entries that point to memory.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;

@@ -1,9 +1,9 @@
 //! The closed loop on epoll: for each ready connection a read, and at once the write of the next
 //! request. The server's wake-ups have another pattern than with the ring, which submits its
 //! requests together; the order of the peers may depend on that.
-//!
-//! # Why this file has `unsafe`
-//! `epoll(7)` is called through `libc`.
+
+// # Why this file has `unsafe`
+// `epoll(7)` is called through `libc`.
 
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::SocketAddr;

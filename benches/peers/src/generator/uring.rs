@@ -1,7 +1,7 @@
 //! The load generator on a ring: submits all requests that are due with one call.
-//!
-//! # Why this file has `unsafe`
-//! It queues entries that point to memory.
+
+// # Why this file has `unsafe`
+// It queues entries that point to memory.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;

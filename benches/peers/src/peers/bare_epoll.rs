@@ -1,7 +1,7 @@
 //! A bare loop on epoll: waits, then receives and sends once for each ready connection.
-//!
-//! # Why this file has `unsafe`
-//! It calls `epoll(7)` and `sendfile(2)` through `libc`.
+
+// # Why this file has `unsafe`
+// It calls `epoll(7)` and `sendfile(2)` through `libc`.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

@@ -1,7 +1,7 @@
 //! A bare loop on a ring: the bound for a runtime on io_uring.
-//!
-//! # Why this file has `unsafe`
-//! It queues entries that point to memory, and takes ownership of accepted fds.
+
+// # Why this file has `unsafe`
+// It queues entries that point to memory, and takes ownership of accepted fds.
 
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

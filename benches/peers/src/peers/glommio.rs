@@ -1,7 +1,7 @@
 //! glommio, with its defaults.
-//!
-//! # Why this file has `unsafe`
-//! glommio takes an existing listener by its fd only.
+
+// # Why this file has `unsafe`
+// glommio takes an existing listener by its fd only.
 
 use std::io;
 use std::net::TcpListener as StdListener;
