@@ -296,8 +296,8 @@ impl TrackedOp {
     }
 }
 
-/// Returns the result of an operation whose scope was open when it was about to start, if the `clone`
-/// of the foreign waker that it was polled with has cancelled the scope.
+/// Returns the result of an operation whose scope was open when it was about to start, if the
+/// `clone` of the foreign waker that it was polled with has cancelled the scope.
 #[cold]
 fn cancelled_by_clone(runtime: &Runtime) -> Option<i32> {
     // SAFETY: the current scope is alive while it is current.

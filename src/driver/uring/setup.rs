@@ -55,9 +55,9 @@ pub(super) struct Features {
     pub(super) taskrun_flag: bool,
     /// A wait need not count as a wait for a disk in the system's load (6.15).
     pub(super) no_iowait: bool,
-    /// The flags that a send may have. Without `MSG_WAITALL` before 6.0 (detected by an operation of
-    /// the same release): there a cancelled send would not return the number of bytes it has sent. The
-    /// operation itself then sends the rest of a short send.
+    /// The flags that a send may have. Without `MSG_WAITALL` before 6.0 (detected by an operation
+    /// of the same release): there a cancelled send would not return the number of bytes it has
+    /// sent. The operation itself then sends the rest of a short send.
     pub(super) send_flags: i32,
     /// Other rings may send messages to this one. That is cheap for a ring with deferred work since
     /// 6.10, which is detected by the feature for bundles, of the same release.
