@@ -106,7 +106,7 @@ impl Source<'_> {
     }
 
     /// Returns the target of a request, once [held](Self::hold). A driver may ask again for an
-    /// operation that was leaked in flight, whose borrows have ended: nothing borrowed is read here.
+    /// operation that was leaked in flight, whose borrows have ended: reads nothing borrowed.
     #[inline(always)]
     pub(crate) fn target(&self) -> Target {
         match &*self.0 {
