@@ -1,7 +1,7 @@
-//! What operations cost: heap allocations and system calls, counted.
+//! The cost of operations: counts of heap allocations and system calls.
 
 // # Why this file has `unsafe`
-// A global allocator that counts.
+// It is a global allocator that counts allocations.
 
 #[macro_use]
 mod harness;
@@ -25,12 +25,12 @@ use harness::Driver;
 struct Counting;
 
 thread_local! {
-    /// Allocations of this thread.
+    /// The number of allocations of this thread.
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
 fn count() {
-    // A thread that is ending has no counter any more, and no test reads it.
+    // A thread that is ending has no counter any more; no test needs it then.
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
@@ -58,7 +58,7 @@ static ALLOCATOR: Counting = Counting;
 const LONG: Duration = Duration::from_secs(3600);
 const ROUNDS: u64 = 1000;
 
-/// The allocations of a thousand rounds, after a few to warm up.
+/// Returns the allocations of a thousand rounds, after a few to warm up.
 async fn allocations(mut round: impl AsyncFnMut()) -> u64 {
     for _ in 0..10 {
         round().await;
@@ -194,7 +194,7 @@ fn opening_and_closing_a_file_allocates_nothing() {
     };
     assert_eq!(cost(Driver::IoUring, rounds).unwrap_or(0), 0);
     let at_once = async || {
-        // The first ones may have to bring it into memory.
+        // The first opens may have to read the path into the kernel's cache.
         for _ in 0..4 {
             drop(File::open("Cargo.toml").await.unwrap());
         }
@@ -203,7 +203,7 @@ fn opening_and_closing_a_file_allocates_nothing() {
         drop(File::open("Cargo.toml").await.unwrap());
         u64::from(corio::stats().turns == before)
     };
-    // Where the system can't complete it inline, one for each: the thread that runs it owns a path.
+    // Where an open does not complete inline, one more each: the job on the thread owns a path.
     let most = if cost(Driver::Readiness, at_once) == Some(1) { 0 } else { 2 * ROUNDS };
     assert!(cost(Driver::Readiness, rounds).unwrap() <= most);
 }
@@ -216,7 +216,7 @@ fn accepting_allocates_nothing() {
         allocations(async || {
             let client = std::net::TcpStream::connect(address).unwrap();
             let (stream, _) = listener.accept().await.unwrap();
-            // Or the kernel's table of waiting ports fills up.
+            // Closed by a reset: otherwise the port stays in TIME_WAIT.
             stream.options().set_linger(Some(Duration::ZERO)).unwrap();
             drop((stream, client));
         })
@@ -231,7 +231,7 @@ fn connecting_to_an_address_allocates_nothing() {
         let address = listener.local_addr().unwrap();
         allocations(async || {
             let stream = TcpStream::connect(address).await.unwrap();
-            // Or the kernel's table of waiting ports fills up.
+            // Closed by a reset: otherwise the port stays in TIME_WAIT.
             stream.options().set_linger(Some(Duration::ZERO)).unwrap();
             drop((stream, listener.accept().await.unwrap()));
         })
@@ -309,7 +309,7 @@ fn waiting_for_a_lock_or_a_message_allocates_nothing() {
                     let mut value = theirs.lock().await;
                     *value += 1;
                     gives.add_permits(1);
-                    yield_now().await; // the other waits for the lock
+                    yield_now().await; // the other task waits for the lock
                     *value
                 };
                 if sender.send(value).await.is_err() {
@@ -378,7 +378,7 @@ fn many_operations_at_once_share_one_system_call() {
         let after = corio::stats();
         let syscalls = after.syscalls - before.syscalls;
         assert!(syscalls <= after.turns - before.turns, "at most one for each turn");
-        // One more for the turn in which they are started.
+        // One more for the turn in which the rounds are started.
         assert!(syscalls <= 101, "{syscalls} system calls for 100 rounds");
     });
 }
@@ -408,7 +408,7 @@ fn a_receive_on_a_drained_socket_is_not_tried_inline() {
         let mut counts = [0; 2];
         for (count, by_message) in counts.iter_mut().zip([false, true]) {
             far.write_all(b"ab").unwrap();
-            // One byte is left: the next receive looks whether it is there.
+            // One byte is left: the next receive tries inline.
             near.recv(vec![0]).await.0.unwrap();
             match by_message {
                 false => assert_eq!(near.recv(vec![0; 8]).await.0.unwrap(), 1),
@@ -454,7 +454,7 @@ fn waiting_costs_nothing() {
     assert_eq!((after.syscalls - before.syscalls, after.turns - before.turns), (1, 1));
 }
 
-/// What the readiness driver does for servers: clients on the same thread take turns with it, so
+/// The system calls of the readiness driver for a server. Clients are tasks of the same thread, so
 /// that the order does not depend on the host.
 #[cfg(target_os = "linux")] // Where the host tells of changes.
 #[test]

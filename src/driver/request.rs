@@ -14,7 +14,7 @@ pub struct Target {
     /// The slot in the table of registered files, or -1; for a driver that has such a table.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(crate) slot: i32,
-    /// Tells this file from any other that has or had the same fd.
+    /// Distinguishes this file from any other that has or had the same fd.
     pub(crate) id: u64,
     /// Known to be in non-blocking mode (`O_NONBLOCK`).
     pub(crate) nonblocking: bool,

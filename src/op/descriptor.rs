@@ -59,7 +59,7 @@ impl Descriptor {
         Descriptor { fd: Some(fd), id, holds, nonblocking, buffered: false, eager }
     }
 
-    /// What to tell the driver; `slot` as in [`Target::slot`].
+    /// Returns the target of a request; `slot` as in [`Target::slot`].
     #[inline(always)]
     pub(super) fn target(&self, slot: i32) -> Target {
         let &Descriptor { id, nonblocking, buffered, .. } = self;
@@ -68,7 +68,7 @@ impl Descriptor {
         Target { fd: self.raw(), slot, id, nonblocking, buffered, eager }
     }
 
-    /// Counts one more operation that holds this fd, and returns what to tell the driver about it.
+    /// Counts one more operation that holds this fd, and returns the target of its request.
     #[inline(always)]
     pub(super) fn hold(&self) -> Target {
         self.holds.set(self.holds.get() + 1);

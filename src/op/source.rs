@@ -105,8 +105,8 @@ impl Source<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Returns what to tell the driver, once [held](Self::hold). A driver may ask again for an operation
-    /// that was leaked in flight, whose borrows have ended: nothing borrowed is read here.
+    /// Returns the target of a request, once [held](Self::hold). A driver may ask again for an
+    /// operation that was leaked in flight, whose borrows have ended: reads nothing borrowed.
     #[inline(always)]
     pub(crate) fn target(&self) -> Target {
         match &*self.0 {

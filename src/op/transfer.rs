@@ -30,7 +30,7 @@ pub(super) fn at(offset: u64) -> u64 {
     offset.min(CURRENT_POSITION - 1)
 }
 
-/// Tells `buf` how many bytes a read or receive with this result has filled.
+/// Records in `buf` how many bytes a read or receive with this result has filled.
 #[inline(always)]
 pub(super) fn filled(buf: &mut impl IoBufMut, result: i32) {
     if result >= 0 {
@@ -38,7 +38,7 @@ pub(super) fn filled(buf: &mut impl IoBufMut, result: i32) {
     }
 }
 
-/// Tells `buf` that the first `len` bytes are filled, which several system calls may have done.
+/// Records in `buf` that the first `len` bytes are filled, perhaps by several system calls.
 #[inline(always)]
 pub(super) fn filled_by(buf: &mut impl IoBufMut, len: usize) {
     // SAFETY: the kernel has written that many bytes from the start of the buffer: results add up
@@ -46,7 +46,8 @@ pub(super) fn filled_by(buf: &mut impl IoBufMut, len: usize) {
     unsafe { buf.set_filled(len) };
 }
 
-/// Tells `bufs`, which are filled in order, how many bytes a vectored read or receive has filled.
+/// Records in `bufs`, which are filled in order, how many bytes a vectored read or receive has
+/// filled.
 pub(super) fn all_filled(bufs: &mut impl IoBufsMut, result: i32) {
     if result >= 0 {
         // SAFETY: the kernel fills the buffers in order, and the result is the total number of

@@ -86,7 +86,7 @@ impl ConnectionPermit {
         if self.limits.max_per_peer == usize::MAX {
             return true;
         }
-        // Peers on Unix sockets have no address to tell them apart.
+        // Peers on Unix sockets have no address that distinguishes them.
         let Some(ip) = peer.as_inet().map(|inet| inet.ip().to_canonical()) else { return true };
         let mut peers = lock(&self.limits.peers);
         let count = peers.entry(ip).or_default();

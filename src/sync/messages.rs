@@ -136,15 +136,15 @@ pub struct Messages {
 ///
 /// let mut context = IoContext::new(8)?;
 /// let here = context.handle();
-/// let (tell, told) = std::sync::mpsc::channel();
+/// let (sender, handles) = std::sync::mpsc::channel();
 /// let thread = std::thread::spawn(move || {
 ///     let mut context = IoContext::new(8).unwrap();
-///     tell.send(context.handle()).unwrap();
+///     sender.send(context.handle()).unwrap();
 ///     context.block_on(take_turns(here));
 /// });
 /// context.block_on(async {
 ///     handle().send_message(0, 0).await.unwrap(); // to itself
-///     take_turns(told.recv().unwrap()).await;
+///     take_turns(handles.recv().unwrap()).await;
 /// });
 /// thread.join().unwrap();
 /// # Ok::<(), corio::SetupError>(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// [`io::Error`] of the kind `TimedOut`, of operations that a limit has ended.
 ///
 /// TCP's own time-outs (`ETIMEDOUT`, which a peer that does not answer causes) are of the same
-/// kind; [`Elapsed::of`] tells the two apart, and so do their texts.
+/// kind; [`Elapsed::of`] distinguishes the two, and so do their texts.
 ///
 /// # Examples
 /// ```

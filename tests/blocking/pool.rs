@@ -118,7 +118,7 @@ every_driver! {
                     pool.run(work).await
                 })
             };
-            // One runs, one is queued, two wait for room.
+            // One job runs, one is queued, two callers wait for room.
             let running = start(&gate);
             yield_now().await;
             eventually("it runs", || pool.queued() == 0);
@@ -203,7 +203,7 @@ every_driver! {
                 })
             })
             .collect();
-        // One that does not wait is back by then; one that does makes no difference to this.
+        // A shutdown that does not wait would return within this time.
         let hasty = early.recv_timeout(Duration::from_millis(200));
         gate.open();
         assert!(hasty.is_err(), "a shutdown returned while the work ran");
@@ -362,7 +362,7 @@ every_driver! {
         context.block_on(async {
             let (tell, started) = std::sync::mpsc::channel();
             let job = spawn_blocking(move || tell.send(()).unwrap());
-            // Not polled yet, and the loop stands still.
+            // The future is not polled yet, and the loop does not turn.
             started.recv_timeout(LONG).unwrap();
             job.await.unwrap();
         });
@@ -384,7 +384,7 @@ every_driver! {
             gate.open();
             running.await.unwrap();
             queued.await.unwrap();
-            // There has been room since, but nothing polled the future.
+            // There is room since, but the future has not been polled.
             assert_eq!(late.await.unwrap(), 7);
             let drops = Drops::default();
             let guard = drops.one();

@@ -62,7 +62,7 @@ async fn every_kind_of_buffer_can_be_written() -> Outcome {
 async fn a_vec_is_filled_to_its_capacity() -> Outcome {
     let (a, b) = local_pair()?;
     a.send("0123456789").await.0?;
-    // Its length before does not matter.
+    // The length that it had before does not matter.
     for mut buf in [Vec::with_capacity(4), vec![9; 4]] {
         buf.shrink_to(4);
         assert_eq!(buf.capacity(), 4);
@@ -104,11 +104,11 @@ async fn a_read_into_a_slice_fills_the_slice_only() -> Outcome {
         buf = part.into_inner();
     }
     assert_eq!(buf, contents);
-    // A part in the middle leaves what is before and what is behind.
+    // A part in the middle leaves the bytes before and after it unchanged.
     let (result, part) = file.read_at(vec![7; 6].slice(2..4), 0).await;
     assert_eq!(result?, 2);
     assert_eq!(part.into_inner(), [7, 7, contents[0], contents[1], 7, 7]);
-    // As a buffer of fixed size does.
+    // So does a part of an array.
     let (result, part) = file.read_at([9; 6].slice(2..4), 0).await;
     assert_eq!(result?, 2);
     assert_eq!(part.into_inner(), [9, 9, contents[0], contents[1], 9, 9]);

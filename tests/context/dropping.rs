@@ -39,7 +39,7 @@ fn check_report(stderr: &str) {
 
 type Boxed = Pin<Box<dyn Future<Output = ()>>>;
 
-/// A receive that owns its stream, and the stream's other end.
+/// Returns a receive that owns its stream, and the stream's other end.
 fn receive() -> (Boxed, LocalStream) {
     let (a, b) = local_pair().unwrap();
     (Box::pin(async move { drop(a.recv(vec![0; 64]).await) }), b)
@@ -141,7 +141,7 @@ every_driver! {
                 let (mut recv, _other) = receive();
                 context.block_on(async {
                     let _ = poll_now(&mut recv).await;
-                    // A batch of completions, so that it is the kernel's.
+                    // A turn of the loop, so that the kernel has the operation.
                     sleep(SHORT).await;
                     eprintln!("{EXPECT}recv on fd");
                     drop(recv);
@@ -203,7 +203,7 @@ every_driver! {
                     }
                     () = nap => {
                         naps += 1;
-                        // Keep what may have come: dropping the receive may lose it.
+                        // Keep bytes that may have been received: a drop would lose them.
                         let rest = corio::race(recv, std::future::ready(())).await;
                         if let corio::RaceOutput::First((Ok(n), buf), _) = rest {
                             assert_eq!(n, buf.len());
@@ -243,9 +243,9 @@ every_driver! {
     fn a_dropped_open_closes_the_file_it_got(builder) {
         alone(|| {
             let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
-            // A device is never opened at once.
+            // A device is never opened inline.
             let path = if cfg!(unix) { "/dev/null" } else { "Cargo.toml" };
-            // With the first, a driver may open something of its own.
+            // At the first open, a driver may open an fd of its own.
             context.block_on(async { drop(corio::fs::File::open(path).await.unwrap()) });
             let before = open_fds();
             context.block_on(async {
@@ -288,7 +288,7 @@ every_driver! {
             let (mut unseen, another) = receive();
             poll_outside_of_tasks(&mut context, recv.as_mut());
             context.poll_once(Some(Duration::ZERO)).unwrap();
-            // The kernel has not seen this one yet.
+            // The kernel has not seen this operation yet.
             poll_outside_of_tasks(&mut context, unseen.as_mut());
             assert_eq!(context.stats().in_flight, 2);
             drop(context);

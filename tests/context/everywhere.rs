@@ -182,7 +182,7 @@ async fn poll_times<F: Future>(mut future: Pin<Box<F>>, polls: u32) -> Option<Pi
     (!done).then_some(future)
 }
 
-/// Some work that must still succeed on the same context.
+/// Does some work that must still succeed on the same context.
 async fn life_goes_on() {
     let nap = spawn(sleep(SHORT));
     for _ in 0..3 {
@@ -260,7 +260,7 @@ every_driver! {
                     });
                     stopped.wait().await;
                     task.cancel();
-                    // Either its own end, or one that the cancellation brought.
+                    // The task has ended by itself, or by the cancellation.
                     let finished = matches!(task.await, Ok(Ok(())));
                     life_goes_on().await;
                     finished

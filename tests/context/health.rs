@@ -16,7 +16,7 @@ every_driver! {
         });
         let mut context = builder.build().unwrap();
         let stall = context.block_on(async {
-            // Those that wait, or come back soon, hold nothing.
+            // Tasks that wait or return soon do not hold the thread.
             for _ in 0..3 {
                 sleep(Duration::from_millis(15)).await;
                 yield_now().await;
@@ -24,7 +24,7 @@ every_driver! {
             let line = line!() + 1;
             let task = spawn(async move {
                 let stall = told.recv_timeout(Duration::from_secs(60)).expect("a report");
-                // Once per poll, and not for the one before.
+                // One report per poll, and none for the poll before.
                 assert!(told.recv_timeout(Duration::from_millis(30)).is_err());
                 (stall, line)
             });
@@ -56,13 +56,13 @@ every_driver! {
                     let answer = timeout(LONG, answers.recv()).await.unwrap();
                     assert_eq!(answer, Some(value));
                 }
-                // Timers end a look.
+                // A timer that is due ends busy-polling.
                 let began = Instant::now();
                 sleep(Duration::from_millis(3)).await;
                 assert!(began.elapsed() >= Duration::from_millis(3));
             });
             if limit < LONG {
-                // And so does the caller's poll_budget.
+                // So does the caller's limit.
                 assert_eq!(context.poll_once(Some(Duration::from_millis(1))).unwrap(), 0);
             }
         }

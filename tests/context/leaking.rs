@@ -16,7 +16,7 @@ fn contents(file: &mut std::fs::File) -> Vec<u8> {
     bytes
 }
 
-/// Several turns, so that queued operations are submitted.
+/// Runs several turns, so that queued operations are submitted.
 async fn turns() {
     for _ in 0..3 {
         AsyncNop::new().await.unwrap();
@@ -78,10 +78,10 @@ every_driver! {
                     assert!(poll_now(&mut sending).await.is_pending());
                 }
                 std::mem::forget(sending);
-                // Another socket where the borrowed handle was.
+                // Puts another socket where the borrowed handle was.
                 let (other, other_far) = std_pair().unwrap();
                 stream = LocalStream::from(other);
-                // Room for more: the operation is tried again, and ends.
+                // Makes room: the operation is tried again, and ends.
                 far.set_nonblocking(true).unwrap();
                 let mut buf = vec![0; 1 << 20];
                 while corio::stats().in_flight > 0 {
@@ -236,7 +236,7 @@ every_driver! {
         });
     }
 
-    /// Its tasks, operations and queues are never freed.
+    /// The tasks, operations and queues of the leaked context are never freed.
     fn a_leaked_context_stays_the_threads_context(builder) {
         std::thread::spawn(move || {
             let mut context = builder.build().unwrap();

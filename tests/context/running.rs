@@ -24,7 +24,7 @@ every_driver! {
         context.stop();
         context.run(|_| {}).unwrap();
         assert!(ran.get(), "what was ready is polled");
-        // It was used up.
+        // The request to stop was used up.
         let handle = context.handle();
         drop(context.spawn(async move {
             AsyncNop::new().await.unwrap();
@@ -57,7 +57,7 @@ every_driver! {
         context.block_on(sleep(Duration::from_millis(30)));
         let turns = context.stats().turns - before;
         assert!(turns < 10, "{turns} turns for one sleep");
-        // It is kept for the next run.
+        // The request to stop is kept for the next run.
         context.run(|_| {}).unwrap();
     }
 
@@ -135,7 +135,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         refused();
         context.block_on(async { refused() });
-        // One that panicked is still one.
+        // A context whose future panicked still exists.
         panics_with("main", || context.block_on(async { panic!("main") }));
         refused();
         drop(context);
@@ -247,7 +247,7 @@ every_driver! {
             panics_with(NO_CONTEXT, || drop(corio::handle()));
         };
         try_all();
-        // One that is alive but not running does not count.
+        // A context that is not running does not count.
         let context = builder.build().unwrap();
         try_all();
         drop(context);

@@ -1,4 +1,5 @@
-//! Which types may go to another thread: what is in flight, or counted without atomics, may not.
+//! Which types are `Send`: operations in flight, and types with counts that are not atomic, are
+//! not.
 
 use crate::harness::LocalStream;
 use corio::fs::File;
@@ -10,7 +11,7 @@ use corio::{Handle, IoContext, JoinHandle};
 
 use std::future::Ready;
 
-/// Whether a type has an auto trait, by which of two constants the compiler prefers.
+/// Evaluates to whether a type has an auto trait, by which of two constants the compiler prefers.
 macro_rules! is {
     ($ty:ty: $bound:ident) => {{
         #[allow(dead_code)]

@@ -22,7 +22,7 @@ use crate::harness::{
     poll_outside_of_tasks, reports, std_pair, waker,
 };
 
-/// One task for each kind of operation, with the operation in flight.
+/// Spawns one task for each kind of operation, with the operation in flight.
 fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
     let mut count = 0;
     macro_rules! task {
@@ -109,7 +109,7 @@ fn start_everything(context: &IoContext, drops: &Drops) -> u32 {
         let _ = TcpListener::bind("127.0.0.1:0").unwrap().accept().await;
     });
     task!({
-        // The backlog is full, so that this never gets through.
+        // The backlog is full, so that this connect does not complete.
         let socket = Socket::tcp_v4().unwrap();
         socket.bind(SocketAddress::v4([127, 0, 0, 1], 0)).unwrap();
         let listener = socket.listen(0).unwrap();
@@ -414,7 +414,7 @@ every_driver! {
                 drop(first);
                 assert_eq!(drops.count(), 0, "the task is leaked");
 
-                // The thread may have another one, and nothing of the first disturbs it.
+                // The thread may have another context, which the leaked one does not disturb.
                 let mut second = builder.build().unwrap();
                 second.block_on(async {
                     for (waker, nap) in out.take() {
@@ -426,7 +426,7 @@ every_driver! {
                     drop(task);
                     assert!(poll_now(&mut moved).await.is_pending());
                     AsyncNop::new().await.unwrap();
-                    // It is ended by its own ring.
+                    // The operation is ended by its own ring.
                     drop(moved);
                     AsyncNop::new().await.unwrap();
                 });
@@ -454,7 +454,7 @@ every_driver! {
                 });
             }
             assert_eq!(open_fds(), fds_before);
-            // The kernel's workers end by themselves, a little later.
+            // The kernel's worker threads end a little later.
             let deadline = Instant::now() + Duration::from_secs(30);
             while threads() > threads_before && Instant::now() < deadline {
                 thread::sleep(SHORT);

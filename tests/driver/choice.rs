@@ -136,7 +136,7 @@ fn the_automatic_choice_falls_back_if_seccomp_forbids_io_uring(case: Case) -> Ou
     }
     case.alone(|| {
         for errno in [errno::ENOSYS, errno::EPERM] {
-            // A filter stays with its thread.
+            // A filter lasts as long as its thread.
             let thread = std::thread::spawn(move || {
                 forbid(SETUP..=REGISTER, errno)?;
                 let mut context = automatic(case).map_err(io::Error::other)?;
@@ -173,7 +173,7 @@ fn running_out_of_fds_is_an_error_of_the_operation(case: Case) -> Outcome {
         let mut context = automatic(case)?;
         works(&mut context)?;
         let next = std::fs::File::open("Cargo.toml")?.as_raw_fd() as u64;
-        // Not enough for a connection's two ends: an error, and nothing else.
+        // Too few fds for both ends of a connection: an error, and nothing else.
         let old = limit_fds(next + 2)?;
         let refused = works(&mut context);
         limit_fds(old)?;

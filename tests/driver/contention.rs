@@ -1,4 +1,4 @@
-//! Files that other operations use at the same time, and jobs that others wait behind.
+//! Several operations on one file, and jobs behind which others wait.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -35,7 +35,8 @@ every_driver! {
     a_send_that_cannot_be_watched_reports_the_bytes_it_sent,
 }
 
-/// A listener that answers no connection, as its queue is full; with the connection that fills it.
+/// Returns a listener whose queue is full, so that it answers no further connection, the connection
+/// that fills it, and its address.
 fn silent_listener() -> std::io::Result<(TcpListener, std::net::TcpStream, SocketAddr)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     socket2::SockRef::from(&listener).listen(0)?;
@@ -57,7 +58,7 @@ async fn a_connect_fails_even_if_a_receive_takes_its_error() -> Outcome {
     settle().await;
     let recv = spawn(async move { stream.recv(Vec::with_capacity(8)).await.0 });
     settle().await;
-    // The next try of the handshake is refused.
+    // The next SYN is refused.
     drop((queued, listener));
     // (On Linux 6.1 the ring's connect takes the error first; the receive then ends.)
     assert!(matches!(recv.await?, Err(_) | Ok(0)));
@@ -151,7 +152,7 @@ async fn a_datagram_for_a_full_peer_does_not_delay_others() -> Outcome {
     let sender = UnixDatagram::unbound()?;
     sender.set_nonblocking(true)?;
     while sender.send_to(b"x", &full).is_ok() {}
-    // One handle for both, so that they meet at the same file.
+    // One handle for both, so that the driver sees one file.
     let sender = UnixStream::from(sender.as_fd().try_clone_to_owned()?);
     let sender = Rc::new(corio::net::UnixStream::from(sender));
     let (same, address) = (sender.clone(), SocketAddress::unix(&full)?);
@@ -198,7 +199,7 @@ fn a_send_that_cannot_be_watched_reports_the_bytes_it_sent(case: Case) -> Outcom
     }
     case.alone(|| {
         let mut context = case.context();
-        // As when the limit of watched files is reached.
+        // The error of `epoll_ctl(2)` when the limit of watched files is reached.
         let call = libc::SYS_epoll_ctl as u32;
         crate::harness::seccomp::forbid(call..=call, libc::ENOSPC)?;
         let limit = Duration::from_millis(50);

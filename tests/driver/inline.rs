@@ -54,7 +54,7 @@ async fn reads_do_not_depend_on_the_page_cache() -> Outcome {
         for len in [0, 1, 4096, 70_000, 2 * end] {
             let expected = &contents[start.min(end)..(start + len).min(end).max(start.min(end))];
             forget(&theirs)?;
-            // The second finds in memory what the first has read, and perhaps more.
+            // The second finds in memory the bytes that the first has read, and perhaps more.
             for times in 0..2 {
                 let (result, buf) = file.read_at(vec![0x55; len], start as u64).await;
                 let case = format!("{len} bytes at {start}, read {times} times before");
@@ -89,7 +89,7 @@ async fn bytes_that_wait_in_the_socket_arrive_in_order() -> Outcome {
     let expected = sent.clone();
     let sending = std::thread::spawn(move || b.write_all(&sent).map(|()| drop(b)));
     let mut received = Vec::new();
-    // Of any size, so that pieces end with what waits, before it and after it.
+    // Various sizes: buffers smaller than, equal to and larger than the bytes that wait.
     for size in [1, 100, 1000, 4096, 5000].into_iter().cycle() {
         let (result, buf) = a.recv(Vec::with_capacity(size)).await;
         if result? == 0 {
@@ -109,7 +109,7 @@ async fn a_receive_on_a_drained_socket_waits() -> Outcome {
         b.send_all(noise(10_000)).await.0?;
         let mut left = 10_000;
         while left > 0 {
-            // Never beyond what was sent: the last receive leaves nothing.
+            // Never more than was sent: the last receive leaves nothing.
             left -= a.recv(vec![0; left.min(1000)]).await.0?;
         }
         let limit = Duration::from_millis(5);
@@ -148,8 +148,8 @@ async fn no_send_overtakes_an_earlier_one() -> Outcome {
 async fn answers_wait_for_a_peer_that_does_not_read() -> Outcome {
     let (a, b) = tcp_pair()?;
     let a = TcpStream::from(a);
-    // More than both sockets' buffers hold, so that the answers have to wait for the reader, who
-    // begins when the sender can't go on.
+    // More than both sockets' buffers hold, so that the answers have to wait for the reader, which
+    // begins when the sender has to wait.
     let sent = noise(32 << 20);
     let expected = sent.clone();
     let mut writer = b.try_clone()?;

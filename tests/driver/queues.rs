@@ -95,7 +95,7 @@ every_driver! {
                 }
             });
         }
-        // By the end of a run, which is heard of from another thread.
+        // Until the end of a run, which another thread requests.
         let handle = context.handle();
         context.block_on(async {
             drop((0..MANY).map(start).collect::<Vec<_>>());
@@ -109,7 +109,7 @@ every_driver! {
         let thread = std::thread::spawn(move || handle.stop());
         context.run(|_| {}).unwrap();
         thread.join().unwrap();
-        // By the end of the context.
+        // Until the end of the context.
         for number in 0..MANY {
             let stream = streams[number % streams.len()].0.clone();
             context.spawn(async move { stream.recv([0; 8]).await.0 });
@@ -173,7 +173,7 @@ every_driver! {
                 receives.iter().for_each(|task| task.cancel());
                 let mut got = Vec::new();
                 for receive in receives {
-                    // Cancelled before its first poll, it has nothing.
+                    // Cancelled before its first poll, the task has no operation.
                     got.extend(receive.await.unwrap_or_default());
                 }
                 sender.await.unwrap();
@@ -204,7 +204,7 @@ every_driver! {
                     assert!(poll_now(receive).await.is_pending());
                     assert!(poll_now(nop).await.is_pending());
                 }
-                // From both ends, so that neither order is the lucky one.
+                // In either order: from the first on, and from the last on.
                 while let Some(receive) = receives.pop() {
                     drop(receive);
                     if !receives.is_empty() {

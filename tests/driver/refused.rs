@@ -29,7 +29,7 @@ fn an_opcode_is_left_out_after_its_first_refusal() {
     sync();
     let calls = sync();
     assert!(calls <= 3, "{calls} system calls: the ring was asked again");
-    // Others stay on the ring.
+    // Other operations stay on the ring.
     context.block_on(AsyncNop::new()).expect("a no-op");
     assert_eq!(context.driver_name(), "io_uring");
 }

@@ -38,7 +38,7 @@ fn queue_sizes_out_of_range_are_refused(case: Case) -> Outcome {
         let error = builder.build().expect_err("an error");
         assert!(matches!(error, SetupError::InvalidEntries { .. }), "{error}");
     }
-    // The extremes, and what is no power of two.
+    // The smallest and the largest size, and one that is no power of two.
     for (entries, granted) in [(1, 1), (5, 8), (32_768, 32_768)] {
         let context = case.driver.builder().entries(entries).build()?;
         assert_eq!(context.queue_sizes().0, granted);
@@ -124,7 +124,7 @@ fn refused(
     let built = thread.join().expect("no panic")?;
     match case.driver {
         Driver::IoUring => Ok(Some(built.expect_err("an error"))),
-        // It does without those calls.
+        // The readiness driver does not need those calls.
         Driver::Readiness => Ok(built.map(|()| None)?),
     }
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::process::{Finished, GUARD, Running, example, finish, limited};
 
-/// A directory for sources, and one for copies that shows what a failure leaves behind.
+/// A directory for sources, and one for copies, in which a failed copy must leave nothing.
 struct Place {
     sources: TempDir,
     copies: TempDir,
@@ -33,7 +33,7 @@ impl Place {
         self.copies.path().join("copy")
     }
 
-    /// The names of everything where the copies go.
+    /// Returns the names of all files in the directory for copies.
     fn left(&self) -> Vec<OsString> {
         fs::read_dir(self.copies.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     }
@@ -189,7 +189,7 @@ fn a_full_disk_leaves_nothing_behind() {
 
 #[test]
 fn a_source_that_is_shorter_than_it_said_leaves_nothing_behind() {
-    // Files of sysfs say they have a page, and end after a line.
+    // Files of sysfs report a length of a page, and end after a line.
     let src = Path::new("/sys/devices/system/cpu/online");
     if fs::metadata(src).is_ok_and(|metadata| metadata.len() >= 4096) {
         let place = Place::new();
@@ -200,7 +200,7 @@ fn a_source_that_is_shorter_than_it_said_leaves_nothing_behind() {
 
 #[test]
 fn a_source_that_is_longer_than_it_said_leaves_nothing_behind() {
-    // Files of procfs say they are empty.
+    // Files of procfs report a length of zero.
     let place = Place::new();
     let src = Path::new("/proc/self/status");
     assert_refused(&finish(&mut copying(src, &place.copy())), "grew");

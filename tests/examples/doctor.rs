@@ -1,7 +1,7 @@
 //! `doctor`: the same facts as text and as JSON, whatever the host forbids.
 
 // # Why this file has `unsafe`
-// It has code run between fork and exec.
+// It runs code between fork and exec.
 
 use std::os::unix::process::CommandExt;
 

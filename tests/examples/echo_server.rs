@@ -1,4 +1,4 @@
-//! `echo_server`: many clients, bad clients, too many clients, and its end.
+//! `echo_server`: many clients, bad clients, too many clients, and a stop.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -50,7 +50,7 @@ fn expect(mut stream: &TcpStream, text: &[u8]) {
     assert_eq!(answer, text);
 }
 
-/// Bytes that look different at each place, and for each seed.
+/// Returns bytes without a pattern, different for each seed.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let step = || {
@@ -64,7 +64,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 fn clients_are_served_side_by_side() {
     let server = Server::start(&mut example("echo_server"));
     let clients: Vec<_> = (0..16).map(|_| server.connect()).collect();
-    // The last one first: no client waits for an earlier one.
+    // In reverse order: no client waits for an earlier one.
     for round in 0..3 {
         for (number, client) in clients.iter().enumerate().rev() {
             ping(client, format!("client {number}, round {round}").as_bytes());
@@ -118,7 +118,7 @@ fn a_connection_that_is_reset_costs_nothing_else() {
     ping(&server.connect(), b"and others can come");
     let end = server.end("TERM");
     assert_eq!(end.status.code(), Some(0), "{end:?}");
-    // Each was noticed, or is cancelled by the end before.
+    // The server has noticed each, or cancels its connection at the stop.
     assert!(end.stderr.lines().all(|line| line.contains("reset by peer")), "{}", end.stderr);
 }
 
@@ -131,7 +131,7 @@ fn a_server_out_of_descriptors_serves_the_rest_later() {
     }
     let complaint = server.process.error_line();
     assert!(complaint.contains("new connections have to wait"), "{complaint}");
-    // Those in front are served, and make room for the rest by going.
+    // The first clients are served, and make room for the rest when they disconnect.
     for (number, client) in clients.into_iter().enumerate() {
         expect(&client, &[number as u8]);
     }

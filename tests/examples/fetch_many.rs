@@ -26,13 +26,13 @@ fn request(listener: &TcpListener) -> (TcpStream, String) {
     (stream, String::from_utf8(head).unwrap())
 }
 
-/// A server that answers one request with these bytes, and closes.
+/// Starts a server that answers one request with these bytes, and closes.
 fn serve_once(answer: impl Into<Vec<u8>>) -> SocketAddr {
     let (listener, address) = listen();
     let answer = answer.into();
     thread::spawn(move || {
         let (mut stream, _) = request(&listener);
-        // A client that has seen too much closes before.
+        // A client that refuses the answer closes earlier.
         let _ = stream.write_all(&answer);
     });
     address
@@ -58,7 +58,7 @@ fn all_requests_are_under_way_at_once() {
     const N: usize = 8;
     let (listener, address) = listen();
     thread::spawn(move || {
-        // None is answered before all have come: one after the other, this would never end.
+        // No request is answered before all have arrived: sequential requests would never end.
         let waiting: Vec<_> = (0..N).map(|_| request(&listener)).collect();
         for (mut stream, head) in waiting {
             let path = head.split(' ').nth(1).unwrap();
@@ -80,7 +80,7 @@ fn a_server_that_never_answers_holds_up_nobody() {
     let (silent, silent_address) = listen();
     let (deaf, deaf_address) = listen();
     thread::spawn(move || {
-        // One accepts and says nothing until the client goes, the other does not even accept.
+        // One server accepts and sends nothing until the client closes, the other does not accept.
         let (mut stream, _) = request(&silent);
         let _ = stream.read(&mut [0]);
     });
@@ -96,7 +96,7 @@ fn a_server_that_never_answers_holds_up_nobody() {
     }
     assert_starts(&fetched, &good[0].to_string(), "200  4 bytes  ");
     assert_starts(&fetched, &good[1].to_string(), "404  0 bytes  ");
-    // In the order in which they were done.
+    // In the order in which they completed.
     let first_two: Vec<_> = fetched.stdout.lines().take(2).collect();
     assert!(first_two.iter().all(|line| !line.contains("error")), "{fetched:?}");
 }

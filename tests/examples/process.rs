@@ -10,7 +10,8 @@ use std::time::Duration;
 /// The time limit for each step of a process; no step takes nearly that long.
 pub(crate) const GUARD: Duration = Duration::from_secs(120);
 
-/// Where `cargo test` has put an example: `target/debug/examples`, beside this test's `deps`.
+/// Returns the path at which `cargo test` has put an example: `target/debug/examples`, beside this
+/// test's `deps`.
 fn path_of(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("tests are in deps");

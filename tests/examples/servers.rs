@@ -1,5 +1,5 @@
-//! The proxy, the chat, the acceptor and the UDP echo on each driver, with several workers; and how
-//! one server replaces another.
+//! The proxy, the chat, the acceptor and the UDP echo on each driver, with several workers; and the
+//! hand-over of sockets to a new server.
 
 // # Why this file has `unsafe`
 // It passes a socket to a child process.
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::process::{Finished, GUARD, Running, example, finish};
 
-/// Those that every host of these tests has; `auto` is one of them.
+/// The drivers that every host of these tests has; `auto` is one of them.
 const DRIVERS: [&str; 2] = ["auto", "readiness"];
 
 struct Server {
@@ -160,11 +160,11 @@ fn a_proxy_tells_of_an_upstream_that_fails() {
         let mut client = proxy.connect();
         let (mut accepted, _) = upstream.accept().unwrap();
         client.write_all(b"hello").unwrap();
-        // Else the proxy might meet the reset while it sends, and an end where it receives.
+        // Else the proxy might see the reset in a send, and the end of the stream in a receive.
         accepted.read_exact(&mut [0; 5]).unwrap();
         socket2::SockRef::from(&accepted).set_linger(Some(Duration::ZERO)).unwrap();
         drop(accepted);
-        assert!(client.read(&mut [0]).is_err(), "the client hears that this is no good end");
+        assert!(client.read(&mut [0]).is_err(), "the client sees the reset");
         assert!(proxy.process.error_line().contains("reset by peer"));
         proxy.end();
     }
@@ -182,7 +182,7 @@ fn a_room_hears_what_is_said_in_it() {
         };
         let mut red: Vec<_> = (0..8).map(|_| join("red")).collect();
         let mut blue: Vec<_> = (0..8).map(|_| join("blue")).collect();
-        // A client that is not in the room yet hears nothing: say hello until all have heard it.
+        // A client that is not in the room yet receives nothing: repeat until all have received it.
         for room in [&mut red, &mut blue] {
             let (speaker, others) = room.split_first_mut().unwrap();
             for (stream, reader) in others {
@@ -209,7 +209,7 @@ fn a_room_hears_what_is_said_in_it() {
         let mut line = String::new();
         red[1].1.read_line(&mut line).unwrap();
         assert_eq!(line, "red two\n");
-        // A client that sends without an end is disconnected, and no other.
+        // A client that sends a line without end is disconnected, and no other.
         let mut endless = server.connect();
         let _ = endless.write_all(&vec![b'x'; 1 << 20]);
         assert!(matches!(endless.read(&mut [0]), Ok(0) | Err(_)));

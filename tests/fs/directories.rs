@@ -1,4 +1,4 @@
-//! Names that come, go, and are given to other files: checked against what std then sees.
+//! Creating, removing and renaming files and directories, checked with std.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -45,7 +45,7 @@ async fn a_removed_file_is_gone_and_its_directory_stays() -> Outcome {
     assert!(!path.exists() && dir.path().exists());
     assert_kind(remove_file(&path).await, ErrorKind::NotFound);
     assert_kind(remove_file(dir.path().join("no/file")).await, ErrorKind::NotFound);
-    // Linux says that it is a directory, POSIX and others that it is not permitted.
+    // `EISDIR` on Linux, `EPERM` by POSIX and elsewhere.
     assert!(remove_file(dir.path()).await.is_err() && dir.path().exists());
     Ok(())
 }

@@ -331,7 +331,7 @@ async fn the_last_offset_is_not_the_current_position() -> Outcome {
     assert_errno(file.writev_at(["x"], u64::MAX).await.0, errno::EINVAL);
     assert_kind(file.read_exact_at([0; 4], u64::MAX).await.0, ErrorKind::InvalidInput);
     assert_kind(file.write_all_at("x", u64::MAX).await.0, ErrorKind::InvalidInput);
-    // Nor is it on a pipe, where a whole transfer would count on from it.
+    // Nor is it on a pipe, where a whole transfer would add to it.
     let (reader, mut writer) = std::io::pipe()?;
     writer.write_all(b"ab")?;
     let whole = corio::op::AsyncReadExactAt::new(&reader, [0; 4], u64::MAX);
@@ -361,7 +361,7 @@ async fn allocate_grows_the_file() -> Outcome {
     assert_eq!(stat.len(), 1 << 17);
     assert!(stat.blocks() * 512 >= 1 << 16, "{} blocks", stat.blocks());
     assert_eq!(file.read_at([9; 4], 0).await.1, *b"abc\0");
-    // With a flag of its own: the room is there, the length stays.
+    // With `FALLOC_FL_KEEP_SIZE` space is reserved, and the length stays.
     let keep = libc::FALLOC_FL_KEEP_SIZE;
     corio::op::AsyncFallocate::new(&file, keep, 1 << 17, 1 << 16).await?;
     assert_eq!(std_file.metadata()?.len(), 1 << 17);
@@ -503,7 +503,7 @@ async fn direct_io_reads_and_writes_aligned_buffers() -> Outcome {
         assert_eq!(&part[..], &contents[BLOCK..]);
         return Ok(());
     };
-    // Not every file system offers it.
+    // Not every file system supports `O_DIRECT`.
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     Ok(())
 }
@@ -538,7 +538,7 @@ async fn close_reports_and_gives_up_the_fd() -> Outcome {
     let (reader, writer) = std::io::pipe()?;
     drop(File::from(std::os::fd::OwnedFd::from(writer)));
     assert_eq!(AsyncRead::at_position(&reader, [0; 1]).await.0?, 0);
-    // And so does an operation that is never polled.
+    // So does dropping an operation that is never polled.
     let (reader, writer) = std::io::pipe()?;
     drop(corio::op::AsyncClose::new(writer));
     assert_eq!(AsyncRead::at_position(&reader, [0; 1]).await.0?, 0);

@@ -2,7 +2,7 @@
 //! waited, and those that have to wait delay no other operation.
 
 // # Why this file has `unsafe`
-// It asks the system things that std does not.
+// It makes system calls that std has no function for.
 
 use std::ffi::CString;
 use std::io::{self, ErrorKind, Write};
@@ -133,7 +133,7 @@ fn a_fifo_waits_for_its_other_end(case: Case) -> Outcome {
     make_fifo(&path)?;
     case.context().block_on(async {
         for round in 0..20 {
-            // Its open ends when there is a reader; a write would fail if that one went again.
+            // The writer's open ends when there is a reader; its write fails if the reader closes.
             let write = {
                 let path = path.clone();
                 move || {
@@ -143,7 +143,7 @@ fn a_fifo_waits_for_its_other_end(case: Case) -> Outcome {
             };
             let early = (round % 2 == 0).then(|| std::thread::spawn(write.clone()));
             let opening = corio::spawn(AsyncOpen::new(&path, libc::O_RDONLY, 0));
-            // Whatever has to wait does so without the others.
+            // An open that has to wait delays no other operation.
             settle().await;
             // (io_uring opens it without waiting for a writer.)
             assert!(early.is_some() || !opening.is_finished() || case.driver == Driver::IoUring);
@@ -226,7 +226,8 @@ async fn a_lease_is_waited_for() -> Outcome {
         unsafe { libc::fcntl(holder.as_raw_fd(), command, argument) }
     };
     for _ in 0..3 {
-        // It would be asked by a signal that ends the process; this one does nothing.
+        // By default the kernel asks for the lease by `SIGIO`, which ends the process; `SIGURG`
+        // does nothing.
         assert_eq!(control(F_SETSIG, libc::SIGURG), 0);
         if control(libc::F_SETLEASE, libc::F_WRLCK) < 0 {
             eprintln!("left out: no leases here: {}", io::Error::last_os_error());
@@ -280,7 +281,7 @@ fn cached_files_are_opened_and_closed_without_a_turn(case: Case) -> Outcome {
     std::fs::write(&path, "contents")?;
     let missing = dir.path().join("missing");
     case.context().block_on(async {
-        // The first ones bring into memory what is there and what is not.
+        // The first opens fill the kernel's cache, with missing names too.
         for _ in 0..4 {
             File::open(&path).await?;
             assert_kind(File::open(&missing).await, ErrorKind::NotFound);
@@ -293,7 +294,8 @@ fn cached_files_are_opened_and_closed_without_a_turn(case: Case) -> Outcome {
         }
         let after = corio::stats();
         assert_eq!(after.turns, before.turns);
-        // Six to open, one to close, one for nothing; and a thread's work counts as one.
+        // Six for an open, one for a close, one for the missing file; a job on a thread counts as
+        // one.
         assert_eq!(after.syscalls - before.syscalls, 30 * (6 + 1 + 1));
 
         settle().await;
@@ -364,7 +366,7 @@ fn opens_work_if_seccomp_forbids_openat2(case: Case) -> Outcome {
     let openat2 = libc::SYS_openat2 as u32;
     case.alone(|| {
         for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL, libc::ENOENT] {
-            // A filter stays with its thread.
+            // A filter lasts as long as its thread.
             let thread = std::thread::spawn(move || {
                 seccomp::forbid(openat2..=openat2, errno).expect("a filter");
                 let opened = case.context().block_on(opens_are_right());
@@ -396,7 +398,7 @@ fn an_open_needs_one_fd_only(case: Case) -> Outcome {
         let mut context = case.context();
         context.block_on(async {
             drop(File::open(&path).await?);
-            // What the driver closes for itself is closed by then.
+            // The driver has closed its own fd by then.
             settle().await;
             let next = std::fs::File::open(&path)?.as_raw_fd() as u64;
             let old = limit_fds(next + 1)?;

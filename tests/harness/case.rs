@@ -1,4 +1,4 @@
-//! A test as a plain function: what it is passed, and the context it runs in.
+//! A test as a plain function: its argument, its result and its context.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use corio::IoContext;
 
 use super::{Driver, alone};
 
-/// What a test returns: any error fails it.
+/// The result of a test: any error fails it.
 pub(crate) type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// One test on one driver.

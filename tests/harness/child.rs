@@ -1,7 +1,7 @@
 //! Test bodies in child processes: the test program, started again with one test.
 
 // # Why this file has `unsafe`
-// Child processes set themselves an alarm clock, and Windows is asked for a number of handles.
+// Child processes set an alarm with `alarm(2)`, and on Windows the number of handles is queried.
 
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -23,7 +23,8 @@ impl End {
             status.signal() == Some(libc::SIGABRT)
         };
         #[cfg(windows)]
-        let aborted = status.code() == Some(0xC000_0409_u32 as i32); // What `abort` gives there.
+        // The exit code of `abort` on Windows: STATUS_STACK_BUFFER_OVERRUN.
+        let aborted = status.code() == Some(0xC000_0409_u32 as i32);
         match status {
             _ if aborted => End::Aborted,
             status if status.success() => End::Success,
@@ -32,7 +33,7 @@ impl End {
     }
 }
 
-/// The child's environment names its test here.
+/// The environment variable that names the child's test.
 const INSIDE: &str = "CORIO_TEST_CHILD";
 
 /// A command that starts this program again, by `CORIO_TEST_RUNNER` if that is set: the command
@@ -64,7 +65,7 @@ fn in_child(body: impl FnOnce()) -> Option<(End, String)> {
         body();
         return None;
     }
-    // With one thread, the test would run on the main thread, which does not bear its name.
+    // With one thread, the test would run on the main thread, which does not have the test's name.
     let output = this_program()
         .args(["--exact", &name, "--nocapture", "--test-threads=2"])
         .env(INSIDE, &name)
@@ -83,7 +84,7 @@ fn in_child(body: impl FnOnce()) -> Option<(End, String)> {
     Some((end, stderr))
 }
 
-/// Runs `body` in a child process, which must succeed: for what a process has only once.
+/// Runs `body` in a child process, which must succeed: for tests that change process-wide state.
 pub(crate) fn alone(body: impl FnOnce()) {
     reports(body, |_| {});
 }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use corio::{Builder, DriverChoice, IoContext, SetupError};
 
-/// One way of carrying operations out.
+/// A driver that carries operations out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Driver {
     IoUring,
@@ -42,7 +42,7 @@ impl Driver {
 
     /// Runs the test at `path`, if this host has the driver.
     pub(crate) fn test(self, path: &'static str, test: impl FnOnce()) {
-        // The test harness leaves the name of the crate out.
+        // The test harness omits the name of the crate.
         let name = path.split_once("::").map_or(path, |(_, rest)| rest);
         if self.is_here() {
             super::guard::guarded_as(name, test);

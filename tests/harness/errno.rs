@@ -7,7 +7,7 @@ pub(crate) use libc::{
     ESPIPE,
 };
 
-/// What Windows says instead.
+/// The error codes of Windows instead.
 #[cfg(windows)]
 mod windows {
     pub(crate) const ENOTDIR: i32 = 267; // ERROR_DIRECTORY

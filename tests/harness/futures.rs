@@ -14,7 +14,7 @@ use corio::op::AsyncNop;
 #[derive(Clone, Default)]
 pub(crate) struct Drops(Rc<Cell<u32>>);
 
-/// What [`Drops`] counts.
+/// A value whose drop [`Drops`] counts.
 pub(crate) struct Counted(Rc<Cell<u32>>);
 
 impl Drops {

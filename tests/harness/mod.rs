@@ -12,9 +12,9 @@
 //!   that is not listed is dead code, about which the compiler warns.
 //!
 //! Every such test has a [time limit](guarded), and can run its body in a [child
-//! process](alone): for what a process has only once, such as its limits, or to see it abort.
+//! process](alone): for process-wide state, such as limits, or to see it abort.
 
-// Each test binary uses a part, and Windows another than Unix.
+// Each test binary uses a part of it, and Windows another part than Unix.
 #![allow(dead_code, unused_imports, unused_macros)]
 
 #[macro_use]
@@ -48,7 +48,7 @@ pub(crate) use servers::*;
 #[cfg(unix)]
 pub(crate) use unix::*;
 
-/// So long that a test which waits for it exceeds its time limit.
+/// A duration so long that a test which waits for it exceeds its time limit.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// A duration after which something may have happened; no test depends on which.

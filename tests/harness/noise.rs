@@ -1,6 +1,6 @@
-//! Contents in which no two parts are alike.
+//! Contents without repetition.
 
-/// Bytes without a pattern, always the same for a length.
+/// Returns bytes without a pattern, the same for the same length.
 pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ len as u64;
     let mut bytes = Vec::with_capacity(len + 8);

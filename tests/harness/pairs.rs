@@ -1,4 +1,4 @@
-//! Two ends of a connection within this host, of whatever kind the host has.
+//! Pairs of connected sockets: of Unix sockets, or of TCP sockets where the host has no others.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! Modes, limits and kinds of file descriptors that only Unix has.
 
 // # Why this file has `unsafe`
-// It asks the system things that std does not.
+// It makes system calls that std has no function for.
 
 use std::ffi::CString;
 use std::io;

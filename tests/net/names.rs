@@ -14,7 +14,8 @@ fn refused() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-/// An address that does not answer, as its listener's queue is full; with what keeps it full.
+/// Returns an address that does not answer, as its listener's queue is full, and the sockets that
+/// keep it full.
 #[cfg(target_os = "linux")]
 fn silent() -> (SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -61,7 +62,7 @@ every_driver! {
     fn after_a_refusal_the_next_address_is_tried_at_once(builder) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
-        // Were each of them given its head start, this would take a minute.
+        // With the full delay before each further attempt, this would take a minute.
         let mut addresses = vec![refused(); 240];
         addresses.push(good);
         let mut context = builder.build().unwrap();

@@ -79,7 +79,7 @@ async fn the_linger_time_is_set() -> Outcome {
     // Not rounded down to zero, which would mean a reset.
     socket.set_linger(Some(Duration::from_millis(500)))?;
     assert_eq!(socket.linger()?, Some(Duration::from_secs(1)));
-    // Much longer than a day, and not wrapped to a short time or a reset.
+    // Much longer than a day: not wrapped to a short time or to a reset.
     socket.set_linger(Some(Duration::MAX))?;
     assert!(socket.linger()?.is_some_and(|time| time > Duration::from_secs(60_000)));
     Ok(())

@@ -102,7 +102,7 @@ async fn bind_accepts_what_std_accepts() -> Outcome {
     TcpListener::bind(("localhost", 0))?;
     TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     TcpListener::bind(String::from("127.0.0.1:0"))?;
-    // The first address that can be had.
+    // The first address that can be bound.
     let addresses = [SocketAddr::from(([192, 0, 2, 1], 0)), SocketAddr::from(([127, 0, 0, 1], 0))];
     let listener = TcpListener::bind(&addresses[..])?;
     assert_eq!(listener.local_addr()?.ip(), addresses[1].ip());
@@ -133,7 +133,7 @@ async fn an_address_in_use_is_refused() -> Outcome {
     // std's listener does not share its port.
     let other = std::net::TcpListener::bind("127.0.0.1:0")?;
     assert_kind(TcpListener::bind(other.local_addr()?), ErrorKind::AddrInUse);
-    // Nor is a second program let in beside one of ours.
+    // Nor can a second program bind the port of a listener of this crate.
     let ours = TcpListener::bind("127.0.0.1:0")?;
     assert_kind(TcpListener::bind(ours.local_addr()?), ErrorKind::AddrInUse);
     #[cfg(unix)]
@@ -146,7 +146,7 @@ async fn two_listeners_can_share_a_port() -> Outcome {
     let first = TcpListener::bind_reuse_port("127.0.0.1:0")?;
     let address = first.local_addr()?;
     let second = TcpListener::bind_reuse_port(address)?;
-    // One that does not ask for it is refused.
+    // A listener without `SO_REUSEPORT` is refused.
     assert_kind(TcpListener::bind(address), ErrorKind::AddrInUse);
     // Every connection goes to one of the two, and none is lost.
     let clients: Vec<_> =
@@ -238,7 +238,7 @@ async fn a_reset_is_an_error() -> Outcome {
     let reset = |stream: std::net::TcpStream| {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
     };
-    // Met by a receive that is waiting,
+    // A reset ends a receive that waits,
     let (a, b) = tcp_pair()?;
     let a = TcpStream::from(a);
     let waiting = corio::spawn(async move { a.recv(vec![7; 8]).await });
@@ -247,7 +247,7 @@ async fn a_reset_is_an_error() -> Outcome {
     let (result, buf) = waiting.await?;
     assert_kind(result, ErrorKind::ConnectionReset);
     assert_eq!(buf, [7; 8]);
-    // by one that comes later, after the bytes that came before,
+    // a later receive, after the bytes received before the reset,
     let (a, mut b) = tcp_pair()?;
     let a = TcpStream::from(a);
     b.write_all(b"last words")?;
@@ -255,7 +255,7 @@ async fn a_reset_is_an_error() -> Outcome {
     reset(b)?;
     assert_eq!(a.recv(vec![0; 64]).await.1, b"last words");
     assert_kind(a.recv(vec![0; 64]).await.0, ErrorKind::ConnectionReset);
-    // and by a send that waits for room.
+    // and a send that waits for room.
     let (a, b) = tcp_pair()?;
     let a = TcpStream::from(a);
     let waiting = corio::spawn(async move { a.send_all(vec![7; 64 << 20]).await });
@@ -300,7 +300,7 @@ fn a_send_to_a_closed_peer_raises_no_signal(case: Case) -> Outcome {
             assert_kind(a.send_file(&file, 0, 8).await, ErrorKind::BrokenPipe);
             let (a, b) = corio_tcp_pair()?;
             b.close().await?;
-            // The first may still be taken; its answer is a reset.
+            // The first send may still succeed; the peer answers it with a reset.
             while a.send("x").await.0.is_ok() {}
             assert_kind(a.send_file(&file, 0, 8).await, ErrorKind::BrokenPipe);
             Ok(())
@@ -381,7 +381,7 @@ async fn datagrams_have_addresses() -> Outcome {
         assert_eq!(a.send_msg([""]).to(b.local_addr()?).await.0?, 0);
         let (result, _) = b.recv_msg([vec![0; 4]]).await;
         assert_eq!(result?.address, Some(a.local_addr()?));
-        // Nowhere to send it.
+        // A socket without a peer has no destination.
         if cfg!(unix) {
             assert_errno(a.send_msg(["x"]).await.0, errno::EDESTADDRREQ);
         } else {
@@ -504,7 +504,7 @@ fn an_accept_without_a_free_fd_loses_no_connection(case: Case) -> Outcome {
         case.context().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0")?;
             let address = listener.local_addr()?;
-            // One meets a connection that waits, the other waits for the connection.
+            // In one round the connection waits for the accept, in the other the accept waits.
             for waits in [false, true] {
                 let socket = Socket::tcp_v4()?;
                 let old = if waits {
@@ -532,7 +532,7 @@ fn an_accept_without_a_free_fd_loses_no_connection(case: Case) -> Outcome {
                 assert_errno(listener.accept().await, errno::EMFILE);
                 assert_errno(listener.accept().await, errno::EMFILE);
                 limit_fds(old)?;
-                // The connection has waited.
+                // The connection still waits in the queue.
                 let (_server, peer) = listener.accept().await?;
                 assert_eq!(SocketAddress::from(peer), socket.local_addr()?);
             }

@@ -134,7 +134,7 @@ every_driver! {
             let (result, alert) = stream.recv(Vec::with_capacity(100)).await;
             // An alert: record type 21.
             assert!(matches!(result, Ok(7)) && alert[0] == 21, "{result:?} {alert:?}");
-            // One that goes in the middle of its hello.
+            // A client that closes in the middle of its hello.
             let stream = TcpStream::connect(&server.addresses()[0]).await.unwrap();
             stream.send_all([22, 3, 1, 0, 100, 1]).await.0.unwrap();
             stream.close().await.unwrap();

@@ -136,7 +136,7 @@ async fn a_cancelled_receive_loses_nothing() -> Outcome {
 }
 
 async fn a_receive_after_a_send_to_a_closed_port_is_refused() -> Outcome {
-    // Closed at once, as a handle of this crate need not be.
+    // std's socket is closed at once; that of this crate may be closed later.
     let gone = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
     let a = bound()?;
     a.connect(gone)?;

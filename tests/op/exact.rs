@@ -129,7 +129,7 @@ async fn a_timed_out_send_reports_the_bytes_sent() -> Outcome {
     let went = moved(result, ErrorKind::TimedOut) as usize;
     assert!(went > 0 && went < LEN && buf == sent, "{went} of {LEN}");
     a.close().await?;
-    // Exactly so much is what the other side gets.
+    // The other side receives exactly as many bytes.
     let (result, got) = b.recv_exact(vec![0; LEN]).await;
     assert_eq!(moved(result, ErrorKind::UnexpectedEof) as usize, went);
     assert!(got == sent[..went]);

@@ -177,7 +177,7 @@ async fn an_insert_into_a_full_table_is_refused() -> Outcome {
 async fn a_context_has_one_table_at_a_time() -> Outcome {
     let first = FixedFiles::register(1)?;
     assert_errno(FixedFiles::register(1).map(drop), libc::EBUSY);
-    // The first one is as it was.
+    // The first table is unchanged.
     let file = first.insert(file_with(b"contents")?)?;
     assert_eq!(AsyncRead::new(&file, [0; 8], 0).await.1, *b"contents");
     first.unregister()?;
@@ -213,7 +213,7 @@ async fn handles_of_another_table_are_refused() -> Outcome {
     Ok(())
 }
 
-/// What happens to a slot while an operation on it is in flight.
+/// The change of a slot while an operation on it is in flight.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Update,
@@ -409,7 +409,7 @@ fn registered_fds_are_closed(case: Case) -> Outcome {
                 let file = table.insert(writer)?;
                 let other = std::fs::File::open("/dev/null")?;
                 let table = meet(fate, table, &file, other)?;
-                // The pipe's writer is gone for the kernel, too.
+                // The kernel has closed the pipe's writer, too.
                 assert_eq!(AsyncRead::at_position(&reader, [0; 1]).await.0?, 0, "{fate:?}");
                 drop((reader, table, file));
                 settle().await;

@@ -1,4 +1,4 @@
-//! Operations: their results, checked against what the system says.
+//! Operations: their results, checked with std and system calls.
 
 // What only tests for Unix use.
 #![cfg_attr(windows, allow(unused_imports, dead_code))]

@@ -87,7 +87,7 @@ async fn too_many_fds_are_refused() -> Outcome {
 
 async fn fds_over_tcp_are_not_sent() -> Outcome {
     let (a, b) = crate::harness::corio_tcp_pair()?;
-    // TCP has no use for them. Linux ignores such control data.
+    // TCP carries no fds. Linux ignores such control data.
     match a.send_msg(["x"]).fds([numbered(1)?]).await.0 {
         Ok(len) => {
             assert_eq!(len, 1);
@@ -233,7 +233,7 @@ fn sent_fds_are_closed_here(case: Case) -> Outcome {
             let (a, b) = std::os::unix::net::UnixStream::pair()?;
             let (reader, writer) = std::io::pipe()?;
             AsyncSendmsg::new(&a, ["x"]).fds([OwnedFd::from(writer)]).await.0?;
-            // The message holds the only writer left; with it the pipe ends.
+            // The message holds the only writer left; when that is closed, the pipe ends.
             let (result, _) = AsyncRecvmsg::new(b.as_fd(), [[0; 1]]).await;
             let mut writer = std::fs::File::from(result?.fds.pop().expect("one fd"));
             writer.write_all(b"still open")?;

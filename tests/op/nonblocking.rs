@@ -247,7 +247,7 @@ async fn dont_wait_means_would_block() -> Outcome {
         assert_kind(send.await.0, ErrorKind::WouldBlock);
         let send = AsyncSendmsg::new(&a, ["x"]).flags(libc::MSG_DONTWAIT);
         assert_kind(send.await.0, ErrorKind::WouldBlock);
-        // Nothing comes the other way.
+        // Nothing is received from the other direction.
         let (result, buf) = AsyncRecv::with_flags(&a, vec![7; 3], libc::MSG_DONTWAIT).await;
         assert_kind(result, ErrorKind::WouldBlock);
         assert_eq!(buf, [7; 3]);
@@ -295,7 +295,7 @@ async fn a_cancel_right_after_the_start_is_not_would_block() -> Outcome {
             other => panic!("{other:?}"),
         }
     }
-    // What has come in time is there.
+    // An event that was reported before is returned.
     std::fs::write(dir.path().join("file"), "")?;
     let (result, buf) = AsyncRead::at_position(&watch, vec![7; 256]).await;
     assert!(result? > 0 && buf.windows(4).any(|name| name == b"file"));

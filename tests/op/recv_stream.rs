@@ -125,7 +125,7 @@ async fn a_receive_dropped_in_flight_loses_no_byte() -> Outcome {
             let mut next = pin!(incoming.recv());
             begin(next.as_mut()).await;
             if round % 3 == 0 {
-                // It has ended by then, but was not polled.
+                // The receive has completed by then, but was not polled.
                 a.send_all([round]).await.0?;
                 yield_now().await;
             }
@@ -342,13 +342,13 @@ async fn a_stream_works_after_another_was_leaked() -> Outcome {
     std::mem::forget(leaked);
     a.send_all("x").await.0?;
     assert_kind(incoming.recv().await, ErrorKind::ResourceBusy);
-    // The leaked one has that byte. A second reader begins afresh.
+    // The leaked receive has that byte. A second stream starts without it.
     corio::op::AsyncNop::new().await?;
     drop(incoming);
     Ok(())
 }
 
-/// A lack of the kernel's buffers is not reported either.
+/// A lack of free buffers for the kernel is not an error, either.
 fn buffers_that_are_kept_starve_no_other_stream(case: Case) -> Outcome {
     const ENOUGH: usize = 5_000_000;
     for limit in [1, 3 * 64 * 1024] {
@@ -366,7 +366,7 @@ fn buffers_that_are_kept_starve_no_other_stream(case: Case) -> Outcome {
                 len += buf.len();
                 kept.push(buf);
             }
-            // Another connection that has to wait, too.
+            // A receive on another connection has to wait, too.
             let (a, b) = local_pair()?;
             let mut others = b.recv_stream();
             for round in 0..5_u8 {
@@ -441,7 +441,7 @@ fn a_received_buffer_may_outlive_its_context(case: Case) -> Outcome {
     })?;
     drop(context);
     assert_eq!(&*buf, b"kept");
-    // This is not received.
+    // These bytes are not received.
     let mut other = case.context();
     other.block_on(async { sender.send_all("later").await.0 })?;
     assert_eq!(&*buf, b"kept");
@@ -486,7 +486,7 @@ fn a_pending_receive_is_counted(case: Case) -> Outcome {
     Ok(())
 }
 
-/// Even without a grace period for the receives that its end abandons.
+/// Also without a grace period, so that the context's end abandons receives.
 fn a_context_gives_its_memory_back(case: Case) -> Outcome {
     const CONTEXTS: usize = 64;
     case.alone(|| {
@@ -507,7 +507,7 @@ fn a_context_gives_its_memory_back(case: Case) -> Outcome {
             drop(context);
             first = first.or(Some(pages()?));
         }
-        // Each has had a megabyte. (A sanitizer keeps what is freed.)
+        // Each context has used 1 MiB. (A sanitizer keeps freed memory.)
         let grown = (pages()? - first.unwrap()) * 4096;
         assert!(grown < (CONTEXTS / 2) << 20 || cfg!(corio_plain_cells), "{grown} bytes more");
         Ok(())

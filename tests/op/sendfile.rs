@@ -70,7 +70,7 @@ async fn the_cork_option_is_preserved() -> Outcome {
         AsyncSendfile::new(&near, &file, 0, LEN as u64).await?;
         assert_eq!(socket.tcp_cork()?, on);
         if on {
-            // What is left goes at last, or after 200 ms.
+            // The rest is sent now; otherwise the kernel sends it after 200 ms.
             socket.set_tcp_cork(false)?;
         }
         let (all, _far) = reader.join().expect("it does not panic")?;
@@ -203,7 +203,8 @@ async fn a_file_truncated_midway_reports_the_bytes_sent() -> Outcome {
     let went = moved(sending.await?, ErrorKind::UnexpectedEof);
     assert_eq!(went, LEN / 2);
     settle().await;
-    // Pages that were in the socket when they were cut off come as zeros; the count is exact.
+    // Pages that were in the socket when the file was truncated arrive as zeros; the count is
+    // exact.
     assert_eq!(far.join().expect("no panic")?.len() as u64, went);
     Ok(())
 }

@@ -200,7 +200,7 @@ fn a_borrowed_fd_is_duplicated_only_for_the_operation(case: Case) -> Outcome {
                 assert_kind(recv.with_timeout(limit).await.0, ErrorKind::TimedOut);
                 assert_eq!(open_fds(), before);
             }
-            // One that is never polled duplicates nothing.
+            // An operation that is never polled duplicates no fd.
             let idle = AsyncRecv::new(&b, [0; 1]);
             assert_eq!(open_fds(), before);
             drop(idle);
@@ -221,7 +221,7 @@ fn an_operation_without_an_fd_for_its_duplicate_is_refused(case: Case) -> Outcom
             let (result, buf) = AsyncSend::new(&a, String::from("back")).await;
             crate::harness::assert_errno(result, libc::EMFILE);
             assert_eq!(buf, "back");
-            // A handle needs none.
+            // An operation on a handle needs no duplicate.
             handle.send("fine").await.0?;
             crate::harness::limit_fds(old)?;
             assert_eq!(AsyncRecv::new(&a, vec![0; 64]).await.1, *b"fine");
@@ -237,9 +237,9 @@ fn an_fd_opened_for_a_dropped_future_is_closed(case: Case) -> Outcome {
         context.block_on(async {
             let listener = corio::net::TcpListener::bind("127.0.0.1:0")?;
             let address = listener.local_addr()?;
-            // A device is never opened at once.
+            // A device is never opened inline.
             let opening = || AsyncOpen::new("/dev/null", libc::O_RDONLY, 0);
-            // With the first, a driver may open something of its own.
+            // At the first open, a driver may open an fd of its own.
             drop(opening().await?);
             let before = open_fds();
             for _ in 0..20 {
@@ -250,7 +250,7 @@ fn an_fd_opened_for_a_dropped_future_is_closed(case: Case) -> Outcome {
                 let client = std::net::TcpStream::connect(address)?;
                 ended().await;
                 drop((open, accept, client));
-                // The loser of a race may have won an fd all the same.
+                // The loser of a race may have opened an fd all the same.
                 drop(race(opening(), ready(())).await);
                 drop(race(AsyncNop::new(), opening()).await);
                 ended().await;

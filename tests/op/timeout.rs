@@ -121,7 +121,7 @@ fn delays() -> impl Iterator<Item = (Duration, Duration)> {
 /// Runs `act` at about the time when the limit elapses.
 async fn meanwhile<T>(limited: impl Future<Output = T>, hold: Duration, act: impl FnOnce()) -> T {
     let acting = async {
-        // The loop stands still, so that everything is due in the same turn.
+        // The loop is blocked meanwhile, so that everything is due in the same turn.
         std::thread::sleep(hold);
         act();
         corio::yield_now().await;
@@ -187,7 +187,7 @@ async fn a_late_recv_message_loses_no_fd() -> Outcome {
         let (result, _) = b.recv_msg([[0; 1]]).await;
         assert_eq!(result?.fds.len(), 1);
     }
-    // All copies are accounted for, so the pipe ends with ours.
+    // All copies are closed or received, so the pipe ends when this writer is dropped.
     drop(writer);
     assert_eq!(AsyncRead::at_position(&reader, [0; 1]).await.0?, 0);
     Ok(())
@@ -209,7 +209,7 @@ async fn a_late_accept_loses_no_connection() -> Outcome {
     while accepted.len() < connected.len() {
         accepted.push(AsyncAccept::new(&listener).await?);
     }
-    // Each client has one, and it is alive.
+    // Each client has a connection, which works.
     for client in connected {
         let client = client?;
         let address = client.local_addr()?;
@@ -294,7 +294,7 @@ async fn an_operation_on_a_kernel_worker_is_not_interrupted_but_timed_out() -> O
 
 #[cfg(unix)]
 async fn a_transfer_that_never_waits_times_out() -> Outcome {
-    // As long as anything, and without a byte on the disk.
+    // 1 PiB long, without a byte on the disk.
     let file = tempfile::tempfile_in("/dev/shm")?;
     file.set_len(1 << 50)?;
     let null = std::fs::File::options().write(true).open("/dev/null")?;
@@ -311,7 +311,7 @@ async fn an_open_that_waits_for_another_program_times_out() -> Outcome {
     let dir = tempfile::tempdir()?;
     let fifo = dir.path().join("fifo");
     crate::harness::make_fifo(&fifo)?;
-    // More of them than a context has threads.
+    // More operations than a context has threads.
     for _ in 0..20 {
         let open = AsyncOpen::new(&fifo, libc::O_RDONLY, 0);
         // The kernel's ring does not wait for a writer if it has the path in its cache.

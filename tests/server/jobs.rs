@@ -25,7 +25,7 @@ fn serving(builder: &Builder, jobs: &Jobs) -> (Elsewhere, ThreadId) {
     let there = Elsewhere::new(builder);
     let jobs = jobs.clone();
     let id = there.handle.spawn(move || async move {
-        // It runs on by itself, as one that has begun.
+        // The service runs on detached.
         drop(spawn(async move { jobs.serve().await }));
         yield_now().await;
         this_thread()
@@ -61,7 +61,7 @@ where
         start()
     });
     let job = spawn(job);
-    // The job is queued in its task's first poll, and this thread looks for none before.
+    // The job is queued in its task's first poll; no service of this thread takes it before.
     yield_now().await;
     told.recv().unwrap();
     job
@@ -133,7 +133,7 @@ every_driver! {
         let ids = context.block_on(async {
             let all = (0..400_u64).map(|n| {
                 jobs.run(move || async move {
-                    // What is not `Send` stays over there.
+                    // A value that is not `Send` stays on the other thread.
                     let polls = Rc::new(Cell::new(0));
                     let counts = polls.clone();
                     let mut body = pin!(async move {
@@ -216,7 +216,8 @@ every_driver! {
             let began = Arc::new(Mutex::new(Vec::new()));
             let tasks: Vec<_> = (0..6).map(|n| numbered(&jobs, n, &began)).collect();
             yield_now().await;
-            // One that is queued, one that waits for room, and one that has room but does not know.
+            // A job that is queued, a caller that waits for room, and one that was granted room but
+            // was not polled since.
             tasks[1].cancel();
             tasks[3].cancel();
             tasks[2].cancel();
@@ -378,7 +379,7 @@ every_driver! {
             let serves = jobs.clone();
             let service = spawn(async move { serves.serve().await });
             yield_now().await;
-            // It is woken for the first of them, and goes without a look.
+            // The service is woken for the first job, and is cancelled before it is polled.
             let tasks: Vec<_> = (0..3).map(|_| spawn(jobs.run(|| async {}))).collect();
             service.cancel();
             for task in tasks {
@@ -404,7 +405,7 @@ every_driver! {
             let serves = jobs.clone();
             drop(context.handle.spawn(move || async move { serves.serve().await }));
         }
-        // Three that bring and take, and one that only brings.
+        // Three contexts submit and serve jobs, and one only submits.
         let bringing: Vec<_> = contexts
             .iter()
             .map(|context| {

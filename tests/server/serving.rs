@@ -240,7 +240,7 @@ every_driver! {
                 |_| (),
                 |stream, _| async move {
                     loop {
-                        // What happens in a part of the handler that is over by then counts, too.
+                        // Operations in a scope that has ended count as activity, too.
                         let recv = race(stream.recv([0; 1]), sleep(LONG));
                         let byte = match timeout(LONG, recv).await? {
                             RaceOutput::First((Ok(1), byte), _) => byte,
@@ -331,7 +331,7 @@ every_driver! {
                 .start(
                     |_| (),
                     |stream, _| async move {
-                        // It ends well after all.
+                        // The handler ignores the limit's error and returns `Ok`.
                         let _ = stream.recv([0; 1]).await;
                         Ok(())
                     },
@@ -339,7 +339,7 @@ every_driver! {
                 .unwrap();
             assert!(is_closed(&TcpStream::connect(address(&server)).unwrap()));
             eventually("counted", || server.totals().finished == 1);
-            // And one that never does.
+            // A handler that never returns.
             let server = server_that_sleeps(&builder, total, idle);
             assert!(is_closed(&TcpStream::connect(address(&server)).unwrap()));
             eventually("counted", || server.totals().timed_out == 1);
@@ -440,7 +440,7 @@ every_driver! {
             assert!(text.contains(&address.to_string()), "{text}");
             assert!(text.contains("another program listens there"), "{text}");
             assert_eq!(format!("{error:?}"), text);
-            // The first one has lost nothing.
+            // The first server has lost no connection.
             for _ in 0..8 {
                 ask(&mut TcpStream::connect(address).unwrap(), "hello");
             }
@@ -501,5 +501,5 @@ every_driver! {
     }
 }
 
-/// About what nanoseconds in 64 bits hold.
+/// About the longest time that 64 bits hold in nanoseconds.
 const NEARLY_600_YEARS: Duration = Duration::from_secs(584 * 365 * 24 * 3600);

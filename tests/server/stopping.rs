@@ -75,7 +75,7 @@ every_driver! {
             .start(
                 |_| (),
                 |stream, ctx| async move {
-                    // Requests of four bytes, until the client or the server has enough.
+                    // Requests of four bytes, until the client or the server ends the connection.
                     loop {
                         let buf = [0; 4];
                         let request = stream.recv_exact(buf);

@@ -50,7 +50,7 @@ every_driver! {
                 .unwrap();
             workers.stop();
             assert!(workers.join().into_iter().all(|result| result.is_ok()));
-            // Dropped without a word.
+            // Dropped without a request to stop.
             drop(two(&builder).start(|worker| async move { worker.stopping().await }).unwrap());
         }
     }
@@ -69,7 +69,7 @@ every_driver! {
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(workers.remaining(), 2);
         stopper.abort();
-        stopper.stop(); // never back
+        stopper.stop(); // the phase never goes back
         for result in workers.join() {
             assert_eq!(result.unwrap(), Phase::Forced);
         }
@@ -117,7 +117,7 @@ every_driver! {
                     0 => 0,
                     _ => counts.fetch_add(1, Ordering::SeqCst),
                 };
-                // Once before there is a future, once within.
+                // Panics once before it returns a future, and once within the future.
                 assert_ne!(nth, 1);
                 async move {
                     assert_ne!((worker.index(), nth), (1, 0));
@@ -130,7 +130,7 @@ every_driver! {
             .unwrap();
         assert!(workers.join().into_iter().all(|result| result.is_ok()));
         assert_eq!(starts.load(Ordering::SeqCst), 3);
-        // And no more often than allowed.
+        // The program is not restarted more often than allowed.
         let workers = two(&builder)
             .on_panic(OnPanic::Restart(3))
             .start(move |_| async move { panic!("always") })

@@ -101,7 +101,7 @@ every_driver! {
             for task in tasks {
                 task.await.unwrap().unwrap();
             }
-            // One slot, one message: what the receiver holds does not count.
+            // One slot, one message: a message that the receiver has taken does not count.
             sender.try_send(1).unwrap();
             sender.try_send(2).unwrap();
             assert_eq!(receiver.try_recv(), Ok(1));

@@ -1,4 +1,4 @@
-//! Futures polled with a waker whose `clone` brings about what they wait for.
+//! Futures polled with a waker whose `clone` causes the event that they wait for.
 
 use corio::sync::{self, watch};
 

@@ -93,7 +93,7 @@ every_driver! {
 
     fn tag_and_value_arrive_unchanged(builder) {
         let tags = [0, 1, 1 << 31, i32::MIN as u32, u32::MAX - 1, u32::MAX];
-        // Among them numbers that a driver might use for something of its own.
+        // Among them numbers that a driver might use for its own entries.
         let values = [0, 1, 7, 8 | 7, 16 | 7, 24 | 7, 1 << 63, u64::MAX - 1, u64::MAX];
         let mut context = builder.build().unwrap();
         let handle = context.handle();
@@ -125,7 +125,7 @@ every_driver! {
             for value in 0..10 {
                 assert_eq!(first.next().await, Some(Message { tag: ROOM_TAG, value }));
             }
-            // A dropped listener loses no message, nor does a cancelled wait.
+            // Neither dropping the receiver nor cancelling a wait loses a message.
             drop(first);
             let mut second = messages();
             for value in 10..ROOM as u64 {
@@ -204,7 +204,7 @@ every_driver! {
         let there = Elsewhere::new(&builder);
         let waits = full.clone();
         let waiting = there.handle.spawn(move || async move { waits.send_message(1, 2).await });
-        // A listener may outlive the context, and receives every message.
+        // A receiver may outlive the context, and receives every message.
         let mut left = context.block_on(async { messages() });
         drop(context);
         assert_eq!(waiting.join().unwrap(), Err(SendError(message)));

@@ -43,7 +43,7 @@ every_driver! {
                     }
                     b.send_all(round.to_le_bytes().to_vec()).await.0.unwrap();
                 };
-                // Whatever comes first: what was sent arrives, here or at the next receive.
+                // In any order: the bytes that were sent are received, here or by the next receive.
                 let got = match race(receiver, sender).await {
                     corio::RaceOutput::First(Ok(got), _)
                     | corio::RaceOutput::Second(Some(Ok(got)), ()) => got,

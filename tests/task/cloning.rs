@@ -1,4 +1,4 @@
-//! Futures of tasks and operations polled with a waker whose `clone` runs code: it takes in
+//! Futures of tasks and operations polled with a waker whose `clone` runs code: it reaps
 //! completions, runs the task, or cancels it.
 
 use std::cell::RefCell;

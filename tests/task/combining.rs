@@ -24,7 +24,7 @@ every_driver! {
                     assert!(is_cancelled(&other));
                     assert_eq!(buf.len(), 8);
                 }
-                // It ended at once, so the other was not started.
+                // The first future was ready at once, so the other was not started.
                 RaceOutput::First((Ok(1), _), None) => {}
                 other => panic!("{other:?}"),
             }
@@ -48,7 +48,8 @@ every_driver! {
                 RaceOutput::First((Ok(5), left), Some((Ok(5), right))) => {
                     assert_eq!((&left[..], &right[..]), (&b"for a"[..], &b"for b"[..]));
                 }
-                // It ended at once, so the other was not started: its bytes are still to be had.
+                // The first future was ready at once, so the other was not started, and its bytes
+                // can still be received.
                 RaceOutput::First((Ok(5), left), None) => {
                     let (result, right) = b.recv(Vec::with_capacity(8)).await;
                     assert_eq!(result.unwrap(), 5);
@@ -116,7 +117,7 @@ every_driver! {
                 );
                 let text = format!("{:?}", nested.await);
                 assert_eq!(text.matches("Ok(1)").count(), 1, "{winner}: {text}");
-                // One that ends at once keeps those behind it from being started.
+                // A future that is ready at once keeps later ones from being started.
                 let canceled = format!("code: {}", errno::ECANCELED);
                 let (lost, not_started) = (text.matches(&canceled), text.matches("None"));
                 assert!(lost.count() == 5 || not_started.count() >= 1, "{winner}: {text}");

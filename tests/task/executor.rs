@@ -57,7 +57,7 @@ every_driver! {
 
     /// Cached bytes are read inline, but a bounded number of them per turn.
     fn large_reads_that_end_at_once_let_others_run(builder) {
-        // One so large that it uses up far more than there is was taken for many that were refused.
+        // A read that overdraws the budget by far was counted as many refused operations.
         const LEN: usize = 32 << 20;
         let mut context = builder.build().unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -85,8 +85,8 @@ every_driver! {
                 .await;
                 assert_eq!(result.unwrap(), len);
                 in_a_row = match turns.replace(0) {
-                    // What the system has put out of memory meanwhile does not end at once, and
-                    // comes before those that do.
+                    // A read of pages that the system has evicted meanwhile does not complete
+                    // inline, and may precede those that do.
                     ran if took_long => {
                         assert_ne!(ran, 0, "others wait for a read that takes long");
                         0
@@ -427,7 +427,7 @@ every_driver! {
                         return Poll::Ready(());
                     }
                 }
-                // Where reads go to another thread, this has to wait after all.
+                // Where reads go to another thread, this has to wait.
                 Poll::Pending
             })
             .await;
@@ -441,7 +441,7 @@ every_driver! {
             let a = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let a = corio::net::TcpStream::from(a);
             let b = corio::net::TcpStream::from(listener.accept().unwrap().0);
-            // Into the sockets' buffers, before anything is received.
+            // Fills the sockets' buffers, before anything is received.
             a.send_all(vec![7; 32 << 10]).await.0.unwrap();
             let rounds = Rc::new(Cell::new(0));
             let seen = rounds.clone();

@@ -185,7 +185,7 @@ every_driver! {
         });
     }
 
-    /// It has not been polled in a new place yet.
+    /// The moved operation has not been polled by another task yet.
     fn a_cancel_of_the_old_task_waits_for_an_operation_that_no_task_polls(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
@@ -230,7 +230,7 @@ every_driver! {
         context.block_on(async {
             for make in [receive, receive_in_scopes] {
                 let (mut future, other) = make();
-                // Three levels of scopes come and go.
+                // Three levels of scopes are opened and ended.
                 let _ = timeout(LONG, async {
                     race(
                         async {
@@ -382,7 +382,7 @@ every_driver! {
             static NAPS: RefCell<Vec<Received>> = const { RefCell::new(Vec::new()) };
         }
         fn gone() {
-            // There may be no context any more, which is a panic, and not this test's subject.
+            // There may be no context any more, which is a panic that this test ignores.
             let _ = std::panic::catch_unwind(|| {
                 let task = spawn(async { sleep(LONG).await });
                 KEPT.with_borrow_mut(|kept| kept.push(task));
@@ -454,7 +454,7 @@ every_driver! {
         .unwrap();
     }
 
-    /// Whichever of the thread-locals is dropped first.
+    /// Whichever of two thread-locals is dropped first.
     fn a_context_in_a_thread_local_ends_with_its_thread(builder) {
         thread_local! {
             static FIRST: RefCell<Vec<Box<dyn std::any::Any>>> = const { RefCell::new(Vec::new()) };

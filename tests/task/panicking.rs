@@ -39,7 +39,7 @@ fn panics(f: impl FnOnce()) -> bool {
 }
 
 every_driver! {
-    /// Its cell was never freed, nor the event counter that wakes its context.
+    /// The task's cell was never freed, nor the event counter that wakes its context.
     fn a_task_whose_joiner_panics_is_freed(builder) {
         alone(|| {
             let before = open_fds();
@@ -58,7 +58,7 @@ every_driver! {
             };
             assert_eq!(output.unwrap(), 5);
             drop((task, context));
-            // The last that refers to the task.
+            // The last reference to the task.
             drop(receiver.recv().unwrap());
             assert_eq!(open_fds(), before);
         });
@@ -95,7 +95,7 @@ every_driver! {
             let mut limited = Box::pin(timeout(Duration::from_millis(1), async move {
                 let mut received = Box::pin(a.recv(vec![0; 64]));
                 assert!(poll_now(&mut received).await.is_pending());
-                // It stays in the scope for as long as the scope is there.
+                // The leaked operation stays in the scope until the scope ends.
                 std::mem::forget(received);
                 pending::<()>().await;
             }));

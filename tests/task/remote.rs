@@ -28,7 +28,7 @@ every_driver! {
         let tasks: Vec<_> = (0..1000)
             .map(|n| {
                 there.handle.spawn(move || async move {
-                    // What is not `Send` stays over there.
+                    // A value that is not `Send` stays on the other thread.
                     let local = Rc::new(RefCell::new(n));
                     sleep(Duration::from_micros(n % 100)).await;
                     *local.borrow_mut() += 1;
@@ -104,7 +104,7 @@ every_driver! {
         told.recv_blocking().unwrap();
         std::thread::sleep(Duration::from_millis(5));
         task.cancel();
-        // It saw its operation end, and had an output: that is not lost.
+        // The task's operation had ended, and the task had an output, which is not lost.
         match task.join() {
             Ok(_) => {}
             Err(error) => assert!(error.is_cancelled()),

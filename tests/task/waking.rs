@@ -117,7 +117,7 @@ every_driver! {
         let after = context.stats();
         assert_eq!(after.remote_wakes - before.remote_wakes, 1);
         assert_eq!((after.turns - before.turns, polls.get()), (1, 2));
-        // And while it is asleep: no more turns than wakes that found it so.
+        // While the loop sleeps: at most one turn for each wake that found it asleep.
         let before = context.stats();
         let thread = thread::spawn(move || {
             (0..1000).for_each(|_| waker.wake_by_ref());

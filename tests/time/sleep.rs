@@ -102,7 +102,7 @@ every_driver! {
             let late = timeout_at(deadline, sleep(LONG)).await.unwrap_err();
             assert!(start.elapsed() >= Duration::from_millis(20));
             assert!(late.limit().unwrap() < Duration::from_millis(20));
-            // A deadline in the past: what does not wait completes.
+            // With a deadline in the past, a future that does not wait completes.
             assert_eq!(timeout_at(start, std::future::ready(7)).await, Ok(7));
             assert!(timeout_at(start, sleep(LONG)).await.is_err());
         });
@@ -144,7 +144,7 @@ every_driver! {
             let inner = timeout(LONG, a.recv([0; 1]));
             let error = timeout(limit, inner).await.unwrap().unwrap().0.unwrap_err();
             assert_eq!(error.to_string(), said);
-            // TCP's own is no limit of ours.
+            // The `TimedOut` of TCP itself carries no time limit.
             assert!(Elapsed::of(&ErrorKind::TimedOut.into()).is_none());
         });
     }
@@ -155,7 +155,7 @@ every_driver! {
         while !task.is_finished() {
             context.poll_once(Some(Duration::MAX)).unwrap();
         }
-        // Without a timer, or with a far one, the whole of it goes to the kernel.
+        // Without a timer, or with a distant one, the whole timeout is passed to the kernel.
         for sleeps in [false, true] {
             if sleeps {
                 drop(context.spawn(sleep(Duration::MAX)));

@@ -15,7 +15,7 @@ use crate::op::source::Source;
 
 /// Creates a directory. [`mkdirat(2)`](https://man7.org/linux/man-pages/man2/mkdir.2.html).
 ///
-/// A cancelled creation may have happened all the same: it is waited for, and its result tells.
+/// A cancelled creation may have happened all the same: it is waited for, and its result says so.
 ///
 /// Kernel: `IORING_OP_MKDIRAT` since Linux 5.15; before, a thread makes the system call.
 ///

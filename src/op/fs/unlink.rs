@@ -16,7 +16,7 @@ use crate::op::source::Source;
 /// Removes a name of a file, or an empty directory.
 /// [`unlinkat(2)`](https://man7.org/linux/man-pages/man2/unlinkat.2.html).
 ///
-/// A cancelled removal may have happened all the same: it is waited for, and its result tells.
+/// A cancelled removal may have happened all the same: it is waited for, and its result says so.
 ///
 /// Kernel: `IORING_OP_UNLINKAT` since Linux 5.11.
 ///

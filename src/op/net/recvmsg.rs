@@ -26,7 +26,7 @@ struct Control([MaybeUninit<u8>; CONTROL_LEN]);
 /// The result of an [`AsyncRecvmsg`]: the sender, file descriptors and flags of the message.
 ///
 /// # Examples
-/// See [`AsyncSendmsg`].
+/// See [`AsyncSendmsg`](crate::op::AsyncSendmsg).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Received {
@@ -47,7 +47,7 @@ pub struct Received {
 /// [`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
 ///
 /// # Examples
-/// See [`AsyncSendmsg`].
+/// See [`AsyncSendmsg`](crate::op::AsyncSendmsg).
 #[doc(alias = "IORING_OP_RECVMSG")]
 #[doc(alias = "SCM_RIGHTS")]
 pub type AsyncRecvmsg<'a, B> = Op<Recvmsg<'a, B>>;

@@ -132,7 +132,7 @@ impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
     /// Sends with flags, such as `MSG_MORE`.
     ///
     /// # Panics
-    /// As for [`AsyncSend::with_flags`](super::AsyncSend::with_flags).
+    /// As for [`AsyncSend::with_flags`](crate::op::AsyncSend::with_flags).
     #[track_caller]
     pub fn flags(mut self, flags: i32) -> Self {
         check_send_flags(flags);

@@ -132,7 +132,7 @@ fn first_waiting<T>(waiters: &VecDeque<Waiter<T>>) -> usize {
 }
 
 fn find<T>(waiters: &VecDeque<Waiter<T>>, ticket: u64) -> Option<usize> {
-    // Without gaps, which only dropped futures leave, the first ticket tells the place.
+    // Without gaps, which only dropped futures leave, the place follows from the first ticket.
     let place = ticket.wrapping_sub(waiters.front()?.ticket) as usize;
     if waiters.get(place).is_some_and(|waiter| waiter.ticket == ticket) {
         return Some(place);

@@ -1,4 +1,4 @@
-//! Requests that depend on what the client has.
+//! Conditional requests.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -29,7 +29,7 @@ fn conditions_spare_what_the_client_has() {
         (format!("If-Modified-Since: {later}\r\n"), 304),
         (format!("If-Modified-Since: {earlier}\r\n"), 200),
         ("If-Modified-Since: nonsense\r\n".into(), 200),
-        // The tag decides where both are given.
+        // The tag decides if both are given.
         (format!("If-None-Match: \"other\"\r\nIf-Modified-Since: {later}\r\n"), 200),
         (format!("If-None-Match: {etag}\r\nIf-Modified-Since: {earlier}\r\n"), 304),
         (format!("If-None-Match: {etag}\r\nRange: bytes=0-0\r\n"), 304),
@@ -60,7 +60,7 @@ fn if_range_guards_against_mixing_two_versions() {
     let hour_ago = SystemTime::now() - Duration::from_secs(3600);
     fs::File::options().write(true).open(site.path("f")).unwrap().set_modified(hour_ago).unwrap();
     site.file("new", "hello");
-    // Dated ahead, so that its second is certainly not over.
+    // Dated in the future, so that its second has certainly not passed.
     let ahead = SystemTime::now() + Duration::from_secs(3600);
     fs::File::options().write(true).open(site.path("new")).unwrap().set_modified(ahead).unwrap();
     let mut client = site.connect();

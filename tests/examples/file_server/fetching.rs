@@ -1,8 +1,8 @@
-//! Getting files: bodies, common fields, connections, requests in every shape.
+//! Fetching files: bodies, common fields, connections, and unusual forms of requests.
 
 use std::fs;
 
-use super::http::POLL_BUDGET;
+use super::http::TIME_LIMIT;
 use super::site::Site;
 use crate::harness::noise;
 
@@ -60,7 +60,7 @@ fn common_fields_are_there() {
         let response = site.get(&format!("/{name}")).expect(200);
         assert_eq!(response.field("content-type"), Some(mime), "{name}");
         let date = httpdate::parse_http_date(response.field("date").unwrap()).unwrap();
-        assert!(date.elapsed().unwrap_or_default() < POLL_BUDGET);
+        assert!(date.elapsed().unwrap_or_default() < TIME_LIMIT);
         let modified = fs::metadata(site.path(name)).unwrap().modified().unwrap();
         assert_eq!(response.field("last-modified"), Some(&*httpdate::fmt_http_date(modified)));
         assert_eq!(response.field("accept-ranges"), Some("bytes"));
@@ -132,7 +132,7 @@ fn a_request_may_be_split_anywhere() {
     let (mut client, mut other) = (site.connect(), site.connect());
     for at in 0..=request.len() {
         client.send(&request[..at]);
-        // Once this is answered, the server has looked at the first part, too.
+        // Once this is answered, the server has seen the first part, too.
         other.get("/f").expect(200);
         client.send(&request[at..]);
         assert_eq!(client.response().expect(200).text(), "hello");

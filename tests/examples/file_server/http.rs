@@ -4,12 +4,12 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Only a guard against hanging.
-pub(crate) const POLL_BUDGET: Duration = Duration::from_secs(60);
+/// The time limit of a read or write, as a guard against hanging.
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
-    /// Bytes that have come and belong to no response yet.
+    /// Received bytes that belong to no response yet.
     rest: Vec<u8>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// The value of a header field, which occurs at most once.
+    /// Returns the value of a header field, which occurs at most once.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.head.split("\r\n").skip(1).filter_map(|line| {
             let (field, value) = line.split_once(": ")?;
@@ -47,8 +47,8 @@ impl Response {
 
 impl Client {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(POLL_BUDGET)).unwrap();
-        stream.set_write_timeout(Some(POLL_BUDGET)).unwrap();
+        stream.set_read_timeout(Some(TIME_LIMIT)).unwrap();
+        stream.set_write_timeout(Some(TIME_LIMIT)).unwrap();
         stream.set_nodelay(true).unwrap();
         Client { stream, rest: Vec::new() }
     }
@@ -57,7 +57,7 @@ impl Client {
         Self::new(TcpStream::connect(address).unwrap())
     }
 
-    /// Connects with a receive buffer that holds little.
+    /// Connects with a small receive buffer.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -137,7 +137,7 @@ impl Client {
         Ok(&self.rest[..len])
     }
 
-    /// Takes what has come and belongs to no response yet.
+    /// Takes the received bytes that belong to no response yet.
     pub(crate) fn buffered(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.rest)
     }

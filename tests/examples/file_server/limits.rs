@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::http::{Client, POLL_BUDGET};
+use super::http::{Client, TIME_LIMIT};
 use super::site::{Site, executable, until_served};
 
 #[test]
@@ -18,15 +18,15 @@ fn a_head_that_does_not_end_is_timed_out_even_if_it_trickles() {
     let mut writer = client.stream.try_clone().unwrap();
     let trickle = std::thread::spawn(move || {
         let start = Instant::now();
-        while start.elapsed() < POLL_BUDGET && writer.write_all(b"x").is_ok() {
+        while start.elapsed() < TIME_LIMIT && writer.write_all(b"x").is_ok() {
             std::thread::sleep(Duration::from_millis(20));
         }
         start.elapsed()
     });
     client.response().expect(408);
     drop(client);
-    // The server does not listen to it for ever either.
-    assert!(trickle.join().unwrap() < POLL_BUDGET);
+    // The server does not read from such a client for ever, either.
+    assert!(trickle.join().unwrap() < TIME_LIMIT);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn connections_beyond_the_limit_are_told() {
     let mut third = site.connect();
     assert_eq!(third.response().expect(503).field("retry-after"), Some("1"));
     third.expect_end();
-    // Those that are in stay in.
+    // Connections that were accepted stay.
     for client in &mut clients {
         client.get("/f").expect(200);
     }
@@ -66,7 +66,7 @@ fn running_out_of_file_descriptors_passes() {
     let mut first = site.connect();
     first.get("/f").expect(200);
     let crowd: Vec<Client> = (0..40).map(|_| site.connect()).collect();
-    // Files need descriptors, too; what can't be opened now is answered nevertheless.
+    // Files need descriptors, too; a request for a file that can't be opened gets an answer.
     for _ in 0..20 {
         let status = first.get("/f").status;
         assert!(matches!(status, 200 | 503), "{status}");

@@ -1,4 +1,4 @@
-//! From names to files, and never outside of the root.
+//! Paths: targets lead to files of the root directory, and to none outside of it.
 
 // # Why this file has `unsafe`
 // It makes a pipe in the file system, for which `std` has no function.
@@ -135,7 +135,7 @@ fn directories_show_their_index_or_a_listing() {
     assert_eq!(client.get("/linked_index/").expect(200).text(), "<p>index");
 }
 
-/// The targets of all links in a page.
+/// Returns the targets of all links in a page.
 fn links(page: &str) -> Vec<&str> {
     let after = page.split("href=\"").skip(1);
     after.map(|rest| rest.split('"').next().unwrap()).collect()

@@ -1,4 +1,4 @@
-//! Peers that are slow, stop, or go away.
+//! Peers that are slow, stop reading, or disconnect.
 
 use std::fs;
 use std::io::Read;
@@ -36,7 +36,7 @@ fn a_reader_that_stops_is_dropped_and_one_that_goes_on_is_not() {
     let contents = noise(32 << 20);
     site.file("big", &contents);
     site.file("f", "hello");
-    // Takes longer than the limit for the whole, but never stands still.
+    // The whole takes longer than the limit, but the client keeps reading.
     let mut steady = Client::connect_narrow(site.address);
     steady.request("GET", "/big", "Connection: close\r\n");
     steady.response_head().expect(200);
@@ -58,7 +58,7 @@ fn a_reader_that_stops_is_dropped_and_one_that_goes_on_is_not() {
     assert!(received == contents);
     steady.expect_end();
     drop(steady);
-    // There are two places again only once the one that stopped has been dropped.
+    // Two connections are possible again only once the stopped client has been dropped.
     let _places = [until_served(&site), until_served(&site)];
     let rest = stopped.rest();
     assert!(rest.is_err() || rest.is_ok_and(|rest| rest.len() < contents.len()));
@@ -90,7 +90,7 @@ fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
     let mut client = Client::connect_narrow(site.address);
     let response = client.request("GET", "/big", "").response_head().expect(200);
     assert_eq!(response.field("content-length"), Some(&*LEN.to_string()));
-    // No socket buffers take that much, so the server has not come this far.
+    // The sockets' buffers hold less, so the server has not sent all.
     file.set_len(LEFT).unwrap();
     let mut received = client.buffered().len() as u64;
     let mut chunk = vec![0; 1 << 20];

@@ -32,7 +32,7 @@ fn bad_requests_are_answered_and_end_the_connection() {
         (format!("GET /f HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "x".repeat(3000)), 431),
         (format!("GET /f HTTP/1.1\r\nHost: x\r\nA: {}", "x".repeat(100_000)), 431),
         (format!("GET /f HTTP/1.1\r\nHost: x\r\n{many}\r\n"), 431),
-        // A body that is not taken must not be taken for a request.
+        // A body that is not read must not be parsed as a request.
         ("GET /f HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc".into(), 413),
         ("GET /f HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(), 413),
         (

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::http::{Client, POLL_BUDGET, Response};
+use super::http::{Client, Response, TIME_LIMIT};
 
-/// A directory and a server that serves it; both are gone when this is.
+/// A directory and a server that serves it; both end when this is dropped.
 pub(crate) struct Site {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -64,7 +64,7 @@ impl Site {
         Site { child, address, dir }
     }
 
-    /// Where a file of the served directory is.
+    /// Returns the path of a file of the served directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join("www").join(name)
     }
@@ -85,12 +85,12 @@ impl Site {
         Client::connect(self.address)
     }
 
-    /// Fetches by a connection of its own.
+    /// Fetches a target on a new connection.
     pub(crate) fn get(&self, target: &str) -> Response {
         self.connect().get(target)
     }
 
-    /// Sends bytes on a connection of its own and reads the first response.
+    /// Sends bytes on a new connection and reads the first response.
     pub(crate) fn raw(&self, bytes: impl AsRef<[u8]>) -> (Response, Client) {
         let mut client = self.connect();
         let response = client.send(bytes).response();
@@ -108,7 +108,7 @@ impl Site {
 
 /// Waits for a child's end, but not for ever.
 fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + POLL_BUDGET;
+    let deadline = Instant::now() + TIME_LIMIT;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
@@ -138,8 +138,8 @@ impl Drop for Site {
     }
 }
 
-/// A command that runs a copy of the server within `dir` as an ordinary user, whom unreadable
-/// files are unreadable to. `None` if that is not possible.
+/// Returns a command that runs a copy of the server within `dir` as a user without privileges, to
+/// which file permissions apply. `None` if that is not possible.
 pub(crate) fn as_nobody(dir: &Path) -> Option<Command> {
     use std::os::unix::fs::PermissionsExt;
     /// The uid of `nobody` on every common system. (words: allow(nobody))
@@ -158,7 +158,7 @@ pub(crate) fn as_nobody(dir: &Path) -> Option<Command> {
 
 /// Tries until a new connection is served.
 pub(crate) fn until_served(site: &Site) -> Client {
-    let deadline = Instant::now() + POLL_BUDGET;
+    let deadline = Instant::now() + TIME_LIMIT;
     loop {
         let mut client = site.connect();
         let _ = client.stream.write_all(b"GET /f HTTP/1.1\r\nHost: x\r\n\r\n");

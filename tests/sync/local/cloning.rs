@@ -1,4 +1,4 @@
-//! Futures polled with a waker whose `clone` brings about what they wait for.
+//! Futures polled with a waker whose `clone` causes the event that they wait for.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -43,7 +43,7 @@ fn a_waker_whose_clone_notifies() {
         let other = notify.clone();
         end_by_cloning(notify.notified(), move || rings(&other));
     }
-    // Nothing is left of it for others.
+    // No notification is left for others.
     assert!(
         Box::pin(notify.notified())
             .as_mut()

@@ -197,7 +197,7 @@ every_driver! {
             }
             drop(guard);
             for (n, task) in tasks.into_iter().enumerate() {
-                // One that had its turn before it noticed may have come to its end.
+                // A task that got the lock before the cancellation may have completed.
                 assert!(timeout(LONG, task).await.unwrap().is_ok() || n % 2 == 0);
             }
         });
@@ -209,7 +209,7 @@ every_driver! {
             let notify = Rc::new(Notify::new());
             notify.notify_one();
             notify.notify_one();
-            notify.notified().await; // two are one
+            notify.notified().await; // two notifications count as one
             assert!(poll(Box::pin(notify.notified()).as_mut()).is_pending());
             let count = Rc::new(Cell::new(0));
             let tasks: Vec<_> = (0..5)
@@ -225,7 +225,7 @@ every_driver! {
             notify.notify_one();
             yield_now().await;
             assert_eq!(count.get(), 1);
-            // One that was notified and is dropped passes it on.
+            // A notified waiter that is dropped passes its notification on.
             let mut first = Box::pin(notify.notified());
             assert!(poll(first.as_mut()).is_pending());
             notify.notify_all();

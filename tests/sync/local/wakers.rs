@@ -126,7 +126,7 @@ fn a_waiter_that_passes_a_barrier_may_drop_another() {
     OTHER.set(Some(second));
     assert_eq!(poll(Box::pin(barrier.wait()).as_mut()), Poll::Ready(true));
     assert_eq!(poll(first.as_mut()), Poll::Ready(false));
-    // The next round counts from nothing.
+    // The next round counts from zero.
     let (mut a, mut b) = (Box::pin(barrier.wait()), Box::pin(barrier.wait()));
     assert!(poll(a.as_mut()).is_pending() && poll(b.as_mut()).is_pending());
     assert_eq!(poll(Box::pin(barrier.wait()).as_mut()), Poll::Ready(true));
@@ -257,7 +257,7 @@ fn a_reader_writer_lock_agrees_with_its_model() {
             while place < waiting.len() {
                 let (id, future) = &mut waiting[place];
                 let inside = model.iter().any(|other| other.0 == *id && other.2);
-                // Some notice later, and may be dropped before they do.
+                // Some are polled later, and may be dropped before that.
                 if inside && numbers.below(2) == 0 {
                     place += 1;
                     continue;
