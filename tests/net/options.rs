@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corio::net::{Socket, SocketAddress};
+use corio::net::{Socket, SocketAddress, TcpListener, TcpStream};
 
 #[cfg(unix)]
 use crate::harness::is_cloexec;
@@ -12,6 +12,7 @@ every_driver! {
     the_linger_time_is_set,
     options_of_another_kind_of_socket_are_refused,
     an_address_is_bound_once,
+    accepted_connections_have_nodelay,
 }
 
 #[cfg(unix)]
@@ -19,6 +20,18 @@ every_driver! {
     sizes_are_doubled_by_the_kernel,
     boolean_options_are_read_back,
     keepalive_times_are_set,
+}
+
+async fn accepted_connections_have_nodelay() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let (connected, accepted) =
+        futures_util::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
+    let (client, (server, _)) = (connected?, accepted?);
+    assert!(client.options().tcp_nodelay()?);
+    assert!(server.options().tcp_nodelay()?);
+    server.set_nodelay(false)?;
+    assert!(!server.options().tcp_nodelay()?);
+    Ok(())
 }
 
 fn each_kind() -> std::io::Result<[Socket; 4]> {

@@ -20,7 +20,6 @@ every_driver! {
     listening_and_connecting_work_over_v6,
     bind_accepts_what_std_accepts,
     an_address_in_use_is_refused,
-    accepted_connections_have_nodelay,
     a_handle_is_shown_with_its_addresses,
     a_half_closed_connection_still_works_in_the_other_direction,
     a_slow_reader_gets_every_byte,
@@ -185,18 +184,6 @@ async fn a_handle_is_shown_with_its_addresses() -> Outcome {
     assert!(shown.ends_with(&format!(", local: {own}, peer: {address} }}")), "{shown}");
     let shown = format!("{listener:?}");
     assert!(shown.ends_with(&format!(", local: {address} }}")), "{shown}");
-    Ok(())
-}
-
-async fn accepted_connections_have_nodelay() -> Outcome {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let (connected, accepted) =
-        futures_util::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
-    let (client, (server, _)) = (connected?, accepted?);
-    assert!(client.options().tcp_nodelay()?);
-    assert!(server.options().tcp_nodelay()?);
-    server.set_nodelay(false)?;
-    assert!(!server.options().tcp_nodelay()?);
     Ok(())
 }
 

@@ -573,18 +573,6 @@ unsafe impl Driver for Uring {
 }
 
 impl Uring {
-    /// Looks which lists have something to deliver, and stores whether any has.
-    #[cold]
-    fn is_unsettled(&mut self) -> bool {
-        self.unsettled = !self.reclaimed.is_empty()
-            || !self.withdrawn.is_empty()
-            || !self.backlog.is_empty()
-            || !self.early.is_empty()
-            || !self.retries.is_empty()
-            || !self.refused.waiting.is_empty();
-        self.unsettled
-    }
-
     fn has_no_completions(&mut self) -> bool {
         debug_assert!(!self.reaping, "a second handle to the completion queue");
         // SAFETY: only the turn calls this, before it creates its own handle.

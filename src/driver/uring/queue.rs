@@ -132,4 +132,16 @@ impl Uring {
         self.early.extend(taken);
         self.unsettled = true;
     }
+
+    /// Looks which lists have something to deliver, and stores whether any has.
+    #[cold]
+    pub(super) fn is_unsettled(&mut self) -> bool {
+        self.unsettled = !self.reclaimed.is_empty()
+            || !self.withdrawn.is_empty()
+            || !self.backlog.is_empty()
+            || !self.early.is_empty()
+            || !self.retries.is_empty()
+            || !self.refused.waiting.is_empty();
+        self.unsettled
+    }
 }

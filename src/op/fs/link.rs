@@ -1,5 +1,5 @@
 //! Giving a file a further name.
-//
+
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
