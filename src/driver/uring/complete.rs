@@ -11,7 +11,7 @@ use io_uring::{cqueue, opcode};
 use super::cancel::CANCEL_TRIES;
 use super::opcodes::Opcodes;
 use super::user_data::{
-    IGNORED, MESSAGE, MESSAGE_FAILED, TAG_BITS, Tag, WAKE, closed_fd, tagged, token, tried_opcode,
+    IGNORED, MESSAGE, MESSAGE_FAILED, TAG_BITS, Tag, WAKE, closed_fd, probed_opcode, tagged, token,
 };
 use super::{Uring, refused, submit};
 use crate::driver::record::{describe, record};
@@ -124,7 +124,7 @@ impl Uring {
             }
             return None;
         }
-        if tried_opcode(data).is_some() {
+        if probed_opcode(data).is_some() {
             return None;
         }
         match data {

@@ -68,7 +68,7 @@ pub(crate) struct Uring {
     direct: bool,
     refused: Refused,
     /// The next turn must not wait: one of the lists below may have something to deliver.
-    unsettled: bool,
+    undelivered: bool,
     /// Entries that found the submission queue full, oldest first.
     backlog: VecDeque<squeue::Entry>,
     /// The number of operations submitted so far; wraps.
@@ -389,7 +389,7 @@ unsafe impl Driver for Uring {
             notified: Vec::new(),
             direct: true,
             refused: Refused::default(),
-            unsettled: false,
+            undelivered: false,
             backlog: VecDeque::new(),
             started: 0,
             cancels: Vec::new(),
@@ -408,9 +408,9 @@ unsafe impl Driver for Uring {
             syscalls: 0,
         };
         driver.arm_wake();
-        driver.push_trials();
+        driver.push_probes();
         driver.flush().map_err(no_wakeup)?;
-        driver.check_trials()?;
+        driver.check_probes()?;
         Ok(driver)
     }
 
@@ -434,7 +434,7 @@ unsafe impl Driver for Uring {
                 record.result.set(-libc::ECANCELED);
                 self.refused.forget(op);
                 self.reclaimed.push(op);
-                self.unsettled = true;
+                self.undelivered = true;
             }
         } else if notes.tag == Tag::RecvQueue as u8 {
             // SAFETY: in flight, and its tag says that it waits for a multishot receive.
@@ -468,7 +468,8 @@ unsafe impl Driver for Uring {
         if !self.cancels.is_empty() {
             self.send_cancels();
         }
-        let something_ended = (self.unsettled && self.is_unsettled()) || !self.has_no_completions();
+        let something_ended =
+            (self.undelivered && self.has_undelivered()) || !self.has_no_completions();
         let (want, timeout) = match wait {
             _ if something_ended => (0, None),
             Wait::No => (0, None),

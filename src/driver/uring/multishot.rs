@@ -298,7 +298,7 @@ impl Uring {
             // SAFETY: in flight.
             unsafe { record(op) }.result.set(-libc::ECANCELED);
             self.withdrawn.push(op);
-            self.unsettled = true;
+            self.undelivered = true;
         }
     }
 

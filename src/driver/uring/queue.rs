@@ -47,7 +47,7 @@ impl Uring {
             return;
         }
         self.direct = false;
-        self.unsettled = true;
+        self.undelivered = true;
         self.backlog.push_back(entry);
         if self.reaping {
             return;
@@ -130,18 +130,18 @@ impl Uring {
         // nothing enters the ring: `push_slow` and `message_ring` check it.
         let taken = unsafe { self.ring.cq() };
         self.early.extend(taken);
-        self.unsettled = true;
+        self.undelivered = true;
     }
 
     /// Looks which lists have something to deliver, and stores whether any has.
     #[cold]
-    pub(super) fn is_unsettled(&mut self) -> bool {
-        self.unsettled = !self.reclaimed.is_empty()
+    pub(super) fn has_undelivered(&mut self) -> bool {
+        self.undelivered = !self.reclaimed.is_empty()
             || !self.withdrawn.is_empty()
             || !self.backlog.is_empty()
             || !self.early.is_empty()
             || !self.retries.is_empty()
             || !self.refused.waiting.is_empty();
-        self.unsettled
+        self.undelivered
     }
 }

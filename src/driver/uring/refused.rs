@@ -19,7 +19,7 @@ use io_uring::{opcode, types};
 
 use super::opcodes::Opcodes;
 use super::submit;
-use super::user_data::{TAG_BITS, Tag, WAKE, token, trial, tried_opcode};
+use super::user_data::{TAG_BITS, Tag, WAKE, probe_data, probed_opcode, token};
 use super::{Uring, sys};
 use crate::driver::call::Fallback;
 use crate::driver::record::{describe, record};
@@ -59,10 +59,10 @@ pub(super) fn moved(record: &Record) -> Option<i32> {
 
 /// Opcodes that are tried out when the ring is made, on no file: what can't be replaced, and what
 /// must not be overtaken by what was started after it while its refusal is found out.
-fn trials() -> [Entry; 5] {
+fn probes() -> [Entry; 5] {
     let (nowhere, nothing) = (types::Fd(-1), ptr::null_mut());
     [
-        opcode::AsyncCancel::new(trial(opcode::AsyncCancel::CODE)).build(),
+        opcode::AsyncCancel::new(probe_data(opcode::AsyncCancel::CODE)).build(),
         opcode::Send::new(nowhere, ptr::null(), 0).build(),
         opcode::SendMsg::new(nowhere, ptr::null()).build(),
         opcode::Recv::new(nowhere, ptr::null_mut(), 0).build(),
@@ -72,20 +72,20 @@ fn trials() -> [Entry; 5] {
 
 impl Uring {
     /// Queues the entries that try opcodes out.
-    pub(super) fn push_trials(&mut self) {
-        for entry in trials() {
+    pub(super) fn push_probes(&mut self) {
+        for entry in probes() {
             let opcode = entry.get_opcode() as u8;
             // SAFETY: the entries name no memory, or null, which the kernel reports as an error.
-            unsafe { self.push(entry.user_data(trial(opcode))) };
+            unsafe { self.push(entry.user_data(probe_data(opcode))) };
         }
     }
 
     /// Takes the ring's first completions: what was tried out, and a poll that was refused.
-    pub(super) fn check_trials(&mut self) -> Result<(), SetupError> {
+    pub(super) fn check_probes(&mut self) -> Result<(), SetupError> {
         // SAFETY: there is no turn yet, which alone keeps a handle.
         let first: Vec<_> = unsafe { self.ring.cq() }.collect();
         for entry in first.iter().filter(|entry| entry.result() == -libc::EACCES) {
-            match (entry.user_data(), tried_opcode(entry.user_data())) {
+            match (entry.user_data(), probed_opcode(entry.user_data())) {
                 (WAKE, _) => return Err(SetupError::ForbiddenOperation("IORING_OP_POLL_ADD")),
                 (_, Some(opcode::AsyncCancel::CODE)) => {
                     return Err(SetupError::ForbiddenOperation("IORING_OP_ASYNC_CANCEL"));
@@ -112,7 +112,7 @@ impl Uring {
         };
         // SAFETY: entries with these tags are made by `address` and `tagged`.
         operations.push(unsafe { token(data) });
-        self.unsettled = true;
+        self.undelivered = true;
         true
     }
 

@@ -49,8 +49,8 @@ pub(super) const MESSAGE_FAILED: u64 = 3 << 3 | OWN;
 /// A completion without meaning.
 pub(super) const IGNORED: u64 = 4 << 3 | OWN;
 
-/// A trial whether the ring refuses an opcode, which is in the upper half.
-const TRIAL: u64 = 5 << 3 | OWN;
+/// A probe whether the ring refuses an opcode, which is in the upper half.
+const PROBE: u64 = 5 << 3 | OWN;
 
 /// Returns the `user_data` of a detached close.
 pub(super) fn close(fd: RawFd) -> u64 {
@@ -62,14 +62,14 @@ pub(super) fn closed_fd(data: u64) -> Option<RawFd> {
     (data & u64::from(u32::MAX) == CLOSE).then_some((data >> 32) as RawFd)
 }
 
-/// Returns the `user_data` of a trial.
-pub(super) fn trial(opcode: u8) -> u64 {
-    u64::from(opcode) << 32 | TRIAL
+/// Returns the `user_data` of a probe.
+pub(super) fn probe_data(opcode: u8) -> u64 {
+    u64::from(opcode) << 32 | PROBE
 }
 
-/// Returns the opcode of a trial; `None` for any other `user_data`.
-pub(super) fn tried_opcode(data: u64) -> Option<u8> {
-    (data & u64::from(u32::MAX) == TRIAL).then_some((data >> 32) as u8)
+/// Returns the opcode of a probe; `None` for any other `user_data`.
+pub(super) fn probed_opcode(data: u64) -> Option<u8> {
+    (data & u64::from(u32::MAX) == PROBE).then_some((data >> 32) as u8)
 }
 
 /// The `user_data` of an operation's own entry.
