@@ -1,14 +1,16 @@
 //! Rings that refuse single opcodes, as a sandbox may.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use corio::op::{AsyncFsync, AsyncNop, AsyncOpen, AsyncRecv, AsyncSend};
-use corio::{Builder, DriverChoice, IoContext, SetupError};
+use corio::net::{SocketAddress, TcpStream};
+use corio::op::{AsyncConnect, AsyncFsync, AsyncNop, AsyncOpen, AsyncRecv, AsyncSend};
+use corio::{Builder, DriverChoice, DropPolicy, IoContext, SetupError};
 use io_uring::opcode;
 
-use crate::harness::{Driver, assert_errno, assert_kind, file_with};
+use crate::harness::{Driver, assert_at_rest, assert_errno, assert_kind, file_with, poll_now};
 
 /// A ring that refuses an opcode; `None`: this host has no io_uring.
 fn without(opcode: u8) -> Option<Builder> {
@@ -101,4 +103,89 @@ fn a_ring_without_polls_or_cancels_is_not_used() {
         assert_eq!(auto.driver_name(), "readiness");
         assert!(auto.fallback_reason().is_some_and(|why| why.to_string().contains(name)));
     }
+}
+
+/// A Unix listener whose queue is full, and what keeps it so.
+fn full_listener(dir: &std::path::Path) -> (SocketAddress, UnixListener, UnixStream) {
+    let path = dir.join("listener");
+    let listener = UnixListener::bind(&path).expect("a listener");
+    // SAFETY: passes no memory.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+    let first = UnixStream::connect(&path).expect("the one place in the queue");
+    (SocketAddress::unix(&path).expect("a short path"), listener, first)
+}
+
+/// A connect that has to pause: it is tried again after a time, as no event says when to.
+#[test]
+fn a_pausing_connect_is_cancelled_at_any_moment() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (address, _listener, _first) = full_listener(dir.path());
+    let both = [opcode::Connect::CODE, opcode::Timeout::CODE];
+    for refused in [&both[..1], &both[1..], &both[..]] {
+        for turns in 0..8 {
+            let Some(builder) = without(refused[0]) else { return };
+            let builder =
+                refused[1..].iter().fold(builder, |builder, &op| builder.refuse_opcode(op));
+            let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
+            let address = address.clone();
+            let task = context.spawn(async move {
+                let socket =
+                    socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+                let socket = socket.unwrap();
+                socket.set_nonblocking(true).unwrap();
+                let socket = OwnedFd::from(socket);
+                AsyncConnect::new(&socket, address).await.unwrap_err().raw_os_error()
+            });
+            for _ in 0..turns {
+                context.poll_once(Some(Duration::ZERO)).unwrap();
+            }
+            assert_eq!(context.cancel_all_pending(), usize::from(turns > 0));
+            for _ in 0..turns % 2 {
+                context.poll_once(Some(Duration::ZERO)).unwrap();
+            }
+            task.cancel();
+            let errno = context.block_on(task).ok().flatten();
+            assert!(matches!(errno, None | Some(libc::ECANCELED)), "{errno:?}");
+            // A completion that comes late would name an operation that is gone.
+            for _ in 0..8 {
+                context.poll_once(Some(Duration::ZERO)).unwrap();
+            }
+            assert_at_rest(&context);
+        }
+    }
+}
+
+#[test]
+fn a_whole_send_on_an_eager_socket_sends_no_byte_twice() {
+    let Some(builder) = without(opcode::Send::CODE) else { return };
+    let mut context = builder.build().expect("a context");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    peer.set_nonblocking(true).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    let stream = TcpStream::from(accepted.try_clone().unwrap());
+    const LEN: usize = 16 << 20;
+    let bytes: Vec<u8> = (0..LEN / 4).flat_map(|n| (n as u32).to_le_bytes()).collect();
+    let expected = bytes.clone();
+    context.block_on(async {
+        peer.write_all(&[1; 100]).unwrap();
+        // It leaves more in the socket: the next operations are tried inline.
+        assert_eq!(stream.recv(vec![0; 10]).await.0.unwrap(), 10);
+        let mut received = vec![0; LEN];
+        let mut filled = 0;
+        let mut send = Box::pin(stream.send_all(bytes));
+        let mut done = poll_now(&mut send).await.is_ready();
+        while filled < LEN {
+            // Before the loop's turn, so that a part of the rest has room.
+            let part = (LEN - filled).min(150_000);
+            filled += peer.read(&mut received[filled..filled + part]).unwrap_or(0);
+            if !done {
+                corio::yield_now().await;
+                done = poll_now(&mut send).await.is_ready();
+            }
+        }
+        let wrong = received.iter().zip(&expected).position(|(a, b)| a != b);
+        assert_eq!(wrong, None, "the first wrong byte");
+        assert!(done, "more was sent than there was");
+    });
 }

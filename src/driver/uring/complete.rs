@@ -154,24 +154,25 @@ impl Uring {
             let token = token(data);
             (token, record(token))
         };
-        let mut notes = op.notes.get();
-        notes.awaited -= 1;
-        op.notes.set(notes);
-        if data & TAG_BITS == Tag::Ready as u64 {
-            if entry.result() == -libc::EACCES {
+        let is_ready = data & TAG_BITS == Tag::Ready as u64;
+        if is_ready {
+            let result = entry.result();
+            if result == -libc::EACCES {
                 // The ring refuses the timeout of a pause: no pauses from now on.
                 self.leave_out(opcode::Timeout::CODE);
-                self.retries.push(token);
-                return None;
-            } else if entry.result() < 0 && entry.result() != -libc::ETIME {
-                op.result.set(refused::moved(op).unwrap_or(entry.result()));
-            } else if notes.cancels > 0 {
-                // The file is ready, but the operation was cancelled while it waited.
-                op.result.set(refused::moved(op).unwrap_or(-libc::ECANCELED));
-            } else {
+            }
+            if result >= 0 || result == -libc::ETIME || result == -libc::EACCES {
+                // In the list this completion stays counted: a cancel that completes meanwhile must
+                // not end the operation.
                 self.retries.push(token);
                 return None;
             }
+            op.result.set(refused::moved(op).unwrap_or(result));
+        }
+        let mut notes = op.notes.get();
+        notes.awaited -= 1;
+        op.notes.set(notes);
+        if is_ready {
             return (notes.awaited == 0).then_some(token);
         }
         if notes.awaited > 0 {
@@ -198,27 +199,44 @@ impl Uring {
         }
     }
 
-    /// Tries operations again whose file has become ready; delivers those that end at once.
+    /// Tries operations again whose file has become ready, in the order in which that happened;
+    /// delivers those that end at once.
     #[cold]
     pub(super) fn retry(&mut self, sink: &mut impl Sink) {
-        while let Some(op) = self.retries.pop() {
-            // SAFETY: operations get into the list by their last completion, without being
-            // delivered: in flight, and neither the kernel nor a thread uses their memory.
-            let (record, mut request) = unsafe { (record(op), describe(op)) };
-            let Notes { cancels, more, .. } = record.notes.get();
-            record.notes.set(Notes { cancels, more, ..Notes::NEW });
+        let mut retries = std::mem::take(&mut self.retries);
+        for op in retries.drain(..) {
+            // SAFETY: operations get into the list instead of handling their last completion, which
+            // stays counted: in flight.
+            let record = unsafe { record(op) };
+            let notes = record.notes.get();
+            if notes.cancels > 0 {
+                // The file is ready, but the operation was cancelled while it waited.
+                let result = refused::moved(record).unwrap_or(-libc::ECANCELED);
+                // SAFETY: in flight, and it has just left the only list that it was in.
+                unsafe { end(op, result, sink) };
+                continue;
+            }
+            debug_assert_eq!(notes.awaited, 1, "a second entry for an operation in a list");
+            record.set_tag(Tag::Operation as u8);
+            if notes.more {
+                // A part has been moved the other way, and so must be the rest.
+                self.refused.waiting.push(op);
+                continue;
+            }
+            // SAFETY: in flight, and neither the kernel nor a thread uses its memory.
+            let mut request = unsafe { describe(op) };
             if let Request::Sendfile { full, .. } = &mut request {
                 // The socket has room now.
                 *full = false;
             }
             // SAFETY: in flight, and the request is the one just described.
             if let Some(result) = unsafe { self.start(op, request) } {
-                record.result.set(result);
-                record.notes.set(Notes { awaited: 0, more: false, ..record.notes.get() });
-                // SAFETY: `start` has ended it and kept nothing; the result is stored.
-                unsafe { sink.deliver(op) };
+                // SAFETY: `start` has kept nothing.
+                unsafe { end(op, result, sink) };
             }
         }
+        debug_assert!(self.retries.is_empty(), "starting an operation made it wait here");
+        self.retries = retries;
     }
 
     /// Delivers operations that threads have finished, and those taken back from the pool.
@@ -243,5 +261,24 @@ impl Uring {
             }
         });
         self.leave_out_all(left_out);
+    }
+}
+
+/// Ends an operation that a list of the driver had, which stood for its last completion: delivers it,
+/// unless the completion of a cancel is still to come, which then does.
+///
+/// # Safety
+/// - `op` is in flight, and has left the list;
+/// - no entry but that of a cancel bears its address, and neither the kernel nor a thread uses its
+///   memory.
+pub(super) unsafe fn end(op: Token, result: i32, sink: &mut impl Sink) {
+    // SAFETY: item 1.
+    let record = unsafe { record(op) };
+    record.result.set(result);
+    let notes = record.notes.get();
+    record.notes.set(Notes { awaited: notes.awaited - 1, more: false, ..notes });
+    if notes.awaited == 1 {
+        // SAFETY: it has ended (both items), and its result is stored.
+        unsafe { sink.deliver(op) };
     }
 }

@@ -17,6 +17,7 @@ use std::ptr;
 use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
 
+use super::complete::end;
 use super::opcodes::Opcodes;
 use super::submit;
 use super::user_data::{TAG_BITS, Tag, WAKE, probe_data, probed_opcode, token};
@@ -150,16 +151,12 @@ impl Uring {
                 // SAFETY: as above.
                 unsafe { self.take_other_way(op, describe(op)) }
             };
-            let Some(result) = result else { continue };
-            record.result.set(result);
-            let notes = record.notes.get();
-            // A cancel that is under way has a completion of its own.
-            record.notes.set(Notes { awaited: notes.awaited - 1, more: false, ..notes });
-            if notes.awaited == 1 {
-                // SAFETY: it has ended, its result is stored, and it left the list.
-                unsafe { sink.deliver(op) };
+            if let Some(result) = result {
+                // SAFETY: in flight, and it has just left the only list that it was in.
+                unsafe { end(op, result, sink) };
             }
         }
+        debug_assert!(self.refused.waiting.is_empty(), "the other way made an operation wait here");
         // Nothing was added meanwhile: only starting an operation makes one wait here.
         self.refused.waiting = waiting;
     }
