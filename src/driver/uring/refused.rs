@@ -58,8 +58,8 @@ pub(super) fn moved(record: &Record) -> Option<i32> {
     (record.notes.get().more && result > 0).then_some(result)
 }
 
-/// Opcodes that are tried out when the ring is made, on no file: what can't be replaced, and what
-/// must not be overtaken by what was started after it while its refusal is found out.
+/// Entries that probe opcodes when the ring is made, on no file: those without a substitute, and those
+/// that later operations must not overtake while a refusal is found out.
 fn probes() -> [Entry; 5] {
     let (nowhere, nothing) = (types::Fd(-1), ptr::null_mut());
     [
@@ -72,7 +72,7 @@ fn probes() -> [Entry; 5] {
 }
 
 impl Uring {
-    /// Queues the entries that try opcodes out.
+    /// Queues the entries that probe opcodes.
     pub(super) fn push_probes(&mut self) {
         for entry in probes() {
             let opcode = entry.get_opcode() as u8;
@@ -81,7 +81,7 @@ impl Uring {
         }
     }
 
-    /// Takes the ring's first completions: what was tried out, and a poll that was refused.
+    /// Takes the ring's first completions: the probes, and a poll that was refused.
     pub(super) fn check_probes(&mut self) -> Result<(), SetupError> {
         // SAFETY: there is no turn yet, which alone keeps a handle.
         let first: Vec<_> = unsafe { self.ring.cq() }.collect();
