@@ -58,7 +58,7 @@ pub(super) enum Host {
     /// The pointers of the arguments are valid for this call.
     Does(unsafe fn(&Args) -> i32),
     /// Nothing; why.
-    #[allow(dead_code)] // No call so far is missing on the host that this was compiled for.
+    #[allow(dead_code)] // No call so far is missing on Unix.
     Lacks(&'static str),
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(unix)]
+use crate::op::AsyncSymlink;
 use crate::op::{AsyncLink, AsyncMkdir, AsyncRename, AsyncUnlink};
 use crate::os;
 
@@ -124,4 +126,35 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> AsyncRename<'stat
 #[track_caller]
 pub fn hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> AsyncLink<'static> {
     AsyncLink::new(original, link)
+}
+
+/// Creates the symbolic link `link`, which holds the path `original`. Unix only.
+///
+/// `original` need not exist. A relative one starts from the link's directory, not from the current
+/// one.
+///
+/// # Errors
+/// What `symlinkat(2)` reports, such as `AlreadyExists` where `link` exists, even as a link that
+/// leads nowhere, or `NotFound` where its parent does not; `InvalidInput` for a path with a NUL
+/// byte.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let mut context = corio::IoContext::new(8)?;
+/// # context.block_on(async {
+/// let (original, link) = (dir.path().join("original"), dir.path().join("link"));
+/// std::fs::write(&original, "contents")?;
+/// corio::fs::symlink(&original, &link).await?;
+/// assert_eq!(std::fs::read(&link)?, b"contents");
+/// assert_eq!(std::fs::read_link(&link)?, original);
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "soft_link")]
+#[cfg(unix)]
+#[track_caller]
+pub fn symlink(original: impl AsRef<Path>, link: impl AsRef<Path>) -> AsyncSymlink<'static> {
+    AsyncSymlink::new(original, link)
 }

@@ -36,6 +36,7 @@ mod fs {
     pub(super) mod readv;
     pub(super) mod rename;
     pub(super) mod statx;
+    pub(super) mod symlink;
     pub(super) mod unlink;
     pub(super) mod write;
     pub(super) mod write_all;
@@ -114,6 +115,8 @@ macro_rules! operations {
                 fs::rename { AsyncRename, Rename };
             Link "link", "`IORING_OP_LINKAT` (5.15), else the pool / the pool",
                 fs::link { AsyncLink, Link };
+            Symlink "symlink", "`IORING_OP_SYMLINKAT` (5.15), else the pool / the pool",
+                fs::symlink { AsyncSymlink, Symlink };
             Mkdir "mkdir", "`IORING_OP_MKDIRAT` (5.15), else the pool / the pool",
                 fs::mkdir { AsyncMkdir, Mkdir };
 

@@ -5,8 +5,10 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use corio::OpCode;
+#[cfg(unix)]
+use corio::fs::symlink;
 use corio::fs::{create_dir, hard_link, remove_dir, remove_file, rename};
-use corio::op::{AsyncLink, AsyncMkdir, AsyncRename, AsyncUnlink};
+use corio::op::{AsyncLink, AsyncMkdir, AsyncRename, AsyncSymlink, AsyncUnlink};
 
 use crate::harness::{Case, Outcome, assert_errno, assert_kind};
 
@@ -27,6 +29,9 @@ every_driver! {
 every_driver! {
     relative_paths_start_from_the_open_directory,
     a_created_directory_has_the_mode_that_the_umask_leaves,
+    a_symbolic_link_holds_what_it_was_given_and_leads_there,
+    a_symbolic_link_replaces_nothing_and_needs_a_parent,
+    symbolic_links_may_be_long_but_not_too_long,
 }
 
 #[cfg(target_os = "linux")]
@@ -35,6 +40,12 @@ every_driver! {
     a_renamed_link_is_the_link_itself,
     a_hard_link_to_a_symbolic_link_follows_it_only_if_told,
     a_hard_link_does_not_cross_file_systems,
+    a_symbolic_link_is_not_empty_and_may_hold_any_other_byte,
+}
+
+#[cfg(windows)]
+every_driver! {
+    a_symbolic_link_is_unsupported_and_makes_nothing,
 }
 
 async fn a_removed_file_is_gone_and_its_directory_stays() -> Outcome {
@@ -130,6 +141,8 @@ async fn a_path_with_a_nul_byte_is_refused_before_the_system_sees_it() -> Outcom
     assert_kind(rename(dir.path().join("b"), &bad).await, ErrorKind::InvalidInput);
     assert_kind(hard_link(&bad, dir.path().join("b")).await, ErrorKind::InvalidInput);
     assert_kind(hard_link(dir.path().join("b"), &bad).await, ErrorKind::InvalidInput);
+    assert_kind(AsyncSymlink::new(&bad, dir.path().join("b")).await, ErrorKind::InvalidInput);
+    assert_kind(AsyncSymlink::new("b", &bad).await, ErrorKind::InvalidInput);
     assert_eq!(fs::read_dir(dir.path())?.count(), 0);
     Ok(())
 }
@@ -160,9 +173,19 @@ fn each_change_is_one_operation(case: Case) -> Outcome {
         rename(dir.path().join("a"), dir.path().join("b")).await?;
         remove_dir(dir.path().join("b")).await?;
         fs::write(dir.path().join("c"), "")?;
+        #[cfg(unix)]
+        symlink("c", dir.path().join("e")).await?;
         hard_link(dir.path().join("c"), dir.path().join("d")).await
     })?;
-    for code in [OpCode::Mkdir, OpCode::Rename, OpCode::Unlink, OpCode::Link] {
+    let codes = [
+        OpCode::Mkdir,
+        OpCode::Rename,
+        OpCode::Unlink,
+        OpCode::Link,
+        #[cfg(unix)]
+        OpCode::Symlink,
+    ];
+    for code in codes {
         let one = context.stats().of(code);
         assert_eq!((one.submitted, one.completed, one.failed), (1, 1, 0), "{code}");
     }
@@ -182,10 +205,16 @@ async fn relative_paths_start_from_the_open_directory() -> Outcome {
     fs::write(one.path().join("e"), "contents")?;
     AsyncLink::at(&one_dir, "e", &two_dir, "f", 0).await?;
     assert_eq!(fs::read(two.path().join("f"))?, b"contents");
+    // What a link holds starts from the link's directory, and is not looked up before.
+    AsyncSymlink::at("f", &two_dir, "g").await?;
+    assert_eq!(fs::read(two.path().join("g"))?, b"contents");
     // An absolute path starts from the root all the same.
     AsyncMkdir::at(&one_dir, two.path().join("c"), 0o700).await?;
     assert!(two.path().join("c").is_dir());
+    AsyncSymlink::at("f", &one_dir, two.path().join("h")).await?;
+    assert_eq!(fs::read(two.path().join("h"))?, b"contents");
     let file = tempfile::tempfile()?;
+    assert_kind(AsyncSymlink::at("f", &file, "i").await, ErrorKind::NotADirectory);
     assert_kind(AsyncMkdir::at(&file, "d", 0o700).await, ErrorKind::NotADirectory);
     Ok(())
 }
@@ -263,5 +292,90 @@ async fn a_hard_link_does_not_cross_file_systems() -> Outcome {
     let link = dir.path().join("link");
     assert_kind(hard_link("/proc/version", &link).await, ErrorKind::CrossesDevices);
     assert!(!link.exists());
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn a_symbolic_link_holds_what_it_was_given_and_leads_there() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("file"), "before")?;
+    create_dir(at("dir")).await?;
+    symlink(at("file"), at("absolute")).await?;
+    symlink("../file", at("dir/relative")).await?;
+    symlink(".//dir/../dir/", at("to dir")).await?;
+    assert_eq!(fs::read(at("absolute"))?, b"before");
+    fs::write(at("dir/relative"), "after")?;
+    assert_eq!(fs::read(at("file"))?, b"after");
+    assert!(at("to dir").is_dir() && fs::symlink_metadata(at("to dir"))?.is_symlink());
+    // As strings: paths are equal even where their separators differ.
+    assert_eq!(fs::read_link(at("absolute"))?.as_os_str(), at("file").as_os_str());
+    assert_eq!(fs::read_link(at("to dir"))?.as_os_str(), ".//dir/../dir/");
+    remove_file(at("to dir")).await?;
+    assert!(at("dir").is_dir());
+    // It need not lead anywhere, and may lead to itself.
+    symlink("nowhere", at("dangling")).await?;
+    assert_kind(fs::read(at("dangling")), ErrorKind::NotFound);
+    symlink("circle", at("circle")).await?;
+    assert_eq!(fs::read_link(at("circle"))?, Path::new("circle"));
+    assert_errno(fs::read(at("circle")), libc::ELOOP);
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn a_symbolic_link_replaces_nothing_and_needs_a_parent() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("file"), "kept")?;
+    fs::create_dir(at("dir"))?;
+    symlink("nowhere", at("dangling")).await?;
+    for taken in ["file", "dir", "dangling"] {
+        assert_kind(symlink("other", at(taken)).await, ErrorKind::AlreadyExists);
+    }
+    assert_eq!(fs::read(at("file"))?, b"kept");
+    assert_eq!(fs::read_link(at("dangling"))?, Path::new("nowhere"));
+    assert_kind(symlink("file", at("no/link")).await, ErrorKind::NotFound);
+    assert_kind(symlink("file", at("dangling/link")).await, ErrorKind::NotFound);
+    assert_kind(symlink("file", at("file/link")).await, ErrorKind::NotADirectory);
+    assert_kind(symlink("file", "").await, ErrorKind::NotFound);
+    assert_eq!(fs::read_dir(dir.path())?.count(), 3);
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn symbolic_links_may_be_long_but_not_too_long() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let long = |letter: &str| dir.path().join(letter.repeat(200));
+    fs::write(long("a"), "contents")?;
+    symlink(long("a"), long("b")).await?;
+    assert_eq!(fs::read(long("b"))?, b"contents");
+    let (held, too_long) = ("../".repeat(300), "c".repeat(10_000));
+    symlink(&held, dir.path().join("d")).await?;
+    assert_eq!(fs::read_link(dir.path().join("d"))?.as_os_str(), held.as_str());
+    assert_errno(symlink(&too_long, dir.path().join("e")).await, libc::ENAMETOOLONG);
+    assert_errno(symlink("a", dir.path().join(&too_long)).await, libc::ENAMETOOLONG);
+    assert_eq!(fs::read_dir(dir.path())?.count(), 3);
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+async fn a_symbolic_link_is_not_empty_and_may_hold_any_other_byte() -> Outcome {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir()?;
+    let link = dir.path().join("link");
+    assert_kind(symlink("", &link).await, ErrorKind::NotFound);
+    let bytes: Vec<u8> = (1..=255).collect();
+    symlink(OsStr::from_bytes(&bytes), &link).await?;
+    assert_eq!(fs::read_link(&link)?.as_os_str().as_bytes(), bytes);
+    Ok(())
+}
+
+#[cfg(windows)]
+async fn a_symbolic_link_is_unsupported_and_makes_nothing() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let link = dir.path().join("link");
+    assert_kind(AsyncSymlink::new("original", &link).await, ErrorKind::Unsupported);
+    assert!(fs::symlink_metadata(&link).is_err());
     Ok(())
 }

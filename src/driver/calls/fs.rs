@@ -7,6 +7,8 @@
 use io_uring::{opcode, types};
 
 use crate::driver::call::Host::Does;
+#[cfg(windows)]
+use crate::driver::call::Host::Lacks;
 use crate::driver::call::{Args, calls};
 #[cfg(unix)]
 use crate::driver::sys::retry;
@@ -91,6 +93,18 @@ calls! {
         fallback: Pool,
         unix: Does(link),
         windows: Does(link),
+    }
+
+    /// `symlinkat(2)`. `ptrs[0]`: what the link holds; `dirs[1]`, `ptrs[1]`: the link's path. The
+    /// ring's opcode is of Linux 5.15.
+    SYMLINK {
+        ring: (SymlinkAt, |args| {
+            let dir = types::Fd(args.dirs[1]);
+            opcode::SymlinkAt::new(dir, args.path(0), args.path(1)).build()
+        }),
+        fallback: Pool,
+        unix: Does(symlink),
+        windows: Lacks("links have a kind, of a file or of a directory; the call names none"),
     }
 
     /// `mkdirat(2)`. `dirs[0]`, `ptrs[0]`: path; `words[0]`: mode. The ring's opcode is of Linux
@@ -259,6 +273,12 @@ unsafe fn link(args: &Args) -> i32 {
     let linked = sys::start_from(args.dirs[0], old)
         .and_then(|old| std::fs::hard_link(old, sys::start_from(args.dirs[1], new)?));
     outcome(linked.map(|()| 0))
+}
+
+#[cfg(unix)]
+unsafe fn symlink(args: &Args) -> i32 {
+    // SAFETY: both paths are valid, by the contract of `Host::Does`, and end with a NUL.
+    retry(|| unsafe { libc::symlinkat(args.path(0), args.dirs[1], args.path(1)) as isize })
 }
 
 #[cfg(unix)]
