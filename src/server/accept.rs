@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::connection::{ConnectionContext, End};
+use super::connection::ConnectionContext;
 use super::limited::limited;
 use super::limits::{AcceptPace, ConnectionPermit};
 use super::worker_server::WorkerServer;

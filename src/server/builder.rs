@@ -66,6 +66,16 @@ fn unless_never(limit: Duration) -> Option<Duration> {
     (limit < NEVER).then_some(limit)
 }
 
+impl Server {
+    /// Returns a builder with the defaults.
+    ///
+    /// # Examples
+    /// See [`Server`].
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+}
+
 impl ServerBuilder {
     pub(super) fn new() -> Self {
         ServerBuilder {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+#[cfg(doc)]
 use super::builder::ServerBuilder;
 #[cfg(doc)]
 use super::connection::ConnectionContext;
@@ -60,11 +61,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns a builder with the defaults.
-    pub fn builder() -> ServerBuilder {
-        ServerBuilder::new()
-    }
-
     /// Returns the addresses on which it listens, in the order in which listeners were added.
     #[doc(alias = "local_addr")]
     pub fn addresses(&self) -> &[SocketAddress] {

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connection::OpenConnection;
 use super::limited::TimeLimits;
 use super::limits::{ConnectionPermit, Limits};
 use super::stats::Counters;
@@ -132,5 +131,69 @@ impl LocalPhase {
         while self.get() < phase {
             self.changed.notified().await;
         }
+    }
+}
+
+/// How a connection's task ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Finished,
+    Failed,
+    TimedOut,
+    /// The handler did not run to its end: it panicked, or was cancelled.
+    Dropped,
+}
+
+/// A connection whose handler runs; counts its end when dropped.
+pub(super) struct OpenConnection<S> {
+    pub(super) server: Rc<WorkerServer<S>>,
+    id: u64,
+    end: Cell<End>,
+    /// For [`on_error`](super::ServerBuilder::on_error), if set; boxed, as few servers set it.
+    peer: Option<Box<SocketAddress>>,
+    _permit: ConnectionPermit,
+}
+
+impl<S> OpenConnection<S> {
+    pub(super) fn new(
+        server: Rc<WorkerServer<S>>,
+        id: u64,
+        permit: ConnectionPermit,
+        peer: Option<Box<SocketAddress>>,
+    ) -> Self {
+        OpenConnection { server, id, end: Cell::new(End::Dropped), peer, _permit: permit }
+    }
+
+    pub(super) fn set_end(&self, end: End) {
+        self.end.set(end);
+    }
+
+    /// Reports the error that the handler returned, unless the connection was cancelled.
+    #[cold]
+    pub(super) fn fail(&self, error: &io::Error) {
+        self.end.set(End::Failed);
+        if self.server.phase.get() == Phase::Forced {
+            return;
+        }
+        if let (Some(on_error), Some(peer)) = (&self.server.config.on_error, &self.peer) {
+            on_error(peer, error);
+        }
+    }
+}
+
+impl<S> Drop for OpenConnection<S> {
+    fn drop(&mut self) {
+        let counters = self.server.counters();
+        let cancelled = self.server.phase.get() == Phase::Forced;
+        match self.end.get() {
+            End::Finished => &counters.finished,
+            End::Failed if cancelled => &counters.cancelled,
+            End::Failed => &counters.failed,
+            End::TimedOut => &counters.timed_out,
+            End::Dropped if cancelled => &counters.cancelled,
+            End::Dropped => &counters.panicked,
+        }
+        .add();
+        self.server.remove(self.id);
     }
 }
