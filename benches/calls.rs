@@ -1,7 +1,8 @@
-//! Plain system calls on paths: by the ring, whose kernel workers make them, and by the pool's threads.
+//! Plain system calls on paths: by the ring, whose kernel workers make them, and by the pool's
+//! threads.
 //!
-//! `cargo bench --bench calls`. Rounds of both in turn; a figure is the ring's divided by the pool's.
-//! More operations per second and less CPU time (of the whole process, kernel workers included) are
+//! `cargo bench --bench calls`. Rounds of both in turn; a figure is the ring's divided by the
+//! pool's. More operations per second and less CPU time (of the whole process, kernel workers included) are
 //! better. `ROUNDS` and `COUNT` set the number of rounds and of steps in each.
 
 #[cfg(not(target_os = "linux"))]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::connection::ConnectionContext;
 use super::limited::limited;
 use super::limits::{AcceptPace, ConnectionPermit};
-use super::worker_server::WorkerServer;
+use super::worker_server::{End, WorkerServer};
 use super::workers::Phase;
 use crate::net::{Socket, SocketAddress, Stream};
 use crate::op::{AsyncAccept, is_cancelled};

@@ -58,8 +58,8 @@ pub(super) fn moved(record: &Record) -> Option<i32> {
     (record.notes.get().more && result > 0).then_some(result)
 }
 
-/// Entries that probe opcodes when the ring is made, on no file: those without a substitute, and those
-/// that later operations must not overtake while a refusal is found out.
+/// Entries that probe opcodes when the ring is made, on no file: those without a substitute, and
+/// those that later operations must not overtake while a refusal is found out.
 fn probes() -> [Entry; 5] {
     let (nowhere, nothing) = (types::Fd(-1), ptr::null_mut());
     [
