@@ -3,6 +3,8 @@
 // # Why this file has `unsafe`
 // It accesses the records that completions name by their addresses.
 
+use std::time::Duration;
+
 use io_uring::types::Timespec;
 use io_uring::{cqueue, opcode};
 
@@ -15,7 +17,8 @@ use crate::driver::record::{describe, record};
 use crate::driver::{Notes, Request, Sink, Token};
 
 /// How long an operation waits before it is tried again, where no event says when to: 1 ms.
-static PAUSE: Timespec = Timespec::new().nsec(1_000_000);
+pub(super) const PAUSE: Duration = Duration::from_millis(1);
+static TIMEOUT: Timespec = Timespec::new().nsec(PAUSE.subsec_nanos());
 
 impl Uring {
     /// Handles one completion. Returns its operation if that has ended, to be delivered.
@@ -93,10 +96,10 @@ impl Uring {
         record.set_tag(Tag::Ready as u8);
         // SAFETY: in flight (item 1), so what the request names is in place (clause 1).
         let wait = match unsafe { submit::has_no_readiness(request) } {
-            true => opcode::Timeout::new(&PAUSE).build(),
+            true => opcode::Timeout::new(&TIMEOUT).build(),
             false => submit::poll(target, events),
         };
-        // SAFETY: a poll names no memory, and a timeout the static `PAUSE`.
+        // SAFETY: a poll names no memory, and a timeout the static `TIMEOUT`.
         unsafe { self.push(wait.user_data(tagged(op, Tag::Ready))) };
         None
     }
@@ -149,7 +152,7 @@ impl Uring {
         if is_ready {
             let result = entry.result();
             if result == -libc::EACCES {
-                // The ring refuses the timeout of a pause: no pauses from now on.
+                // The ring refuses the timeout of a pause: turns are short from now on instead.
                 self.leave_out(opcode::Timeout::CODE);
             }
             if result >= 0 || result == -libc::ETIME || result == -libc::EACCES {

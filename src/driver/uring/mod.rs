@@ -467,7 +467,8 @@ unsafe impl Driver for Uring {
         if !self.cancels.is_empty() {
             self.send_cancels();
         }
-        let something_ended = (self.unsettled && self.is_unsettled()) || !self.has_no_completions();
+        let wait = if self.unsettled { self.limit_wait(wait) } else { wait };
+        let something_ended = !self.has_no_completions();
         let (want, timeout) = match wait {
             _ if something_ended => (0, None),
             Wait::No => (0, None),
@@ -572,16 +573,25 @@ unsafe impl Driver for Uring {
 }
 
 impl Uring {
-    /// Looks which lists have something to deliver, and stores whether any has.
+    /// Returns how long a turn may wait for which `wait` was asked: not at all if a list has something
+    /// to deliver, or the length of a pause if operations pause that the ring has no timeout for.
     #[cold]
-    fn is_unsettled(&mut self) -> bool {
+    fn limit_wait(&mut self, wait: Wait) -> Wait {
         self.unsettled = !self.reclaimed.is_empty()
             || !self.withdrawn.is_empty()
             || !self.backlog.is_empty()
             || !self.early.is_empty()
             || !self.retries.is_empty()
             || !self.refused.waiting.is_empty();
-        self.unsettled
+        let is_paused = !self.refused.paused.is_empty();
+        // They are tried again in this turn, after the wait.
+        self.retries.append(&mut self.refused.paused);
+        match wait {
+            _ if self.unsettled => Wait::No,
+            Wait::Forever if is_paused => Wait::For(complete::PAUSE),
+            Wait::For(limit) if is_paused => Wait::For(limit.min(complete::PAUSE)),
+            wait => wait,
+        }
     }
 
     fn has_no_completions(&mut self) -> bool {

@@ -36,6 +36,8 @@ pub(super) struct Refused {
     pub(super) any: bool,
     /// Operations that are to take the other way.
     pub(super) waiting: Vec<Token>,
+    /// Operations that pause before they are tried again.
+    pub(super) paused: Vec<Token>,
     /// Operations that have ended with `EACCES`, until their opcode has been tried out.
     suspects: Vec<(Token, u8)>,
     /// Opcodes that have been tried out and are not refused.
@@ -191,8 +193,8 @@ impl Uring {
         let data = entry.get_user_data();
         let operations = match data & TAG_BITS {
             tag if tag == Tag::Operation as u64 => &mut self.refused.waiting,
-            // A pause before the operation is tried again: without it.
-            tag if tag == Tag::Ready as u64 => &mut self.retries,
+            // A pause before the operation is tried again: the next turn is as short.
+            tag if tag == Tag::Ready as u64 => &mut self.refused.paused,
             _ => return false,
         };
         // SAFETY: entries with these tags are made by `address` and `tagged`.
