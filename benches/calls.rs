@@ -2,8 +2,8 @@
 //! threads.
 //!
 //! `cargo bench --bench calls`. Rounds of both in turn; a figure is the ring's divided by the
-//! pool's. More operations per second and less CPU time (of the whole process, kernel workers included) are
-//! better. `ROUNDS` and `COUNT` set the number of rounds and of steps in each.
+//! pool's. More operations per second and less CPU time (of the whole process, kernel workers
+//! included) are better. `ROUNDS` and `COUNT` set the number of rounds and of steps in each.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {}

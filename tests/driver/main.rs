@@ -11,6 +11,8 @@ mod harness;
 mod choice;
 #[cfg(unix)]
 mod contention;
+#[cfg(target_os = "linux")]
+mod denied;
 mod inline;
 mod queues;
 #[cfg(target_os = "linux")]

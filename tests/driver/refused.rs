@@ -6,7 +6,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use corio::net::{SocketAddress, TcpStream};
-use corio::op::{AsyncConnect, AsyncFsync, AsyncNop, AsyncOpen, AsyncRecv, AsyncSend};
+use corio::op::{
+    AsyncClose, AsyncConnect, AsyncFallocate, AsyncFsync, AsyncFtruncate, AsyncMkdir, AsyncNop,
+    AsyncOpen, AsyncReadv, AsyncRecv, AsyncRename, AsyncSend, AsyncStatx, AsyncUnlink, AsyncWritev,
+};
 use corio::{Builder, DriverChoice, DropPolicy, IoContext, SetupError};
 use io_uring::opcode;
 
@@ -188,4 +191,72 @@ fn a_whole_send_on_an_eager_socket_sends_no_byte_twice() {
         assert_eq!(wrong, None, "the first wrong byte");
         assert!(done, "more was sent than there was");
     });
+}
+
+#[test]
+fn refusals_are_found_out_through_the_smallest_queues() {
+    let sends = [opcode::Send::CODE, opcode::SendMsg::CODE, opcode::Close::CODE];
+    for refused in sends {
+        let Some(builder) = without(refused) else { return };
+        let builder = builder.entries(1).completion_entries(1);
+        let mut context = builder.build().expect("a context");
+        let (a, mut b) = UnixStream::pair().expect("a pair");
+        context.block_on(async { AsyncSend::new(&a, "x").await.0 }).expect("sent");
+        b.read_exact(&mut [0]).expect("a byte");
+        let before = context.stats().syscalls;
+        context.block_on(AsyncClose::new(a)).expect("closed");
+        if refused == opcode::Close::CODE {
+            assert!(context.stats().syscalls > before, "closed by a thread");
+        }
+    }
+}
+
+/// Each way of carrying an operation out that the ring refuses, in one context after the other.
+#[test]
+fn every_opcode_may_be_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cancel_and_poll = [opcode::AsyncCancel::CODE, opcode::PollAdd::CODE];
+    for refused in (0..64).filter(|opcode| !cancel_and_poll.contains(opcode)) {
+        let Some(builder) = without(refused) else { return };
+        let mut context = builder.build().expect("a context");
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        context.block_on(async {
+            let file = corio::fs::File::create(&old).await.unwrap();
+            file.write_all_at("contents", 0).await.0.unwrap();
+            AsyncFsync::new(&file).await.unwrap();
+            AsyncFallocate::new(&file, 0, 0, 4096).await.unwrap();
+            AsyncFtruncate::new(&file, 4).await.unwrap();
+            AsyncWritev::new(&file, ["t", "est"], 0).await.0.unwrap();
+            AsyncRename::new(&old, &new).await.unwrap();
+            let file = corio::fs::File::open(&new).await.unwrap();
+            let read = AsyncReadv::new(&file, [vec![0; 2], vec![0; 2]], 0).await.1;
+            assert_eq!(read, [b"te", b"st"]);
+            AsyncClose::new(std::fs::File::open(&new).unwrap()).await.unwrap();
+            assert_eq!(AsyncStatx::path(&new).await.unwrap().len(), 4);
+            AsyncUnlink::new(&new, 0).await.unwrap();
+            AsyncMkdir::new(&new, 0o777).await.unwrap();
+            AsyncUnlink::new(&new, libc::AT_REMOVEDIR).await.unwrap();
+            assert_kind(AsyncUnlink::new(&new, 0).await, std::io::ErrorKind::NotFound);
+            AsyncNop::new().await.unwrap();
+
+            let listener = corio::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let client = corio::spawn(async move {
+                let stream = TcpStream::connect(address).await.unwrap();
+                stream.send_all("hello").await.0.unwrap();
+                stream.shutdown(std::net::Shutdown::Write).await.unwrap();
+                stream.recv_exact([0; 5]).await
+            });
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut received = stream.recv_stream();
+            let mut all = Vec::new();
+            while let Some(buf) = received.recv().await.unwrap() {
+                all.extend_from_slice(&buf);
+            }
+            assert_eq!(all, b"hello");
+            stream.send_all(all).await.0.unwrap();
+            client.await.unwrap().0.unwrap();
+        });
+        assert_at_rest(&context);
+    }
 }

@@ -3,22 +3,22 @@
 // # Why this file has `unsafe`
 // It accesses the records that completions name by their addresses.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use io_uring::types::Timespec;
 use io_uring::{cqueue, opcode};
 
 use super::cancel::CANCEL_TRIES;
-use super::opcodes::Opcodes;
 use super::user_data::{
-    IGNORED, MESSAGE, MESSAGE_FAILED, TAG_BITS, Tag, WAKE, closed_fd, probed_opcode, tagged, token,
+    CLOSE, IGNORED, MESSAGE, MESSAGE_FAILED, TAG_BITS, Tag, WAKE, probed_opcode, tagged, token,
 };
 use super::{Uring, refused, submit};
 use crate::driver::record::{describe, record};
-use crate::driver::{Driver, Notes, Request, Sink, Token};
+use crate::driver::{Notes, Request, Sink, Token};
 
 /// How long an operation waits before it is tried again, where no event says when to: 1 ms.
-static PAUSE: Timespec = Timespec::new().nsec(1_000_000);
+pub(super) const PAUSE: Duration = Duration::from_millis(1);
+static TIMEOUT: Timespec = Timespec::new().nsec(PAUSE.subsec_nanos());
 
 impl Uring {
     /// Handles one completion. Returns its operation if that has ended, to be delivered.
@@ -70,10 +70,8 @@ impl Uring {
         match -result {
             // SAFETY: the same two items.
             libc::EAGAIN => unsafe { self.would_block(op) },
-            libc::EACCES => {
-                self.refused.waiting.push(op);
-                None
-            }
+            // SAFETY: the same two items.
+            libc::EACCES => unsafe { self.denied(op) },
             // A cancel interrupts an operation that runs on a kernel worker.
             // SAFETY: item 1.
             libc::EINTR if unsafe { record(op) }.notes.get().cancels > 0 => Some(-libc::ECANCELED),
@@ -98,10 +96,10 @@ impl Uring {
         record.set_tag(Tag::Ready as u8);
         // SAFETY: in flight (item 1), so what the request names is in place (clause 1).
         let wait = match unsafe { submit::has_no_readiness(request) } {
-            true => opcode::Timeout::new(&PAUSE).build(),
+            true => opcode::Timeout::new(&TIMEOUT).build(),
             false => submit::poll(target, events),
         };
-        // SAFETY: a poll names no memory, and a timeout the static `PAUSE`.
+        // SAFETY: a poll names no memory, and a timeout the static `TIMEOUT`.
         unsafe { self.push(wait.user_data(tagged(op, Tag::Ready))) };
         None
     }
@@ -114,20 +112,16 @@ impl Uring {
     #[cold]
     unsafe fn complete_tagged(&mut self, entry: &cqueue::Entry) -> Option<Token> {
         let data = entry.user_data();
-        if let Some(fd) = closed_fd(data) {
-            self.closing -= 1;
-            if entry.result() == -libc::EACCES {
-                self.leave_out(opcode::Close::CODE);
-                // SAFETY: the refused close had this fd, which is still open, and which nothing
-                // else has.
-                self.close(unsafe { OwnedFd::from_raw_fd(fd) }, false);
-            }
-            return None;
-        }
-        if probed_opcode(data).is_some() {
+        if let Some(opcode) = probed_opcode(data) {
+            self.probed(opcode, entry.result());
             return None;
         }
         match data {
+            // The fd is gone, whatever the result: had closes been refused, none would be queued.
+            CLOSE => {
+                self.closing -= 1;
+                return None;
+            }
             WAKE => {
                 if !cqueue::more(entry.flags()) {
                     self.arm_wake();
@@ -158,7 +152,7 @@ impl Uring {
         if is_ready {
             let result = entry.result();
             if result == -libc::EACCES {
-                // The ring refuses the timeout of a pause: no pauses from now on.
+                // The ring refuses the timeout of a pause: turns are short from now on instead.
                 self.leave_out(opcode::Timeout::CODE);
             }
             if result >= 0 || result == -libc::ETIME || result == -libc::EACCES {
@@ -247,12 +241,8 @@ impl Uring {
             unsafe { sink.deliver(op) };
         }
         let Some(pool) = self.pool.as_mut().filter(|pool| pool.has_done()) else { return };
-        let (refused, mut left_out) = (&mut self.refused, Opcodes::default());
         pool.take(|op, result| {
             let Some(op) = op else { return };
-            if let Some(opcode) = refused.learn(op, result) {
-                left_out.insert(opcode);
-            }
             // SAFETY: the pool returns each operation once, after its thread's last access; it has
             // been in flight since `pool.submit`.
             unsafe {
@@ -260,7 +250,6 @@ impl Uring {
                 sink.deliver(op);
             }
         });
-        self.leave_out_all(left_out);
     }
 }
 

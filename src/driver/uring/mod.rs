@@ -46,7 +46,7 @@ use refused::Refused;
 use ring::Ring;
 use setup::Features;
 pub(super) use submit::on;
-use user_data::{Tag, WAKE, address, close, prefetch, tagged};
+use user_data::{CLOSE, Tag, WAKE, address, prefetch, tagged};
 
 /// The number of completions taken off the queue at once.
 const BATCH: usize = 16;
@@ -360,7 +360,8 @@ impl Uring {
 
 // SAFETY: by the clauses of the contract:
 // 3. `Record::notes` counts in `awaited` the completions that the kernel still owes: one per entry
-//    that bears the record's address. `complete` and `complete_tagged` return a token only when
+//    that bears the record's address, or one for a place in `retries` or `refused`, which `end`
+//    counts off. `complete` and `complete_tagged` return a token only when
 //    that reaches 0, and nothing bears the address any more. The other ways to an end have no
 //    entry: an operation on a thread (`take_done`: the pool returns it once, or `cancel` takes it
 //    back), and one that waits for a multishot receive (`Armed::waiter`, out of which every
@@ -432,7 +433,6 @@ unsafe impl Driver for Uring {
         if notes.tag == Tag::Thread as u8 {
             if self.pool.as_mut().is_some_and(|pool| pool.cancel(op)) {
                 record.result.set(-libc::ECANCELED);
-                self.refused.forget(op);
                 self.reclaimed.push(op);
                 self.undelivered = true;
             }
@@ -453,7 +453,7 @@ unsafe impl Driver for Uring {
         }
         self.closing += 1;
         let fd = fd.into_raw_fd();
-        let entry = opcode::Close::new(types::Fd(fd)).build().user_data(close(fd));
+        let entry = opcode::Close::new(types::Fd(fd)).build().user_data(CLOSE);
         // SAFETY: a close names no memory.
         unsafe { self.push(entry) };
     }
@@ -468,8 +468,8 @@ unsafe impl Driver for Uring {
         if !self.cancels.is_empty() {
             self.send_cancels();
         }
-        let something_ended =
-            (self.undelivered && self.has_undelivered()) || !self.has_no_completions();
+        let wait = if self.undelivered { self.limit_wait(wait) } else { wait };
+        let something_ended = !self.has_no_completions();
         let (want, timeout) = match wait {
             _ if something_ended => (0, None),
             Wait::No => (0, None),

@@ -10,6 +10,8 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, squeue};
 
 use super::Uring;
+use super::complete::PAUSE;
+use crate::driver::Wait;
 
 /// The longest wait that is passed to the kernel, which adds it to the present time in signed
 /// nanoseconds without a check for overflow. A turn may return early.
@@ -135,7 +137,7 @@ impl Uring {
 
     /// Looks which lists have something to deliver, and stores whether any has.
     #[cold]
-    pub(super) fn has_undelivered(&mut self) -> bool {
+    fn has_undelivered(&mut self) -> bool {
         self.undelivered = !self.reclaimed.is_empty()
             || !self.withdrawn.is_empty()
             || !self.backlog.is_empty()
@@ -143,5 +145,22 @@ impl Uring {
             || !self.retries.is_empty()
             || !self.refused.waiting.is_empty();
         self.undelivered
+    }
+
+    /// Returns how long a turn may wait for which `wait` was asked: not at all if a list has
+    /// something to deliver, or the length of a pause if operations pause that the ring has no
+    /// timeout for.
+    #[cold]
+    pub(super) fn limit_wait(&mut self, wait: Wait) -> Wait {
+        let undelivered = self.has_undelivered();
+        let is_paused = !self.refused.paused.is_empty();
+        // They are tried again in this turn, after the wait.
+        self.retries.append(&mut self.refused.paused);
+        match wait {
+            _ if undelivered => Wait::No,
+            Wait::Forever if is_paused => Wait::For(PAUSE),
+            Wait::For(limit) if is_paused => Wait::For(limit.min(PAUSE)),
+            wait => wait,
+        }
     }
 }

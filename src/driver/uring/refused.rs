@@ -2,10 +2,11 @@
 //!
 //! A sandbox may grant a ring and forbid single opcodes (restrictions, Linux 5.10; filters, Linux
 //! 7.0). A forbidden entry ends with `EACCES` before anything has happened. But `EACCES` may also
-//! be the operation's own answer, such as that of an open. So an operation that ends with it is
-//! tried once more, the other way: by the system call that the readiness driver makes. If that
-//! answers otherwise, the opcode is left out from then on, and its entries are intercepted before
-//! they reach the queue.
+//! be the operation's own answer: that of an open, but also that of a close, whose fd is gone then,
+//! or an error that is reported only once, as by fsync. So no operation is repeated to find out.
+//! Its opcode is probed instead, on no file: if that is refused too, the opcode is left out from
+//! then on, its entries are intercepted before they reach the queue, and operations take the other
+//! way, by the system call that the readiness driver makes.
 //!
 //! Polls and cancels have no substitute; a ring that refuses them is not used.
 
@@ -14,18 +15,19 @@
 
 use std::ptr;
 
+use io_uring::opcode;
 use io_uring::squeue::Entry;
-use io_uring::{opcode, types};
 
 use super::complete::end;
 use super::opcodes::Opcodes;
 use super::submit;
 use super::user_data::{TAG_BITS, Tag, WAKE, probe_data, probed_opcode, token};
 use super::{Uring, sys};
-use crate::driver::call::Fallback;
+use crate::driver::call::{Args, Fallback};
 use crate::driver::record::{describe, record};
 use crate::driver::sys::Kind;
-use crate::driver::{Notes, Record, Request, SetupError, Sink, Token, whole};
+use crate::driver::{Notes, Record, Request, SetupError, Sink, Target, Token, whole};
+use crate::os;
 
 /// What is known of refusals.
 #[derive(Debug, Default)]
@@ -34,22 +36,12 @@ pub(super) struct Refused {
     pub(super) any: bool,
     /// Operations that are to take the other way.
     pub(super) waiting: Vec<Token>,
-    /// Operations that a thread makes to find out whether their opcode is refused.
+    /// Operations that pause before they are tried again.
+    pub(super) paused: Vec<Token>,
+    /// Operations that have ended with `EACCES`, until their opcode is probed.
     suspects: Vec<(Token, u8)>,
-}
-
-impl Refused {
-    /// Forgets an operation that has ended without an answer.
-    pub(super) fn forget(&mut self, op: Token) {
-        self.suspects.retain(|&(suspect, _)| suspect != op);
-    }
-
-    /// The opcode that is refused, if this answer of a thread shows that.
-    pub(super) fn learn(&mut self, op: Token, result: i32) -> Option<u8> {
-        let index = self.suspects.iter().position(|&(suspect, _)| suspect == op)?;
-        let (_, opcode) = self.suspects.swap_remove(index);
-        (result != -libc::EACCES).then_some(opcode)
-    }
+    /// Opcodes that were probed and are not refused.
+    granted: Opcodes,
 }
 
 /// The number of bytes that an operation has moved on the other way, if any.
@@ -58,44 +50,138 @@ pub(super) fn moved(record: &Record) -> Option<i32> {
     (record.notes.get().more && result > 0).then_some(result)
 }
 
-/// Entries that probe opcodes when the ring is made, on no file: those without a substitute, and
-/// those that later operations must not overtake while a refusal is found out.
-fn probes() -> [Entry; 5] {
-    let (nowhere, nothing) = (types::Fd(-1), ptr::null_mut());
+/// Requests that are probed when the ring is made: what must not be overtaken by what was started
+/// after it while its refusal is found out, and closes, of which some are no operations.
+fn first_probes() -> [Request; 5] {
+    let (fd, ptr) = (Target::NONE, ptr::null_mut());
     [
-        opcode::AsyncCancel::new(probe_data(opcode::AsyncCancel::CODE)).build(),
-        opcode::Send::new(nowhere, ptr::null(), 0).build(),
-        opcode::SendMsg::new(nowhere, ptr::null()).build(),
-        opcode::Recv::new(nowhere, ptr::null_mut(), 0).build(),
-        opcode::RecvMsg::new(nowhere, nothing).build(),
+        Request::Send { fd, ptr, len: 0, flags: 0 },
+        Request::Sendmsg { fd, msg: ptr::null(), flags: 0 },
+        Request::Recv { fd, ptr, len: 0, flags: 0 },
+        Request::Recvmsg { fd, msg: ptr::null_mut(), flags: 0 },
+        Request::Close { fd: -1 },
     ]
 }
 
-impl Uring {
-    /// Queues the entries that probe opcodes.
-    pub(super) fn push_probes(&mut self) {
-        for entry in probes() {
-            let opcode = entry.get_opcode() as u8;
-            // SAFETY: the entries name no memory, or null, which the kernel reports as an error.
-            unsafe { self.push(entry.user_data(probe_data(opcode))) };
+/// An entry with the opcode of `request` that does nothing: there is no file that it could act on.
+/// All else is valid, as filters see only entries that the kernel could parse.
+fn probe_entry(request: &Request) -> Entry {
+    const NAME: *const libc::c_char = c"relative".as_ptr();
+    const MESSAGE: &libc::msghdr = &os::EMPTY_HEADER;
+    let (fd, ptr, dir) = (Target::NONE, ptr::null_mut(), -1);
+    submit::entry(match *request {
+        Request::Call { call, .. } => {
+            let ptrs = [NAME.cast_mut().cast(); 3];
+            let args = Args { files: [fd; 2], dirs: [dir; 2], ptrs, words: [0; 4] };
+            let Some(ring) = &call.ring else { return opcode::Nop::new().build() };
+            return (ring.entry)(&args);
         }
+        Request::Read { .. } => Request::Read { fd, ptr, len: 0, offset: 0 },
+        Request::Write { .. } => Request::Write { fd, ptr, len: 0, offset: 0 },
+        Request::Readv { .. } => Request::Readv { fd, iov: ptr::null(), count: 0, offset: 0 },
+        Request::Writev { .. } => Request::Writev { fd, iov: ptr::null(), count: 0, offset: 0 },
+        Request::Open { .. } => Request::Open { dir, path: NAME, flags: 0, mode: 0 },
+        Request::Close { .. } => Request::Close { fd: -1 },
+        Request::Statx { .. } => Request::Statx { dir, path: NAME, flags: 0, out: ptr::null_mut() },
+        Request::Accept { .. } => {
+            Request::Accept { fd, addr: ptr::null_mut(), addr_len: ptr::null_mut() }
+        }
+        Request::Connect { .. } => Request::Connect { fd, addr: ptr::null(), addr_len: 0 },
+        Request::Recv { .. } | Request::RecvProvided { .. } => {
+            Request::Recv { fd, ptr, len: 0, flags: 0 }
+        }
+        Request::Send { .. } => Request::Send { fd, ptr, len: 0, flags: 0 },
+        Request::Recvmsg { .. } => {
+            Request::Recvmsg { fd, msg: ptr::from_ref(MESSAGE).cast_mut(), flags: 0 }
+        }
+        Request::Sendmsg { .. } => Request::Sendmsg { fd, msg: MESSAGE, flags: 0 },
+        Request::Poll { events, .. } => Request::Poll { fd, events },
+        Request::Nop | Request::Sendfile { .. } | Request::Splice { .. } => Request::Nop,
+    })
+}
+
+impl Uring {
+    /// Queues the entries that try opcodes out.
+    pub(super) fn push_probes(&mut self) {
+        let cancel = opcode::AsyncCancel::new(probe_data(opcode::AsyncCancel::CODE)).build();
+        let others = first_probes().map(|request| probe_entry(&request));
+        for entry in std::iter::once(cancel).chain(others) {
+            self.push_probe(entry);
+        }
+    }
+
+    fn push_probe(&mut self, entry: Entry) {
+        let opcode = entry.get_opcode() as u8;
+        // SAFETY: the entry names static memory, which the kernel only reads as there is no file.
+        unsafe { self.push(entry.user_data(probe_data(opcode))) };
     }
 
     /// Takes the ring's first completions: the probes, and a poll that was refused.
     pub(super) fn check_probes(&mut self) -> Result<(), SetupError> {
-        // SAFETY: there is no turn yet, which alone keeps a handle.
-        let first: Vec<_> = unsafe { self.ring.cq() }.collect();
-        for entry in first.iter().filter(|entry| entry.result() == -libc::EACCES) {
+        let mut first = Vec::new();
+        loop {
+            self.take_early();
+            first.append(&mut self.early);
+            if !self.ring.sq().cq_overflow() {
+                break;
+            }
+            self.enter(0, None).map_err(SetupError::Other)?;
+        }
+        self.refused.granted.insert(opcode::PollAdd::CODE);
+        for entry in first {
+            let is_refused = entry.result() == -libc::EACCES;
             match (entry.user_data(), probed_opcode(entry.user_data())) {
-                (WAKE, _) => return Err(SetupError::ForbiddenOperation("IORING_OP_POLL_ADD")),
-                (_, Some(opcode::AsyncCancel::CODE)) => {
+                (WAKE, _) if is_refused => {
+                    return Err(SetupError::ForbiddenOperation("IORING_OP_POLL_ADD"));
+                }
+                (_, Some(opcode::AsyncCancel::CODE)) if is_refused => {
                     return Err(SetupError::ForbiddenOperation("IORING_OP_ASYNC_CANCEL"));
                 }
-                (_, Some(opcode)) => self.leave_out(opcode),
+                (_, Some(opcode)) => self.probed(opcode, entry.result()),
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Handles the result of a probe: decides about the operations that it was made for.
+    pub(super) fn probed(&mut self, opcode: u8, result: i32) {
+        if result == -libc::EACCES {
+            self.leave_out(opcode);
+        } else {
+            self.refused.granted.insert(opcode);
+        }
+        let Refused { suspects, waiting, .. } = &mut self.refused;
+        suspects.retain(|&(op, suspect)| {
+            waiting.extend((suspect == opcode).then_some(op));
+            suspect != opcode
+        });
+    }
+
+    /// Decides about an operation that has ended with `EACCES`: returns that if it is known to be
+    /// the operation's own answer, else `None`: it waits for the probe of its opcode.
+    ///
+    /// # Safety
+    /// - `op` is in flight;
+    /// - the kernel has ended its attempt, so that nothing uses the operation's memory.
+    #[cold]
+    pub(super) unsafe fn denied(&mut self, op: Token) -> Option<i32> {
+        // SAFETY: the same two items.
+        let request = unsafe { describe(op) };
+        let opcode = submit::opcode(&request);
+        let Some(opcode) = opcode.filter(|&opcode| !self.refused.granted.has(opcode)) else {
+            return Some(-libc::EACCES);
+        };
+        if !self.features.opcodes.has(opcode) {
+            // Found out since it was started.
+            self.refused.waiting.push(op);
+            return None;
+        }
+        if !self.refused.suspects.iter().any(|&(_, suspect)| suspect == opcode) {
+            self.push_probe(probe_entry(&request));
+        }
+        self.refused.suspects.push((op, opcode));
+        None
     }
 
     /// Takes an entry whose opcode is left out; `false`: it is to be queued.
@@ -107,8 +193,8 @@ impl Uring {
         let data = entry.get_user_data();
         let operations = match data & TAG_BITS {
             tag if tag == Tag::Operation as u64 => &mut self.refused.waiting,
-            // A pause before the operation is tried again: without it.
-            tag if tag == Tag::Ready as u64 => &mut self.retries,
+            // A pause before the operation is tried again: the next turn is as short.
+            tag if tag == Tag::Ready as u64 => &mut self.refused.paused,
             _ => return false,
         };
         // SAFETY: entries with these tags are made by `address` and `tagged`.
@@ -132,24 +218,23 @@ impl Uring {
         self.direct = false;
     }
 
-    /// Leaves out what the answers of threads have shown to be refused.
-    pub(super) fn leave_out_all(&mut self, opcodes: Opcodes) {
-        opcodes.iter().for_each(|opcode| self.leave_out(opcode));
-    }
-
     /// Lets operations that were refused take the other way; delivers those that end at once.
     #[cold]
     pub(super) fn detour(&mut self, sink: &mut impl Sink) {
         let mut waiting = std::mem::take(&mut self.refused.waiting);
         for op in waiting.drain(..) {
-            // SAFETY: operations get into the list by `intercept`, or by their own completion
-            // without being delivered: in flight, and neither the kernel nor a thread has them.
-            let record = unsafe { record(op) };
-            let result = if record.notes.get().cancels > 0 {
+            // SAFETY: operations get into the list by `intercept`, or instead of handling their
+            // last completion: in flight, and neither the kernel nor a thread has them.
+            let (record, request) = unsafe { (record(op), describe(op)) };
+            let opcode = submit::opcode(&request);
+            let result = if opcode.is_some_and(|opcode| self.features.opcodes.has(opcode)) {
+                // Only its own answer was in doubt.
+                Some(-libc::EACCES)
+            } else if record.notes.get().cancels > 0 {
                 Some(moved(record).unwrap_or(-libc::ECANCELED))
             } else {
                 // SAFETY: as above.
-                unsafe { self.take_other_way(op, describe(op)) }
+                unsafe { self.take_other_way(op, request) }
             };
             if let Some(result) = result {
                 // SAFETY: in flight, and it has just left the only list that it was in.
@@ -167,8 +252,6 @@ impl Uring {
     /// 1. `request` is that of `op`, which is in flight.
     /// 2. Neither the kernel nor a thread has the operation.
     unsafe fn take_other_way(&mut self, op: Token, request: Request) -> Option<i32> {
-        let Some(opcode) = submit::opcode(&request) else { return Some(-libc::EACCES) };
-        let known = !self.features.opcodes.has(opcode);
         let by_thread = match request {
             Request::Call { call, .. } => call.fallback == Fallback::Pool,
             Request::Open { .. } | Request::Close { .. } | Request::Statx { .. } => true,
@@ -182,10 +265,7 @@ impl Uring {
             | Request::Send { .. }
             | Request::Recvmsg { .. }
             | Request::Sendmsg { .. } => false,
-            Request::Nop => {
-                self.leave_out(opcode);
-                return Some(0);
-            }
+            Request::Nop => return Some(0),
             // Rings that refuse polls are not used; the others have no entry of their own.
             Request::Poll { .. }
             | Request::Sendfile { .. }
@@ -193,18 +273,12 @@ impl Uring {
             | Request::RecvProvided { .. } => return Some(-libc::EACCES),
         };
         if by_thread {
-            if !known {
-                self.refused.suspects.push((op, opcode));
-            }
             // SAFETY: the operation is in flight (1), and with nothing else (2).
             unsafe { self.hand_over(op, request) };
             return None;
         }
         // SAFETY: the operation's memory is in place (1), and used by nothing else (2).
         let result = unsafe { self.attempt(op, request) };
-        if result != -libc::EACCES && !known {
-            self.leave_out(opcode);
-        }
         match -result {
             // SAFETY: in flight (1), and with nothing else (2).
             libc::EAGAIN | libc::EINPROGRESS => unsafe { self.would_block(op) },

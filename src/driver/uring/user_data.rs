@@ -3,7 +3,6 @@
 // # Why this file has `unsafe`
 // It turns addresses that come back from the kernel into tokens.
 
-use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
 use crate::driver::{Record, Token};
@@ -37,8 +36,8 @@ const OWN: u64 = 7;
 /// The event counter was written: another thread ends this ring's wait.
 pub(super) const WAKE: u64 = OWN;
 
-/// A detached close; its fd is in the upper half.
-const CLOSE: u64 = 1 << 3 | OWN;
+/// A detached close.
+pub(super) const CLOSE: u64 = 1 << 3 | OWN;
 
 /// Another ring has sent a message: it ends this ring's wait.
 pub(super) const MESSAGE: u64 = 2 << 3 | OWN;
@@ -51,16 +50,6 @@ pub(super) const IGNORED: u64 = 4 << 3 | OWN;
 
 /// A probe whether the ring refuses an opcode, which is in the upper half.
 const PROBE: u64 = 5 << 3 | OWN;
-
-/// Returns the `user_data` of a detached close.
-pub(super) fn close(fd: RawFd) -> u64 {
-    (fd as u64) << 32 | CLOSE
-}
-
-/// Returns the fd of a detached close; `None` for any other `user_data`.
-pub(super) fn closed_fd(data: u64) -> Option<RawFd> {
-    (data & u64::from(u32::MAX) == CLOSE).then_some((data >> 32) as RawFd)
-}
 
 /// Returns the `user_data` of a probe.
 pub(super) fn probe_data(opcode: u8) -> u64 {
