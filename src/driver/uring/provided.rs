@@ -153,7 +153,7 @@ impl BufferRing {
     pub(super) fn publish(&mut self) {
         // SAFETY: within the allocation, zeroed at its start. The reference is to the tail alone,
         // an atomic, which this and the kernel access atomically.
-        let tail = unsafe { &*(&raw const (*self.entries.as_ptr()).tail) };
+        let tail = unsafe { &(*self.entries.as_ptr()).tail };
         // Release: a reader of the new tail also sees the entries.
         tail.store(self.tail, Ordering::Release);
     }
