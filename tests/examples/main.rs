@@ -62,7 +62,8 @@ fn wrong_usage_is_status_2_with_a_message() {
         let refused = finish(example(name).args(arguments));
         assert_eq!(refused.status.code(), Some(2), "{name} {arguments:?}: {refused:?}");
         assert!(refused.stderr.starts_with("error: "), "{name} {arguments:?}: {refused:?}");
-        if let Some(option) = arguments.iter().rfind(|argument| argument.starts_with("--")) {
+        let mut options = arguments.iter().filter(|argument| argument.starts_with("--"));
+        if let Some(option) = options.next_back() {
             assert!(refused.stderr.contains(option), "{name} {arguments:?}: {refused:?}");
         }
         assert_eq!(refused.stdout, "");
