@@ -12,8 +12,8 @@ use corio::op::{AsyncClose, AsyncFsync};
 
 use crate::harness::{Case, Outcome, assert_errno};
 
-/// Mounts a file system in a mount namespace of this thread; returns one file of it, and the fds that
-/// the server opens while a flush is under way, when the fd to be closed is free already.
+/// Mounts a file system in a mount namespace of this thread; returns one file of it, and the fds
+/// that the server opens while a flush is under way, when the fd to be closed is free already.
 fn mounted() -> Option<(File, Receiver<OwnedFd>)> {
     let dir = tempfile::tempdir().expect("a directory");
     let path =

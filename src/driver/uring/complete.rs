@@ -257,8 +257,8 @@ impl Uring {
     }
 }
 
-/// Ends an operation that a list of the driver had, which stood for its last completion: delivers it,
-/// unless the completion of a cancel is still to come, which then does.
+/// Ends an operation that a list of the driver had, which stood for its last completion: delivers
+/// it, unless the completion of a cancel is still to come, which then does.
 ///
 /// # Safety
 /// - `op` is in flight, and has left the list;

@@ -580,8 +580,9 @@ unsafe impl Driver for Uring {
 }
 
 impl Uring {
-    /// Returns how long a turn may wait for which `wait` was asked: not at all if a list has something
-    /// to deliver, or the length of a pause if operations pause that the ring has no timeout for.
+    /// Returns how long a turn may wait for which `wait` was asked: not at all if a list has
+    /// something to deliver, or the length of a pause if operations pause that the ring has no
+    /// timeout for.
     #[cold]
     fn limit_wait(&mut self, wait: Wait) -> Wait {
         self.unsettled = !self.reclaimed.is_empty()

@@ -1,12 +1,12 @@
 //! Operations that the ring refuses although the kernel has them.
 //!
-//! A sandbox may grant a ring and forbid single opcodes (restrictions, Linux 5.10; filters, Linux 7.0).
-//! A forbidden entry ends with `EACCES` before anything has happened. But `EACCES` may also be the
-//! operation's own answer: that of an open, but also that of a close, whose fd is gone then, or an
-//! error that is reported only once, as by fsync. So no operation is repeated to find out. Its opcode
-//! is tried out instead, on no file: if that is refused too, the opcode is left out from then on, its
-//! entries are intercepted before they reach the queue, and operations take the other way, by the
-//! system call that the readiness driver makes.
+//! A sandbox may grant a ring and forbid single opcodes (restrictions, Linux 5.10; filters, Linux
+//! 7.0). A forbidden entry ends with `EACCES` before anything has happened. But `EACCES` may also
+//! be the operation's own answer: that of an open, but also that of a close, whose fd is gone then,
+//! or an error that is reported only once, as by fsync. So no operation is repeated to find out.
+//! Its opcode is tried out instead, on no file: if that is refused too, the opcode is left out from
+//! then on, its entries are intercepted before they reach the queue, and operations take the other
+//! way, by the system call that the readiness driver makes.
 //!
 //! Polls and cancels have no substitute; a ring that refuses them is not used.
 
@@ -50,8 +50,8 @@ pub(super) fn moved(record: &Record) -> Option<i32> {
     (record.notes.get().more && result > 0).then_some(result)
 }
 
-/// Requests that are tried out when the ring is made: what must not be overtaken by what was started
-/// after it while its refusal is found out, and closes, of which some are no operations.
+/// Requests that are tried out when the ring is made: what must not be overtaken by what was
+/// started after it while its refusal is found out, and closes, of which some are no operations.
 fn first_trials() -> [Request; 5] {
     let (fd, ptr) = (Target::NONE, ptr::null_mut());
     [
@@ -63,8 +63,8 @@ fn first_trials() -> [Request; 5] {
     ]
 }
 
-/// An entry with the opcode of `request` that does nothing: there is no file that it could act on. All
-/// else is valid, as filters see only entries that the kernel could parse.
+/// An entry with the opcode of `request` that does nothing: there is no file that it could act on.
+/// All else is valid, as filters see only entries that the kernel could parse.
 fn trial_entry(request: &Request) -> Entry {
     const NAME: *const libc::c_char = c"relative".as_ptr();
     const MESSAGE: &libc::msghdr = &os::EMPTY_HEADER;
@@ -158,8 +158,8 @@ impl Uring {
         });
     }
 
-    /// Decides about an operation that has ended with `EACCES`: returns that if it is known to be the
-    /// operation's own answer, else `None`: it waits for its opcode to be tried out.
+    /// Decides about an operation that has ended with `EACCES`: returns that if it is known to be
+    /// the operation's own answer, else `None`: it waits for its opcode to be tried out.
     ///
     /// # Safety
     /// - `op` is in flight;
@@ -223,8 +223,8 @@ impl Uring {
     pub(super) fn detour(&mut self, sink: &mut impl Sink) {
         let mut waiting = std::mem::take(&mut self.refused.waiting);
         for op in waiting.drain(..) {
-            // SAFETY: operations get into the list by `intercept`, or instead of handling their last
-            // completion: in flight, and neither the kernel nor a thread has them.
+            // SAFETY: operations get into the list by `intercept`, or instead of handling their
+            // last completion: in flight, and neither the kernel nor a thread has them.
             let (record, request) = unsafe { (record(op), describe(op)) };
             let opcode = submit::opcode(&request);
             let result = if opcode.is_some_and(|opcode| self.features.opcodes.has(opcode)) {
