@@ -36,7 +36,8 @@ pub struct Call {
 #[derive(Debug)]
 pub(super) struct Ring {
     pub(super) opcode: u8,
-    /// Builds the submission entry.
+    /// Builds the submission entry. Without files and directories (-1), with relative paths and
+    /// zeros, it does nothing: so the opcode is tried out (`uring/refused.rs`).
     pub(super) entry: fn(&Args) -> squeue::Entry,
 }
 

@@ -170,8 +170,8 @@ impl<T: Operation> Op<T> {
             // Between two parts of a transfer.
             return Poll::Ready(-os::ECANCELED);
         }
-        // SAFETY: the state is `Idle`; the borrow ends with this function or at `submit`, whichever
-        // is first.
+        // SAFETY: the state is `Idle`; the borrow ends with this function, or when `submit` takes
+        // the operation. If that returns `Some`, it has not described the operation again.
         let operation = unsafe { self.operation() };
         if let ControlFlow::Break(result) = operation.prepare() {
             return Poll::Ready(result);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use corio::net::{SocketAddress, TcpStream};
 use corio::op::{
     AsyncClose, AsyncConnect, AsyncFallocate, AsyncFsync, AsyncFtruncate, AsyncMkdir, AsyncNop,
-    AsyncOpen, AsyncReadv, AsyncRecv, AsyncRename, AsyncSend, AsyncStatx, AsyncUnlink, AsyncWritev,
+    AsyncOpen, AsyncRead, AsyncReadv, AsyncRecv, AsyncRename, AsyncSend, AsyncStatx, AsyncUnlink,
+    AsyncWritev,
 };
 use corio::{Builder, DriverChoice, DropPolicy, IoContext, SetupError};
 use io_uring::opcode;
@@ -257,6 +258,71 @@ fn every_opcode_may_be_refused() {
             stream.send_all(all).await.0.unwrap();
             client.await.unwrap().0.unwrap();
         });
+        assert_at_rest(&context);
+    }
+}
+
+/// Operations that a ring refuses end at any moment: by a cancel, a dropped future, or with their
+/// context.
+#[test]
+fn a_refused_operation_is_given_up_at_any_moment() {
+    let every = [
+        opcode::Fsync::CODE,
+        opcode::OpenAt::CODE,
+        opcode::Read::CODE,
+        opcode::Recv::CODE,
+        opcode::Send::CODE,
+        opcode::Accept::CODE,
+        opcode::Close::CODE,
+    ];
+    for (refused, turns, way) in every.iter().flat_map(|&refused| {
+        (0..5).flat_map(move |turns| (0..3).map(move |way| (refused, turns, way)))
+    }) {
+        let Some(builder) = without(refused) else { return };
+        let mut context = builder.drop_policy(DropPolicy::CancelAndWait).build().unwrap();
+        let (end, events) = std::sync::mpsc::channel::<()>();
+        let task = context.spawn(async move {
+            let _end = end;
+            let file = file_with(b"contents").expect("a file");
+            let (a, _b) = corio::net::UnixStream::pair().expect("a pair");
+            let listener = corio::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+            let (reader, _writer) = std::io::pipe().expect("a pipe");
+            let all = async {
+                futures_util::join!(
+                    async { drop(AsyncFsync::new(&file).await) },
+                    async { drop(AsyncOpen::new("Cargo.toml", libc::O_RDONLY, 0).await) },
+                    async { drop(AsyncRead::at_position(&reader, vec![0; 8]).await) },
+                    async { drop(a.recv(vec![0; 8]).await) },
+                    async { drop(a.send_all(vec![0; 8 << 20]).await) },
+                    async { drop(listener.accept().await) },
+                    async { drop(AsyncClose::new(file_with(b"").expect("a file")).await) },
+                );
+            };
+            if way == 0 {
+                return all.await;
+            }
+            let mut all = Box::pin(all);
+            for _ in 0..turns {
+                assert!(poll_now(&mut all).await.is_pending());
+                corio::yield_now().await;
+            }
+        });
+        for _ in 0..turns {
+            context.poll_once(Some(Duration::ZERO)).unwrap();
+        }
+        match way {
+            0 => task.cancel(),
+            1 => {}
+            _ => {
+                drop((context, task));
+                assert!(events.recv().is_err(), "the task was dropped");
+                continue;
+            }
+        }
+        let _ = context.block_on(task);
+        for _ in 0..5 {
+            context.poll_once(Some(Duration::ZERO)).unwrap();
+        }
         assert_at_rest(&context);
     }
 }

@@ -22,6 +22,7 @@ every_driver! {
     a_connect_waits,
     a_refused_connect_is_refused,
     a_unix_connect_waits_for_the_backlog,
+    a_unix_connect_is_cancelled_at_once,
     a_send_waits_for_room,
     a_write_to_a_full_pipe_waits,
     a_read_that_the_kernel_does_not_wait_for_waits,
@@ -143,6 +144,32 @@ async fn a_unix_connect_waits_for_the_backlog() -> Outcome {
         connect.await??;
     }
     drop(queued);
+    Ok(())
+}
+
+/// Its own socket is always writable, so that the kernel polls that over and over again at first.
+async fn a_unix_connect_is_cancelled_at_once() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("socket");
+    let listener = UnixListener::bind(&path)?;
+    socket2::SockRef::from(&listener).listen(0)?;
+    let _queued = UnixStream::connect(&path)?;
+    for turns in 1..5 {
+        let address = corio::net::SocketAddress::unix(&path)?;
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+        let client = std::os::fd::OwnedFd::from(socket);
+        let connect = corio::spawn(async move { AsyncConnect::new(&client, address).await });
+        for _ in 0..turns {
+            corio::yield_now().await;
+        }
+        connect.cancel();
+        let mut polls = 0;
+        while !connect.is_finished() {
+            polls += 1;
+            assert!(polls < 1000, "the cancel was lost, after {turns} turns");
+            corio::sleep(Duration::from_millis(1)).await;
+        }
+    }
     Ok(())
 }
 

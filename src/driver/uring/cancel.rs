@@ -27,8 +27,10 @@ use crate::driver::record::record;
 use crate::driver::{Record, Token};
 
 /// How often one cancel is sent. A cancel misses an operation that is just moving between two of
-/// the kernel's lists (`ENOENT`), and is then sent again, but not without limit.
-pub(super) const CANCEL_TRIES: u8 = 16;
+/// the kernel's lists (`ENOENT`), and is then sent again, but not without limit: more often than
+/// the kernel polls the file of one operation (`APOLL_MAX_RETRY`, 128) before it has a worker
+/// thread wait, which a cancel finds.
+pub(super) const CANCEL_TRIES: u8 = 200;
 
 /// The number of remembered cancels for which memory stays allocated.
 const KEPT: usize = 256;

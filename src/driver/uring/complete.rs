@@ -241,8 +241,12 @@ impl Uring {
             unsafe { sink.deliver(op) };
         }
         let Some(pool) = self.pool.as_mut().filter(|pool| pool.has_done()) else { return };
+        let closing = &mut self.closing;
         pool.take(|op, result| {
-            let Some(op) = op else { return };
+            let Some(op) = op else {
+                *closing -= 1;
+                return;
+            };
             // SAFETY: the pool returns each operation once, after its thread's last access; it has
             // been in flight since `pool.submit`.
             unsafe {

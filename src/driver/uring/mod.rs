@@ -279,15 +279,19 @@ impl Uring {
     /// As for [`start`](Self::start).
     #[cold]
     unsafe fn hand_over(&mut self, op: Token, request: Request) {
-        let pool = self.pool.get_or_insert_with(|| {
-            Pool::new(self.blocking_threads, self.wake.clone(), self.sigpipe)
-        });
         // SAFETY: item 1 is that of `record`, and both are those of `Pool::submit`: the operation
         // is delivered only after the pool has returned it, or given it up.
         unsafe {
             record(op).set_tag(Tag::Thread as u8);
-            pool.submit(op, request);
+            self.pool().submit(op, request);
         }
+    }
+
+    #[cold]
+    fn pool(&mut self) -> &mut Pool {
+        self.pool.get_or_insert_with(|| {
+            Pool::new(self.blocking_threads, self.wake.clone(), self.sigpipe)
+        })
     }
 
     /// Carries out what rings lack by a call that does not block, repeated whenever the socket is
@@ -446,12 +450,15 @@ unsafe impl Driver for Uring {
     }
 
     fn close(&mut self, fd: OwnedFd, socket: bool) {
-        if socket || !self.features.opcodes.has(opcode::Close::CODE) {
-            // Of a socket, an entry and its completion cost more than the call.
+        if socket {
+            // An entry and its completion cost more than the call.
             self.syscalls += 1;
             return drop(fd);
         }
         self.closing += 1;
+        if !self.features.opcodes.has(opcode::Close::CODE) {
+            return self.pool().close(fd);
+        }
         let fd = fd.into_raw_fd();
         let entry = opcode::Close::new(types::Fd(fd)).build().user_data(CLOSE);
         // SAFETY: a close names no memory.

@@ -144,7 +144,7 @@ impl Uring {
         Ok(())
     }
 
-    /// Handles the result of a probe: decides about the operations that it was made for.
+    /// Handles the result of a probe; the operations that it was made for go on in this turn.
     pub(super) fn probed(&mut self, opcode: u8, result: i32) {
         if result == -libc::EACCES {
             self.leave_out(opcode);
