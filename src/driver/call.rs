@@ -37,7 +37,7 @@ pub struct Call {
 pub(super) struct Ring {
     pub(super) opcode: u8,
     /// Builds the submission entry. Without files and directories (-1), with relative paths and
-    /// zeros, it does nothing: so the opcode is tried out (`uring/refused.rs`).
+    /// zeros, it does nothing: so the opcode is probed (`uring/refused.rs`).
     pub(super) entry: fn(&Args) -> squeue::Entry,
 }
 
