@@ -73,8 +73,8 @@ async fn a_connect_fails_even_if_so_error_was_taken_elsewhere() -> Outcome {
     let connect = spawn(async move { AsyncConnect::new(&*same, address).await });
     settle().await;
     drop((queued, listener));
-    // The next SYN is refused, after a second. (Where the ring's completions are not deferred, before
-    // Linux 6.1, its connect may take the error first.)
+    // The next SYN is refused, after a second. (Where the ring's completions are not deferred,
+    // before Linux 6.1, its connect may take the error first.)
     let start = Instant::now();
     while socket2::SockRef::from(&*stream).take_error()?.is_none() {
         if start.elapsed() > Duration::from_secs(10) {

@@ -55,8 +55,8 @@ fn an_access_error_of_the_operation_leaves_its_opcode_on_the_ring() {
         return;
     }
     let mut context = Driver::IoUring.builder().build().expect("a context");
-    // Connecting to a broadcast address without `SO_BROADCAST` fails so for root too. This one needs
-    // no interface but the loopback.
+    // Connecting to a broadcast address without `SO_BROADCAST` fails so for root too. This one
+    // needs no interface but the loopback.
     let address = corio::net::SocketAddress::v4([127, 255, 255, 255], 9);
     let connect = || async {
         let socket = corio::net::Socket::udp_v4()?;
