@@ -36,7 +36,7 @@ use super::call::{Args, Call, Fallback};
 use super::inline_backoff::InlineBackoff;
 use super::pool::Pool;
 use super::record::record;
-use super::sys::{self, Counted, SigPipe};
+use super::sys::{self, Counted, Kind, SigPipe};
 use super::{
     CURRENT_POSITION, Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Target,
     Token, Wait,
@@ -450,13 +450,14 @@ unsafe impl Driver for Uring {
     }
 
     fn close(&mut self, fd: OwnedFd, socket: bool) {
-        if socket {
-            // An entry and its completion cost more than the call.
+        let by_ring = self.features.opcodes.has(opcode::Close::CODE);
+        if socket || (!by_ring && sys::kind(fd.as_raw_fd()) != Kind::Disk) {
+            // Of a socket, an entry and its completion cost more than the call.
             self.syscalls += 1;
             return drop(fd);
         }
         self.closing += 1;
-        if !self.features.opcodes.has(opcode::Close::CODE) {
+        if !by_ring {
             return self.pool().close(fd);
         }
         let fd = fd.into_raw_fd();
