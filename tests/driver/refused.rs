@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use corio::net::{SocketAddress, TcpStream};
 use corio::op::{
-    AsyncClose, AsyncConnect, AsyncFallocate, AsyncFsync, AsyncFtruncate, AsyncMkdir, AsyncNop,
-    AsyncOpen, AsyncRead, AsyncReadv, AsyncRecv, AsyncRename, AsyncSend, AsyncStatx, AsyncUnlink,
-    AsyncWritev,
+    AsyncAccept, AsyncClose, AsyncConnect, AsyncFallocate, AsyncFsync, AsyncFtruncate, AsyncMkdir,
+    AsyncNop, AsyncOpen, AsyncRead, AsyncReadv, AsyncRecv, AsyncRename, AsyncSend, AsyncStatx,
+    AsyncUnlink, AsyncWritev,
 };
 use corio::{Builder, DriverChoice, DropPolicy, IoContext, SetupError};
 use io_uring::opcode;
@@ -88,6 +88,22 @@ fn a_refused_receive_waits_is_cancelled_and_loses_nothing() {
         let mut back = vec![0; sent];
         b.read_exact(&mut back).expect("bytes");
         assert_eq!(back, b"back");
+    });
+}
+
+#[test]
+fn what_is_ready_beats_any_limit_also_at_its_first_refusal() {
+    let Some(builder) = without(opcode::Accept::CODE) else { return };
+    let mut context = builder.refuse_opcode(opcode::Nop::CODE).build().expect("a context");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let _client = std::net::TcpStream::connect(listener.local_addr().expect("an address"));
+    context.block_on(async {
+        let accepted = AsyncAccept::new(&listener).with_timeout(Duration::ZERO).await;
+        assert!(accepted.is_ok(), "{accepted:?}");
+        AsyncNop::new().with_timeout(Duration::ZERO).await.expect("a no-op");
+        // A limit that is reached ends one that is not ready.
+        let late = AsyncAccept::new(&listener).with_timeout(Duration::ZERO).await;
+        assert_kind(late, std::io::ErrorKind::TimedOut);
     });
 }
 

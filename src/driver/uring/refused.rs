@@ -101,7 +101,7 @@ fn probe_entry(request: &Request) -> Entry {
 }
 
 impl Uring {
-    /// Queues the entries that try opcodes out.
+    /// Queues the first probes.
     pub(super) fn push_probes(&mut self) {
         let cancel = opcode::AsyncCancel::new(probe_data(opcode::AsyncCancel::CODE)).build();
         let others = first_probes().map(|request| probe_entry(&request));
@@ -230,8 +230,8 @@ impl Uring {
             let result = if opcode.is_some_and(|opcode| self.features.opcodes.has(opcode)) {
                 // Only its own answer was in doubt.
                 Some(-libc::EACCES)
-            } else if record.notes.get().cancels > 0 {
-                Some(moved(record).unwrap_or(-libc::ECANCELED))
+            } else if record.notes.get().cancels > 0 && moved(record).is_some() {
+                moved(record)
             } else {
                 // SAFETY: as above.
                 unsafe { self.take_other_way(op, request) }
@@ -247,6 +247,9 @@ impl Uring {
     }
 
     /// Carries a request out without the ring's operation for it: `None` if it waits.
+    ///
+    /// One that was cancelled meanwhile is tried once, if it needs no thread: as in the kernel,
+    /// what is ready beats any limit.
     ///
     /// # Safety
     /// 1. `request` is that of `op`, which is in flight.
@@ -272,7 +275,13 @@ impl Uring {
             | Request::Splice { .. }
             | Request::RecvProvided { .. } => return Some(-libc::EACCES),
         };
+        // SAFETY: in flight (1).
+        let record = unsafe { record(op) };
+        let is_cancelled = record.notes.get().cancels > 0;
         if by_thread {
+            if is_cancelled {
+                return Some(-libc::ECANCELED);
+            }
             // SAFETY: the operation is in flight (1), and with nothing else (2).
             unsafe { self.hand_over(op, request) };
             return None;
@@ -280,6 +289,9 @@ impl Uring {
         // SAFETY: the operation's memory is in place (1), and used by nothing else (2).
         let result = unsafe { self.attempt(op, request) };
         match -result {
+            libc::EAGAIN | libc::EINPROGRESS if is_cancelled => {
+                Some(moved(record).unwrap_or(-libc::ECANCELED))
+            }
             // SAFETY: in flight (1), and with nothing else (2).
             libc::EAGAIN | libc::EINPROGRESS => unsafe { self.would_block(op) },
             _ => Some(result),
