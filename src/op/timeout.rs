@@ -36,6 +36,10 @@ impl<T: Operation> Op<T> {
     /// kind `TimedOut`, carries [`Elapsed`](crate::Elapsed), and says how long the limit was.
     /// [`Duration::MAX`] is no limit.
     ///
+    /// Limits are looked at between turns of the loop. A transfer that never waits, say from a
+    /// cached file to `/dev/null`, notices its own after up to 1 GiB: the 4 MiB of one poll, 256
+    /// times ([`task_budget`](crate::Builder::task_budget)).
+    ///
     /// # Examples
     /// ```
     /// use std::{io::ErrorKind, os::unix::net::UnixStream, time::Duration};
