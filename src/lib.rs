@@ -215,12 +215,16 @@
 //! errors. A context that can't be made says why, and what to do, by [`SetupError`].
 //!
 //! # Common compile errors
-//! | code | error | instead |
-//! |---|---|---|
-//! | `stream.recv(&mut buf)` | `&mut Vec<u8>` is no `IoBufMut` | `let (result, buf) = stream.recv(buf).await;` |
-//! | `stream.recv(buf).await?` | the `?` operator cannot be applied to type `(Result<…>, …)` | `let (result, buf) = …; let n = result?;`, or `.await.0?` where the buffer is not needed again |
-//! | `stream.send_all(line.as_bytes())`, `send_all(&buf[1..])` | `line` does not live long enough … `'static` | give it the owner: `send_all(line)`, or `send_all(buf.slice(1..))` with `use corio::buf::IoBuf` |
-//! | `thread::spawn(move \|\| context.block_on(…))` | `Rc<()>` cannot be sent between threads safely | make the `IoContext` on the thread that runs it; other threads use its [`Handle`] |
+//! - `stream.recv(&mut buf)`: `&mut Vec<u8>` is no `IoBufMut`. Give the buffer away and get it
+//!   back: `let (result, buf) = stream.recv(buf).await;`
+//! - `stream.recv(buf).await?`: the `?` operator cannot be applied to type `(Result<…>, …)`. Take
+//!   the pair apart: `let (result, buf) = …; let n = result?;`, or use `.await.0?` where the buffer
+//!   is not needed again.
+//! - `stream.send_all(line.as_bytes())`, `send_all(&buf[1..])`: `line` does not live long enough
+//!   (`'static`). Give the owner: `send_all(line)`, or `send_all(buf.slice(1..))` with
+//!   `use corio::buf::IoBuf`.
+//! - `thread::spawn(move || context.block_on(…))`: `Rc<()>` cannot be sent between threads safely.
+//!   Make the `IoContext` on the thread that runs it; other threads use its [`Handle`].
 //!
 //! # What runs where
 //! On Linux 5.13 and newer, io_uring; where it is missing or forbidden, epoll, and

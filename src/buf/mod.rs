@@ -10,7 +10,8 @@
 //! |---|---|---|
 //! | `Vec<u8>` | its `len()` bytes | its whole capacity; `len()` becomes the count read |
 //! | `Box<[u8]>`, `[u8; N]` | all of it | all of it; only the first *n* bytes are new |
-//! | `&'static [u8]`, `&'static [u8; N]` (`b"…"`), `&'static str`, `String`, `Arc<[u8]>`, `Rc<[u8]>`, [`Shared<T>`] | all of it | no |
+//! | `&'static [u8]`, `&'static [u8; N]` (`b"…"`), `&'static str` | all of it | no |
+//! | `String`, `Arc<[u8]>`, `Rc<[u8]>`, [`Shared<T>`] | all of it | no |
 //! | [`RecvBuf`]: bytes received into the context's own memory | all of it | no |
 //! | [`Slice<B>`] | the part | the part |
 

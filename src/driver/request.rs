@@ -36,8 +36,8 @@ impl Target {
 /// A system call for a driver to make. Fds that it yields are close-on-exec, accepted sockets also
 /// non-blocking.
 ///
-/// A plain system call is a [`Call`](Request::Call). Each other variant is the system call of its name,
-/// for which drivers take special care.
+/// A plain system call is a [`Call`](Request::Call). Each other variant is the system call of its
+/// name, for which drivers take special care.
 #[derive(Clone, Copy, Debug)]
 pub enum Request {
     /// A plain system call, by the tables in `driver/calls`. `fd` and `len` are for reports, so

@@ -62,9 +62,8 @@ stream_sockets!(
 /// went from `a` to `b`, and from `b` to `a`.
 ///
 /// When one side shuts its sending side down, so does the relay towards the other, after all bytes
-/// before it
-/// ([`shutdown(2)`](https://man7.org/linux/man-pages/man2/shutdown.2.html)), and the other direction
-/// goes on. On Linux the bytes move by
+/// before it ([`shutdown(2)`](https://man7.org/linux/man-pages/man2/shutdown.2.html)), and the
+/// other direction goes on. On Linux the bytes move by
 /// [`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html), without a copy through user
 /// space; elsewhere, or where that is refused or the process has no fds for pipes, through a buffer
 /// of 64 KiB per direction.

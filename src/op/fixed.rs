@@ -61,8 +61,9 @@ struct Slot {
 
 /// A handle to one registered file, accepted wherever an operation takes an fd.
 ///
-/// It is bound to the file it was made for. After that file's slot was [updated](FixedFiles::update)
-/// or [removed](FixedFiles::remove), or the table unregistered, operations on it fail with `EBADF`.
+/// It is bound to the file it was made for. After that file's slot was
+/// [updated](FixedFiles::update) or [removed](FixedFiles::remove), or the table unregistered,
+/// operations on it fail with `EBADF`.
 ///
 /// # Examples
 /// See [`FixedFiles`].

@@ -27,8 +27,8 @@ use crate::runtime::tracked_op::{State, TrackedOp};
 ///
 /// # Safety
 /// The driver passes what [`request`](Self::request) returns on to the kernel or to another thread.
-/// For a value that is pinned from [`prepare`](Self::prepare) on, and from a call of `request` until
-/// the operation has ended, an implementation ensures:
+/// For a value that is pinned from [`prepare`](Self::prepare) on, and from a call of `request`
+/// until the operation has ended, an implementation ensures:
 ///
 /// 1. *Memory.* Each pointer of the request is valid for the access of that system call, for the
 ///    length that the request names. It leads into the value itself (in fields that nothing else

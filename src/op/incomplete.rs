@@ -55,8 +55,8 @@ impl Incomplete {
 
 /// Returns `true` if an error means that the operation was cancelled: by [`race`](crate::race),
 /// [`JoinHandle::cancel`](crate::JoinHandle::cancel),
-/// [`cancel_all_pending`](crate::IoContext::cancel_all_pending), or because its context ends. A time
-/// limit gives `TimedOut` instead.
+/// [`cancel_all_pending`](crate::IoContext::cancel_all_pending), or because its context ends. A
+/// time limit gives `TimedOut` instead.
 ///
 /// # Examples
 /// ```

@@ -75,8 +75,9 @@ pub use incomplete::{Incomplete, is_cancelled};
 pub use source::Source;
 pub use timeout::WithTimeout;
 
-/// The list of all operations. A row is a kind: its name in [`OpCode`](crate::OpCode), the name of its
-/// system call, its ways (on a ring / by readiness), and per future the file and what that exports.
+/// The list of all operations. A row is a kind: its name in [`OpCode`](crate::OpCode), the name of
+/// its system call, its ways (on a ring / by readiness), and per future the file and what that
+/// exports.
 macro_rules! operations {
     ($then:ident) => {
         $then! {

@@ -12,9 +12,12 @@
 //! | state | the buffer may be touched by | this record may be touched by |
 //! |---|---|---|
 //! | `Idle` | the future | the future |
-//! | `Pending` | the kernel alone | the driver (`operation`), the scope tree (`link`, `scope`), the future (`waker`) |
+//! | `Pending` | the kernel alone | the driver, the scope tree, the future |
 //! | `Done` | the future | the future |
 //! | `Taken` | the caller, which has it back | the future |
+//!
+//! While it is pending, `operation` is the driver's, `link` and `scope` are the scope tree's, and
+//! `waker` is the future's.
 
 // # Why this file has `unsafe`
 // It follows pointers between operations, scopes and the runtime.

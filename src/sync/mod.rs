@@ -9,7 +9,8 @@
 //! | two numbers, to a context | [`messages`](messages()) | |
 //! | one value, once | [`oneshot`] | [`local::oneshot`] |
 //! | the latest value | [`watch`] | |
-//! | locks, permits, events | | [`local::Mutex`], [`local::RwLock`], [`local::Semaphore`], [`local::Notify`], [`local::Barrier`] |
+//! | locks | | [`local::Mutex`], [`local::RwLock`] |
+//! | permits, events | | [`local::Semaphore`], [`local::Notify`], [`local::Barrier`] |
 //!
 //! The constructor is `channel` everywhere: `mpsc::channel(16)`, `oneshot::channel()`,
 //! `watch::channel(value)`.

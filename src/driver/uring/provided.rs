@@ -2,8 +2,10 @@
 //!
 //! There is one ring of them per driver. The kernel places the bytes that it receives, for any
 //! socket, behind those that it received before (`IOU_PBUF_RING_INC`,
-//! [`io_uring_register_buf_ring(3)`](https://man7.org/linux/man-pages/man3/io_uring_register_buf_ring.3.html),
-//! kernel 6.12).
+//! [`io_uring_register_buf_ring(3)`], kernel 6.12).
+//!
+//! [`io_uring_register_buf_ring(3)`]:
+//! https://man7.org/linux/man-pages/man3/io_uring_register_buf_ring.3.html
 
 // # Why this file has `unsafe`
 // It shares the ring of buffers with the kernel.

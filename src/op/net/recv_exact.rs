@@ -15,8 +15,8 @@ use crate::op::transfer::{Progress, clamp, filled_by};
 /// Receives until the whole capacity of the buffer is filled.
 ///
 /// For fewer bytes lend a part of the buffer: `buf.slice(..n)` of
-/// [`IoBuf`](crate::buf::IoBuf::slice). It is one operation for time limits and cancellation, however
-/// many system calls it takes.
+/// [`IoBuf`](crate::buf::IoBuf::slice). It is one operation for time limits and cancellation,
+/// however many system calls it takes.
 ///
 /// # Errors
 /// `UnexpectedEof` if the peer ends its side early. This and any other error carries the number of

@@ -18,10 +18,10 @@ use crate::runtime::Runtime;
 
 /// A stream of received buffers in the context's own memory, for readers that bring no buffer.
 ///
-/// Made by [`TcpStream::recv_stream`](crate::net::TcpStream::recv_stream). A connection that waits holds
-/// no buffer, and a received buffer has the size of what has arrived, up to 64 KiB: small messages
-/// take little memory, and large ones come in few pieces. On io_uring with Linux 6.12 or newer the
-/// kernel receives by itself until the stream ends (`IORING_RECV_MULTISHOT` with
+/// Made by [`TcpStream::recv_stream`](crate::net::TcpStream::recv_stream). A connection that waits
+/// holds no buffer, and a received buffer has the size of what has arrived, up to 64 KiB: small
+/// messages take little memory, and large ones come in few pieces. On io_uring with Linux 6.12 or
+/// newer the kernel receives by itself until the stream ends (`IORING_RECV_MULTISHOT` with
 /// `IOU_PBUF_RING_INC`); elsewhere each buffer is one call, made once there are bytes.
 ///
 /// The kernel may receive more than was asked for, up to what the socket's buffer holds (about
@@ -73,8 +73,8 @@ impl<'a> RecvStream<'a> {
 
     /// Receives the next buffer; `None` when the peer has ended its side.
     ///
-    /// This operation may be dropped in flight under any [`DropPolicy`](crate::DropPolicy): the next
-    /// one gets what arrives.
+    /// This operation may be dropped in flight under any [`DropPolicy`](crate::DropPolicy): the
+    /// next one gets what arrives.
     ///
     /// # Errors
     /// What `recv(2)` reports, such as `ConnectionReset`. `OutOfMemory` when no memory is left, or

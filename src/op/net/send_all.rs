@@ -18,8 +18,8 @@ use crate::os;
 /// It is one operation for time limits and cancellation, however many system calls it takes.
 ///
 /// # Errors
-/// What [`AsyncSend`](crate::op::AsyncSend) reports, with the number of bytes that the kernel took as
-/// [`Incomplete`](crate::op::Incomplete).
+/// What [`AsyncSend`](crate::op::AsyncSend) reports, with the number of bytes that the kernel took
+/// as [`Incomplete`](crate::op::Incomplete).
 ///
 /// # Examples
 /// ```
