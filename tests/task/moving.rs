@@ -43,19 +43,26 @@ fn receive_in_scopes() -> (Received, LocalStream) {
     (Box::pin(outer), b)
 }
 
+/// Polls `future` in a task of its own, which sleeps from then on.
+async fn poll_in_sleeper(mut future: Received) -> (JoinHandle<()>, Received) {
+    let slot = Rc::new(RefCell::new(None));
+    let out = slot.clone();
+    let task = spawn(async move {
+        assert!(poll_now(&mut future).await.is_pending());
+        *out.borrow_mut() = Some(future);
+        sleep(LONG).await;
+    });
+    yield_now().await;
+    (task, slot.take().expect("the task has left it"))
+}
+
 /// Polls `future` in a task of its own, which ends before this returns.
 async fn poll_elsewhere(mut future: Received) -> Received {
-    let (task, slot) = {
-        let slot = Rc::new(RefCell::new(None));
-        let out = slot.clone();
-        let task = spawn(async move {
-            assert!(poll_now(&mut future).await.is_pending());
-            *out.borrow_mut() = Some(future);
-        });
-        (task, slot)
-    };
-    task.await.unwrap();
-    slot.take().expect("the task has left it")
+    let task = spawn(async move {
+        assert!(poll_now(&mut future).await.is_pending());
+        future
+    });
+    task.await.unwrap()
 }
 
 /// A waker that counts, and runs a function when it is dropped.
@@ -165,16 +172,7 @@ every_driver! {
         context.block_on(async {
             for make in [receive, receive_in_scopes] {
                 let (future, other) = make();
-                let slot = Rc::new(RefCell::new(None));
-                let out = slot.clone();
-                let old = spawn(async move {
-                    let mut future = future;
-                    assert!(poll_now(&mut future).await.is_pending());
-                    *out.borrow_mut() = Some(future);
-                    sleep(LONG).await;
-                });
-                yield_now().await;
-                let future: Received = slot.take().unwrap();
+                let (old, future) = poll_in_sleeper(future).await;
                 let new = spawn(future);
                 yield_now().await;
                 old.cancel();
@@ -191,18 +189,9 @@ every_driver! {
         context.block_on(async {
             for make in [receive, receive_in_scopes] {
                 let (future, _other) = make();
-                let slot = Rc::new(RefCell::new(None));
-                let out = slot.clone();
-                let old = spawn(async move {
-                    let mut future = future;
-                    assert!(poll_now(&mut future).await.is_pending());
-                    *out.borrow_mut() = Some(future);
-                    sleep(LONG).await;
-                });
-                yield_now().await;
+                let (old, future) = poll_in_sleeper(future).await;
                 old.cancel();
                 assert!(old.await.unwrap_err().is_cancelled());
-                let future = slot.take().unwrap();
                 let error = future.await.unwrap_err();
                 assert!(matches!(
                     error.raw_os_error(),
