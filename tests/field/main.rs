@@ -1,0 +1,9 @@
+//! Faults that users of comparable software reported, as this crate showed them: one test each,
+//! in a file a kind.
+
+// What only tests for Unix use.
+#![cfg_attr(windows, allow(unused_imports, dead_code))]
+
+#[macro_use]
+#[path = "../harness/mod.rs"]
+mod harness;
