@@ -397,8 +397,8 @@ fn an_open_needs_one_fd_only(case: Case) -> Outcome {
     case.alone(|| {
         let mut context = case.context();
         context.block_on(async {
-            drop(File::open(&path).await?);
-            // The driver has closed its own fd by then.
+            // Afterwards the driver has closed its own fd, too.
+            File::open(&path).await?.close().await?;
             settle().await;
             let next = std::fs::File::open(&path)?.as_raw_fd() as u64;
             let old = limit_fds(next + 1)?;

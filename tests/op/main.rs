@@ -16,6 +16,8 @@ mod huge;
 mod message;
 #[cfg(unix)]
 mod nonblocking;
+#[cfg(target_os = "linux")]
+mod poll;
 mod recv_stream;
 #[cfg(target_os = "linux")]
 mod regressions;

@@ -172,6 +172,10 @@ impl Uring {
                 // SAFETY: both items.
                 return unsafe { self.start_call(op, call, args) };
             }
+            Request::Poll { fd, events } if events & libc::POLLPRI as u32 != 0 => {
+                // SAFETY: item 1.
+                return unsafe { self.poll_priority(op, fd, events) };
+            }
             request => submit::entry(request),
         };
         // SAFETY: the entry names what the request points to, which by clause 1 stays in place
@@ -340,6 +344,22 @@ impl Uring {
         let events = if into_pipe { libc::POLLIN } else { libc::POLLOUT };
         // SAFETY: this function's only item.
         unsafe { self.await_readiness(op, socket, events) }
+    }
+
+    /// Polls for urgent data by calls, repeated at each event. An entry is never woken by the event
+    /// `POLLPRI` alone, and the result of one that waits for other events too has it although there
+    /// is no urgent data: it is what the wake-up might have been for, not what `poll(2)` reports.
+    ///
+    /// # Safety
+    /// `op` is in flight or being submitted.
+    #[cold]
+    unsafe fn poll_priority(&mut self, op: Token, fd: Target, events: u32) -> Option<i32> {
+        let tried = Counted::new(sys::poll(fd.fd, events), 1);
+        if let Some(result) = self.count_call(tried) {
+            return Some(result);
+        }
+        // SAFETY: this function's only item.
+        unsafe { self.await_readiness(op, fd, events as i16) }
     }
 
     /// Counts a call; returns its result, unless the file was not ready.

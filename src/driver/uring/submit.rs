@@ -18,8 +18,13 @@ pub(in crate::driver) fn on(target: Target, build: impl FnOnce(types::Fd) -> Ent
     }
 }
 
+/// Builds a poll. One for urgent data also waits for `POLLRDBAND`, which sockets name beside
+/// `POLLPRI` when they wake, and do not report: the kernel does not count `POLLPRI` by itself as a
+/// cause to wake an entry.
 #[inline(always)]
 pub(super) fn poll(fd: Target, events: u32) -> Entry {
+    let urgent = events & libc::POLLPRI as u32 != 0;
+    let events = if urgent { events | libc::POLLRDBAND as u32 } else { events };
     on(fd, |fd| opcode::PollAdd::new(fd, events).build())
 }
 

@@ -179,7 +179,7 @@ unsafe fn accept(fd: RawFd, addr: *mut libc::sockaddr, len: *mut libc::socklen_t
 }
 
 /// `poll(2)` without waiting: the events that have occurred, or `-EAGAIN`.
-fn poll(fd: RawFd, events: u32) -> i32 {
+pub(in crate::driver) fn poll(fd: RawFd, events: u32) -> i32 {
     let mut poll = libc::pollfd { fd, events: events as i16, revents: 0 };
     // SAFETY: one valid entry.
     match retry(|| unsafe { libc::poll(&mut poll, 1, 0) as isize }) {

@@ -18,7 +18,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_waiting};
 #[cfg(target_os = "linux")]
-pub(in crate::driver) use attempt::{recv_at_once, send_at_once, stat_at_once};
+pub(in crate::driver) use attempt::{poll, recv_at_once, send_at_once, stat_at_once};
 pub(in crate::driver) use block::block;
 #[cfg(target_os = "linux")]
 pub(in crate::driver) use open::{Opener, closes_at_once};
