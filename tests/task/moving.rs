@@ -58,11 +58,14 @@ async fn poll_in_sleeper(mut future: Received) -> (JoinHandle<()>, Received) {
 
 /// Polls `future` in a task of its own, which ends before this returns.
 async fn poll_elsewhere(mut future: Received) -> Received {
+    let slot = Rc::new(RefCell::new(None));
+    let out = slot.clone();
     let task = spawn(async move {
         assert!(poll_now(&mut future).await.is_pending());
-        future
+        *out.borrow_mut() = Some(future);
     });
-    task.await.unwrap()
+    task.await.unwrap();
+    slot.take().expect("the task has left it")
 }
 
 /// A waker that counts, and runs a function when it is dropped.
