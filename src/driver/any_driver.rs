@@ -45,16 +45,24 @@ impl DriverChoice {
 }
 
 /// The error of parsing a string that names no [`DriverChoice`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown driver name: use auto, uring or readiness")]
-pub struct ParseDriverError;
+///
+/// # Examples
+/// ```
+/// let error = "magic".parse::<corio::DriverChoice>().unwrap_err();
+/// assert!(error.to_string().contains("magic"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown driver {name:?}: use auto, uring or readiness")]
+pub struct ParseDriverError {
+    name: String,
+}
 
 impl FromStr for DriverChoice {
     type Err = ParseDriverError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let found = Self::NAMES.iter().find(|(name, _)| *name == text);
-        found.map(|&(_, choice)| choice).ok_or(ParseDriverError)
+        found.map(|&(_, choice)| choice).ok_or_else(|| ParseDriverError { name: text.into() })
     }
 }
 

@@ -549,7 +549,8 @@ unsafe impl Driver for Uring {
         if self.pool.is_some() {
             self.take_done(sink);
         }
-        if !self.notified.is_empty() && self.ring.sq().is_empty() {
+        // The completion of a message that failed may have overflowed, and come in a later turn.
+        if !self.notified.is_empty() && self.ring.sq().is_empty() && !self.ring.sq().cq_overflow() {
             self.notified.clear();
         }
         entered
