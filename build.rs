@@ -1,7 +1,11 @@
-//! Finds out what the compiler's standard library has beyond that of `rust-version`.
+//! Finds out what the target has, and what the compiler's standard library has beyond that of
+//! `rust-version`.
 
 use std::env;
 use std::process::Command;
+
+/// The processors that the `io-uring` crate supports. Cargo.toml names the same ones.
+const RING_PROCESSORS: [&str; 5] = ["x86_64", "aarch64", "riscv64", "loongarch64", "powerpc64"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -9,6 +13,17 @@ fn main() {
     if minor_version().is_some_and(|minor| minor >= 87) {
         println!("cargo::rustc-cfg=corio_std_pipe");
     }
+    if has_ring() {
+        println!("cargo::rustc-cfg=corio_uring");
+    }
+}
+
+/// Returns `true` if the target gets the io_uring driver. Miri knows no rings.
+fn has_ring() -> bool {
+    let target = |what: &str| env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
+    target("OS") == "linux"
+        && RING_PROCESSORS.contains(&target("ARCH").as_str())
+        && env::var_os("CARGO_CFG_MIRI").is_none()
 }
 
 /// The `87` of `rustc 1.87.0 (…)`.

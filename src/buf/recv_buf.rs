@@ -46,7 +46,7 @@ pub struct RecvBuf {
 
 impl RecvBuf {
     /// Grows by `next`, if that follows in memory; otherwise returns it.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(not(corio_uring), allow(dead_code))]
     pub(crate) fn append(&mut self, next: RecvBuf) -> Result<(), RecvBuf> {
         // Of one buffer, so that neither the sum nor the end is beyond it.
         let adjacent = self.id == next.id
@@ -145,7 +145,7 @@ impl RecvPool {
         RecvPool { limit, state: RefCell::default() }
     }
 
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(not(corio_uring), allow(dead_code))]
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
@@ -161,7 +161,7 @@ impl RecvPool {
     }
 
     /// Takes a buffer that has become free; `None`: there is none at present.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(not(corio_uring), allow(dead_code))]
     pub(crate) fn take_freed(&self) -> Option<u16> {
         self.state.borrow_mut().free.pop()
     }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::readiness::Readiness;
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 use super::uring::Uring;
 use super::{Driver, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
 use crate::os::{OwnedFd, RawFd};
@@ -76,7 +76,7 @@ impl fmt::Display for DriverChoice {
 /// One of the drivers of this host: the only driver type that the rest of the crate names.
 #[allow(clippy::large_enum_variant)] // There is one per context.
 pub(crate) enum AnyDriver {
-    #[cfg(target_os = "linux")]
+    #[cfg(corio_uring)]
     Uring(Uring),
     Readiness(Readiness),
 }
@@ -111,12 +111,12 @@ impl AnyDriver {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(corio_uring)]
     fn uring(settings: &Settings) -> Result<Self, SetupError> {
         Uring::new(settings).map(AnyDriver::Uring)
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(corio_uring))]
     fn uring(_: &Settings) -> Result<Self, SetupError> {
         Err(SetupError::Missing(io::ErrorKind::Unsupported.into()))
     }
@@ -126,7 +126,7 @@ impl AnyDriver {
 macro_rules! forward {
     ($self:ident, $driver:ident => $call:expr) => {
         match $self {
-            #[cfg(target_os = "linux")]
+            #[cfg(corio_uring)]
             AnyDriver::Uring($driver) => $call,
             AnyDriver::Readiness($driver) => $call,
         }

@@ -14,7 +14,7 @@
 use std::ffi::c_void;
 use std::ptr;
 
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 use io_uring::squeue;
 
 use super::Target;
@@ -24,7 +24,7 @@ use crate::os::{self, RawFd};
 #[derive(Debug)]
 pub struct Call {
     /// The ring's way; `None`: the ring has no such operation.
-    #[cfg(target_os = "linux")]
+    #[cfg(corio_uring)]
     pub(super) ring: Option<Ring>,
     pub(super) fallback: Fallback,
     /// The call on this host.
@@ -32,7 +32,7 @@ pub struct Call {
 }
 
 /// The operation of io_uring that does the same as a system call.
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 #[derive(Debug)]
 pub(super) struct Ring {
     pub(super) opcode: u8,
@@ -124,14 +124,14 @@ macro_rules! calls {
         }
     )+) => {
         /// The entries of this table, by name: a test compares the opcodes of the ring.
-        #[cfg(all(test, target_os = "linux"))]
+        #[cfg(all(test, corio_uring))]
         pub(in crate::driver) static ALL: &[(&str, &$crate::driver::call::Call)] =
             &[$((stringify!($name), &$name)),+];
 
         $(
         $(#[$doc])*
         pub(crate) static $name: $crate::driver::call::Call = $crate::driver::call::Call {
-            #[cfg(target_os = "linux")]
+            #[cfg(corio_uring)]
             ring: $crate::driver::call::ring!($ring),
             fallback: $crate::driver::call::Fallback::$fallback,
             #[cfg(unix)]
@@ -143,7 +143,7 @@ macro_rules! calls {
 }
 
 /// The ring's column of a call table: `none`, or `(Opcode, |args| entry)`.
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 macro_rules! ring {
     (none) => {
         None
@@ -154,5 +154,5 @@ macro_rules! ring {
 }
 
 pub(super) use calls;
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 pub(super) use ring;

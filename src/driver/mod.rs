@@ -69,7 +69,7 @@ mod request;
 pub(crate) mod seams;
 mod setup;
 mod sys;
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 mod uring;
 mod whole;
 
@@ -106,7 +106,7 @@ pub(crate) trait Notify: Send + Sync {
 
     /// Returns the ring that the driver waits in, if other rings may write to it. The ring stays
     /// open for as long as the returned handle lives.
-    #[cfg(target_os = "linux")]
+    #[cfg(corio_uring)]
     fn ring(&self) -> Option<Arc<OwnedFd>> {
         None
     }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 use super::Token;
 use crate::buf::{RecvBuf, RecvPool};
 use crate::os;
@@ -28,12 +28,12 @@ pub struct RecvQueue {
     /// The result of the operation that has just ended, until its future takes it.
     result: Cell<Option<RecvBuf>>,
     /// The multishot receive of a driver that has such receives.
-    #[cfg(target_os = "linux")]
+    #[cfg(corio_uring)]
     pub(super) armed: Armed,
 }
 
 /// The state of the multishot receive that fills a [`RecvQueue`].
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 #[derive(Debug, Default)]
 pub(super) struct Armed {
     /// The operation in flight that waits for bytes.
@@ -59,7 +59,7 @@ pub(super) struct Armed {
 }
 
 /// Queues whose stream was dropped, for the next turn to cancel their receives.
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 pub(super) type Abandoned = RefCell<Vec<Rc<RecvQueue>>>;
 
 impl RecvQueue {
@@ -95,7 +95,7 @@ impl RecvQueue {
     }
 
     /// Queues bytes that no operation has asked for yet; returns the number of bytes in the queue.
-    #[cfg(target_os = "linux")]
+    #[cfg(corio_uring)]
     pub(super) fn keep(&self, buffer: RecvBuf) -> usize {
         self.len.set(self.len.get() + buffer.len());
         let mut buffers = self.buffers.borrow_mut();
@@ -110,11 +110,11 @@ impl RecvQueue {
     /// Drops the received bytes, and has the driver end the receive: the stream was dropped.
     pub(crate) fn abandon(self: &Rc<Self>) {
         drop((self.buffers.take(), self.result.take()));
-        #[cfg(target_os = "linux")]
+        #[cfg(corio_uring)]
         self.abandon_armed();
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(corio_uring)]
     fn abandon_armed(self: &Rc<Self>) {
         self.armed.abandoned.set(true);
         if !self.armed.active.get() {

@@ -12,7 +12,7 @@ pub struct Target {
     /// The file descriptor; valid in any case.
     pub(crate) fd: RawFd,
     /// The slot in the table of registered files, or -1; for a driver that has such a table.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(not(corio_uring), allow(dead_code))]
     pub(crate) slot: i32,
     /// Distinguishes this file from any other that has or had the same fd.
     pub(crate) id: u64,
@@ -20,10 +20,10 @@ pub struct Target {
     pub(crate) nonblocking: bool,
     /// Known to have its contents kept in memory by the kernel: a file not opened with `O_DIRECT`.
     /// It may still be a pipe, or on a file system that keeps nothing.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(not(corio_uring), allow(dead_code))]
     pub(crate) buffered: bool,
     /// The last receive left more in the socket, so the next is not likely to wait.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(not(corio_uring), allow(dead_code))]
     pub(crate) eager: bool,
 }
 
@@ -140,7 +140,7 @@ pub enum Request {
         file: Target,
         offset: u64,
         len: u32,
-        #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+        #[cfg_attr(not(corio_uring), allow(dead_code))]
         full: bool,
     },
     /// Moves the available bytes, at least one, between a socket and a pipe, without waiting for

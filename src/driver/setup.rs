@@ -23,7 +23,7 @@ pub(crate) struct Settings {
     /// The most memory for bytes received before an operation asks for them, in bytes.
     pub(crate) receive_memory: usize,
     /// Ring opcodes that the ring is made to refuse, for tests.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(not(corio_uring), allow(dead_code))]
     pub(crate) refused_opcodes: Vec<u8>,
 }
 

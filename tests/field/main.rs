@@ -7,3 +7,6 @@
 #[macro_use]
 #[path = "../harness/mod.rs"]
 mod harness;
+
+#[cfg(target_os = "linux")]
+mod denied_calls;

@@ -3,18 +3,18 @@
 // # Why this file has `unsafe`
 // It makes system calls.
 
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 use io_uring::{opcode, types};
 
 use crate::driver::call::Host::Does;
 #[cfg(windows)]
 use crate::driver::call::Host::Lacks;
 use crate::driver::call::{Args, calls};
-#[cfg(unix)]
-use crate::driver::sys::retry;
 #[cfg(windows)]
 use crate::driver::sys::{self, outcome};
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
+use crate::driver::sys::{self, retry};
+#[cfg(corio_uring)]
 use crate::driver::uring::on;
 use crate::os;
 
@@ -193,7 +193,7 @@ unsafe fn fallocate(args: &Args) -> i32 {
 unsafe fn ftruncate(args: &Args) -> i32 {
     let Ok(len) = args.words[0].try_into() else { return -os::EINVAL };
     // SAFETY: passes no memory.
-    retry(|| unsafe { libc::ftruncate(args.files[0].fd, len) as isize })
+    retry(|| unsafe { sys::large::ftruncate(args.files[0].fd, len) as isize })
 }
 
 #[cfg(windows)]
@@ -224,8 +224,13 @@ unsafe fn unlink(args: &Args) -> i32 {
 #[cfg(target_os = "linux")]
 unsafe fn rename(args: &Args) -> i32 {
     let ([old_dir, new_dir], flags) = (args.dirs, args.words[0] as u32);
-    // By number, as not every C library has the function. No system of this kind lacks the call:
-    // it is of Linux 3.15.
+    if flags == 0 {
+        // SAFETY: both paths are valid, by the contract of `Host::Does`, and end with a NUL.
+        return retry(|| unsafe {
+            libc::renameat(old_dir, args.path(0), new_dir, args.path(1)) as isize
+        });
+    }
+    // By number, as not every C library has the function. The call is of Linux 3.15.
     // SAFETY: both paths are valid, by the contract of `Host::Does`, and end with a NUL.
     retry(|| unsafe {
         libc::syscall(libc::SYS_renameat2, old_dir, args.path(0), new_dir, args.path(1), flags)

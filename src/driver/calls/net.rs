@@ -7,9 +7,9 @@ use crate::driver::call::Host::Does;
 use crate::driver::call::{Args, calls};
 #[cfg(unix)]
 use crate::driver::sys::retry;
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 use crate::driver::uring::on;
-#[cfg(target_os = "linux")]
+#[cfg(corio_uring)]
 use io_uring::opcode;
 
 calls! {

@@ -157,11 +157,15 @@ fn millis(time: Duration) -> i32 {
     i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }
 
-fn timespec(time: Duration) -> libc::timespec {
+/// The kernel's structure of newer calls, which has 64 bits on every processor.
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanos: i64,
+}
+
+fn timespec(time: Duration) -> Timespec {
     // In seconds; the kernel refuses absurd values, and a turn may return early.
     const LONGEST: u64 = 365 * 24 * 3600;
-    libc::timespec {
-        tv_sec: time.as_secs().min(LONGEST) as libc::time_t,
-        tv_nsec: time.subsec_nanos().into(),
-    }
+    Timespec { seconds: time.as_secs().min(LONGEST) as i64, nanos: time.subsec_nanos().into() }
 }

@@ -5,7 +5,9 @@
 
 use std::os::fd::RawFd;
 
-use super::{SigPipe, errno, option, retry};
+#[cfg(target_os = "linux")]
+use super::newer;
+use super::{SigPipe, errno, large, option, retry};
 use crate::driver::sys::Counted;
 use crate::driver::{CURRENT_POSITION, Request, Target};
 
@@ -156,7 +158,13 @@ unsafe fn connect(fd: RawFd, addr: *const libc::sockaddr, len: libc::socklen_t) 
 unsafe fn accept(fd: RawFd, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> i32 {
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: this function's only item.
-    retry(|| unsafe { libc::accept4(fd, addr, len, flags) as isize })
+    let accepted = retry(|| unsafe { libc::accept4(fd, addr, len, flags) as isize });
+    #[cfg(target_os = "linux")]
+    if newer::is_denied(accepted) {
+        // SAFETY: this function's only item; a call that failed has written nothing.
+        return unsafe { accept_in_steps(fd, addr, len) };
+    }
+    accepted
 }
 
 /// # Safety
@@ -164,13 +172,28 @@ unsafe fn accept(fd: RawFd, addr: *mut libc::sockaddr, len: *mut libc::socklen_t
 #[cfg(target_vendor = "apple")]
 unsafe fn accept(fd: RawFd, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> i32 {
     // SAFETY: this function's only item.
+    unsafe { accept_in_steps(fd, addr, len) }
+}
+
+/// Accepts by `accept(2)`, and sets the modes afterwards.
+///
+/// # Safety
+/// As for [`accept`].
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+#[cfg_attr(target_os = "linux", cold)]
+unsafe fn accept_in_steps(fd: RawFd, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> i32 {
+    // SAFETY: this function's only item.
     let accepted = retry(|| unsafe { libc::accept(fd, addr, len) as isize });
     if accepted >= 0 {
-        let one = 1i32;
         // SAFETY: passes no memory but `one`. None of these fails on a socket just accepted.
         unsafe {
             libc::fcntl(accepted, libc::F_SETFD, libc::FD_CLOEXEC);
             libc::fcntl(accepted, libc::F_SETFL, libc::O_NONBLOCK);
+        }
+        #[cfg(target_vendor = "apple")]
+        // SAFETY: `one` is as long as `len` says.
+        unsafe {
+            let one = 1i32;
             let (one, len) = ((&raw const one).cast(), size_of::<i32>() as libc::socklen_t);
             libc::setsockopt(accepted, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, one, len);
         }
@@ -224,10 +247,10 @@ pub(in crate::driver) unsafe fn read_cached(fd: RawFd, ptr: *mut u8, len: u32, o
     let iov = libc::iovec { iov_base: ptr.cast(), iov_len: len as usize };
     // `CURRENT_POSITION` becomes -1, which means the same to the kernel.
     let offset = offset as i64;
-    // SAFETY: one entry, of memory that is valid for writes by this function's only item.
-    match retry(|| unsafe { libc::preadv2(fd, &iov, 1, offset, libc::RWF_NOWAIT) }) {
-        // This file system, or this kernel, has no such reads.
-        error if error == -libc::EOPNOTSUPP || error == -libc::ENOSYS => -libc::EAGAIN,
+    // SAFETY: memory that is valid for writes by this function's only item.
+    match unsafe { newer::read_nowait(fd, &iov, offset) } {
+        // This file system or this kernel has no such reads, or a sandbox denies them.
+        error if error == -libc::EOPNOTSUPP || newer::is_denied(error) => -libc::EAGAIN,
         result => result,
     }
 }
@@ -251,7 +274,7 @@ pub(in crate::driver) unsafe fn stat_at_once(
         // A path that is not empty would be looked up, which may block.
         flags & libc::AT_EMPTY_PATH != 0
             && *path == 0
-            && libc::statx(dir, path, flags, super::STATX_MASK, out) == 0
+            && newer::statx(dir, path, flags, super::STATX_MASK, out) == 0
             && super::host::is_local((*out).stx_dev_major, (*out).stx_dev_minor)
     }
 }
@@ -284,7 +307,7 @@ pub(super) unsafe fn read(fd: RawFd, ptr: *mut u8, len: u32, offset: u64) -> i32
     // SAFETY: this function's only item.
     at(offset, |offset| unsafe {
         match offset {
-            Some(offset) => libc::pread(fd, ptr, len, offset as libc::off_t),
+            Some(offset) => large::pread(fd, ptr, len, offset as large::Offset),
             None => libc::read(fd, ptr, len),
         }
     })
@@ -297,7 +320,7 @@ pub(super) unsafe fn write(fd: RawFd, ptr: *const u8, len: u32, offset: u64) -> 
     // SAFETY: this function's only item.
     at(offset, |offset| unsafe {
         match offset {
-            Some(offset) => libc::pwrite(fd, ptr, len, offset as libc::off_t),
+            Some(offset) => large::pwrite(fd, ptr, len, offset as large::Offset),
             None => libc::write(fd, ptr, len),
         }
     })
@@ -309,7 +332,7 @@ pub(super) unsafe fn readv(fd: RawFd, iov: *const libc::iovec, count: u32, offse
     // SAFETY: this function's only item.
     at(offset, |offset| unsafe {
         match offset {
-            Some(offset) => libc::preadv(fd, iov, count as i32, offset as libc::off_t),
+            Some(offset) => large::preadv(fd, iov, count as i32, offset as large::Offset),
             None => libc::readv(fd, iov, count as i32),
         }
     })
@@ -321,7 +344,7 @@ pub(super) unsafe fn writev(fd: RawFd, iov: *const libc::iovec, count: u32, offs
     // SAFETY: this function's only item.
     at(offset, |offset| unsafe {
         match offset {
-            Some(offset) => libc::pwritev(fd, iov, count as i32, offset as libc::off_t),
+            Some(offset) => large::pwritev(fd, iov, count as i32, offset as large::Offset),
             None => libc::writev(fd, iov, count as i32),
         }
     })

@@ -6,7 +6,7 @@
 use std::os::fd::RawFd;
 
 use super::attempt::{read, readv, write, writev};
-use super::{SigPipe, retry};
+use super::{SigPipe, large, retry};
 use crate::driver::Request;
 use crate::os;
 
@@ -28,7 +28,7 @@ pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32
                 sigpipe.without(|| writev(fd.fd, iov, count, offset))
             }
             Open { dir, path, flags, mode } => {
-                retry(|| libc::openat(dir, path, flags, mode) as isize)
+                retry(|| large::openat(dir, path, flags, mode) as isize)
             }
             Close { fd } => {
                 // Not repeated after a signal: the fd is closed by then.
@@ -57,7 +57,7 @@ pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32
 #[cfg(target_os = "linux")]
 unsafe fn stat(dir: RawFd, path: *const libc::c_char, flags: i32, out: *mut os::Stat) -> i32 {
     // SAFETY: this function's only item.
-    retry(|| unsafe { libc::statx(dir, path, flags, super::STATX_MASK, out) as isize })
+    unsafe { super::newer::statx(dir, path, flags, super::STATX_MASK, out) }
 }
 
 /// # Safety

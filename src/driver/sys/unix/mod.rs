@@ -8,6 +8,8 @@ mod block;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
+mod newer;
+#[cfg(target_os = "linux")]
 mod open;
 mod sendfile;
 mod sigpipe;
@@ -16,9 +18,11 @@ mod splice;
 
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_waiting};
 #[cfg(target_os = "linux")]
-pub(in crate::driver) use attempt::{poll, recv_at_once, send_at_once, stat_at_once};
+pub(in crate::driver) use attempt::stat_at_once;
+pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_waiting};
+#[cfg(corio_uring)]
+pub(in crate::driver) use attempt::{poll, recv_at_once, send_at_once};
 pub(in crate::driver) use block::block;
 #[cfg(target_os = "linux")]
 pub(in crate::driver) use open::{Opener, closes_at_once};
@@ -29,6 +33,21 @@ pub(in crate::driver) use splice::splice;
 
 use super::Kind;
 use crate::driver::Request;
+
+/// Calls whose offsets and sizes have 64 bits. By their plain names they have 32 bits on 32-bit
+/// Linux; all other hosts have no second kind.
+pub(in crate::driver) mod large {
+    #[cfg(not(target_os = "linux"))]
+    pub(in crate::driver) use libc::{
+        fstat, ftruncate, off_t as Offset, openat, pread, preadv, pwrite, pwritev, stat as Stat,
+    };
+    #[cfg(target_os = "linux")]
+    pub(in crate::driver) use libc::{
+        fstat64 as fstat, ftruncate64 as ftruncate, off64_t as Offset, openat64 as openat,
+        pread64 as pread, preadv64 as preadv, pwrite64 as pwrite, pwritev64 as pwritev,
+        sendfile64 as sendfile, stat64 as Stat,
+    };
+}
 
 /// The metadata that `statx(2)` is asked for.
 #[cfg(target_os = "linux")]
@@ -56,9 +75,9 @@ pub(in crate::driver) fn retry(mut call: impl FnMut() -> isize) -> i32 {
 
 /// Returns the kind of a file; any kind for a bad fd, which the next call will report.
 pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    let mut stat = std::mem::MaybeUninit::<large::Stat>::uninit();
     // SAFETY: `stat` is valid for writes.
-    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } < 0 {
+    if unsafe { large::fstat(fd, stat.as_mut_ptr()) } < 0 {
         return Kind::Other;
     }
     // SAFETY: `fstat` has succeeded, so it has filled it.

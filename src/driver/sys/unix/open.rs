@@ -22,7 +22,7 @@
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
-use super::{host, retry};
+use super::{host, large, newer, retry};
 use crate::driver::sys::Counted;
 
 /// The flags of opens that can be done here. The kernel refuses `RESOLVE_CACHED` with those that
@@ -113,7 +113,7 @@ impl Opener {
         let _ = write!(&mut name[..10], "{}", found.as_raw_fd());
         let (links, flags) = (self.links.as_raw_fd(), flags | libc::O_NONBLOCK);
         // SAFETY: the name ends with a NUL: at most ten of its eleven bytes are written.
-        owned(retry(|| unsafe { libc::openat(links, name.as_ptr().cast(), flags) as isize }))
+        owned(retry(|| unsafe { large::openat(links, name.as_ptr().cast(), flags) as isize }))
     }
 }
 
@@ -154,7 +154,7 @@ fn cached_stat(file: RawFd) -> Option<libc::statx> {
     // SAFETY: the path ends with a NUL; `stat` is valid for writes, and filled if the call
     // succeeds.
     unsafe {
-        let result = libc::statx(file, c"".as_ptr(), flags, mask, place);
+        let result = newer::statx(file, c"".as_ptr(), flags, mask, place);
         (result == 0).then(|| stat.assume_init())
     }
 }

@@ -12,7 +12,7 @@ use std::os::fd::RawFd;
 use super::errno;
 #[cfg(not(any(target_vendor = "apple", target_os = "freebsd")))]
 use super::retry;
-use super::{SigPipe, without_waiting};
+use super::{SigPipe, large, without_waiting};
 use crate::driver::Target;
 use crate::driver::sys::Counted;
 
@@ -25,7 +25,7 @@ pub(in crate::driver) fn sendfile(
     offset: u64,
     len: u32,
 ) -> Counted<i32> {
-    let Ok(offset) = libc::off_t::try_from(offset) else {
+    let Ok(offset) = large::Offset::try_from(offset) else {
         return Counted::new(-libc::EOVERFLOW, 0);
     };
     let mut corking = 0;
@@ -93,11 +93,13 @@ fn set_cork(fd: RawFd, on: i32) {
 fn set_cork(_fd: RawFd, _on: i32) {}
 
 #[cfg(target_os = "linux")]
-fn send(out: RawFd, file: RawFd, mut offset: libc::off_t, len: u32) -> i32 {
-    retry(|| {
-        // SAFETY: `offset` is valid for writes.
-        unsafe { libc::sendfile(out, file, &mut offset, len as usize) }
-    })
+fn send(out: RawFd, file: RawFd, offset: large::Offset, len: u32) -> i32 {
+    let mut position = offset;
+    let sent = retry(|| {
+        // SAFETY: `position` is valid for writes.
+        unsafe { large::sendfile(out, file, &mut position, len as usize) }
+    });
+    if super::newer::is_denied(sent) { send_by_buffer(out, file, offset, len) } else { sent }
 }
 
 /// The `sendfile(2)` of other systems, which returns the number of bytes by a pointer.
@@ -129,17 +131,21 @@ fn send(out: RawFd, file: RawFd, offset: libc::off_t, len: u32) -> i32 {
     }
 }
 
-/// Sends through a buffer, where the host lacks the call. Bytes that the socket does not take are
-/// read again.
 #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd")))]
-fn send(out: RawFd, file: RawFd, offset: libc::off_t, len: u32) -> i32 {
+use send_by_buffer as send;
+
+/// Sends through a buffer, where the host lacks the call or a sandbox denies it. Bytes that the
+/// socket does not take are read again.
+#[cfg(not(any(target_vendor = "apple", target_os = "freebsd")))]
+#[cold]
+fn send_by_buffer(out: RawFd, file: RawFd, offset: large::Offset, len: u32) -> i32 {
     let mut buffer = [0u8; 16 * 1024];
     let place = buffer.as_mut_ptr().cast::<libc::c_void>();
     let room = buffer.len().min(len as usize);
     // SAFETY: `room` is at most the length of the buffer.
-    match retry(|| unsafe { libc::pread(file, place, room, offset) }) {
-        // SAFETY: `pread` has filled that many bytes.
+    match retry(|| unsafe { large::pread(file, place, room, offset) }) {
         read @ 1.. => {
+            // SAFETY: `pread` has filled that many bytes.
             retry(|| unsafe { libc::send(out, place, read as usize, crate::os::MSG_NOSIGNAL) })
         }
         result => result,
