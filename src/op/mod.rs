@@ -68,6 +68,7 @@ mod misc {
     pub(super) mod poll;
 }
 
+pub use call::Plain;
 pub(crate) use descriptor::Descriptor;
 pub use fixed::{FixedFile, FixedFiles};
 pub use future::{Op, Operation};
@@ -103,9 +104,9 @@ macro_rules! operations {
             Writev "writev", "`IORING_OP_WRITEV` / the pool",
                 fs::writev { AsyncWritev, Writev };
             Fsync "fsync", "`IORING_OP_FSYNC` / the pool",
-                fs::fsync { AsyncFsync, AsyncFdatasync, Fsync };
+                fs::fsync { AsyncFsync, Fsync };
             Fdatasync "fdatasync", "`IORING_OP_FSYNC` / the pool",
-                ;
+                fs::fsync { AsyncFdatasync, Fdatasync };
             Fallocate "fallocate", "`IORING_OP_FALLOCATE` / the pool",
                 fs::fallocate { AsyncFallocate, Fallocate };
             Ftruncate "ftruncate", "`IORING_OP_FTRUNCATE` (6.9), else the pool / the pool",

@@ -12,7 +12,7 @@ use crate::os::{self, RawFd};
 const INLINE: usize = 120;
 
 /// A path, and the open directory that it starts from if it is relative.
-pub(super) struct PathAt<'a> {
+pub struct PathAt<'a> {
     /// `None`: the current directory of the process.
     dir: Option<Source<'a>>,
     path: CPath,

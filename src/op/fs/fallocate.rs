@@ -1,14 +1,8 @@
 //! Reserving and freeing space of a file.
 
-// # Why this file has `unsafe`
-// It signs the contract of `Operation`.
-
-use std::io;
-use std::ops::ControlFlow;
-
-use crate::driver::{Args, OpCode, Request, calls};
-use crate::op::call::plain;
-use crate::op::future::{Op, Operation, io_result};
+use crate::driver::calls;
+use crate::op::call::{Plain, plain_call};
+use crate::op::future::Op;
 use crate::op::source::Source;
 
 /// Reserves or frees space of a file.
@@ -32,39 +26,17 @@ use crate::op::source::Source;
 /// ```
 #[doc(alias = "IORING_OP_FALLOCATE")]
 #[doc(alias = "posix_fallocate")]
-pub type AsyncFallocate<'a> = Op<Fallocate<'a>>;
+pub type AsyncFallocate<'a> = Op<Plain<Fallocate, Source<'a>>>;
 
-/// The operation of [`AsyncFallocate`].
-#[derive(Debug)]
-pub struct Fallocate<'a> {
-    source: Source<'a>,
-    args: Args,
+plain_call! {
+    /// The system call of [`AsyncFallocate`].
+    Fallocate = calls::fs::FALLOCATE
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows, and contain no pointers.
-// 2. `source` is held. 3. A held source names its file without its borrow. 4. The result brings
-// nothing.
-unsafe impl Operation for Fallocate<'_> {
-    type Output = io::Result<()>;
-    const CODE: OpCode = OpCode::Fallocate;
-
-    fn prepare(&mut self) -> ControlFlow<i32> {
-        self.source.hold()
-    }
-    fn request(&mut self) -> Request {
-        self.args.files[0] = self.source.target();
-        plain(&calls::fs::FALLOCATE, &mut self.args)
-    }
-    fn finish(self, result: i32) -> Self::Output {
-        io_result(result).map(drop)
-    }
-}
-
-impl<'a> Op<Fallocate<'a>> {
+impl<'a> AsyncFallocate<'a> {
     /// Works on `len` bytes from `offset`; `mode` is 0 to reserve, or `FALLOC_FL_*` flags.
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, mode: i32, offset: u64, len: u64) -> Self {
-        let args = Args { words: [mode as u64, offset, len, 0], ..Args::NONE };
-        Op::of(Fallocate { source: source.into(), args })
+        Op::plain(source.into(), [mode as u64, offset, len])
     }
 }

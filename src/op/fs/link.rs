@@ -1,15 +1,10 @@
 //! Giving a file a further name.
 
-// # Why this file has `unsafe`
-// It signs the contract of `Operation`.
-
-use std::io;
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::driver::{Args, OpCode, Request, calls};
-use crate::op::call::plain;
-use crate::op::future::{Op, Operation, io_result};
+use crate::driver::calls;
+use crate::op::call::{Plain, plain_call};
+use crate::op::future::Op;
 use crate::op::path::PathAt;
 use crate::op::source::Source;
 
@@ -37,44 +32,19 @@ use crate::op::source::Source;
 #[doc(alias = "IORING_OP_LINKAT")]
 #[doc(alias = "linkat")]
 #[doc(alias = "hard_link")]
-pub type AsyncLink<'a> = Op<Link<'a>>;
+pub type AsyncLink<'a> = Op<Plain<Link, [PathAt<'a>; 2]>>;
 
-/// The operation of [`AsyncLink`].
-pub struct Link<'a> {
-    original: PathAt<'a>,
-    link: PathAt<'a>,
-    args: Args,
+plain_call! {
+    /// The system call of [`AsyncLink`].
+    Link = calls::fs::LINK
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows; their pointers lead to the two
-// paths, which lie in the value or in heap blocks that it owns, and are only read. 2. Both
-// directories are held. 3. A held source names its file without its borrow. 4. The result brings
-// nothing.
-unsafe impl Operation for Link<'_> {
-    type Output = io::Result<()>;
-    const CODE: OpCode = OpCode::Link;
-
-    fn prepare(&mut self) -> ControlFlow<i32> {
-        self.original.hold()?;
-        self.link.hold()
-    }
-    fn request(&mut self) -> Request {
-        self.args.dirs = [self.original.dir(), self.link.dir()];
-        [self.args.ptrs[0], self.args.ptrs[1]] = [self.original.as_arg(), self.link.as_arg()];
-        plain(&calls::fs::LINK, &mut self.args)
-    }
-    fn finish(self, result: i32) -> Self::Output {
-        io_result(result).map(drop)
-    }
-}
-
-impl<'a> Op<Link<'a>> {
+impl<'a> AsyncLink<'a> {
     /// Gives the file `original` the further name `link`. A symbolic link is linked itself.
     #[track_caller]
     pub fn new(original: impl AsRef<Path>, link: impl AsRef<Path>) -> Self {
         let original = PathAt::new(None, original.as_ref());
-        let link = PathAt::new(None, link.as_ref());
-        Op::of(Link { original, link, args: Args::NONE })
+        Op::plain([original, PathAt::new(None, link.as_ref())], [])
     }
 
     /// Gives the file `original` the further name `link`; both start from open directories if they
@@ -88,10 +58,8 @@ impl<'a> Op<Link<'a>> {
         link: impl AsRef<Path>,
         flags: i32,
     ) -> Self {
-        Op::of(Link {
-            original: PathAt::new(Some(original_dir.into()), original.as_ref()),
-            link: PathAt::new(Some(link_dir.into()), link.as_ref()),
-            args: Args { words: [flags as u64, 0, 0, 0], ..Args::NONE },
-        })
+        let original = PathAt::new(Some(original_dir.into()), original.as_ref());
+        let link = PathAt::new(Some(link_dir.into()), link.as_ref());
+        Op::plain([original, link], [flags as u64])
     }
 }

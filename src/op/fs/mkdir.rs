@@ -1,15 +1,10 @@
 //! Creating a directory.
 
-// # Why this file has `unsafe`
-// It signs the contract of `Operation`.
-
-use std::io;
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::driver::{Args, OpCode, Request, calls};
-use crate::op::call::plain;
-use crate::op::future::{Op, Operation, io_result};
+use crate::driver::calls;
+use crate::op::call::{Plain, plain_call};
+use crate::op::future::Op;
 use crate::op::path::PathAt;
 use crate::op::source::Source;
 
@@ -35,39 +30,17 @@ use crate::op::source::Source;
 #[doc(alias = "IORING_OP_MKDIRAT")]
 #[doc(alias = "mkdirat")]
 #[doc(alias = "create_dir")]
-pub type AsyncMkdir<'a> = Op<Mkdir<'a>>;
+pub type AsyncMkdir<'a> = Op<Plain<Mkdir, PathAt<'a>>>;
 
-/// The operation of [`AsyncMkdir`].
-pub struct Mkdir<'a> {
-    path: PathAt<'a>,
-    args: Args,
+plain_call! {
+    /// The system call of [`AsyncMkdir`].
+    Mkdir = calls::fs::MKDIR
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows; their pointer leads to the path,
-// which lies in the value or in a heap block that it owns, and is only read. 2. The directory that
-// the path starts from is held. 3. A held source names its file without its borrow. 4. The result
-// brings nothing.
-unsafe impl Operation for Mkdir<'_> {
-    type Output = io::Result<()>;
-    const CODE: OpCode = OpCode::Mkdir;
-
-    fn prepare(&mut self) -> ControlFlow<i32> {
-        self.path.hold()
-    }
-    fn request(&mut self) -> Request {
-        self.args.dirs[0] = self.path.dir();
-        self.args.ptrs[0] = self.path.as_arg();
-        plain(&calls::fs::MKDIR, &mut self.args)
-    }
-    fn finish(self, result: i32) -> Self::Output {
-        io_result(result).map(drop)
-    }
-}
-
-impl<'a> Op<Mkdir<'a>> {
+impl<'a> AsyncMkdir<'a> {
     #[track_caller]
     fn make(path: PathAt<'a>, mode: u32) -> Self {
-        Op::of(Mkdir { path, args: Args { words: [mode.into(), 0, 0, 0], ..Args::NONE } })
+        Op::plain(path, [mode.into()])
     }
 
     /// Creates the directory `path`; `mode` is its permissions before the umask, ignored on

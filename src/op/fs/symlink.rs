@@ -1,15 +1,10 @@
 //! Making a symbolic link.
 
-// # Why this file has `unsafe`
-// It signs the contract of `Operation`.
-
-use std::io;
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::driver::{Args, OpCode, Request, calls};
-use crate::op::call::plain;
-use crate::op::future::{Op, Operation, io_result};
+use crate::driver::calls;
+use crate::op::call::{Plain, plain_call};
+use crate::op::future::Op;
 use crate::op::path::PathAt;
 use crate::op::source::Source;
 
@@ -41,42 +36,18 @@ use crate::op::source::Source;
 #[doc(alias = "IORING_OP_SYMLINKAT")]
 #[doc(alias = "symlinkat")]
 #[doc(alias = "soft_link")]
-pub type AsyncSymlink<'a> = Op<Symlink<'a>>;
+pub type AsyncSymlink<'a> = Op<Plain<Symlink, [PathAt<'a>; 2]>>;
 
-/// The operation of [`AsyncSymlink`].
-pub struct Symlink<'a> {
-    /// What the link holds; no directory belongs to it.
-    original: PathAt<'a>,
-    link: PathAt<'a>,
-    args: Args,
+plain_call! {
+    /// The system call of [`AsyncSymlink`].
+    Symlink = calls::fs::SYMLINK
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows; their pointers lead to the two
-// paths, which lie in the value or in heap blocks that it owns, and are only read. 2. The link's
-// directory is held; the call takes no other. 3. A held source names its file without its borrow.
-// 4. The result brings nothing.
-unsafe impl Operation for Symlink<'_> {
-    type Output = io::Result<()>;
-    const CODE: OpCode = OpCode::Symlink;
-
-    fn prepare(&mut self) -> ControlFlow<i32> {
-        self.original.hold()?;
-        self.link.hold()
-    }
-    fn request(&mut self) -> Request {
-        self.args.dirs[1] = self.link.dir();
-        [self.args.ptrs[0], self.args.ptrs[1]] = [self.original.as_arg(), self.link.as_arg()];
-        plain(&calls::fs::SYMLINK, &mut self.args)
-    }
-    fn finish(self, result: i32) -> Self::Output {
-        io_result(result).map(drop)
-    }
-}
-
-impl<'a> Op<Symlink<'a>> {
+impl<'a> AsyncSymlink<'a> {
     #[track_caller]
     fn make(original: &Path, link: PathAt<'a>) -> Self {
-        Op::of(Symlink { original: PathAt::new(None, original), link, args: Args::NONE })
+        // No directory belongs to what the link holds.
+        Op::plain([PathAt::new(None, original), link], [])
     }
 
     /// Creates the symbolic link `link`, which holds the path `original`.

@@ -1,15 +1,10 @@
 //! Removing a file or directory.
 
-// # Why this file has `unsafe`
-// It signs the contract of `Operation`.
-
-use std::io;
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::driver::{Args, OpCode, Request, calls};
-use crate::op::call::plain;
-use crate::op::future::{Op, Operation, io_result};
+use crate::driver::calls;
+use crate::op::call::{Plain, plain_call};
+use crate::op::future::Op;
 use crate::op::path::PathAt;
 use crate::op::source::Source;
 
@@ -38,38 +33,17 @@ use crate::op::source::Source;
 #[doc(alias = "unlinkat")]
 #[doc(alias = "remove_file")]
 #[doc(alias = "remove_dir")]
-pub type AsyncUnlink<'a> = Op<Unlink<'a>>;
+pub type AsyncUnlink<'a> = Op<Plain<Unlink, PathAt<'a>>>;
 
-/// The operation of [`AsyncUnlink`].
-pub struct Unlink<'a> {
-    path: PathAt<'a>,
-    args: Args,
+plain_call! {
+    /// The system call of [`AsyncUnlink`].
+    Unlink = calls::fs::UNLINK
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows; their pointer leads to the path,
-// which lies in the value or in a heap block that it owns, and is only read. 2. The directory is
-// held. 3. A held source names its file without its borrow. 4. The result brings nothing.
-unsafe impl Operation for Unlink<'_> {
-    type Output = io::Result<()>;
-    const CODE: OpCode = OpCode::Unlink;
-
-    fn prepare(&mut self) -> ControlFlow<i32> {
-        self.path.hold()
-    }
-    fn request(&mut self) -> Request {
-        self.args.dirs[0] = self.path.dir();
-        self.args.ptrs[0] = self.path.as_arg();
-        plain(&calls::fs::UNLINK, &mut self.args)
-    }
-    fn finish(self, result: i32) -> Self::Output {
-        io_result(result).map(drop)
-    }
-}
-
-impl<'a> Op<Unlink<'a>> {
+impl<'a> AsyncUnlink<'a> {
     #[track_caller]
     fn make(path: PathAt<'a>, flags: i32) -> Self {
-        Op::of(Unlink { path, args: Args { words: [flags as u64, 0, 0, 0], ..Args::NONE } })
+        Op::plain(path, [flags as u64])
     }
 
     /// Removes `path`: a name of a file with the flags 0, an empty directory with `AT_REMOVEDIR`.

@@ -1,15 +1,10 @@
 //! Shutting a connection down.
 
-// # Why this file has `unsafe`
-// It signs the contract of `Operation`.
-
-use std::io;
 use std::net::Shutdown as How;
-use std::ops::ControlFlow;
 
-use crate::driver::{Args, OpCode, Request, calls};
-use crate::op::call::plain;
-use crate::op::future::{Op, Operation, io_result};
+use crate::driver::calls;
+use crate::op::call::{Plain, plain_call};
+use crate::op::future::Op;
 use crate::op::source::Source;
 use crate::os;
 
@@ -30,35 +25,14 @@ use crate::os;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[doc(alias = "IORING_OP_SHUTDOWN")]
-pub type AsyncShutdown<'a> = Op<Shutdown<'a>>;
+pub type AsyncShutdown<'a> = Op<Plain<Shutdown, Source<'a>>>;
 
-/// The operation of [`AsyncShutdown`].
-#[derive(Debug)]
-pub struct Shutdown<'a> {
-    source: Source<'a>,
-    args: Args,
+plain_call! {
+    /// The system call of [`AsyncShutdown`].
+    Shutdown = calls::net::SHUTDOWN
 }
 
-// SAFETY: 1. The arguments are a field that nothing else borrows, and contain no pointers.
-// 2. `source` is held. 3. A held source names its file without its borrow. 4. The result brings
-// nothing.
-unsafe impl Operation for Shutdown<'_> {
-    type Output = io::Result<()>;
-    const CODE: OpCode = OpCode::Shutdown;
-
-    fn prepare(&mut self) -> ControlFlow<i32> {
-        self.source.hold()
-    }
-    fn request(&mut self) -> Request {
-        self.args.files[0] = self.source.target();
-        plain(&calls::net::SHUTDOWN, &mut self.args)
-    }
-    fn finish(self, result: i32) -> Self::Output {
-        io_result(result).map(drop)
-    }
-}
-
-impl<'a> Op<Shutdown<'a>> {
+impl<'a> AsyncShutdown<'a> {
     /// Shuts `source` down.
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, how: How) -> Self {
@@ -67,7 +41,6 @@ impl<'a> Op<Shutdown<'a>> {
             How::Write => os::SHUT_WR,
             How::Both => os::SHUT_RDWR,
         };
-        let args = Args { words: [how as u64, 0, 0, 0], ..Args::NONE };
-        Op::of(Shutdown { source: source.into(), args })
+        Op::plain(source.into(), [how as u64])
     }
 }
