@@ -10,3 +10,5 @@ mod harness;
 
 #[cfg(target_os = "linux")]
 mod denied_calls;
+#[cfg(target_os = "linux")]
+mod sigpipe;

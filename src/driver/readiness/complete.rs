@@ -163,7 +163,7 @@ impl Readiness {
             return self.recv_provided(fd, unsafe { &*queue });
         }
         // SAFETY: by item 1, clauses 1 and 2 hold for what the request points to.
-        let tried = unsafe { sys::attempt(request, self.sigpipe) };
+        let tried = unsafe { sys::attempt(request, self.sigpipe.get()) };
         self.syscalls += tried.syscalls;
         tried.result
     }
@@ -175,7 +175,7 @@ impl Readiness {
         // the filler passes memory of that size, which nothing else accesses.
         unsafe {
             self.filler.receive(queue, |ptr, len| {
-                sys::attempt(Request::Recv { fd, ptr, len, flags: 0 }, self.sigpipe).result
+                sys::attempt(Request::Recv { fd, ptr, len, flags: 0 }, self.sigpipe.get()).result
             })
         }
     }
@@ -185,7 +185,7 @@ impl Readiness {
     #[cold]
     unsafe fn attempt_all(&mut self, op: Token, request: Request) -> i32 {
         // SAFETY: in flight (1), so its record is in place; both items for its memory.
-        let tried = unsafe { whole::attempt(record(op), request, self.sigpipe) };
+        let tried = unsafe { whole::attempt(record(op), request, self.sigpipe.get()) };
         self.syscalls += tried.syscalls;
         tried.result
     }

@@ -48,7 +48,7 @@ impl Readiness {
             Request::Close { fd } if self.closes_at_once(fd) => {
                 self.syscalls += 1;
                 // SAFETY: a close names no memory.
-                Some(unsafe { sys::block(*request, self.sigpipe) })
+                Some(unsafe { sys::block(*request, self.sigpipe.get()) })
             }
             _ => None,
         }

@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use super::pool::Pool;
 use super::recv_queue::Filler;
-use super::sys::{Kind, SigPipe};
+use super::sys::{Kind, SigPipeBlock};
 use super::{Driver, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
 #[cfg(target_os = "linux")]
 use disk::Opens;
@@ -57,7 +57,7 @@ pub(crate) struct Readiness {
     slots: Option<u32>,
     #[cfg(target_os = "linux")]
     opens: Opens,
-    sigpipe: SigPipe,
+    sigpipe: SigPipeBlock,
     /// Receives into the driver's own memory.
     filler: Filler,
     queue_sizes: (u32, u32),

@@ -9,15 +9,15 @@ use super::selector::Selector;
 use super::table::Table;
 use crate::driver::pool::Pool;
 use crate::driver::recv_queue::Filler;
-use crate::driver::sys::SigPipe;
+use crate::driver::sys::SigPipeBlock;
 use crate::driver::{Settings, SetupError};
 
 pub(super) fn build(settings: &Settings) -> Result<Readiness, SetupError> {
     let queue_sizes = settings.sizes()?;
     let events = queue_sizes.0.next_power_of_two();
     let selector = Selector::new(events as usize).map_err(explain)?;
-    let sigpipe = SigPipe::new();
-    let pool = Pool::new(settings.blocking_threads, selector.notifier(), sigpipe);
+    let sigpipe = SigPipeBlock::new();
+    let pool = Pool::new(settings.blocking_threads, selector.notifier(), sigpipe.get());
     Ok(Readiness {
         selector,
         pool,

@@ -36,7 +36,7 @@ use super::call::{Args, Call, Fallback};
 use super::inline_backoff::InlineBackoff;
 use super::pool::Pool;
 use super::record::record;
-use super::sys::{self, Counted, Kind, SigPipe};
+use super::sys::{self, Counted, Kind, SigPipeBlock};
 use super::{
     CURRENT_POSITION, Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Target,
     Token, Wait,
@@ -59,7 +59,7 @@ const AHEAD: usize = 2;
 pub(crate) struct Uring {
     ring: Ring,
     features: Features,
-    sigpipe: SigPipe,
+    sigpipe: SigPipeBlock,
     wake: Arc<msg_ring::RingNotifier>,
     /// Drivers notified by a message since the last turn, and their rings, which stay open until
     /// the kernel has taken the messages.
@@ -294,7 +294,7 @@ impl Uring {
     #[cold]
     fn pool(&mut self) -> &mut Pool {
         self.pool.get_or_insert_with(|| {
-            Pool::new(self.blocking_threads, self.wake.clone(), self.sigpipe)
+            Pool::new(self.blocking_threads, self.wake.clone(), self.sigpipe.get())
         })
     }
 
@@ -315,7 +315,7 @@ impl Uring {
     ) -> Option<i32> {
         // Otherwise the last call has found no room.
         if !full {
-            let tried = sys::sendfile(self.sigpipe, out, file, offset, len);
+            let tried = sys::sendfile(self.sigpipe.get(), out, file, offset, len);
             if let Some(result) = self.count_call(tried) {
                 return Some(result);
             }
@@ -337,7 +337,7 @@ impl Uring {
         len: u32,
         into_pipe: bool,
     ) -> Option<i32> {
-        let tried = sys::splice(self.sigpipe, socket, pipe, len, into_pipe);
+        let tried = sys::splice(self.sigpipe.get(), socket, pipe, len, into_pipe);
         if let Some(result) = self.count_call(tried) {
             return Some(result);
         }
@@ -409,7 +409,7 @@ unsafe impl Driver for Uring {
         let mut driver = Uring {
             ring,
             features,
-            sigpipe: SigPipe::new(),
+            sigpipe: SigPipeBlock::new(),
             wake,
             notified: Vec::new(),
             direct: true,

@@ -141,6 +141,7 @@ impl Uring {
                 _ => {}
             }
         }
+        self.leave_out_what_signals();
         Ok(())
     }
 
@@ -216,6 +217,15 @@ impl Uring {
         }
         self.refused.any = true;
         self.direct = false;
+    }
+
+    /// Leaves writes to calls for which `SIGPIPE` is blocked, where it has to be blocked for each:
+    /// the kernel would raise it on this thread when it carries an entry out.
+    fn leave_out_what_signals(&mut self) {
+        if self.sigpipe.get().is_for_each_call() {
+            self.leave_out(opcode::Write::CODE);
+            self.leave_out(opcode::Writev::CODE);
+        }
     }
 
     /// Lets operations that were refused take the other way; delivers those that end at once.
@@ -313,10 +323,10 @@ impl Uring {
                 record.notes.set(Notes { more: true, ..notes });
             }
             // SAFETY: the operation's memory is in place (1), and used by nothing else (2).
-            unsafe { whole::attempt(record, request, self.sigpipe) }
+            unsafe { whole::attempt(record, request, self.sigpipe.get()) }
         } else {
             // SAFETY: the same.
-            unsafe { sys::attempt(request, self.sigpipe) }
+            unsafe { sys::attempt(request, self.sigpipe.get()) }
         };
         self.syscalls += tried.syscalls;
         tried.result

@@ -27,7 +27,7 @@ pub(in crate::driver) use block::block;
 #[cfg(target_os = "linux")]
 pub(in crate::driver) use open::{Opener, closes_at_once};
 pub(in crate::driver) use sendfile::sendfile;
-pub(in crate::driver) use sigpipe::SigPipe;
+pub(in crate::driver) use sigpipe::{SigPipe, SigPipeBlock};
 #[cfg(target_os = "linux")]
 pub(in crate::driver) use splice::splice;
 

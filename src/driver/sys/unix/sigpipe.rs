@@ -1,36 +1,69 @@
-//! Suppresses `SIGPIPE` for the duration of a system call.
+//! Keeps `SIGPIPE` from ending the process.
 //!
-//! A write to a closed peer raises `SIGPIPE`, which ends a program that does not ignore it. std's
-//! start-up code ignores it, but a program can change that, and a library without `fn main` in Rust
-//! never runs that code. In such a process the signal is blocked on this thread for the duration of
-//! the call, and consumed if it was raised.
+//! A write to a closed peer raises the signal, which ends a program that does not ignore it. std's
+//! start-up code ignores it, but a program can change that at any time, and a library without `fn
+//! main` in Rust never runs that code. So there are two ways:
+//!
+//! - If the signal is ignored when a context is made, nothing is lost by blocking it on the
+//!   context's thread for as long as the context lives, and what the program changes later does not
+//!   matter.
+//! - Otherwise the program may rely on it, as where `println!` is to end the process quietly. It is
+//!   blocked for the duration of each call that may raise it, and consumed if it was raised. The
+//!   ring's writes are left to such calls.
 
 // # Why this file has `unsafe`
 // It makes the system calls for signals.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Whether the process ignores `SIGPIPE`, determined once.
+/// How a thread is kept from getting `SIGPIPE`.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::driver) struct SigPipe {
-    ignored: bool,
+    /// By blocking it for each call; else it is blocked already.
+    for_each_call: bool,
+}
+
+/// Blocks the signal on the thread of a driver until dropped, if the process ignored it before.
+pub(in crate::driver) struct SigPipeBlock(Option<Blocked>);
+
+impl SigPipeBlock {
+    /// Blocks the signal on the calling thread, if the process ignores it.
+    pub(in crate::driver) fn new() -> Self {
+        SigPipeBlock(is_ignored().then(Blocked::new))
+    }
+
+    /// Returns how calls on this thread are made while `self` exists.
+    #[inline(always)]
+    pub(in crate::driver) fn get(&self) -> SigPipe {
+        SigPipe { for_each_call: self.0.is_none() }
+    }
+}
+
+/// Returns `true` if the process ignores the signal at present.
+fn is_ignored() -> bool {
+    if cfg!(miri) {
+        return true; // It has no signals.
+    }
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: changes nothing, as the new action is null; `action` is valid for writes.
+    let asked = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: `sigaction` has filled it if it succeeded, which is checked first.
+    asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
 impl SigPipe {
-    pub(in crate::driver) fn new() -> Self {
-        let mut action = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: changes nothing, as the new action is null; `action` is valid for writes.
-        let asked = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
-        // SAFETY: `sigaction` has filled it if it succeeded, which is checked first.
-        let ignored = asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN;
-        SigPipe { ignored }
+    /// Returns `true` if the signal must be blocked for each call.
+    #[cfg(corio_uring)]
+    pub(in crate::driver) fn is_for_each_call(self) -> bool {
+        self.for_each_call
     }
 
     /// Makes a call during which this thread gets no `SIGPIPE`.
     #[inline(always)]
     pub(in crate::driver) fn without<R>(self, call: impl FnOnce() -> R) -> R {
-        let _blocked = (!self.ignored).then(Blocked::new);
+        let _blocked = self.for_each_call.then(Blocked::new);
         call()
     }
 }
@@ -54,9 +87,11 @@ use libc::__error as errno_place;
 
 /// Blocks the signal on this thread until dropped.
 struct Blocked {
-    mask_before: libc::sigset_t,
+    blocked_before: bool,
     /// The signal was pending before, so it is not to be consumed.
     pending_before: bool,
+    /// It is dropped on the thread that it was made on.
+    _not_send: PhantomData<*const ()>,
 }
 
 impl Blocked {
@@ -69,8 +104,9 @@ impl Blocked {
             libc::sigpending(pending.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_BLOCK, &only_sigpipe(), mask_before.as_mut_ptr());
             Blocked {
-                mask_before: mask_before.assume_init(),
+                blocked_before: libc::sigismember(mask_before.as_ptr(), libc::SIGPIPE) == 1,
                 pending_before: libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1,
+                _not_send: PhantomData,
             }
         }
     }
@@ -99,7 +135,9 @@ impl Drop for Blocked {
                     }
                 }
             }
-            libc::pthread_sigmask(libc::SIG_SETMASK, &self.mask_before, ptr::null_mut());
+            if !self.blocked_before {
+                libc::pthread_sigmask(libc::SIG_UNBLOCK, &only_sigpipe(), ptr::null_mut());
+            }
             *errno_place() = errno;
         }
     }

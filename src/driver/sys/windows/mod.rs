@@ -23,8 +23,16 @@ use crate::os::{self, IntoRawFd, OwnedFd, RawFd};
 #[derive(Clone, Copy, Debug)]
 pub(in crate::driver) struct SigPipe;
 
-impl SigPipe {
+/// Nothing is blocked, either.
+pub(in crate::driver) struct SigPipeBlock;
+
+impl SigPipeBlock {
     pub(in crate::driver) fn new() -> Self {
+        SigPipeBlock
+    }
+
+    #[inline(always)]
+    pub(in crate::driver) fn get(&self) -> SigPipe {
         SigPipe
     }
 }
