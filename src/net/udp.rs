@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 
 use super::addrs::first_of;
 use super::{SocketAddress, ToSocketAddrs, inet_handle, socket_handle};
-use crate::buf::{IoBuf, IoBufMut};
+use crate::buf::{IoBuf, IoBufMut, IoBufs, IoBufsMut};
+use crate::driver::seams::options;
 use crate::driver::seams::sockets::{self, Family};
-use crate::op::{AsyncRecv, AsyncRecvFrom, AsyncSend, AsyncSendTo, Descriptor};
+use crate::op::{
+    AsyncRecv, AsyncRecvFrom, AsyncRecvmsg, AsyncSend, AsyncSendTo, AsyncSendmsg, Descriptor,
+};
 use crate::os::AsFd;
 
 /// A UDP socket.
@@ -127,6 +130,76 @@ impl UdpSocket {
     #[track_caller]
     pub fn recv_from<B: IoBufMut>(&self, buf: B) -> AsyncRecvFrom<'_, B, SocketAddr> {
         AsyncRecvFrom::new(self, buf)
+    }
+
+    /// Sets whether [`recv_msg`](Self::recv_msg) reports where each datagram was sent to:
+    /// `IP_PKTINFO`, or `IPV6_RECVPKTINFO`, which also covers IPv4 on a socket for both.
+    ///
+    /// A server that is bound to an unspecified address needs it to answer from the address that
+    /// the client has asked.
+    ///
+    /// # Errors
+    /// The error of `setsockopt(2)`; `Unsupported` on hosts other than Linux and macOS.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::net::UdpSocket;
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let server = UdpSocket::bind("0.0.0.0:0")?;
+    /// # if cfg!(not(target_os = "linux")) { return Ok(()); }
+    /// server.set_packet_info(true)?;
+    /// let asked = (std::net::Ipv4Addr::LOCALHOST, server.local_addr()?.port()).into();
+    ///
+    /// let client = UdpSocket::bind("127.0.0.1:0")?;
+    /// client.send_to("hello", asked).await.0?;
+    ///
+    /// let (result, [question]) = server.recv_msg([Vec::with_capacity(1500)]).await;
+    /// let received = result?;
+    /// let info = received.packet_info.expect("it was switched on");
+    /// assert_eq!(info.destination, asked.ip());
+    ///
+    /// let peer = received.address.expect("datagrams have a sender");
+    /// server.send_msg([question]).to(peer).from(info).await.0?;
+    /// let (result, _) = client.recv_from(Vec::with_capacity(1500)).await;
+    /// assert_eq!(result?, (5, asked));
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "IP_PKTINFO")]
+    #[doc(alias = "IPV6_RECVPKTINFO")]
+    pub fn set_packet_info(&self, on: bool) -> io::Result<()> {
+        options::set_packet_info(self.as_fd(), on)
+    }
+
+    /// Sends several buffers as one datagram, to which the address [to send
+    /// to](AsyncSendmsg::to), and that [to send from](AsyncSendmsg::from), can be added.
+    ///
+    /// # Errors
+    /// The error of `sendmsg(2)`, such as `NotConnected` without an address to send to.
+    ///
+    /// # Examples
+    /// See [`set_packet_info`](Self::set_packet_info).
+    #[doc(alias = "sendmsg")]
+    #[track_caller]
+    pub fn send_msg<B: IoBufs>(&self, bufs: B) -> AsyncSendmsg<'_, B> {
+        AsyncSendmsg::new(self, bufs)
+    }
+
+    /// Receives one datagram into several buffers, with its sender's address, its
+    /// [destination](Self::set_packet_info), and whether it was longer than the buffers.
+    ///
+    /// # Errors
+    /// The error of `recvmsg(2)`; on a connected socket `ConnectionRefused` if the peer's host has
+    /// refused an earlier datagram.
+    ///
+    /// # Examples
+    /// See [`set_packet_info`](Self::set_packet_info).
+    #[doc(alias = "recvmsg")]
+    #[track_caller]
+    pub fn recv_msg<B: IoBufsMut>(&self, bufs: B) -> AsyncRecvmsg<'_, B> {
+        AsyncRecvmsg::new(self, bufs)
     }
 }
 

@@ -47,6 +47,7 @@ mod net {
     pub(super) mod accept;
     pub(super) mod address;
     pub(super) mod connect;
+    pub(super) mod packet_info;
     pub(super) mod recv;
     pub(super) mod recv_exact;
     pub(super) mod recv_from;
@@ -164,3 +165,4 @@ macro_rules! exports {
 operations!(exports);
 
 pub use net::address::PeerAddress;
+pub use net::packet_info::PacketInfo;

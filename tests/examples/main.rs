@@ -10,6 +10,7 @@ mod drop_pending;
 mod echo_server;
 mod fetch_many;
 mod file_server;
+mod ports;
 mod process;
 mod servers;
 

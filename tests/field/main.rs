@@ -11,4 +11,6 @@ mod harness;
 #[cfg(target_os = "linux")]
 mod denied_calls;
 #[cfg(target_os = "linux")]
+mod several_addresses;
+#[cfg(target_os = "linux")]
 mod sigpipe;

@@ -1,6 +1,9 @@
 //! Socket options. A simulated world keeps those that it models, and answers `ENOPROTOOPT` to the
 //! others.
 
+// # Why this file has `unsafe`
+// It sets an option for which no library has a function.
+
 use std::io;
 use std::time::Duration;
 
@@ -47,6 +50,29 @@ options! {
 /// `IPV6_V6ONLY`: whether an IPv6 socket refuses IPv4 peers.
 pub(crate) fn set_only_v6(socket: BorrowedFd<'_>, only: bool) -> io::Result<()> {
     SockRef::from(&socket).set_only_v6(only)
+}
+
+/// `IP_PKTINFO`, or `IPV6_RECVPKTINFO` for IPv6 sockets: whether received messages have their
+/// destination.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+pub(crate) fn set_packet_info(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    use crate::os::AsRawFd;
+    let (level, name) = match SockRef::from(&socket).domain()? {
+        socket2::Domain::IPV6 => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        _ => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    };
+    let (value, len) = (i32::from(on), size_of::<i32>() as libc::socklen_t);
+    // SAFETY: `value` is as long as `len` says.
+    let set = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len)
+    };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// This host has another way, which this crate does not know.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+pub(crate) fn set_packet_info(_: BorrowedFd<'_>, _: bool) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// `TCP_KEEPIDLE`, `TCP_KEEPINTVL` and `TCP_KEEPCNT`; switches `SO_KEEPALIVE` on.

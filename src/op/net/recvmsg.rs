@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use socket2::{SockAddr, SockAddrStorage};
 
+use super::packet_info::{self, PacketInfo};
 use super::rights::{CONTROL_LEN, received_fds};
 use crate::address::SocketAddress;
 use crate::buf::{IoBufsMut, IoVecs};
@@ -36,6 +37,9 @@ pub struct Received {
     pub address: Option<SocketAddress>,
     /// The file descriptors received with the message, close-on-exec.
     pub fds: Vec<OwnedFd>,
+    /// Where a datagram was sent to, if the socket reports it: see
+    /// [`UdpSocket::set_packet_info`](crate::net::UdpSocket::set_packet_info).
+    pub packet_info: Option<PacketInfo>,
     /// The message was longer than the buffers; the rest is lost (`MSG_TRUNC`).
     pub truncated: bool,
     /// The control data did not fit: it had more than 60 fds, or was of other kinds (`MSG_CTRUNC`).
@@ -43,7 +47,8 @@ pub struct Received {
     pub control_truncated: bool,
 }
 
-/// Receives a message into several buffers, with its sender and its file descriptors.
+/// Receives a message into several buffers, with its sender, its destination, and its file
+/// descriptors.
 /// [`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
 ///
 /// # Examples
@@ -105,6 +110,8 @@ unsafe impl<B: IoBufsMut> Operation for Recvmsg<'_, B> {
         // SAFETY: the call has written `msg_controllen` bytes of control data there, taken only
         // here.
         let fds = unsafe { received_fds(&self.header) };
+        // SAFETY: the same.
+        let packet_info = unsafe { packet_info::received(&self.header) };
         let address = (self.header.msg_namelen > 0).then(|| {
             // SAFETY: `request` zeroed it, and the call wrote an address of that length over that.
             let address =
@@ -116,6 +123,7 @@ unsafe impl<B: IoBufsMut> Operation for Recvmsg<'_, B> {
             len,
             address,
             fds,
+            packet_info,
             truncated: has(os::MSG_TRUNC),
             control_truncated: has(os::MSG_CTRUNC),
         };

@@ -6,6 +6,7 @@
 use std::io;
 use std::ops::ControlFlow;
 
+use super::packet_info::{self, PacketInfo};
 use super::rights::{control_len, rights};
 use super::send::check_send_flags;
 use crate::address::SocketAddress;
@@ -53,6 +54,8 @@ pub struct Sendmsg<'a, B> {
     bufs: B,
     vecs: IoVecs,
     address: Option<SocketAddress>,
+    from: Option<PacketInfo>,
+    from_control: packet_info::Control,
     fds: Vec<OwnedFd>,
     /// Control data, aligned to 8 bytes by its type.
     control: Vec<u64>,
@@ -69,7 +72,8 @@ unsafe impl<B: IoBufs> Operation for Sendmsg<'_, B> {
     const CODE: OpCode = OpCode::Sendmsg;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
-        if self.fds.len() > MAX_FDS {
+        // No kind of socket sends both.
+        if self.fds.len() > MAX_FDS || (self.from.is_some() && !self.fds.is_empty()) {
             return failed(os::EINVAL);
         }
         self.source.hold()
@@ -88,6 +92,13 @@ unsafe impl<B: IoBufs> Operation for Sendmsg<'_, B> {
             self.control = rights(&self.fds);
             self.header.msg_control = self.control.as_mut_ptr().cast();
             self.header.msg_controllen = control_len(self.fds.len()) as _;
+        }
+        if let Some(from) = &self.from {
+            let len = packet_info::write(from, &mut self.from_control);
+            if len > 0 {
+                self.header.msg_control = self.from_control.as_mut_ptr().cast();
+                self.header.msg_controllen = len as _;
+            }
         }
         Request::Sendmsg {
             fd: self.source.target(),
@@ -109,6 +120,8 @@ impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
             bufs,
             vecs: IoVecs::new(),
             address: None,
+            from: None,
+            from_control: Default::default(),
             fds: Vec::new(),
             control: Vec::new(),
             header: os::EMPTY_HEADER,
@@ -119,6 +132,21 @@ impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
     /// Sends to `address`, from a socket that is not connected.
     pub fn to(mut self, address: impl Into<SocketAddress>) -> Self {
         self.before_start().address = Some(address.into());
+        self
+    }
+
+    /// Sends from one of the host's addresses, from a datagram socket: an IP address, or what a
+    /// received datagram says of [its destination](PacketInfo). Linux and macOS only; elsewhere the
+    /// system chooses the address in any case.
+    ///
+    /// An address that is not the host's own is an error, such as `NetworkUnreachable`. A message cannot have file descriptors as well: `EINVAL`.
+    ///
+    /// # Examples
+    /// See [`UdpSocket::set_packet_info`](crate::net::UdpSocket::set_packet_info).
+    #[doc(alias = "IP_PKTINFO")]
+    #[doc(alias = "IPV6_PKTINFO")]
+    pub fn from(mut self, local: impl Into<PacketInfo>) -> Self {
+        self.before_start().from = Some(local.into());
         self
     }
 
