@@ -78,11 +78,12 @@ impl SocketAddress {
         Self::v6(Ipv6Addr::UNSPECIFIED, port)
     }
 
-    /// Creates the address of a Unix socket from its path.
+    /// Creates the address of a Unix socket from its path; on Linux also from an abstract name,
+    /// which starts with a NUL byte (`unix(7)`).
     ///
     /// # Errors
     /// `InvalidInput` if the path does not fit into an address (108 bytes on Linux, with the NUL
-    /// that ends it).
+    /// that ends it), or contains a NUL byte.
     ///
     /// # Examples
     /// ```
@@ -92,6 +93,12 @@ impl SocketAddress {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn unix(path: impl AsRef<Path>) -> io::Result<Self> {
+        let bytes = path.as_ref().as_os_str().as_encoded_bytes();
+        let is_abstract = cfg!(target_os = "linux") && bytes.first() == Some(&0);
+        if bytes.contains(&0) && !is_abstract {
+            let error = format!("the path {:?} contains a NUL byte", path.as_ref());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
         SockAddr::unix(path).map(SocketAddress)
     }
 

@@ -476,6 +476,9 @@ async fn addresses_of_every_family_round_trip() -> Outcome {
     // 107 bytes and the NUL that ends them are the most that fits.
     assert!(SocketAddress::unix("x".repeat(107)).is_ok());
     assert_kind(SocketAddress::unix("x".repeat(109)), ErrorKind::InvalidInput);
+    assert_kind(SocketAddress::unix("/run\0socket"), ErrorKind::InvalidInput);
+    #[cfg(target_os = "linux")]
+    assert!(SocketAddress::unix("\0abstract")?.as_path().is_none());
     let local = SocketAddress::resolve_blocking("localhost:80")?;
     assert!(local.iter().all(|found| found.port() == Some(80)));
     assert!(SocketAddress::resolve_blocking("no port at all").is_err());
