@@ -19,6 +19,7 @@
 // Scopes live in pinned futures and task cells and point at each other; see [`Scope::attach`].
 
 use std::cell::Cell;
+use std::marker::PhantomPinned;
 use std::panic::Location;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
@@ -61,6 +62,8 @@ pub(crate) struct Scope {
     /// Woken at each completion of an operation once the scope is cancelled.
     waiter: Cell<LocalWaker>,
     pub(crate) location: &'static Location<'static>,
+    /// Others point at it, so that not even its destructor has it for itself.
+    pinned: PhantomPinned,
 }
 
 impl Linked for Scope {
@@ -90,6 +93,7 @@ impl Scope {
             succeeded: Cell::new(0),
             kind,
             location,
+            pinned: PhantomPinned,
         }
     }
 
