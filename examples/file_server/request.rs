@@ -159,8 +159,9 @@ impl<'a> Request<'a> {
 fn partial(bytes: &[u8], limits: HeadLimits) -> Result<(), Status> {
     /// The request line's other parts: a method, two spaces and the version.
     const AROUND_URI: usize = 32;
-    let line_is_open = !bytes.trim_ascii_start().contains(&b'\n');
-    if line_is_open && bytes.len() > limits.uri + AROUND_URI {
+    // Empty lines may come before it.
+    let line = bytes.trim_ascii_start();
+    if !line.contains(&b'\n') && line.len() > limits.uri + AROUND_URI {
         return Err(Status::URI_TOO_LONG);
     }
     if bytes.len() >= limits.head {
