@@ -145,7 +145,7 @@ pub enum Request {
     },
     /// Moves the available bytes, at least one, between a socket and a pipe, without waiting for
     /// more; 0 at the end of the stream. Waits for the socket; a pipe without room, or without
-    /// bytes, is `-EBUSY`.
+    /// bytes, is `-EBUSY`, urgent data that is next in the socket `-EBADMSG`.
     #[cfg(target_os = "linux")]
     Splice {
         socket: Target,

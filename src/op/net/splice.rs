@@ -19,8 +19,9 @@ use crate::op::transfer::clamp;
 /// [`net::relay`](crate::net::relay) does.
 ///
 /// # Errors
-/// What `splice(2)` reports; `ResourceBusy` if the pipe has no room, or no bytes. No bytes were
-/// moved then.
+/// What `splice(2)` reports; `ResourceBusy` if the pipe has no room, or no bytes; `EBADMSG` (74)
+/// if the next byte of the socket is urgent data (`MSG_OOB`), which a splice cannot pass: a
+/// [`recv`](crate::net::TcpStream::recv) skips it and goes on behind it. No bytes were moved then.
 ///
 /// # Examples
 /// ```
