@@ -10,9 +10,11 @@ mod serving;
 use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Duration;
 
 use clap::Parser;
-use corio::net::{Stream, TcpStream, relay};
+use corio::Elapsed;
+use corio::net::{RelayLimits, Stream, TcpStream, relay_with};
 use corio::op::is_cancelled;
 use corio::server::{ConnectionContext, Server};
 use serving::{ServerOptions, StopSignals};
@@ -31,6 +33,21 @@ struct Args {
     /// Largest number of connections at the same time; further ones wait to be accepted
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     max_connections: usize,
+
+    /// How long neither side may send anything, or `never`; default: never
+    #[arg(long, value_name = "SECONDS", default_value = "never", hide_default_value = true,
+          allow_negative_numbers = true, value_parser = serving::durations::limit)]
+    idle: Duration,
+
+    /// How long the upstream may be silent after the client has ended its side, or `never`
+    #[arg(long, value_name = "SECONDS", default_value = "60", allow_negative_numbers = true,
+          value_parser = serving::durations::limit)]
+    after_client: Duration,
+
+    /// How long the client may be silent after the upstream has ended its side, or `never`
+    #[arg(long, value_name = "SECONDS", default_value = "3", allow_negative_numbers = true,
+          value_parser = serving::durations::limit)]
+    after_upstream: Duration,
 
     /// Log a line per connection to stderr: client, bytes sent, bytes received
     #[arg(long)]
@@ -59,8 +76,12 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         .on_accept_error(|error| {
             eprintln!("tcp_proxy: accept: {error}; new connections have to wait")
         });
+    let limits = RelayLimits::new()
+        .idle(args.idle)
+        .after_first(args.after_client)
+        .after_second(args.after_upstream);
     let (to, log) = (args.to.clone(), args.log);
-    let target = move |_: &_| Target { to: to.as_str().into(), log };
+    let target = move |_: &_| Target { to: to.as_str().into(), limits, log };
     signals.serve(server.start(target, serve)?)?;
     Ok(())
 }
@@ -68,16 +89,21 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
 /// A worker's state: where to connect to.
 struct Target {
     to: Rc<str>,
+    limits: RelayLimits,
     log: bool,
 }
 
 async fn serve(client: Stream, ctx: ConnectionContext<Target>) -> io::Result<()> {
-    let Target { to, log } = ctx.state();
-    let result = async {
-        let upstream = TcpStream::connect(&**to).await?;
-        relay(&client, &upstream).await
-    }
-    .await;
+    let Target { to, limits, log } = ctx.state();
+    let result = match TcpStream::connect(&**to).await {
+        Ok(upstream) => relay_with(&client, &upstream, *limits).await,
+        Err(error) => {
+            // Reset the connection, so that the client does not take this for the end of the
+            // stream. A relay that fails does the same.
+            let _ = client.options().set_linger(Some(Duration::ZERO));
+            Err(error)
+        }
+    };
     match result {
         Ok((sent, received)) => {
             if *log {
@@ -86,12 +112,9 @@ async fn serve(client: Stream, ctx: ConnectionContext<Target>) -> io::Result<()>
             Ok(())
         }
         Err(error) => {
-            if !is_cancelled(&error) {
+            if *log || !(is_cancelled(&error) || Elapsed::of(&error).is_some()) {
                 eprintln!("{}: {error}", ctx.peer());
             }
-            // Reset the connection, so that the client does not take this for the end of the
-            // stream.
-            let _ = client.options().set_linger(Some(std::time::Duration::ZERO));
             Err(error)
         }
     }

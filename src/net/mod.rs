@@ -24,7 +24,7 @@ pub use crate::address::SocketAddress;
 pub use addrs::ToSocketAddrs;
 pub(crate) use addrs::resolve_blocking;
 pub use names::resolve;
-pub use relay::{StreamSocket, relay};
+pub use relay::{RelayLimits, StreamSocket, relay, relay_with};
 pub use socket::Socket;
 pub use stream::Stream;
 pub use tcp::{TcpListener, TcpStream};

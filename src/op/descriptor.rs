@@ -52,6 +52,12 @@ impl Descriptor {
         Self::with_mode(fd, true)
     }
 
+    /// Takes over one end of a pipe, in non-blocking mode. Its close waits for nothing.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn pipe(fd: OwnedFd) -> Self {
+        Self::with_mode(fd, true)
+    }
+
     #[inline(always)]
     fn with_mode(fd: OwnedFd, nonblocking: bool) -> Self {
         let (id, holds) = (fresh_id(), Cell::new(0));
@@ -163,7 +169,7 @@ impl Drop for Descriptor {
             let _ = fd.into_raw_fd();
             return;
         }
-        // No operation names the fd any more. Only sockets are put into non-blocking mode.
+        // No operation names the fd any more. Only sockets and pipes are in non-blocking mode.
         let socket = self.nonblocking;
         Runtime::try_with(|runtime| match runtime {
             Some(runtime) if !runtime.is_closing() => {

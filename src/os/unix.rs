@@ -14,6 +14,9 @@ pub(crate) use libc::{
     socklen_t,
 };
 
+#[cfg(target_os = "linux")]
+pub(crate) use libc::EBADMSG;
+
 use super::{FromRawFd, OwnedFd, RawFd, StatParts, Time};
 
 /// Takes ownership of a socket.
@@ -65,14 +68,13 @@ macro_rules! kinds {
 
 kinds!(S_IFMT, S_IFREG, S_IFDIR, S_IFLNK);
 
-/// Creates a pipe whose ends are closed on exec: the end to read from, and the end to write to.
-///
-/// The same as `std::io::pipe`, which exists since Rust 1.87.
+/// Creates a pipe whose ends are closed on exec and in non-blocking mode: the end to read from, and
+/// the end to write to.
 #[cfg(target_os = "linux")]
 pub(crate) fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
     // SAFETY: `fds` has room for the two descriptors that the call writes.
-    if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } < 0 {
+    if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } < 0 {
         return Err(std::io::Error::last_os_error());
     }
     // SAFETY: the call has just created both descriptors, and nothing else owns them.

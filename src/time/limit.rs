@@ -36,7 +36,7 @@ pub struct Elapsed {
 }
 
 impl Elapsed {
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(crate) fn new(limit: Duration) -> Self {
         Elapsed { limit: Some(limit) }
     }
 

@@ -171,6 +171,23 @@ fn a_proxy_tells_of_an_upstream_that_fails() {
 }
 
 #[test]
+fn a_proxy_lets_go_of_a_client_whose_upstream_has_ended() {
+    for driver in DRIVERS {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = upstream.local_addr().unwrap().to_string();
+        let arguments = ["--to", &to, "--after-upstream", "0.02", "--log"];
+        let proxy = Server::start("tcp_proxy", driver, &arguments);
+        let mut client = proxy.connect();
+        drop(upstream.accept().unwrap());
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the end of the upstream");
+        // The client stays, and says nothing.
+        let line = proxy.process.error_line();
+        assert!(line.contains("time limit of 20 ms reached"), "{line}");
+        proxy.end();
+    }
+}
+
+#[test]
 fn a_room_hears_what_is_said_in_it() {
     for driver in DRIVERS {
         let server = Server::start("chat", driver, &[]);

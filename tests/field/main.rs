@@ -10,6 +10,7 @@ mod harness;
 
 #[cfg(target_os = "linux")]
 mod denied_calls;
+mod relaying;
 #[cfg(target_os = "linux")]
 mod several_addresses;
 #[cfg(target_os = "linux")]

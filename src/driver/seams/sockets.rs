@@ -5,6 +5,10 @@ use std::io;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+#[cfg(target_os = "linux")]
+use crate::driver::sys;
+#[cfg(target_os = "linux")]
+use crate::os::AsRawFd;
 use crate::os::{BorrowedFd, OwnedFd};
 
 /// The address family of a new socket.
@@ -44,10 +48,32 @@ pub(crate) fn unix_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Socket::pair(Domain::UNIX, Type::STREAM, None).map(|(a, b)| (a.into(), b.into()))
 }
 
-/// Creates a pipe. `pipe(2)`.
+/// Creates a pipe whose ends are in non-blocking mode. `pipe2(2)`.
 #[cfg(target_os = "linux")]
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     crate::os::pipe()
+}
+
+/// Returns the number of bytes that a connected socket has taken and its peer has not: for TCP,
+/// not acknowledged. `SIOCOUTQ`. 0 on hosts other than Linux.
+pub(crate) fn send_queue_len(socket: BorrowedFd<'_>) -> u32 {
+    #[cfg(target_os = "linux")]
+    return sys::send_queue_len(socket.as_raw_fd());
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        0
+    }
+}
+
+/// Returns the number of bytes that a TCP peer may still acknowledge: 0 when it has acknowledged
+/// all, or the connection has ended. 0 for sockets of other kinds, and on hosts other than Linux.
+pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> u32 {
+    match send_queue_len(socket) {
+        #[cfg(target_os = "linux")]
+        len if sys::is_live_tcp(socket.as_raw_fd()) => len,
+        _ => 0,
+    }
 }
 
 /// Gives a socket its own address. `bind(2)`.

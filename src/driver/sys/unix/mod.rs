@@ -11,6 +11,8 @@ mod host;
 mod newer;
 #[cfg(target_os = "linux")]
 mod open;
+#[cfg(target_os = "linux")]
+mod send_queue;
 mod sendfile;
 mod sigpipe;
 #[cfg(target_os = "linux")]
@@ -26,6 +28,8 @@ pub(in crate::driver) use attempt::{poll, recv_at_once, send_at_once};
 pub(in crate::driver) use block::block;
 #[cfg(target_os = "linux")]
 pub(in crate::driver) use open::{Opener, closes_at_once};
+#[cfg(target_os = "linux")]
+pub(in crate::driver) use send_queue::{is_live_tcp, send_queue_len};
 pub(in crate::driver) use sendfile::sendfile;
 pub(in crate::driver) use sigpipe::{SigPipe, SigPipeBlock};
 #[cfg(target_os = "linux")]
