@@ -139,7 +139,8 @@ impl<'a, B: IoBufs> Op<Sendmsg<'a, B>> {
     /// received datagram says of [its destination](PacketInfo). Linux and macOS only; elsewhere the
     /// system chooses the address in any case.
     ///
-    /// An address that is not the host's own is an error, such as `NetworkUnreachable`. A message cannot have file descriptors as well: `EINVAL`.
+    /// An address that is not the host's own is an error, such as `NetworkUnreachable`. A message
+    /// cannot have file descriptors as well: `EINVAL`.
     ///
     /// # Examples
     /// See [`UdpSocket::set_packet_info`](crate::net::UdpSocket::set_packet_info).
