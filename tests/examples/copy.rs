@@ -2,15 +2,17 @@
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FileType, Mode};
 use tempfile::TempDir;
 
-use crate::process::{Finished, GUARD, Running, example, finish, limited};
+use crate::process::{Finished, GUARD, Running, example, finish, ignores_hangup, limited};
 
 /// A directory for sources, and one for copies, in which a failed copy must leave nothing.
 struct Place {
@@ -207,22 +209,132 @@ fn a_source_that_is_longer_than_it_said_leaves_nothing_behind() {
     assert!(place.left().is_empty());
 }
 
+/// Waits until a process has a file open in `directory`, with a name there or without one.
+fn wait_for_file_in(directory: &Path, running: &mut Running) {
+    let start = Instant::now();
+    let fds = format!("/proc/{}/fd", running.id());
+    let is_there = || {
+        let fds = fs::read_dir(&fds).into_iter().flatten().flatten();
+        fds.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|path| path.starts_with(directory))
+    };
+    while !is_there() {
+        assert!(!running.has_ended() && start.elapsed() < GUARD, "no unfinished file");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Sends a signal to a copy that is under way; asserts that it leaves nothing behind.
+#[cfg(target_os = "linux")]
+fn interrupted(signal: &str) -> Finished {
+    let place = Place::new();
+    let (src, dst) = (place.source(&content(64 << 20)), place.copy());
+    // Byte by byte this takes minutes.
+    let mut command = copying(&src, &dst);
+    let mut running = Running::start(command.args(["--block-size", "1", "--depth", "2"]));
+    wait_for_file_in(place.copies.path(), &mut running);
+    running.signal(signal);
+    let end = running.finish();
+    assert!(place.left().is_empty(), "SIG{signal} left {:?}", place.left());
+    end
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn a_signal_leaves_nothing_behind() {
-    for signal in ["INT", "TERM"] {
-        let place = Place::new();
-        let (src, dst) = (place.source(&content(64 << 20)), place.copy());
-        // Byte by byte this takes minutes.
-        let mut command = copying(&src, &dst);
-        let mut running = Running::start(command.args(["--block-size", "1", "--depth", "2"]));
-        let start = Instant::now();
-        while place.left().is_empty() {
-            assert!(!running.has_ended() && start.elapsed() < GUARD, "no temporary file");
-            thread::sleep(Duration::from_millis(1));
+    for signal in ["INT", "TERM", "QUIT", "HUP"] {
+        if signal == "HUP" && ignores_hangup() {
+            println!("left out: SIGHUP, which this process ignores");
+            continue;
         }
-        running.signal(signal);
-        let end = running.finish();
+        let end = interrupted(signal);
         assert_eq!((end.status.code(), end.stderr.as_str()), (Some(130), "copy: interrupted\n"));
-        assert!(place.left().is_empty(), "SIG{signal} left {:?}", place.left());
+    }
+}
+
+/// For files without names: on other file systems no program can do that.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_no_program_can_catch_leaves_nothing_behind() {
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::process::ExitStatusExt;
+    let mut unnamed = fs::File::options();
+    unnamed.write(true).custom_flags(libc::O_TMPFILE);
+    if let Err(error) = unnamed.open(TempDir::new().unwrap().path()) {
+        return println!("left out: no files without names here: {error}");
+    }
+    for (signal, number) in [("KILL", libc::SIGKILL), ("XCPU", libc::SIGXCPU)] {
+        assert_eq!(interrupted(signal).status.signal(), Some(number));
+    }
+}
+
+#[test]
+fn holes_are_not_filled() {
+    const LEN: u64 = 1 << 40;
+    let place = Place::new();
+    let (src, dst) = (place.source(b"begin"), place.copy());
+    let file = fs::File::options().read(true).write(true).open(&src).unwrap();
+    if let Err(error) = file.set_len(LEN) {
+        return println!("left out: no files of 1 TiB here: {error}");
+    }
+    // A file with data at its begin, in the middle and at its end.
+    let end = content(100_000);
+    let pieces = [(0, &b"begin"[..]), (LEN / 2 - 3, b"middle"), (LEN - 100_000, &end)];
+    for (offset, piece) in pieces {
+        file.write_all_at(piece, offset).unwrap();
+    }
+    let copied = finish(&mut copying(&src, &dst));
+    assert!(copied.status.success(), "{copied:?}");
+    let copy = fs::File::open(&dst).unwrap();
+    let metadata = copy.metadata().unwrap();
+    assert_eq!(metadata.len(), LEN);
+    let allocated = metadata.blocks() * 512;
+    assert!(allocated < 1 << 20, "{allocated} bytes are allocated");
+    for (offset, piece) in pieces {
+        let mut bytes = vec![0; piece.len()];
+        copy.read_exact_at(&mut bytes, offset).unwrap();
+        assert!(bytes == piece, "at {offset}");
+    }
+    let mut around = [1; 8];
+    copy.read_exact_at(&mut around, LEN / 2 - 4).unwrap();
+    assert_eq!(&around, b"\0middle\0");
+}
+
+#[test]
+fn a_file_that_is_one_hole_is_copied_as_one_hole() {
+    for len in [1, 512 << 20, 1 << 40] {
+        let place = Place::new();
+        let (src, dst) = (place.source(b""), place.copy());
+        fs::File::options().write(true).open(&src).unwrap().set_len(len).unwrap();
+        let copied = finish(&mut copying(&src, &dst));
+        assert!(copied.status.success(), "{copied:?}");
+        let copy = fs::metadata(&dst).unwrap();
+        assert_eq!((copy.len(), copy.blocks()), (len, 0));
+    }
+}
+
+#[test]
+fn a_pipe_a_socket_or_a_device_is_not_replaced() {
+    let place = Place::new();
+    let src = place.source(b"data");
+    let there = |name: &str| place.copies.path().join(name);
+    rustix::fs::mknodat(rustix::fs::CWD, there("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let _socket = UnixListener::bind(there("socket")).unwrap();
+    let mut names = vec!["pipe", "socket"];
+    let null = rustix::fs::makedev(1, 3);
+    let device = FileType::CharacterDevice;
+    match rustix::fs::mknodat(rustix::fs::CWD, there("null"), device, Mode::WUSR, null) {
+        Ok(()) => names.push("null"),
+        Err(error) => println!("left out: device nodes cannot be made here: {error}"),
+    }
+    for name in names {
+        // Nor is a link to one: `/dev/stdout` is such a link.
+        let link = there("link");
+        symlink(there(name), &link).unwrap();
+        for dst in [&there(name), &link] {
+            let before = fs::symlink_metadata(dst).unwrap().ino();
+            assert_refused(&finish(copying(&src, dst).arg("--force")), "is not a regular file");
+            assert_eq!(fs::symlink_metadata(dst).unwrap().ino(), before, "{name} was replaced");
+        }
+        fs::remove_file(&link).unwrap();
     }
 }

@@ -31,6 +31,14 @@ pub(crate) fn limited(limit: &str, name: &str) -> Command {
     command
 }
 
+/// Whether this process, and so its children, ignores SIGHUP, as under `nohup`; then no example
+/// catches it.
+pub(crate) fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1))
+}
+
 /// The outcome of a process.
 #[derive(Debug)]
 pub(crate) struct Finished {
@@ -106,6 +114,11 @@ impl Running {
     #[track_caller]
     pub(crate) fn error_line(&self) -> String {
         self.stderr.next().expect("it ended without a message")
+    }
+
+    /// Its process ID.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal, such as `TERM`.
