@@ -7,6 +7,7 @@
 mod durations;
 
 use std::io::{self, Write};
+use std::net::Ipv6Addr;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -102,11 +103,15 @@ async fn fetch(target: &Target, limit: u64) -> io::Result<Fetched> {
     stream.send_all(request).await.0?;
 
     let mut input = Input { stream, bytes: Vec::new() };
+    let mut interim = 0;
     let head = loop {
         let head = read_head(&mut input).await?;
-        // After a 1xx response the final one follows.
-        if !(100..200).contains(&head.status) {
-            break head;
+        match head.status {
+            101 => return Err(invalid("status 101: no other protocol was asked for")),
+            // After such a response the final one follows.
+            100..200 if interim < MAX_INTERIM => interim += 1,
+            100..200 => return Err(invalid("too many responses with status 1xx")),
+            _ => break head,
         }
     };
     let bytes = read_body(&mut input, head.body, limit).await?;
@@ -161,6 +166,8 @@ enum Body {
 
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
+/// Largest number of 1xx responses before the final one.
+const MAX_INTERIM: usize = 16;
 
 async fn read_head(input: &mut Input) -> io::Result<Head> {
     loop {
@@ -185,32 +192,55 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
     let status = response.code.ok_or_else(|| invalid("the response has no status"))?;
     let body = match status {
         100..200 | 204 | 304 => Body::Length(0),
-        _ => body_of(response.headers)?,
+        _ => body_of(response.version, response.headers)?,
     };
     Ok(Some((Head { status, body }, len)))
 }
 
-fn body_of(headers: &[httparse::Header<'_>]) -> io::Result<Body> {
-    let value = |name: &str| {
-        let header = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
-        Some(header.value.trim_ascii())
+/// Determines a body's length by RFC 9112, section 6.3. What breaks the rules there is an error.
+fn body_of(version: Option<u8>, headers: &[httparse::Header<'_>]) -> io::Result<Body> {
+    // A field that occurs several times means the same as its values with commas between them.
+    let values = |name: &'static str| {
+        let fields = headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+        fields.flat_map(|field| field.value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
     };
-    match (value("transfer-encoding"), value("content-length")) {
-        (Some(encoding), _) if encoding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
-        (Some(encoding), _) => {
+    let mut lengths = values("content-length");
+    let mut encodings = values("transfer-encoding");
+    match (encodings.next(), lengths.next()) {
+        (None, None) => Ok(Body::UntilClose),
+        (None, Some(first)) => {
+            let length = length_of(first)?;
+            for other in lengths {
+                if length_of(other)? != length {
+                    return Err(invalid("several different Content-Length"));
+                }
+            }
+            Ok(Body::Length(length))
+        }
+        (Some(_), Some(_)) => Err(invalid("both Transfer-Encoding and Content-Length")),
+        (Some(_), None) if version == Some(0) => Err(invalid("Transfer-Encoding in HTTP/1.0")),
+        (Some(encoding), None) if !encoding.eq_ignore_ascii_case(b"chunked") => {
             let encoding = String::from_utf8_lossy(encoding);
             Err(invalid(&format!("unknown Transfer-Encoding {encoding:?}")))
         }
-        (None, Some(length)) => std::str::from_utf8(length)
-            .ok()
-            .and_then(|length| length.parse().ok())
-            .map(Body::Length)
-            .ok_or_else(|| {
-                let length = String::from_utf8_lossy(length);
-                invalid(&format!("Content-Length {length:?} is not a number"))
-            }),
-        (None, None) => Ok(Body::UntilClose),
+        (Some(_), None) if encodings.next().is_some() => {
+            Err(invalid("several Transfer-Encoding; only chunked was expected"))
+        }
+        (Some(_), None) => Ok(Body::Chunked),
     }
+}
+
+fn length_of(value: &[u8]) -> io::Result<u64> {
+    number(value).ok_or_else(|| {
+        let value = String::from_utf8_lossy(value);
+        invalid(&format!("Content-Length {value:?} is not a number"))
+    })
+}
+
+/// Parses a decimal number; unlike `str::parse`, without a sign.
+fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
+    let digits = digits.iter().all(u8::is_ascii_digit).then_some(digits)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Receives the body; returns its length.
@@ -235,23 +265,51 @@ async fn read_body(input: &mut Input, body: Body, limit: u64) -> io::Result<u64>
     }
 }
 
-/// Receives chunks up to the last, empty one. Trailers after it are ignored.
+/// Receives chunks up to the last, empty one, and the trailers after it, which are ignored.
 async fn read_chunks(input: &mut Input, limit: u64) -> io::Result<u64> {
     let mut total: u64 = 0;
     loop {
         match httparse::parse_chunk_size(&input.bytes) {
-            Ok(Status::Complete((_, 0))) => return Ok(total),
+            Ok(Status::Complete((line, 0))) => {
+                input.discard(line as u64);
+                skip_trailers(input).await?;
+                return Ok(total);
+            }
             Ok(Status::Complete((line, len))) => {
+                input.discard(line as u64);
                 total = total.saturating_add(len);
                 check_limit(total, limit)?;
-                // The line with the size, the chunk, and its line end.
-                skip(input, len.saturating_add(line as u64 + 2)).await?;
+                skip(input, len).await?;
+                while input.bytes.len() < 2 {
+                    input.must_have_more().await?;
+                }
+                if !input.bytes.starts_with(b"\r\n") {
+                    return Err(invalid("a chunk is longer than its size"));
+                }
+                input.discard(2);
             }
             Ok(Status::Partial) if input.bytes.len() > MAX_HEAD => {
                 return Err(invalid("the line of a chunk's size is too long"));
             }
             Ok(Status::Partial) => input.must_have_more().await?,
             Err(_) => return Err(invalid("a chunk's size is not a number")),
+        }
+    }
+}
+
+/// Receives trailers and the empty line after them.
+async fn skip_trailers(input: &mut Input) -> io::Result<()> {
+    loop {
+        let mut trailers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        match httparse::parse_headers(&input.bytes, &mut trailers).map_err(not_http)? {
+            Status::Complete((len, _)) => {
+                input.discard(len as u64);
+                return Ok(());
+            }
+            Status::Partial if input.bytes.len() > MAX_HEAD => {
+                return Err(invalid("the response's trailers are too long"));
+            }
+            Status::Partial => input.must_have_more().await?,
         }
     }
 }
@@ -319,25 +377,40 @@ impl FromStr for Target {
         };
         let path = if path.starts_with('/') { path.into() } else { format!("/{path}") };
         let (host, port) = split_port(authority)?;
-        if host.is_empty() || host.contains(['@', '[', ']']) {
-            return Err("the host is missing or malformed".into());
-        }
+        // As in RFC 3986, without the needless colon before an empty port.
+        let authority = authority.strip_suffix(':').unwrap_or(authority);
         let (text, authority, host) = (text.into(), authority.into(), host.into());
         Ok(Target { text, authority, host, port, path })
     }
 }
 
-/// Splits `host`, `host:port`, `[v6]` or `[v6]:port`.
+/// Splits `host`, `host:port`, `[v6]` or `[v6]:port`. An empty port means the default.
 fn split_port(authority: &str) -> Result<(&str, u16), String> {
     let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or("the closing bracket is missing")?,
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or("the closing bracket is missing")?;
+            if host.parse::<Ipv6Addr>().is_err() {
+                return Err(format!("{host:?} is not an IPv6 address"));
+            }
+            (host, port)
+        }
+        None => {
+            let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            // "reg-name" of RFC 3986, section 3.2.2.
+            let allowed =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
+            if host.is_empty() || !host.bytes().all(allowed) {
+                return Err("the host is missing or malformed".into());
+            }
+            (host, port)
+        }
     };
     match port.strip_prefix(':') {
         None if port.is_empty() => Ok((host, 80)),
-        Some(port) => match port.parse() {
-            Ok(port) => Ok((host, port)),
-            Err(_) => Err(format!("{port:?} is not a port number")),
+        Some("") => Ok((host, 80)),
+        Some(port) => match number(port.as_bytes()) {
+            Some(0) | None => Err(format!("{port:?} is not a port number")),
+            Some(port) => Ok((host, port)),
         },
         None => Err("only a port may follow the bracket".into()),
     }

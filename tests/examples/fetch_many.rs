@@ -126,6 +126,10 @@ fn every_way_to_end_a_body_is_understood() {
         ("HTTP/1.0 200 OK\r\n\r\nuntil the end", "200  13 bytes"),
         ("HTTP/1.1 204 No Content\r\n\r\n", "204  0 bytes"),
         ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\nbody", "200  4 bytes"),
+        (
+            "HTTP/1.1 200 -\r\nContent-Length: 4, 4\r\nContent-Length: 04\r\n\r\nsame",
+            "200  4 bytes",
+        ),
         ("HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nhm", "500  2 bytes"),
     ] {
         let address = serve_once(answer);
@@ -137,6 +141,7 @@ fn every_way_to_end_a_body_is_understood() {
 
 #[test]
 fn answers_that_break_the_rules_are_errors() {
+    let too_patient = "HTTP/1.1 103 -\r\n\r\n".repeat(100);
     let endless_head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(70_000));
     for (answer, expected) in [
         ("", "the response ended too early"),
@@ -148,6 +153,52 @@ fn answers_that_break_the_rules_are_errors() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
             "a chunk's size is not a number",
         ),
+        ("HTTP/1.1 200 -\r\nContent-Length: +5\r\n\r\nhello", "Content-Length \"+5\" is not a"),
+        ("HTTP/1.1 200 -\r\nContent-Length:\r\n\r\n", "Content-Length \"\" is not a number"),
+        ("HTTP/1.1 200 -\r\nContent-Length: 5,6\r\n\r\nhello!", "several different"),
+        (
+            "HTTP/1.1 200 -\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+            "several different Content-Length",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "Content-Length \"99999999999999999999\" is not",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "both Transfer-Encoding and Content-Length",
+        ),
+        (
+            "HTTP/1.0 200 -\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "Transfer-Encoding in HTTP/1.0",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n",
+            "a chunk is longer than its size",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+            "the response ended too early",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n",
+            "the response ended too early",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nno trailer\r\n\r\n",
+            "the answer is not HTTP",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n+0\r\n\r\n",
+            "a chunk's size is not a number",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "several Transfer-Encoding",
+        ),
+        ("HTTP/1.1 200 -\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "unknown"),
+        ("HTTP/1.1 200 -\r\nTransfer-Encoding:\r\n\r\n", "unknown Transfer-Encoding"),
+        (too_patient.as_str(), "too many responses with status 1xx"),
         ("SSH-2.0-OpenSSH\r\n", "the answer is not HTTP"),
         (endless_head.as_str(), "the response's head is too long"),
     ] {
@@ -156,6 +207,89 @@ fn answers_that_break_the_rules_are_errors() {
         assert_eq!(fetched.status.code(), Some(1), "{expected}: {fetched:?}");
         assert_starts(&fetched, &address.to_string(), &format!("error: {expected}"));
     }
+}
+
+#[test]
+fn another_protocol_that_was_not_asked_for_is_an_error_at_once() {
+    let (listener, address) = listen();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = request(&listener);
+        stream.write_all(b"HTTP/1.1 101 -\r\n\r\n").unwrap();
+        // Nothing more is sent, and the connection stays open until the client closes it.
+        matches!(stream.read(&mut [0]), Ok(0))
+    });
+    let fetched = fetch(&[address], &["--timeout", "never"]);
+    assert_eq!(fetched.status.code(), Some(1), "{fetched:?}");
+    assert_starts(&fetched, &address.to_string(), "error: status 101");
+    assert!(server.join().unwrap());
+}
+
+#[test]
+fn a_port_is_a_number_without_a_sign() {
+    for (port, taken) in [(":", true), ("", true), (":80", true), (":0080", true)]
+        .into_iter()
+        .chain([":+9", ":-9", ":0", ":65536", ":9x", ": 9", "::80"].map(|port| (port, false)))
+    {
+        for host in ["http://no-such-host.invalid", "[::1]"] {
+            // Only whether it is understood is of interest.
+            let fetched = fetch(&[format!("{host}{port}/")], &["--timeout", "0.001"]);
+            let refused = fetched.status.code() == Some(2);
+            assert_eq!(refused, !taken, "{host}{port}: {fetched:?}");
+        }
+    }
+    for host in ["[localhost]", "[::1", "::1", "a@b", "a\"b", "[::1]80", ":80", "[]"] {
+        let fetched = fetch(&[format!("http://{host}/")], &["--timeout", "0.001"]);
+        assert_eq!(fetched.status.code(), Some(2), "{host}: {fetched:?}");
+    }
+}
+
+/// A name whose first address drops everything, and whose second one answers.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_dead_address_does_not_use_up_the_time_of_a_live_one() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("left out: only root may give a process its own /etc/hosts");
+    }
+    let alive = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap();
+    let port = alive.local_addr().unwrap().port();
+    let dead = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let dead_address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    dead.bind(&dead_address.into()).unwrap();
+    dead.listen(0).unwrap();
+    // With its queue full, the kernel drops further attempts.
+    let fillers: Vec<_> = (0..3)
+        .map(|_| {
+            let filler = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+            let filler = filler.unwrap();
+            filler.set_nonblocking(true).unwrap();
+            let _ = filler.connect(&dead_address.into());
+            filler
+        })
+        .collect();
+    let directory = tempfile::TempDir::new().unwrap();
+    let hosts = directory.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 two\n127.0.0.2 two\n").unwrap();
+    thread::spawn(move || {
+        loop {
+            let (mut stream, _) = request(&alive);
+            let _ = stream.write_all(b"HTTP/1.1 200 -\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    for driver in ["auto", "readiness"] {
+        let mut command = std::process::Command::new("unshare");
+        let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+        command.args(["-m", "sh", "-c", script]).arg(&hosts);
+        command.arg(example("fetch_many").get_program());
+        // One after the other, the first attempt would take all the time there is.
+        let url = format!("http://two:{port}/");
+        let fetched = finish(command.args([&url, "--timeout", "60"]).env("CORIO_DRIVER", driver));
+        if fetched.stderr.contains("unshare: ") || fetched.stderr.contains("mount: ") {
+            return println!("left out: no mount namespace here: {}", fetched.stderr);
+        }
+        assert!(fetched.status.success(), "{driver}: {fetched:?}");
+        assert_starts(&fetched, &url, "200  0 bytes");
+    }
+    drop(fillers);
 }
 
 #[test]
