@@ -5,8 +5,9 @@
 //! `cargo run --example chat`, and in several terminals `nc 127.0.0.1 7000`.
 //!
 //! Each worker knows only the members that are connected to it. A message goes once to each worker,
-//! by a channel, and from there to its members. A member that does not read its messages is
-//! removed, so that it does not block the room.
+//! by a channel, and from there to its members. A member may be some lines ahead of the slowest
+//! other one in its room; then no more is received from it. A member that does not read its
+//! messages is removed after a time limit, so that it does not block the room for ever.
 
 #[path = "common/serving.rs"]
 mod serving;
@@ -17,20 +18,21 @@ use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use clap::Parser;
 use corio::net::Stream;
-use corio::race;
 use corio::server::{ConnectionContext, Server};
 use corio::sync::local::mpsc;
 use corio::sync::mpsc::{Receiver, Sender, channel};
+use corio::{race, timeout};
 use serving::{ServerOptions, StopSignals};
 
 /// Longest line, in bytes.
 const MAX_LINE: usize = 4096;
 
-/// Messages that may be queued for a slow member.
-const MEMBER_QUEUE: usize = 64;
+/// How many lines a member may be ahead of the slowest other member.
+const WINDOW: usize = 64;
 
 /// Messages that may be queued for a busy worker.
 const WORKER_QUEUE: usize = 1024;
@@ -41,6 +43,11 @@ struct Args {
     /// Address to listen on; port 0 picks a free port
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000")]
     addr: String,
+
+    /// How long a member may take to read a message before it is removed, or `never`
+    #[arg(long, value_name = "SECONDS", default_value = "10", allow_negative_numbers = true,
+          value_parser = serving::durations::limit)]
+    patience: Duration,
 
     #[command(flatten)]
     options: ServerOptions,
@@ -60,13 +67,27 @@ fn main() -> ExitCode {
 #[derive(Clone)]
 struct Message {
     room: Arc<str>,
-    text: Arc<[u8]>,
+    text: Arc<Text>,
     /// Worker and number of the sender.
     from: (usize, u64),
 }
 
+/// The bytes of a message, until all members have been sent them. This limits their queues:
+/// no speaker has more than [`WINDOW`] of these.
+struct Text {
+    bytes: Vec<u8>,
+    delivered: Sender<()>,
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        // It fails if the speaker has left.
+        let _ = self.delivered.try_send(());
+    }
+}
+
 /// The members of a room, by number.
-type Members = HashMap<u64, mpsc::Sender<Arc<[u8]>>>;
+type Members = HashMap<u64, mpsc::Sender<Arc<Text>>>;
 
 /// The members of all rooms that are connected to one worker.
 struct Rooms {
@@ -74,16 +95,19 @@ struct Rooms {
     members: RefCell<HashMap<Arc<str>, Members>>,
     next: Cell<u64>,
     workers: Vec<Sender<Message>>,
+    patience: Duration,
 }
 
 impl Rooms {
-    /// Sends `message` to this worker's members. Those whose queue is full are removed.
+    /// Queues `message` for this worker's members.
     fn deliver(&self, message: &Message) {
-        let mut rooms = self.members.borrow_mut();
-        let Some(members) = rooms.get_mut(&message.room) else { return };
-        members.retain(|&id, member| {
-            (self.worker, id) == message.from || member.try_send(message.text.clone()).is_ok()
-        });
+        let rooms = self.members.borrow();
+        for (&id, member) in rooms.get(&message.room).into_iter().flatten() {
+            if (self.worker, id) != message.from {
+                // It fails if the member is leaving.
+                let _ = member.try_send(message.text.clone());
+            }
+        }
     }
 }
 
@@ -91,6 +115,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::new()?;
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..args.options.serving.count()).map(|_| channel::<Message>(WORKER_QUEUE)).unzip();
+    let patience = args.patience;
     let receivers = Arc::new(Mutex::new(receivers.into_iter().map(Some).collect::<Vec<_>>()));
     let server = args
         .options
@@ -103,6 +128,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
                     members: RefCell::default(),
                     next: Cell::new(0),
                     workers: senders.clone(),
+                    patience,
                 });
                 let receiver = receivers.lock().ok().and_then(|mut all| all[worker.index()].take());
                 if let Some(receiver) = receiver {
@@ -129,14 +155,22 @@ async fn serve(stream: Stream, ctx: ConnectionContext<Rc<Rooms>>) -> io::Result<
     let Some(name) = lines.next().await? else { return Ok(()) };
     let room: Arc<str> = String::from_utf8_lossy(&name).trim().into();
     let id = rooms.next.replace(rooms.next.get() + 1);
-    let (sender, mut messages) = mpsc::channel(MEMBER_QUEUE);
+    let (sender, mut messages) = mpsc::channel(usize::MAX);
     rooms.members.borrow_mut().entry(room.clone()).or_default().insert(id, sender);
     let _member = Member { rooms, room: room.clone(), id };
 
+    let (delivered, mut deliveries) = channel(WINDOW);
     let speak = async {
-        while let Some(text) = lines.next().await? {
-            let message =
-                Message { room: room.clone(), text: text.into(), from: (rooms.worker, id) };
+        let mut undelivered = 0;
+        while let Some(bytes) = lines.next().await? {
+            if undelivered == WINDOW {
+                // It gives a value: `delivered` exists as long as this.
+                let _ = deliveries.recv().await;
+                undelivered -= 1;
+            }
+            undelivered += 1;
+            let text = Arc::new(Text { bytes, delivered: delivered.clone() });
+            let message = Message { room: room.clone(), text, from: (rooms.worker, id) };
             for worker in &rooms.workers {
                 // It fails when the worker has ended, and then has no members.
                 let _ = worker.send(message.clone()).await;
@@ -146,9 +180,13 @@ async fn serve(stream: Stream, ctx: ConnectionContext<Rc<Rooms>>) -> io::Result<
     };
     let listen = async {
         while let Some(text) = messages.recv().await {
-            stream.send_all(text.to_vec()).await.0?;
+            let sent = timeout(rooms.patience, stream.send_all(text.bytes.clone())).await;
+            match sent {
+                Ok((result, _)) => result?,
+                Err(_) => break,
+            };
         }
-        Err(io::Error::other("the member reads too slowly: its message queue was full"))
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the member reads too slowly"))
     };
     // Ends when the client has ended its side, reads too slowly, or the server stops.
     let conversation = race(speak, listen);

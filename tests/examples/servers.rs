@@ -238,6 +238,87 @@ fn a_room_hears_what_is_said_in_it() {
     }
 }
 
+/// Joins a room, and waits until the other members' lines arrive. `voice` is a member that speaks.
+fn listener(server: &Server, voice: &mut TcpStream) -> BufReader<TcpStream> {
+    let mut stream = server.connect();
+    stream.write_all(b"room\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    for _ in 0..1000 {
+        voice.write_all(b"hello\n").unwrap();
+        if reader.read_line(&mut line).is_ok() {
+            break;
+        }
+    }
+    assert_eq!(line, "hello\n");
+    reader.get_ref().set_read_timeout(Some(GUARD)).unwrap();
+    reader
+}
+
+#[test]
+fn a_member_that_reads_hears_all_of_a_long_paste() {
+    for driver in DRIVERS {
+        let server = Server::start("chat", driver, &["--patience", "never"]);
+        let mut speaker = server.connect();
+        speaker.write_all(b"room\n").unwrap();
+        let listeners: Vec<_> = (0..4).map(|_| listener(&server, &mut speaker)).collect();
+        const LINES: usize = 30_000;
+        let text = "x".repeat(200);
+        let hearing: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| {
+                let text = text.clone();
+                thread::spawn(move || {
+                    let mut lines = listener.lines().map(Result::unwrap);
+                    for number in 0..LINES {
+                        let line = lines.find(|line| line != "hello");
+                        assert_eq!(line, Some(format!("{number} {text}")));
+                    }
+                })
+            })
+            .collect();
+        let pasted = (0..LINES).map(|number| format!("{number} {text}\n")).collect::<String>();
+        speaker.write_all(pasted.as_bytes()).unwrap();
+        hearing.into_iter().for_each(|hearing| hearing.join().unwrap());
+        server.end();
+    }
+}
+
+#[test]
+fn a_member_that_reads_nothing_is_removed_and_the_others_hear_all() {
+    for driver in DRIVERS {
+        let server = Server::start("chat", driver, &["--patience", "0.5"]);
+        let mut speaker = server.connect();
+        speaker.write_all(b"room\n").unwrap();
+        let mut deaf = listener(&server, &mut speaker);
+        let good = listener(&server, &mut speaker);
+        // More than the buffers of all sockets on the way hold.
+        const LINES: usize = 10_000;
+        let hearing = thread::spawn(move || {
+            let mut lines = good.lines().map(Result::unwrap);
+            for number in 0..LINES {
+                let line = lines.find(|line| line != "hello").expect("the connection was closed");
+                assert!(line.starts_with(&format!("{number} ")), "{line:.20} instead of {number}");
+            }
+        });
+        let text = "x".repeat(4000);
+        for number in 0..LINES {
+            writeln!(speaker, "{number} {text}").unwrap();
+        }
+        hearing.join().unwrap();
+        // What had been sent before, and then the end.
+        let mut lines = 0;
+        let mut line = Vec::new();
+        while matches!(deaf.read_until(b'\n', &mut line), Ok(1..)) {
+            lines += 1;
+            line.clear();
+        }
+        assert!(lines < LINES, "{lines} lines reached a member that read nothing");
+        server.end();
+    }
+}
+
 #[test]
 fn an_acceptor_hands_connections_over() {
     for driver in DRIVERS {
