@@ -153,6 +153,11 @@ unsafe impl Driver for AnyDriver {
         forward!(self, driver => unsafe { driver.cancel(op) })
     }
 
+    unsafe fn leave_close(&mut self, op: Token) {
+        // SAFETY: a close in flight in this driver is in flight in the one inside.
+        forward!(self, driver => unsafe { driver.leave_close(op) })
+    }
+
     fn close(&mut self, fd: OwnedFd, socket: bool) {
         forward!(self, driver => driver.close(fd, socket))
     }

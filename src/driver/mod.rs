@@ -84,7 +84,7 @@ pub(crate) use call::{Args, Call};
 pub use op_code::OpCode;
 pub(crate) use record::{Notes, Record, Token};
 pub(crate) use recv_queue::{RecvQueue, Reservation};
-pub(crate) use request::{CURRENT_POSITION, Request, Target};
+pub(crate) use request::{CURRENT_POSITION, Ending, Request, Target};
 pub use setup::SetupError;
 pub(crate) use setup::{Settings, Setup};
 
@@ -150,8 +150,14 @@ pub(crate) unsafe trait Driver: Sized {
     /// `op` is in flight in this driver.
     unsafe fn cancel(&mut self, op: Token);
 
-    /// Closes `fd`, which no operation in flight uses. `socket`: the descriptor is a socket's, so
-    /// that the close flushes nothing and may be done on this thread.
+    /// Asks for an early end of a close that waits; its file is closed all the same.
+    ///
+    /// # Safety
+    /// `op` is a [`Request::Close`] in flight in this driver.
+    unsafe fn leave_close(&mut self, op: Token);
+
+    /// Closes `fd`, which no operation in flight uses, without waiting for anything. `socket`: it
+    /// is a socket's that does not linger, so that the close does not block.
     fn close(&mut self, fd: OwnedFd, socket: bool);
 
     /// Forgets what the driver knows of `fd`, which no operation in flight uses: it leaves this

@@ -33,6 +33,22 @@ impl Target {
         Target { fd: -1, slot: -1, id: 0, nonblocking: false, buffered: false, eager: false };
 }
 
+/// How long the close of a file may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Not known yet.
+    Unknown,
+    /// It does not block.
+    AtOnce,
+    /// It blocks only if the file system flushes every file that is closed.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    Flush,
+    /// As long as a disk takes: to write, or to free the space of a file without a name.
+    Disk,
+    /// For ever: until a peer answers, or a terminal has taken its output.
+    Waits,
+}
+
 /// A system call for a driver to make. Fds that it yields are close-on-exec, accepted sockets also
 /// non-blocking.
 ///
@@ -79,8 +95,10 @@ pub enum Request {
         flags: i32,
         mode: u32,
     },
+    /// Closes a file, whose number is free afterwards, whatever the result.
     Close {
         fd: RawFd,
+        ending: Ending,
     },
     Statx {
         dir: RawFd,
@@ -169,7 +187,7 @@ impl Request {
             Write { fd, len, .. } | Send { fd, len, .. } => (fd.fd, len),
             Readv { fd, count, .. } | Writev { fd, count, .. } => (fd.fd, count),
             Open { .. } | Statx { .. } => (-1, 0),
-            Close { fd } => (fd, 0),
+            Close { fd, .. } => (fd, 0),
             RecvProvided { fd, .. } => (fd.fd, 0),
             Call { fd, len, .. } => (fd, len),
             Accept { fd, .. } | Connect { fd, .. } | Poll { fd, .. } => (fd.fd, 0),

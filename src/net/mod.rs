@@ -60,8 +60,8 @@ macro_rules! socket_handle {
 
             /// Returns the socket as a `socket2::SockRef`, to read and set its options.
             ///
-            /// Leave it in non-blocking mode: in blocking mode, `send_file` would block the
-            /// thread.
+            /// Afterwards some operations on the socket take another system call, since its mode
+            /// may have been changed: a socket in blocking mode does not block the thread.
             ///
             /// # Examples
             /// ```
@@ -75,9 +75,21 @@ macro_rules! socket_handle {
                 socket2::SockRef::from(self)
             }
 
+            /// Borrows the fd for a use that changes neither its mode nor what a close does.
+            #[allow(dead_code)] // Not all handles are used so.
+            pub(crate) fn fd(&self) -> crate::os::BorrowedFd<'_> {
+                crate::os::AsFd::as_fd(&self.0)
+            }
+
+            /// Returns `true` if other code may have set options.
+            #[allow(dead_code)] // Not all handles are asked.
+            pub(crate) fn is_exposed(&self) -> bool {
+                self.0.is_exposed()
+            }
+
             #[allow(dead_code)] // Some handles have an address of one family instead.
             fn local_address(&self) -> std::io::Result<crate::net::SocketAddress> {
-                crate::net::local_address(crate::os::AsFd::as_fd(self))
+                crate::net::local_address(self.fd())
             }
         }
 
@@ -88,7 +100,7 @@ macro_rules! socket_handle {
                 if let Ok(local) = self.local_address() {
                     fields.field("local", &local);
                 }
-                $(if let Ok($peer) = crate::net::peer_address(crate::os::AsFd::as_fd(self)) {
+                $(if let Ok($peer) = crate::net::peer_address(self.fd()) {
                     fields.field("peer", &$peer);
                 })?
                 fields.finish()
@@ -97,6 +109,7 @@ macro_rules! socket_handle {
 
         impl crate::os::AsFd for $name {
             fn as_fd(&self) -> crate::os::BorrowedFd<'_> {
+                self.0.hand_out();
                 self.0.as_fd()
             }
         }
@@ -104,20 +117,24 @@ macro_rules! socket_handle {
         #[cfg(unix)]
         impl crate::os::AsRawFd for $name {
             fn as_raw_fd(&self) -> crate::os::RawFd {
+                self.0.hand_out();
                 self.0.raw()
             }
         }
 
         impl From<crate::os::OwnedFd> for $name {
-            /// Takes ownership of a socket of this kind, and puts it into non-blocking mode.
+            /// Takes ownership of a socket of this kind, and puts it into non-blocking mode. If
+            /// it has other owners, they have to leave it so: in blocking mode, `send_file` and
+            /// [`relay`](crate::net::relay()) would block the thread.
             fn from(fd: crate::os::OwnedFd) -> Self {
-                $name(crate::op::Descriptor::socket(fd))
+                $name(crate::op::Descriptor::foreign_socket(fd))
             }
         }
 
         #[cfg(windows)]
         impl std::os::windows::io::AsSocket for $name {
             fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+                self.0.hand_out();
                 self.0.as_socket()
             }
         }
@@ -215,7 +232,7 @@ macro_rules! inet_handle {
             /// ```
             #[doc(alias = "getpeername")]
             pub fn peer_addr(&self) -> std::io::Result<std::net::SocketAddr> {
-                crate::net::peer_address(crate::os::AsFd::as_fd(self))?.to_inet()
+                crate::net::peer_address(self.fd())?.to_inet()
             }
         }
     };
@@ -264,7 +281,7 @@ macro_rules! any_family_handle {
             /// ```
             #[doc(alias = "getpeername")]
             pub fn peer_addr(&self) -> std::io::Result<crate::net::SocketAddress> {
-                crate::net::peer_address(crate::os::AsFd::as_fd(self))
+                crate::net::peer_address(self.fd())
             }
         }
     };

@@ -9,7 +9,7 @@ use super::{
 use crate::driver::seams::options;
 use crate::driver::seams::sockets::{self, Family};
 use crate::op::{AsyncConnect, Descriptor};
-use crate::os::{AsFd, OwnedFd};
+use crate::os::OwnedFd;
 
 /// A socket of any kind, with its options; converts to a [`TcpStream`] or [`TcpListener`].
 ///
@@ -61,7 +61,7 @@ macro_rules! options {
             /// # Ok::<(), std::io::Error>(())
             /// ```
             pub fn $set(&self, value: $ty) -> io::Result<()> {
-                options::$raw_set(self.as_fd(), value)
+                options::$raw_set(self.fd(), value)
             }
 
             #[doc = concat!("Returns the option that [`", stringify!($set), "`](Self::",
@@ -77,7 +77,7 @@ macro_rules! options {
             /// # Ok::<(), std::io::Error>(())
             /// ```
             pub fn $get(&self) -> io::Result<$ty> {
-                options::$raw_get(self.as_fd())
+                options::$raw_get(self.fd())
             }
         )+}
     };
@@ -106,6 +106,16 @@ options! {
 }
 
 impl Socket {
+    /// Notes that other code may have set options.
+    pub(crate) fn set_exposed(&self) {
+        self.0.set_exposed();
+    }
+
+    /// Takes ownership of a socket that this crate has made.
+    pub(crate) fn made(socket: OwnedFd) -> Self {
+        Socket(Descriptor::socket(socket))
+    }
+
     /// Creates a TCP socket for IPv4.
     ///
     /// # Errors
@@ -114,7 +124,7 @@ impl Socket {
     /// # Examples
     /// See [`Socket`].
     pub fn tcp_v4() -> io::Result<Self> {
-        sockets::tcp(Family::V4).map(Self::from)
+        sockets::tcp(Family::V4).map(Self::made)
     }
 
     /// Creates a TCP socket for IPv6.
@@ -128,7 +138,7 @@ impl Socket {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn tcp_v6() -> io::Result<Self> {
-        sockets::tcp(Family::V6).map(Self::from)
+        sockets::tcp(Family::V6).map(Self::made)
     }
 
     /// Creates a UDP socket for IPv4; datagrams are sent by `send_msg(..).to(..)` and received by
@@ -152,7 +162,7 @@ impl Socket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn udp_v4() -> io::Result<Self> {
-        sockets::udp(Family::V4).map(Self::from)
+        sockets::udp(Family::V4).map(Self::made)
     }
 
     /// Creates a UDP socket for IPv6.
@@ -166,12 +176,15 @@ impl Socket {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn udp_v6() -> io::Result<Self> {
-        sockets::udp(Family::V6).map(Self::from)
+        sockets::udp(Family::V6).map(Self::made)
     }
 
     /// Sets `SO_LINGER`: how long a close waits for unsent data, in whole seconds, rounded up. Zero
     /// resets the connection instead of closing it; `None`, the default, closes it in the
     /// background. [`Duration::MAX`] is the longest time that the system knows.
+    ///
+    /// Only [`close`](Self::close) waits, and only its caller. A handle that is dropped does not:
+    /// the system goes on sending in the background, as it does after the linger time.
     ///
     /// # Errors
     /// The error of `setsockopt(2)`.
@@ -192,7 +205,8 @@ impl Socket {
             let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
             Duration::from_secs(seconds.min(MOST))
         });
-        options::set_linger(self.as_fd(), whole)
+        self.0.set_exposed();
+        options::set_linger(self.fd(), whole)
     }
 
     /// Returns the option that [`set_linger`](Self::set_linger) sets.
@@ -203,7 +217,7 @@ impl Socket {
     /// # Examples
     /// See [`set_linger`](Self::set_linger).
     pub fn linger(&self) -> io::Result<Option<Duration>> {
-        options::linger(self.as_fd())
+        options::linger(self.fd())
     }
 
     /// Sets when an idle connection is probed, how often, and how many unanswered probes end it
@@ -230,7 +244,7 @@ impl Socket {
         interval: Duration,
         probes: u32,
     ) -> io::Result<()> {
-        options::set_keepalive_times(self.as_fd(), idle, interval, probes)
+        options::set_keepalive_times(self.fd(), idle, interval, probes)
     }
 
     /// Gives the socket its own address.
@@ -241,7 +255,7 @@ impl Socket {
     /// # Examples
     /// See [`Socket`].
     pub fn bind(&self, address: impl Into<SocketAddress>) -> io::Result<()> {
-        sockets::bind(self.as_fd(), address.into().as_sock_addr())
+        sockets::bind(self.fd(), address.into().as_sock_addr())
     }
 
     /// Connects to an address; [`into_tcp_stream`](Self::into_tcp_stream) converts the connected
@@ -277,8 +291,8 @@ impl Socket {
     /// # Examples
     /// See [`Socket`].
     pub fn listen(self, backlog: i32) -> io::Result<TcpListener> {
-        sockets::listen(self.as_fd(), backlog)?;
-        OwnedFd::try_from(self).map(TcpListener::from)
+        sockets::listen(self.fd(), backlog)?;
+        Ok(TcpListener(self.0.transfer()?))
     }
 
     /// Converts a connected TCP socket to a [`TcpStream`].
@@ -290,11 +304,11 @@ impl Socket {
     /// # Examples
     /// See [`connect`](Self::connect).
     pub fn into_tcp_stream(self) -> io::Result<TcpStream> {
-        let (is_stream, name) = sockets::kind(self.as_fd())?;
+        let (is_stream, name) = sockets::kind(self.fd())?;
         if !is_stream {
             let message = format!("not a stream socket ({name}): a TcpStream needs SOCK_STREAM");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        OwnedFd::try_from(self).map(TcpStream::from)
+        Ok(TcpStream(self.0.transfer()?))
     }
 }

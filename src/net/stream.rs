@@ -29,8 +29,13 @@ recv_stream!(Stream);
 
 impl Stream {
     /// Takes ownership of a socket that is in non-blocking mode already, as accepted ones are.
-    pub(crate) fn accepted(fd: OwnedFd) -> Self {
-        Stream(Descriptor::nonblocking_socket(fd))
+    /// `exposed`: other code may have set options of the listener, which it inherits.
+    pub(crate) fn accepted(fd: OwnedFd, exposed: bool) -> Self {
+        let descriptor = Descriptor::nonblocking_socket(fd);
+        if exposed {
+            descriptor.set_exposed();
+        }
+        Stream(descriptor)
     }
 }
 

@@ -34,7 +34,7 @@ use crate::os::{AsFd, OwnedFd};
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct TcpListener(Descriptor);
+pub struct TcpListener(pub(super) Descriptor);
 
 socket_handle!(TcpListener);
 inet_handle!(TcpListener);
@@ -136,6 +136,11 @@ impl Accepted for TcpStream {
     #[inline(always)]
     fn from_accepted(fd: OwnedFd) -> Self {
         TcpStream(Descriptor::nonblocking_socket(fd))
+    }
+
+    #[inline(always)]
+    fn set_exposed(&self) {
+        self.0.set_exposed();
     }
 }
 
@@ -242,7 +247,7 @@ impl TcpStream {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        options::set_nodelay(self.as_fd(), nodelay)
+        options::set_nodelay(self.fd(), nodelay)
     }
 
     /// Returns the option that [`set_nodelay`](Self::set_nodelay) sets.
@@ -253,7 +258,7 @@ impl TcpStream {
     /// # Examples
     /// See [`set_nodelay`](Self::set_nodelay).
     pub fn nodelay(&self) -> io::Result<bool> {
-        options::nodelay(self.as_fd())
+        options::nodelay(self.fd())
     }
 }
 

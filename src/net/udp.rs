@@ -84,7 +84,7 @@ impl UdpSocket {
     /// ```
     pub fn connect(&self, address: impl Into<SocketAddr>) -> io::Result<()> {
         let address = SocketAddress::from(address.into());
-        sockets::connect_datagram(self.as_fd(), address.as_sock_addr())
+        sockets::connect_datagram(self.fd(), address.as_sock_addr())
     }
 
     /// Sends `buf` as one datagram to the peer that [`connect`](Self::connect) has set.
@@ -170,7 +170,7 @@ impl UdpSocket {
     #[doc(alias = "IP_PKTINFO")]
     #[doc(alias = "IPV6_RECVPKTINFO")]
     pub fn set_packet_info(&self, on: bool) -> io::Result<()> {
-        options::set_packet_info(self.as_fd(), on)
+        options::set_packet_info(self.fd(), on)
     }
 
     /// Sends several buffers as one datagram, to which the address [to send

@@ -138,6 +138,11 @@ impl Accepted for UnixStream {
     fn from_accepted(fd: OwnedFd) -> Self {
         UnixStream(Descriptor::nonblocking_socket(fd))
     }
+
+    #[inline(always)]
+    fn set_exposed(&self) {
+        self.0.set_exposed();
+    }
 }
 
 impl From<std::os::unix::net::UnixListener> for UnixListener {

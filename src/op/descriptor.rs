@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use socket2::SockRef;
 
-use crate::driver::{Driver, Target};
+use crate::driver::seams::options;
+use crate::driver::{Driver, Ending, Target};
 use crate::os::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use crate::runtime::Runtime;
 
@@ -16,7 +17,12 @@ pub(crate) struct Descriptor {
     fd: Option<OwnedFd>,
     id: u64,
     holds: Cell<u32>,
+    /// A socket that was put into non-blocking mode.
     nonblocking: bool,
+    /// Code outside of this crate has, or had, the fd, and may have set options.
+    exposed: Cell<bool>,
+    /// Code outside of this crate was given the fd, and may have changed its mode.
+    handed_out: Cell<bool>,
     buffered: bool,
     /// As in [`Target::eager`].
     eager: Cell<bool>,
@@ -29,8 +35,11 @@ fn fresh_id() -> u64 {
 }
 
 impl Descriptor {
+    /// Takes over an fd of any kind.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self::with_mode(fd, false)
+        let descriptor = Self::with_mode(fd, false);
+        descriptor.set_exposed();
+        descriptor
     }
 
     /// Takes over an open file; `buffered` as in [`Target::buffered`].
@@ -40,10 +49,17 @@ impl Descriptor {
         descriptor
     }
 
-    /// Takes over a socket and puts it into non-blocking mode.
+    /// Takes over a socket that this crate has made, and puts it into non-blocking mode.
     pub(crate) fn socket(fd: OwnedFd) -> Self {
         let nonblocking = SockRef::from(&fd).set_nonblocking(true).is_ok();
         Self::with_mode(fd, nonblocking)
+    }
+
+    /// Takes over a socket from elsewhere, and puts it into non-blocking mode.
+    pub(crate) fn foreign_socket(fd: OwnedFd) -> Self {
+        let descriptor = Self::socket(fd);
+        descriptor.set_exposed();
+        descriptor
     }
 
     /// Takes over a socket that is in non-blocking mode already.
@@ -62,13 +78,51 @@ impl Descriptor {
     fn with_mode(fd: OwnedFd, nonblocking: bool) -> Self {
         let (id, holds) = (fresh_id(), Cell::new(0));
         let eager = Cell::new(false);
-        Descriptor { fd: Some(fd), id, holds, nonblocking, buffered: false, eager }
+        let (exposed, handed_out) = (Cell::new(false), Cell::new(false));
+        Descriptor {
+            fd: Some(fd),
+            id,
+            holds,
+            nonblocking,
+            exposed,
+            handed_out,
+            buffered: false,
+            eager,
+        }
+    }
+
+    /// Notes that code outside of this crate may have set options.
+    #[inline(always)]
+    pub(crate) fn set_exposed(&self) {
+        self.exposed.set(true);
+    }
+
+    /// Returns `true` if code outside of this crate may have set options.
+    #[inline(always)]
+    pub(crate) fn is_exposed(&self) -> bool {
+        self.exposed.get()
+    }
+
+    /// Notes that code outside of this crate is given the fd.
+    #[inline(always)]
+    pub(crate) fn hand_out(&self) {
+        self.exposed.set(true);
+        self.handed_out.set(true);
+    }
+
+    /// Returns how long the close may take, if that is known.
+    pub(super) fn ending(&self) -> Ending {
+        match self.nonblocking && !self.exposed.get() {
+            true => Ending::AtOnce,
+            false => Ending::Unknown,
+        }
     }
 
     /// Returns the target of a request; `slot` as in [`Target::slot`].
     #[inline(always)]
     pub(super) fn target(&self, slot: i32) -> Target {
-        let &Descriptor { id, nonblocking, buffered, .. } = self;
+        let &Descriptor { id, buffered, .. } = self;
+        let nonblocking = self.nonblocking && !self.handed_out.get();
         // An inline call must not overtake what another operation has queued.
         let eager = self.eager.get() && self.holds.get() == 1;
         Target { fd: self.raw(), slot, id, nonblocking, buffered, eager }
@@ -106,6 +160,11 @@ impl Descriptor {
         }
     }
 
+    /// Gives the fd up, which the system has closed.
+    pub(super) fn forget_fd(mut self) {
+        let _ = self.fd.take().map(IntoRawFd::into_raw_fd);
+    }
+
     /// Gives the fd away. Fails if a leaked operation still holds it; the fd is then never closed.
     pub(crate) fn into_fd(mut self) -> Result<OwnedFd, LeakedOperation> {
         match self.fd.take() {
@@ -119,6 +178,18 @@ impl Descriptor {
             }
             None => unreachable!("only `drop` and this take the fd"),
         }
+    }
+}
+
+impl Descriptor {
+    /// Makes the fd that of another handle. Fails as [`into_fd`](Self::into_fd) does.
+    pub(crate) fn transfer(self) -> Result<Descriptor, LeakedOperation> {
+        let (nonblocking, buffered) = (self.nonblocking, self.buffered);
+        let (exposed, handed_out) = (self.exposed.clone(), self.handed_out.clone());
+        let mut descriptor = Self::with_mode(self.into_fd()?, nonblocking);
+        (descriptor.exposed, descriptor.handed_out) = (exposed, handed_out);
+        descriptor.buffered = buffered;
+        Ok(descriptor)
     }
 }
 
@@ -171,6 +242,10 @@ impl Drop for Descriptor {
         }
         // No operation names the fd any more. Only sockets and pipes are in non-blocking mode.
         let socket = self.nonblocking;
+        if self.exposed.get() {
+            // The thread must not wait for the peer.
+            options::stop_lingering(fd.as_fd());
+        }
         Runtime::try_with(|runtime| match runtime {
             Some(runtime) if !runtime.is_closing() => {
                 runtime.driver(|driver| driver.close(fd, socket));

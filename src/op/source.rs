@@ -125,6 +125,27 @@ impl Source<'_> {
 }
 
 impl Source<'_> {
+    /// Does what [`hold`](Self::hold) does. The mode of a listener that may have other owners is
+    /// looked at each time: an accept in blocking mode could wait.
+    #[inline(always)]
+    pub(super) fn hold_listener(&mut self) -> ControlFlow<i32> {
+        self.hold()?;
+        if let Inner::Held(descriptor, target) = &mut *self.0 {
+            target.nonblocking &= !descriptor.is_exposed();
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Returns `true` if code outside of this crate may have set options. For an operation whose
+    /// future still exists.
+    #[inline(always)]
+    pub(super) fn is_exposed(&self) -> bool {
+        match &*self.0 {
+            Inner::Held(descriptor, _) => descriptor.is_exposed(),
+            _ => true,
+        }
+    }
+
     /// Stores in the handle whether a receive, whose future still exists, left more in the socket.
     #[inline(always)]
     pub(super) fn set_eager(&self, more: bool) {

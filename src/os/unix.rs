@@ -17,7 +17,7 @@ pub(crate) use libc::{
 #[cfg(target_os = "linux")]
 pub(crate) use libc::EBADMSG;
 
-use super::{FromRawFd, OwnedFd, RawFd, StatParts, Time};
+use super::{BorrowedFd, FromRawFd, OwnedFd, RawFd, StatParts, Time};
 
 /// Takes ownership of a socket.
 ///
@@ -35,6 +35,15 @@ pub(crate) unsafe fn owned_socket(fd: RawFd) -> OwnedFd {
 pub(crate) unsafe fn owned_file(fd: RawFd) -> OwnedFd {
     // SAFETY: item 1.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Borrows a socket.
+///
+/// # Safety
+/// 1. The fd is open, and stays so for `'a`. (On other files, calls for sockets fail.)
+pub(crate) unsafe fn borrowed_socket<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: item 1.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
 /// Defines flags; one that the host lacks is zero.

@@ -85,6 +85,15 @@ pub(crate) unsafe fn owned_file(fd: RawFd) -> OwnedFd {
     OwnedFd::File(unsafe { OwnedHandle::from_raw_handle(raw_handle(fd)) })
 }
 
+/// Borrows a socket.
+///
+/// # Safety
+/// 1. The number is that of an open socket, which stays open for `'a`.
+pub(crate) unsafe fn borrowed_socket<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: item 1.
+    BorrowedFd::Socket(unsafe { BorrowedSocket::borrow_raw(raw_socket(fd)) })
+}
+
 impl BorrowedFd<'_> {
     /// Duplicates the descriptor: a second one for the same file.
     ///

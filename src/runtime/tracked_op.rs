@@ -279,13 +279,18 @@ impl TrackedOp {
         }
     }
 
-    /// Cancels the operation; if it is not in flight, it will not start. A close is not cancelled:
-    /// it would be unknown afterwards whether the fd is still open.
+    /// Cancels the operation; if it is not in flight, it will not start. A close is only left to
+    /// itself: otherwise it would be unknown whether the fd is still open.
     pub(crate) fn cancel(&self) {
         self.cancelled.set(true);
-        if self.state() == State::Pending && self.code != OpCode::Close {
-            // SAFETY: pending means submitted and not delivered.
-            self.runtime().driver(|driver| unsafe { driver.cancel(self.token()) });
+        if self.state() == State::Pending {
+            // SAFETY: pending means submitted and not delivered; the code is that of the request.
+            self.runtime().driver(|driver| unsafe {
+                match self.code {
+                    OpCode::Close => driver.leave_close(self.token()),
+                    _ => driver.cancel(self.token()),
+                }
+            });
         }
     }
 

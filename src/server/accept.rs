@@ -24,6 +24,8 @@ pub(super) const HANDOFF_CAPACITY: usize = 256;
 /// An accepted connection.
 pub(super) struct Accepted {
     fd: OwnedFd,
+    /// Other code may have set options of the listener, which the connection has inherited.
+    exposed: bool,
     peer: SocketAddress,
     listener: usize,
     permit: ConnectionPermit,
@@ -194,12 +196,14 @@ impl<S: 'static> Listener<'_, S> {
         let (RaceOutput::First(mut permit, _) | RaceOutput::Second(Some(mut permit), ())) =
             entered.await
         else {
-            return self.server.counters().refused.add();
+            return self.refuse(fd);
         };
         if !permit.admit(&peer) {
-            return self.server.counters().refused.add();
+            return self.refuse(fd);
         }
-        let mut accepted = Accepted { fd, peer, listener: self.index, permit, _load: None };
+        let exposed = self.socket.is_exposed();
+        let mut accepted =
+            Accepted { fd, exposed, peer, listener: self.index, permit, _load: None };
         let Some(outgoing) = outgoing else {
             return serve(self.server, handler, accepted);
         };
@@ -209,6 +213,12 @@ impl<S: 'static> Listener<'_, S> {
         if outgoing.senders[worker].send(accepted).await.is_err() {
             self.server.counters().refused.add();
         }
+    }
+
+    /// Closes an accepted connection.
+    fn refuse(&self, fd: OwnedFd) {
+        drop(Stream::accepted(fd, self.socket.is_exposed()));
+        self.server.counters().refused.add();
     }
 }
 
@@ -233,14 +243,14 @@ where
     H: Fn(Stream, ConnectionContext<S>) -> F + 'static,
     F: Future<Output = io::Result<()>> + 'static,
 {
-    let Accepted { fd, peer, listener, permit, _load } = accepted;
+    let Accepted { fd, exposed, peer, listener, permit, _load } = accepted;
     let (handler, limits) = (handler.clone(), server.config.time_limits);
     let on_error = &server.config.on_error;
     let reported = on_error.is_some().then(|| Box::new(peer.clone()));
     server.start(permit, reported, move |open| async move {
         let _load = _load;
         let ctx = ConnectionContext { server: open.server.clone(), peer, listener };
-        let handled = handler(Stream::accepted(fd), ctx);
+        let handled = handler(Stream::accepted(fd, exposed), ctx);
         if !limits.are_set() {
             return match handled.await {
                 Ok(()) => open.set_end(End::Finished),

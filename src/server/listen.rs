@@ -48,7 +48,7 @@ impl Endpoint {
         let socket: Socket = match self {
             Endpoint::Tcp(_, addresses) => return listen_tcp(&addresses?, workers),
             #[cfg(unix)]
-            Endpoint::Unix(path) => OwnedFd::try_from(UnixListener::bind(path)?)?.into(),
+            Endpoint::Unix(path) => Socket::made(UnixListener::bind(path)?.try_into()?),
             Endpoint::Inherited(fd) => {
                 #[cfg(target_os = "linux")]
                 if !sockets::is_listener(fd.as_fd())? {
@@ -87,14 +87,14 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nodelay(true)?;
     if address.is_ipv6() {
         // IPv4, too, on an unspecified address.
-        options::set_only_v6(socket.as_fd(), false)?;
+        options::set_only_v6(socket.fd(), false)?;
     }
     Ok(socket)
 }
 
 fn start_listening(socket: Socket, address: SocketAddr) -> io::Result<Socket> {
     socket.bind(address)?;
-    sockets::listen(socket.as_fd(), BACKLOG)?;
+    sockets::listen(socket.fd(), BACKLOG)?;
     Ok(socket)
 }
 
@@ -142,7 +142,11 @@ fn share(socket: Socket, workers: usize) -> io::Result<OpenEndpoint> {
     let address = socket.local_addr()?;
     let mut sockets = Vec::new();
     for _ in 1..workers {
-        sockets.push(socket.as_fd().try_clone_to_owned()?.into());
+        let other = Socket::made(socket.fd().try_clone_to_owned()?);
+        if socket.is_exposed() {
+            other.set_exposed();
+        }
+        sockets.push(other);
     }
     sockets.push(socket);
     Ok(OpenEndpoint { address, sockets })

@@ -9,6 +9,10 @@
 mod harness;
 
 #[cfg(target_os = "linux")]
+mod blocking_mode;
+#[cfg(target_os = "linux")]
+mod closing;
+#[cfg(target_os = "linux")]
 mod denied_calls;
 mod relaying;
 #[cfg(target_os = "linux")]

@@ -294,9 +294,9 @@ fn cached_files_are_opened_and_closed_without_a_turn(case: Case) -> Outcome {
         }
         let after = corio::stats();
         assert_eq!(after.turns, before.turns);
-        // Six for an open, one for a close, one for the missing file; a job on a thread counts as
-        // one.
-        assert_eq!(after.syscalls - before.syscalls, 30 * (6 + 1 + 1));
+        // Six for an open, three for a close, one for the missing file; a job on a thread counts
+        // as one.
+        assert_eq!(after.syscalls - before.syscalls, 30 * (6 + 3 + 1));
 
         settle().await;
         let before = corio::stats();

@@ -76,6 +76,9 @@ impl Readiness {
                     }
                 }
                 Way::Thread => {
+                    if let Request::Close { fd, ending } = request {
+                        return self.start_close(op, fd, ending);
+                    }
                     #[cfg(target_os = "linux")]
                     if let Some(result) = self.try_inline(&request) {
                         return Some(result);

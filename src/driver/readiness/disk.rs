@@ -8,7 +8,7 @@ use super::Readiness;
 use super::complete::AGAIN;
 use super::submit::rest;
 use crate::driver::record::record;
-use crate::driver::{Request, Token, sys};
+use crate::driver::{Ending, Request, Token, sys};
 #[cfg(target_os = "linux")]
 use crate::driver::{inline_backoff::InlineBackoff, sys::Opener};
 use crate::os::RawFd;
@@ -45,25 +45,38 @@ impl Readiness {
                 backoff.record(opened.result.is_some());
                 opened.result
             }
-            Request::Close { fd } if self.closes_at_once(fd) => {
-                self.syscalls += 1;
-                // SAFETY: a close names no memory.
-                Some(unsafe { sys::block(*request, self.sigpipe.get()) })
-            }
             _ => None,
         }
     }
 
-    #[cfg(target_os = "linux")]
-    pub(super) fn closes_at_once(&mut self, file: RawFd) -> bool {
-        let at_once = sys::closes_at_once(file);
-        self.syscalls += at_once.syscalls;
-        at_once.result
+    /// Returns how long a close may take, if that is not known.
+    pub(super) fn ending(&mut self, fd: RawFd, ending: Ending) -> Ending {
+        if ending != Ending::Unknown {
+            return ending;
+        }
+        let found = sys::ending(fd);
+        self.syscalls += found.syscalls;
+        found.result
     }
 
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn closes_at_once(&mut self, _: RawFd) -> bool {
-        false
+    /// Closes a file at once if that does not block, else on a thread.
+    ///
+    /// # Safety
+    /// As for [`start`](Self::start).
+    pub(super) unsafe fn start_close(
+        &mut self,
+        op: Token,
+        fd: RawFd,
+        known: Ending,
+    ) -> Option<i32> {
+        let request = Request::Close { fd, ending: self.ending(fd, known) };
+        if matches!(request, Request::Close { ending: Ending::AtOnce, .. }) {
+            self.syscalls += 1;
+            // SAFETY: a close names no memory.
+            return Some(unsafe { sys::block(request, self.sigpipe.get()) });
+        }
+        // SAFETY: all three items; only what is known of the close has changed.
+        unsafe { self.hand_over(op, request) }
     }
 
     /// Reads what is in memory, and hands the rest, or any other request, to a thread.

@@ -23,15 +23,16 @@ mod setup;
 mod submit;
 mod table;
 
-use crate::os::{AsRawFd, OwnedFd, RawFd};
+use crate::os::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::pool::Pool;
 use super::recv_queue::Filler;
-use super::sys::{Kind, SigPipeBlock};
-use super::{Driver, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
+use super::seams::options;
+use super::sys::{self, SigPipeBlock};
+use super::{Driver, Ending, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
 #[cfg(target_os = "linux")]
 use disk::Opens;
 use queue::Queue;
@@ -117,18 +118,28 @@ unsafe impl Driver for Readiness {
         unsafe { self.stop(op) };
     }
 
-    fn close(&mut self, fd: OwnedFd, _socket: bool) {
+    unsafe fn leave_close(&mut self, op: Token) {
+        // SAFETY: in flight, the only item of `Driver::leave_close`.
+        unsafe { self.stop(op) };
+    }
+
+    fn close(&mut self, fd: OwnedFd, socket: bool) {
         let entry = self.table.remove(fd.as_raw_fd());
         if entry.as_ref().is_some_and(|entry| entry.registered) {
             self.selector.forget(fd.as_raw_fd());
             self.syscalls += 1;
         }
-        let disk = entry.is_some_and(|entry| entry.kind == Some(Kind::Disk));
-        if disk && !self.closes_at_once(fd.as_raw_fd()) {
-            // The last close of a file may cause work in its file system.
-            self.closing += 1;
-            self.pool.close(fd);
-            return;
+        if !socket {
+            match self.ending(fd.as_raw_fd(), Ending::Unknown) {
+                Ending::AtOnce => {}
+                Ending::Waits if sys::is_socket(fd.as_raw_fd()) => {
+                    options::stop_lingering(fd.as_fd());
+                }
+                ending => {
+                    self.closing += usize::from(self.pool.close(fd, ending));
+                    return;
+                }
+            }
         }
         self.syscalls += 1;
         drop(fd);

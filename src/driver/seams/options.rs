@@ -86,3 +86,21 @@ pub(crate) fn set_keepalive_times(
     let times = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
     SockRef::from(&socket).set_tcp_keepalive(&times)
 }
+
+/// Returns `true` if the close of a file waits for the peer: that of a socket with a linger time.
+pub(crate) fn lingers(file: BorrowedFd<'_>) -> bool {
+    #[cfg(windows)]
+    if let BorrowedFd::File(_) = file {
+        return false;
+    }
+    matches!(linger(file), Ok(Some(time)) if !time.is_zero())
+}
+
+/// Makes the close of a socket not wait for the peer. The system goes on sending what is left all
+/// the same, as it does after the linger time; a time of zero, which resets the connection, stays.
+#[cold]
+pub(crate) fn stop_lingering(file: BorrowedFd<'_>) {
+    if lingers(file) {
+        let _ = set_linger(file, None);
+    }
+}

@@ -4,6 +4,7 @@
 //!
 //! - `attempt` carries a request out without blocking: it returns `-EAGAIN` instead;
 //! - `block` carries a request out on a thread that may block;
+//! - `ending` says how long a close may take, and `open_waits` whether an open may wait for ever;
 //! - `kind` decides which of the two is right for a file;
 //! - `connected` returns the outcome of a connect that was under way;
 //! - `read_cached` reads file contents that are in memory.

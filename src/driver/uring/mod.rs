@@ -9,6 +9,7 @@
 // It implements the contract: it shares the operations' memory with the kernel.
 
 mod cancel;
+mod close;
 mod complete;
 mod files;
 mod msg_ring;
@@ -26,7 +27,7 @@ mod user_data;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ use super::call::{Args, Call, Fallback};
 use super::inline_backoff::InlineBackoff;
 use super::pool::Pool;
 use super::record::record;
-use super::sys::{self, Counted, Kind, SigPipeBlock};
+use super::sys::{self, Counted, SigPipeBlock};
 use super::{
     CURRENT_POSITION, Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Target,
     Token, Wait,
@@ -46,7 +47,7 @@ use refused::Refused;
 use ring::Ring;
 use setup::Features;
 pub(super) use submit::on;
-use user_data::{CLOSE, Tag, WAKE, address, prefetch, tagged};
+use user_data::{Tag, WAKE, address, prefetch, tagged};
 
 /// The number of completions taken off the queue at once.
 const BATCH: usize = 16;
@@ -172,6 +173,8 @@ impl Uring {
                 // SAFETY: both items.
                 return unsafe { self.start_call(op, call, args) };
             }
+            // SAFETY: both items.
+            Request::Close { fd, ending } => return unsafe { self.start_close(op, fd, ending) },
             Request::Poll { fd, events } if events & libc::POLLPRI as u32 != 0 => {
                 // SAFETY: item 1.
                 return unsafe { self.poll_priority(op, fd, events) };
@@ -469,21 +472,16 @@ unsafe impl Driver for Uring {
         }
     }
 
+    unsafe fn leave_close(&mut self, op: Token) {
+        // SAFETY: in flight, the only item of `Driver::leave_close`.
+        if unsafe { record(op) }.notes.get().tag == Tag::Thread as u8 {
+            // SAFETY: in flight. The kernel has no entry of it, which a cancel might interrupt.
+            unsafe { self.cancel(op) };
+        }
+    }
+
     fn close(&mut self, fd: OwnedFd, socket: bool) {
-        let by_ring = self.features.opcodes.has(opcode::Close::CODE);
-        if socket || (!by_ring && sys::kind(fd.as_raw_fd()) != Kind::Disk) {
-            // Of a socket, an entry and its completion cost more than the call.
-            self.syscalls += 1;
-            return drop(fd);
-        }
-        self.closing += 1;
-        if !by_ring {
-            return self.pool().close(fd);
-        }
-        let fd = fd.into_raw_fd();
-        let entry = opcode::Close::new(types::Fd(fd)).build().user_data(CLOSE);
-        // SAFETY: a close names no memory.
-        unsafe { self.push(entry) };
+        self.close_detached(fd, socket);
     }
 
     fn forget(&mut self, _fd: RawFd) {}

@@ -26,7 +26,7 @@ use super::{Uring, sys};
 use crate::driver::call::{Args, Fallback};
 use crate::driver::record::{describe, record};
 use crate::driver::sys::Kind;
-use crate::driver::{Notes, Record, Request, SetupError, Sink, Target, Token, whole};
+use crate::driver::{Ending, Notes, Record, Request, SetupError, Sink, Target, Token, whole};
 use crate::os;
 
 /// What is known of refusals.
@@ -59,7 +59,7 @@ fn first_probes() -> [Request; 5] {
         Request::Sendmsg { fd, msg: ptr::null(), flags: 0 },
         Request::Recv { fd, ptr, len: 0, flags: 0 },
         Request::Recvmsg { fd, msg: ptr::null_mut(), flags: 0 },
-        Request::Close { fd: -1 },
+        Request::Close { fd: -1, ending: Ending::AtOnce },
     ]
 }
 
@@ -81,7 +81,7 @@ fn probe_entry(request: &Request) -> Entry {
         Request::Readv { .. } => Request::Readv { fd, iov: ptr::null(), count: 0, offset: 0 },
         Request::Writev { .. } => Request::Writev { fd, iov: ptr::null(), count: 0, offset: 0 },
         Request::Open { .. } => Request::Open { dir, path: NAME, flags: 0, mode: 0 },
-        Request::Close { .. } => Request::Close { fd: -1 },
+        Request::Close { .. } => Request::Close { fd: -1, ending: Ending::AtOnce },
         Request::Statx { .. } => Request::Statx { dir, path: NAME, flags: 0, out: ptr::null_mut() },
         Request::Accept { .. } => {
             Request::Accept { fd, addr: ptr::null_mut(), addr_len: ptr::null_mut() }

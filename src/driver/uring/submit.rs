@@ -6,7 +6,8 @@
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{opcode, types};
 
-use crate::driver::{Request, Target, sys};
+use crate::driver::{Ending, Request, Target, sys};
+use crate::os::RawFd;
 
 /// Builds an entry on a registered file where there is one, else on the descriptor.
 #[inline(always)]
@@ -26,6 +27,13 @@ pub(super) fn poll(fd: Target, events: u32) -> Entry {
     let urgent = events & libc::POLLPRI as u32 != 0;
     let events = if urgent { events | libc::POLLRDBAND as u32 } else { events };
     on(fd, |fd| opcode::PollAdd::new(fd, events).build())
+}
+
+/// Builds a close; one that takes long is for a thread of the kernel. (Of others, the kernel hands
+/// those to a thread whose file system flushes.)
+pub(super) fn close(fd: RawFd, ending: Ending) -> Entry {
+    let entry = opcode::Close::new(types::Fd(fd)).build();
+    if ending == Ending::Disk { entry.flags(Flags::ASYNC) } else { entry }
 }
 
 #[inline(always)]
@@ -48,7 +56,7 @@ pub(super) fn entry(request: Request) -> Entry {
         Open { dir, path, flags, mode } => {
             opcode::OpenAt::new(types::Fd(dir), path).flags(flags).mode(mode).build()
         }
-        Close { fd } => opcode::Close::new(types::Fd(fd)).build(),
+        Close { fd, ending } => close(fd, ending),
         Statx { dir, path, flags, out } => {
             let mask = sys::STATX_MASK;
             opcode::Statx::new(types::Fd(dir), path, out.cast()).flags(flags).mask(mask).build()

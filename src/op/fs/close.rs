@@ -6,17 +6,21 @@
 use std::io;
 use std::ops::ControlFlow;
 
-use crate::driver::{OpCode, Request};
+use crate::driver::{Ending, OpCode, Request};
 use crate::op::descriptor::{Descriptor, LeakedOperation};
 use crate::op::future::{Op, Operation, io_result};
-use crate::os::{AsRawFd, IntoRawFd, OwnedFd};
+use crate::os::OwnedFd;
 
 /// Closes a file and returns the errors of the file system.
 /// [`close(2)`](https://man7.org/linux/man-pages/man2/close.2.html).
 ///
-/// The fd is gone afterwards in any case, so a close in progress is not cancelled but waited for.
-/// Dropping a handle closes it too, without waiting; this operation is for callers that need the
-/// errors.
+/// The fd is gone afterwards in any case. A close in progress is not cancelled but waited for, with
+/// one exception: that of a socket with a linger time, or of a terminal or another device, may wait
+/// for longer than a disk takes. If such a one is cancelled, it goes on without the operation. No
+/// close holds the context's thread up.
+///
+/// Dropping a handle closes it too, without waiting, not even for a linger time; this operation is
+/// for callers that need the errors, or to linger.
 ///
 /// # Examples
 /// ```
@@ -34,8 +38,8 @@ pub type AsyncClose = Op<Close>;
 /// The operation of [`AsyncClose`].
 #[derive(Debug)]
 pub struct Close {
-    fd: Result<OwnedFd, LeakedOperation>,
-    /// The driver has the request. It never cancels it: the fd is gone at the end.
+    file: Result<Descriptor, LeakedOperation>,
+    /// The driver has the request, at whose end the fd is closed.
     submitted: bool,
 }
 
@@ -46,7 +50,7 @@ unsafe impl Operation for Close {
     const CODE: OpCode = OpCode::Close;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
-        match self.fd {
+        match self.file {
             Ok(_) => ControlFlow::Continue(()),
             // `finish` returns that error.
             Err(LeakedOperation) => ControlFlow::Break(0),
@@ -54,15 +58,18 @@ unsafe impl Operation for Close {
     }
     fn request(&mut self) -> Request {
         self.submitted = true;
-        Request::Close { fd: self.fd.as_ref().map_or(-1, AsRawFd::as_raw_fd) }
+        match &self.file {
+            Ok(file) => Request::Close { fd: file.raw(), ending: file.ending() },
+            Err(LeakedOperation) => Request::Close { fd: -1, ending: Ending::AtOnce },
+        }
     }
     fn finish(self, result: i32) -> Self::Output {
-        let fd = self.fd?;
+        let file = self.file?;
         if self.submitted {
-            // Linux has closed it, whatever the result.
-            let _ = fd.into_raw_fd();
+            // Linux has closed it, or does so at the end of the wait, whatever the result.
+            file.forget_fd();
         }
-        // Otherwise the close was refused before it started, and dropping the fd closes it here.
+        // Otherwise the close was refused before it started, and dropping the handle closes it.
         io_result(result).map(drop)
     }
 }
@@ -71,12 +78,12 @@ impl Op<Close> {
     /// Closes `fd`.
     #[track_caller]
     pub fn new(fd: impl Into<OwnedFd>) -> Self {
-        Op::of(Close { fd: Ok(fd.into()), submitted: false })
+        Op::of(Close { file: Ok(Descriptor::new(fd.into())), submitted: false })
     }
 
     /// Closes the fd of a handle.
     #[track_caller]
     pub(crate) fn handle(descriptor: Descriptor) -> Self {
-        Op::of(Close { fd: descriptor.into_fd(), submitted: false })
+        Op::of(Close { file: descriptor.transfer(), submitted: false })
     }
 }

@@ -67,6 +67,11 @@ pub trait Accepted: Sized {
 
     /// Takes over the fd of a connection, which is in non-blocking mode.
     fn from_accepted(fd: OwnedFd) -> Self;
+
+    /// Notes that the connection may have options that this crate does not know of, inherited from
+    /// the listener.
+    #[doc(hidden)]
+    fn set_exposed(&self) {}
 }
 
 impl Accepted for OwnedFd {
@@ -87,7 +92,7 @@ unsafe impl<S: Accepted> Operation for Accept<'_, S> {
 
     #[inline(always)]
     fn prepare(&mut self) -> ControlFlow<i32> {
-        self.source.hold()
+        self.source.hold_listener()
     }
     #[inline(always)]
     fn request(&mut self) -> Request {
@@ -106,8 +111,12 @@ unsafe impl<S: Accepted> Operation for Accept<'_, S> {
         let fd = unsafe { os::owned_socket(fd as i32) };
         // SAFETY: `request` zeroed it, and the call wrote an address of `len` bytes over that.
         let address = unsafe { SockAddr::new(self.address.assume_init(), self.len) };
+        let stream = S::from_accepted(fd);
+        if self.source.is_exposed() {
+            stream.set_exposed();
+        }
         let address = S::Address::from_socket_address(SocketAddress::from_sock_addr(address))?;
-        Ok((S::from_accepted(fd), address))
+        Ok((stream, address))
     }
 }
 

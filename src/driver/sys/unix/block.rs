@@ -30,7 +30,7 @@ pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32
             Open { dir, path, flags, mode } => {
                 retry(|| large::openat(dir, path, flags, mode) as isize)
             }
-            Close { fd } => {
+            Close { fd, .. } => {
                 // Not repeated after a signal: the fd is closed by then.
                 if libc::close(fd) < 0 { -super::errno() } else { 0 }
             }

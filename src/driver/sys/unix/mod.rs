@@ -5,6 +5,7 @@
 
 mod attempt;
 mod block;
+mod ending;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
@@ -26,8 +27,9 @@ pub(in crate::driver) use attempt::{attempt, connected, read_cached, without_wai
 #[cfg(corio_uring)]
 pub(in crate::driver) use attempt::{poll, recv_at_once, send_at_once};
 pub(in crate::driver) use block::block;
+pub(in crate::driver) use ending::{ending, open_waits};
 #[cfg(target_os = "linux")]
-pub(in crate::driver) use open::{Opener, closes_at_once};
+pub(in crate::driver) use open::Opener;
 #[cfg(target_os = "linux")]
 pub(in crate::driver) use send_queue::{is_live_tcp, send_queue_len};
 pub(in crate::driver) use sendfile::sendfile;
@@ -43,13 +45,14 @@ use crate::driver::Request;
 pub(in crate::driver) mod large {
     #[cfg(not(target_os = "linux"))]
     pub(in crate::driver) use libc::{
-        fstat, ftruncate, off_t as Offset, openat, pread, preadv, pwrite, pwritev, stat as Stat,
+        fstat, fstatat, ftruncate, off_t as Offset, openat, pread, preadv, pwrite, pwritev,
+        stat as Stat,
     };
     #[cfg(target_os = "linux")]
     pub(in crate::driver) use libc::{
-        fstat64 as fstat, ftruncate64 as ftruncate, off64_t as Offset, openat64 as openat,
-        pread64 as pread, preadv64 as preadv, pwrite64 as pwrite, pwritev64 as pwritev,
-        sendfile64 as sendfile, stat64 as Stat,
+        fstat64 as fstat, fstatat64 as fstatat, ftruncate64 as ftruncate, off64_t as Offset,
+        openat64 as openat, pread64 as pread, preadv64 as preadv, pwrite64 as pwrite,
+        pwritev64 as pwritev, sendfile64 as sendfile, stat64 as Stat,
     };
 }
 
@@ -131,6 +134,11 @@ pub(in crate::driver) fn socket_kind(fd: RawFd) -> Kind {
     #[cfg(not(target_os = "linux"))]
     let _ = fd;
     Kind::Other
+}
+
+/// Returns `true` if a file is a socket.
+pub(in crate::driver) fn is_socket(fd: RawFd) -> bool {
+    option(fd, libc::SOL_SOCKET, libc::SO_TYPE).is_ok()
 }
 
 /// Returns `true` if a socket carries a stream of bytes, not messages.

@@ -1,4 +1,4 @@
-//! Opens and closes that do not block, of files that the kernel has in memory.
+//! Opens that do not block, of files that the kernel has in memory.
 //!
 //! `openat2(2)` with `RESOLVE_CACHED` (5.12) returns `EAGAIN` where the lookup of a path has to
 //! read a directory, or to ask another host. That is all it guarantees. The open itself may block
@@ -12,9 +12,6 @@
 //! (`EWOULDBLOCK`), has no other effect on such files, and is removed again. Two waits remain: a
 //! file system may read a little from its disk (a key, a quota), and a program may intercept opens
 //! (`FAN_OPEN_PERM`), for which io_uring waits in the same place.
-//!
-//! A close does not block where nothing was written through that fd. But if the file has no name
-//! any more, the close may free its space, which takes time.
 
 // # Why this file has `unsafe`
 // It makes the system calls.
@@ -125,18 +122,6 @@ fn is_about_the_path(error: i32) -> bool {
     matches!(error, libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG)
 }
 
-/// Returns `true` if a close does not block: of a local file that has a name and was opened for
-/// reading.
-pub(in crate::driver) fn closes_at_once(file: RawFd) -> Counted<bool> {
-    // SAFETY: passes no memory.
-    let mode = unsafe { libc::fcntl(file, libc::F_GETFL) };
-    if mode < 0 || mode & libc::O_ACCMODE != libc::O_RDONLY {
-        return Counted::new(false, 1);
-    }
-    let kept = cached_stat(file).is_some_and(|stat| stat.stx_nlink > 0 && is_local(&stat));
-    Counted::new(kept, 2)
-}
-
 fn is_regular_and_local(file: RawFd) -> bool {
     let is_regular = |stat: &libc::statx| u32::from(stat.stx_mode) & libc::S_IFMT == libc::S_IFREG;
     cached_stat(file).is_some_and(|stat| is_regular(&stat) && is_local(&stat))
@@ -147,7 +132,7 @@ fn is_local(stat: &libc::statx) -> bool {
 }
 
 /// Returns the metadata of a file that the kernel has in memory: of a local one, it is up to date.
-fn cached_stat(file: RawFd) -> Option<libc::statx> {
+pub(super) fn cached_stat(file: RawFd) -> Option<libc::statx> {
     let mut stat = std::mem::MaybeUninit::<libc::statx>::uninit();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
     let (mask, place) = (libc::STATX_TYPE | libc::STATX_NLINK, stat.as_mut_ptr());

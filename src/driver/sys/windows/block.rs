@@ -56,8 +56,14 @@ pub(in crate::driver) unsafe fn block(request: Request, _: SigPipe) -> i32 {
                     Err(error) => outcome(Err(error)),
                 }
             }
-            Close { fd } => {
-                drop(if is_socket(fd) { os::owned_socket(fd) } else { os::owned_file(fd) });
+            Close { fd, .. } => {
+                if is_socket(fd) {
+                    // In non-blocking mode, the close of a socket that lingers would fail.
+                    let _ = socket(fd).set_nonblocking(false);
+                    drop(os::owned_socket(fd));
+                } else {
+                    drop(os::owned_file(fd));
+                }
                 0
             }
             Call { call, args, .. } => call.perform(args.as_ref()),

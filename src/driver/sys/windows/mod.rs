@@ -16,7 +16,8 @@ pub(in crate::driver) use attempt::{attempt, connected, shutdown};
 pub(in crate::driver) use block::{block, fallocate, file, path_of, start_from};
 
 use super::Kind;
-use crate::driver::Request;
+use crate::driver::sys::Counted;
+use crate::driver::{Ending, Request};
 use crate::os::{self, IntoRawFd, OwnedFd, RawFd};
 
 /// Windows has no `SIGPIPE`.
@@ -72,6 +73,23 @@ pub(in crate::driver) fn kind(fd: RawFd) -> Kind {
     if is_socket(fd) { Kind::Other } else { Kind::Disk }
 }
 
+/// Returns how long the close of `file`, which is open, may take.
+pub(in crate::driver) fn ending(file: RawFd) -> Counted<Ending> {
+    if !is_socket(file) {
+        return Counted::new(Ending::Disk, 1);
+    }
+    let lingers = matches!(socket(file).linger(), Ok(Some(time)) if !time.is_zero());
+    Counted::new(if lingers { Ending::Waits } else { Ending::AtOnce }, 2)
+}
+
+/// Returns `false`: no file of this host makes an open wait for ever.
+///
+/// # Safety
+/// Nothing is required; on Unix it is.
+pub(in crate::driver) unsafe fn open_waits(_: &Request) -> bool {
+    false
+}
+
 /// Duplicates the handle of the directory that a path starts from; `None` for the current
 /// directory.
 pub(in crate::driver) fn duplicate_dir(dir: RawFd) -> io::Result<Option<OwnedFd>> {
@@ -94,7 +112,7 @@ pub(in crate::driver) fn socket_kind(_: RawFd) -> Kind {
     Kind::Other
 }
 
-fn is_socket(fd: RawFd) -> bool {
+pub(in crate::driver) fn is_socket(fd: RawFd) -> bool {
     socket(fd).r#type().is_ok()
 }
 
