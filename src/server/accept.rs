@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::builder::Balance;
 use super::connection::ConnectionContext;
 use super::limited::limited;
 use super::limits::{AcceptPace, ConnectionPermit};
@@ -41,26 +42,52 @@ impl Drop for Load {
     }
 }
 
-/// How the first worker hands connections to all workers, by number.
+/// How a worker hands connections that it has accepted to all workers, by number.
 pub(super) struct Outgoing {
     pub(super) senders: Vec<Sender<Accepted>>,
     /// How many connections each worker has.
     pub(super) load: Arc<[AtomicUsize]>,
+    /// The number of the worker that accepts.
+    pub(super) own: usize,
+    pub(super) balance: Balance,
 }
 
 impl Outgoing {
-    fn least_loaded(&self) -> usize {
-        let load = |&index: &usize| self.load[index].load(Ordering::Relaxed);
-        (0..self.load.len()).min_by_key(load).unwrap_or(0)
+    /// Returns the number of the worker that is to serve the next connection.
+    fn choose(&self) -> usize {
+        let load = |index: usize| self.load[index].load(Ordering::Relaxed);
+        let workers = self.load.len();
+        // The search starts at the own worker, so that it is chosen if none has fewer, and several
+        // workers that search at the same time choose different ones.
+        let nearest = (self.own..workers).chain(0..self.own);
+        let least = nearest.min_by_key(|&index| load(index)).unwrap_or(self.own);
+        match self.balance {
+            Balance::LeastLoaded => least,
+            Balance::ReusePort => {
+                let (own, fewest) = (load(self.own), load(least));
+                if own > fewest + fewest / TOLERANCE { least } else { self.own }
+            }
+        }
+    }
+
+    /// Counts one more connection of a worker.
+    fn count(&self, worker: usize) -> Load {
+        self.load[worker].fetch_add(1, Ordering::Relaxed);
+        Load(self.load.clone(), worker)
     }
 }
+
+/// With [`Balance::ReusePort`], a worker keeps what it accepts unless it has more connections than
+/// another one by a part of this many. Of fewer than this many it may have none more: the kernel's
+/// distribution is even for many connections only.
+const TOLERANCE: usize = 4;
 
 /// What a worker of the server starts with.
 #[derive(Default)]
 pub(super) struct WorkerState {
     /// Its listening sockets.
     pub(super) sockets: Vec<Socket>,
-    /// Of the worker that accepts for all, with [`Balance::LeastLoaded`](super::Balance).
+    /// Of each worker that accepts, if there are several workers.
     pub(super) outgoing: Option<Outgoing>,
     /// Connections that another worker has accepted for this one.
     pub(super) incoming: Option<Receiver<Accepted>>,
@@ -86,18 +113,25 @@ pub(super) async fn run_worker<S, H, F>(
             listener.accept_all(&handler, outgoing.as_deref()).await;
         }));
     }
-    // Only the acceptors keep it: when they have ended, the other workers' channels close.
+    // Only the acceptors keep it: when those of all workers have ended, all channels close.
     drop(outgoing);
-    if let Some(mut incoming) = worker_state.incoming {
-        while let Some(accepted) = incoming.recv().await {
-            serve(&server, &handler, accepted);
-        }
-    }
+    let receiver = worker_state.incoming.map(|mut incoming| {
+        let server = server.clone();
+        crate::spawn(async move {
+            while let Some(accepted) = incoming.recv().await {
+                serve(&server, &handler, accepted);
+            }
+        })
+    });
     for acceptor in acceptors {
         // A panic in an acceptor is one of `on_accept_error`, or a bug of this crate.
         if let Err(error) = acceptor.await {
             error.resume_panic();
         }
+    }
+    if let Some(receiver) = receiver {
+        // It does not panic: a handler runs in a task of its own.
+        let _ = receiver.await;
     }
     server.connections_ended().await;
     phases.cancel();
@@ -207,12 +241,17 @@ impl<S: 'static> Listener<'_, S> {
         let Some(outgoing) = outgoing else {
             return serve(self.server, handler, accepted);
         };
-        let worker = outgoing.least_loaded();
-        outgoing.load[worker].fetch_add(1, Ordering::Relaxed);
-        accepted._load = Some(Load(outgoing.load.clone(), worker));
-        if outgoing.senders[worker].send(accepted).await.is_err() {
-            self.server.counters().refused.add();
+        let worker = outgoing.choose();
+        accepted._load = Some(outgoing.count(worker));
+        if worker != outgoing.own {
+            match outgoing.senders[worker].try_send(accepted) {
+                Ok(()) => return,
+                // It takes no more at the moment, or has ended.
+                Err(refused) => accepted = refused.into_inner(),
+            }
+            accepted._load = Some(outgoing.count(outgoing.own));
         }
+        serve(self.server, handler, accepted);
     }
 
     /// Closes an accepted connection.

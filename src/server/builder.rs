@@ -31,8 +31,10 @@ use crate::sync::mpsc::channel;
 #[non_exhaustive]
 pub enum Balance {
     /// Each worker has a listening socket of its own, and the kernel distributes connections by a
-    /// hash of their addresses (`SO_REUSEPORT`, Linux; elsewhere the workers share one socket).
-    /// Workers share nothing, but the kernel does not know which of them is busy.
+    /// hash of their addresses (`SO_REUSEPORT`, Linux; elsewhere, and on Unix sockets and inherited
+    /// ones, the workers share one socket). That is even for many connections, and not for few. So
+    /// a worker hands a new connection over if it has more than the worker that has the fewest, by
+    /// more than a quarter of what that one has.
     #[default]
     ReusePort,
     /// The first worker accepts, and hands each connection to the worker that has the fewest.
@@ -279,15 +281,17 @@ impl ServerBuilder {
                 state.sockets.push(socket);
             }
         }
-        if self.balance == Balance::LeastLoaded {
-            let mut senders = Vec::new();
-            for state in &mut worker_states {
-                let (sender, receiver) = channel(HANDOFF_CAPACITY);
+        if count > 1 {
+            let (senders, receivers): (Vec<_>, Vec<_>) =
+                (0..count).map(|_| channel(HANDOFF_CAPACITY)).unzip();
+            let load: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            for ((own, state), receiver) in worker_states.iter_mut().enumerate().zip(receivers) {
                 state.incoming = Some(receiver);
-                senders.push(sender);
+                if own < acceptors {
+                    let (senders, load) = (senders.clone(), load.clone());
+                    state.outgoing = Some(Outgoing { senders, load, own, balance: self.balance });
+                }
             }
-            let load = (0..count).map(|_| AtomicUsize::new(0)).collect();
-            worker_states[0].outgoing = Some(Outgoing { senders, load });
         }
         let counters: Arc<[Counters]> = (0..count).map(|_| Counters::default()).collect();
         let config = Arc::new(ServerConfig {

@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod balancing;
 mod jobs;
 #[cfg(target_os = "linux")]
 mod leaks;
