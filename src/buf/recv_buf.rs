@@ -6,7 +6,7 @@
 // # Why this file has `unsafe`
 // The kernel writes to buffers of which other parts are being read.
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
@@ -60,6 +60,33 @@ impl RecvBuf {
     }
 }
 
+impl RecvBuf {
+    /// Drops the first `len` bytes, which are not all.
+    pub(crate) fn advance(&mut self, len: usize) {
+        assert!(len < self.len as usize, "a buffer is never empty");
+        // SAFETY: within the bytes of this value.
+        self.start = unsafe { self.start.add(len) };
+        self.len -= len as u32;
+    }
+
+    /// Copies bytes into memory like a context's own.
+    pub(crate) fn copies_of(bytes: &[u8]) -> impl Iterator<Item = RecvBuf> {
+        let pool = Rc::new(RecvPool::new(bytes.len().next_multiple_of(RecvPool::SIZE)));
+        bytes.chunks(RecvPool::SIZE).map(move |part| {
+            let id = pool.take().unwrap_or_else(|| handle_alloc_error(Layout::for_value(part)));
+            let (start, room) = pool.room(id);
+            debug_assert!(part.len() <= room as usize, "a fresh buffer has room for a part");
+            // SAFETY: the parts are of the size of a buffer at most, and each gets a buffer of its
+            // own, which is empty, and which nothing else accesses: so that many bytes are written
+            // to its room, once.
+            unsafe {
+                start.copy_from_nonoverlapping(NonNull::from(part).cast(), part.len());
+                pool.fill(id, part.len() as u32)
+            }
+        })
+    }
+}
+
 impl Deref for RecvBuf {
     type Target = [u8];
 
@@ -77,7 +104,7 @@ impl AsRef<[u8]> for RecvBuf {
     }
 }
 
-// SAFETY: pointer and length change only in `append`, which needs `&mut` (1, 2); the bytes are
+// SAFETY: pointer and length change only in methods that need `&mut` (1, 2); the bytes are
 // initialised and unchanged as in `deref`, wherever this value is moved to (3). Two fields are read
 // (4).
 unsafe impl IoBuf for RecvBuf {

@@ -5,13 +5,14 @@
 
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use super::readiness::Readiness;
 #[cfg(corio_uring)]
 use super::uring::Uring;
-use super::{Driver, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
+use super::{Driver, Notify, RecvQueue, Request, Settings, Setup, SetupError, Sink, Token, Wait};
 use crate::os::{OwnedFd, RawFd};
 
 /// Selects the driver that carries operations out.
@@ -164,6 +165,10 @@ unsafe impl Driver for AnyDriver {
 
     fn forget(&mut self, fd: RawFd) {
         forward!(self, driver => driver.forget(fd))
+    }
+
+    fn stop_receive(&mut self, queue: &Rc<RecvQueue>) {
+        forward!(self, driver => driver.stop_receive(queue))
     }
 
     #[inline(always)]

@@ -75,6 +75,7 @@ mod whole;
 
 use crate::os::{OwnedFd, RawFd};
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,6 +164,11 @@ pub(crate) unsafe trait Driver: Sized {
     /// Forgets what the driver knows of `fd`, which no operation in flight uses: it leaves this
     /// context.
     fn forget(&mut self, fd: RawFd);
+
+    /// Ends the driver's own receive into a queue that no operation waits at, if it has one: what
+    /// it has taken from the socket is in the queue then. Where that cannot be had, the queue stays
+    /// [active](RecvQueue::is_active).
+    fn stop_receive(&mut self, _queue: &Rc<RecvQueue>) {}
 
     /// Submits, waits and delivers (clause 10).
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()>;

@@ -23,13 +23,29 @@ pub struct RecvQueue {
     buffers: RefCell<VecDeque<RecvBuf>>,
     /// The number of bytes in `buffers`.
     len: Cell<usize>,
-    /// An operation holds the [`Reservation`].
-    in_use: Cell<bool>,
+    /// Whether an operation holds the [`Reservation`], or has left an error.
+    usage: Cell<Usage>,
+    /// The error of an operation that was dropped without being polled again, behind `buffers`;
+    /// valid while it is `Failed`.
+    error: Cell<i32>,
+    /// The id of the context that it belongs to; 0: none yet.
+    context: Cell<u64>,
     /// The result of the operation that has just ended, until its future takes it.
     result: Cell<Option<RecvBuf>>,
     /// The multishot receive of a driver that has such receives.
     #[cfg(corio_uring)]
     pub(super) armed: Armed,
+}
+
+/// What the next operation finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Usage {
+    #[default]
+    Free,
+    /// Another operation has the [`Reservation`].
+    Reserved,
+    /// The stream has failed, and the error has not been taken.
+    Failed,
 }
 
 /// The state of the multishot receive that fills a [`RecvQueue`].
@@ -94,6 +110,60 @@ impl RecvQueue {
         }
     }
 
+    /// Shows the oldest bytes to `take`, which returns how many of them it has taken; these leave
+    /// the queue, unless it only peeks. Returns the result of the receive: their number, or the
+    /// negated number of the error that follows the last byte; `None`: the queue holds nothing.
+    pub(crate) fn receive(&self, peek: bool, take: impl FnOnce(&[u8]) -> usize) -> Option<i32> {
+        let mut buffers = self.buffers.borrow_mut();
+        let Some(first) = buffers.front_mut() else {
+            return self.error(peek).map(|errno| -errno);
+        };
+        let (held, taken) = (first.len(), take(first));
+        if peek {
+            return Some(taken as i32);
+        }
+        if taken == held {
+            buffers.pop_front();
+        } else {
+            first.advance(taken);
+        }
+        self.len.set(self.len.get() - taken);
+        Some(taken as i32)
+    }
+
+    /// Takes the error that follows the last byte, unless it is only looked at.
+    fn error(&self, peek: bool) -> Option<i32> {
+        if self.usage.get() == Usage::Failed {
+            self.usage.set(if peek { Usage::Failed } else { Usage::Free });
+            return Some(self.error.get());
+        }
+        #[cfg(corio_uring)]
+        if let Some(end) = self.armed.end.get().filter(|end| *end < 0) {
+            self.armed.end.set(peek.then_some(end));
+            return Some(-end);
+        }
+        None
+    }
+
+    /// Takes everything that was received: the bytes, and the error behind them.
+    pub(crate) fn take_all(&self) -> (VecDeque<RecvBuf>, Option<i32>) {
+        self.take_back();
+        self.len.set(0);
+        (self.buffers.take(), self.error(false))
+    }
+
+    /// Queues what was received earlier in another way. No operation has the reservation.
+    pub(crate) fn put(&self, buffers: impl IntoIterator<Item = RecvBuf>, error: Option<i32>) {
+        for buffer in buffers {
+            self.len.set(self.len.get() + buffer.len());
+            self.buffers.borrow_mut().push_back(buffer);
+        }
+        if let Some(errno) = error {
+            self.error.set(errno);
+            self.usage.set(Usage::Failed);
+        }
+    }
+
     /// Queues bytes that no operation has asked for yet; returns the number of bytes in the queue.
     #[cfg(corio_uring)]
     pub(super) fn keep(&self, buffer: RecvBuf) -> usize {
@@ -107,19 +177,38 @@ impl RecvQueue {
         self.len.get()
     }
 
-    /// Drops the received bytes, and has the driver end the receive: the stream was dropped.
-    pub(crate) fn abandon(self: &Rc<Self>) {
-        drop((self.buffers.take(), self.result.take()));
-        #[cfg(corio_uring)]
-        self.abandon_armed();
+    /// Returns the id of the context that the queue belongs to; 0: none yet.
+    #[inline(always)]
+    pub(crate) fn context(&self) -> u64 {
+        self.context.get()
     }
 
-    #[cfg(corio_uring)]
-    fn abandon_armed(self: &Rc<Self>) {
+    pub(crate) fn set_context(&self, id: u64) {
+        self.context.set(id);
+    }
+
+    /// Returns `true` if an operation has the [`Reservation`].
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.usage.get() == Usage::Reserved
+    }
+
+    /// Returns `true` if the driver receives into the queue by itself.
+    pub(crate) fn is_active(&self) -> bool {
+        #[cfg(corio_uring)]
+        return self.armed.active.get();
+        #[cfg(not(corio_uring))]
+        false
+    }
+
+    /// Declares that no operation will come: the stream was dropped.
+    pub(crate) fn abandon(&self) {
+        #[cfg(corio_uring)]
         self.armed.abandoned.set(true);
-        if !self.armed.active.get() {
-            return;
-        }
+    }
+
+    /// Has the driver end the receive at its next turn.
+    #[cfg(corio_uring)]
+    pub(crate) fn end_later(self: &Rc<Self>) {
         let home = self.armed.home.borrow().clone();
         if let Some(home) = home {
             home.borrow_mut().push(self.clone());
@@ -131,43 +220,64 @@ impl RecvQueue {
 /// is leaked, the right is never given back.
 pub(crate) struct Reservation {
     queue: Rc<RecvQueue>,
-    taken: bool,
+    /// What the queue will be once the right, which was taken, is given back.
+    then: Option<Usage>,
 }
 
 impl Reservation {
     pub(crate) fn new(queue: Rc<RecvQueue>) -> Self {
-        Reservation { queue, taken: false }
+        Reservation { queue, then: None }
     }
 
     pub(crate) fn queue(&self) -> &Rc<RecvQueue> {
         &self.queue
     }
 
-    /// Takes the right; fails with `EBUSY` if another operation has it.
+    /// Takes the right; fails with `EBUSY` if another operation has it, or with the error that an
+    /// earlier operation has left.
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Result<(), i32> {
-        if !self.taken {
-            if self.queue.in_use.replace(true) {
-                return Err(os::EBUSY);
+        if self.then.is_none() {
+            match self.queue.usage.replace(Usage::Reserved) {
+                Usage::Free => self.then = Some(Usage::Free),
+                usage => return self.take_slow(usage),
             }
-            self.taken = true;
         }
         Ok(())
+    }
+
+    #[cold]
+    fn take_slow(&mut self, usage: Usage) -> Result<(), i32> {
+        if usage == Usage::Reserved {
+            return Err(os::EBUSY);
+        }
+        if self.queue.buffers.borrow().is_empty() {
+            self.queue.usage.set(Usage::Free);
+            return Err(self.queue.error.get());
+        }
+        self.then = Some(Usage::Failed);
+        Ok(())
+    }
+
+    /// Leaves an error of the stream for the next operation.
+    pub(crate) fn leave_error(&mut self, errno: i32) {
+        self.queue.error.set(errno);
+        self.then = Some(Usage::Failed);
     }
 }
 
 impl Drop for Reservation {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.taken {
-            self.queue.in_use.set(false);
+        if let Some(usage) = self.then {
+            self.queue.usage.set(usage);
         }
     }
 }
 
 impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reservation").field("taken", &self.taken).finish_non_exhaustive()
+        f.debug_struct("Reservation").field("taken", &self.then.is_some()).finish_non_exhaustive()
     }
 }
 

@@ -88,7 +88,7 @@ impl File {
     /// file.
     ///
     /// # Errors
-    /// The error of `pread(2)`.
+    /// The error of `pread(2)`; `InvalidInput` if `buf` has no room.
     ///
     /// # Examples
     /// ```
@@ -141,7 +141,7 @@ impl File {
     /// Reads from `offset` into several buffers, one after the other.
     ///
     /// # Errors
-    /// The error of `preadv(2)`.
+    /// The error of `preadv(2)`; `InvalidInput` if the buffers have no room.
     ///
     /// # Examples
     /// ```

@@ -296,7 +296,8 @@ macro_rules! stream_handle {
             /// its sending side down.
             ///
             /// # Errors
-            /// The error of `recv(2)`, such as `ConnectionReset`.
+            /// The error of `recv(2)`, such as `ConnectionReset`; `InvalidInput` if `buf` has no
+            /// room.
             ///
             /// # Examples
             /// ```
@@ -317,6 +318,38 @@ macro_rules! stream_handle {
             #[track_caller]
             pub fn recv<B: crate::buf::IoBufMut>(&self, buf: B) -> crate::op::AsyncRecv<'_, B> {
                 crate::op::AsyncRecv::new(self, buf)
+            }
+
+            /// Receives behind the bytes that `buf` holds, and grows it if it is full; 0 bytes: the
+            /// peer has shut its sending side down.
+            ///
+            /// # Errors
+            /// The error of `recv(2)`, such as `ConnectionReset`; `buf` keeps its bytes.
+            ///
+            /// # Examples
+            /// Receive until an empty line:
+            /// ```
+            /// # use corio::net::UnixStream;
+            /// # let mut context = corio::IoContext::new(8)?;
+            /// # context.block_on(async {
+            /// let (a, b) = UnixStream::pair()?;
+            /// a.send_all("one\ntwo\n\n").await.0?;
+            /// let mut head = Vec::new();
+            /// while !head.ends_with(b"\n\n") {
+            ///     let (result, longer) = b.recv_append(head).await;
+            ///     head = longer;
+            ///     assert!(result? > 0, "the stream has ended");
+            /// }
+            /// assert_eq!(head, b"one\ntwo\n\n");
+            /// # Ok::<(), std::io::Error>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            #[doc(alias = "read_buf")]
+            #[doc(alias = "read_to_end")]
+            #[track_caller]
+            pub fn recv_append(&self, buf: Vec<u8>) -> crate::op::AsyncRecvAppend<'_> {
+                crate::op::AsyncRecvAppend::new(self, buf)
             }
 
             /// Sends from `buf`, and returns how many bytes the system took, which may be fewer
@@ -345,8 +378,8 @@ macro_rules! stream_handle {
                 crate::op::AsyncSend::new(self, buf)
             }
 
-            /// Receives until the buffer's whole capacity is filled; for `n` bytes, pass
-            /// `buf.slice(..n)`.
+            /// Receives until the buffer's whole capacity is filled, at once if it has none; for
+            /// `n` bytes, pass `buf.slice(..n)`.
             ///
             /// # Errors
             /// `UnexpectedEof` if the stream ends before; otherwise the error of `recv(2)`.
@@ -431,7 +464,7 @@ macro_rules! stream_handle {
             /// of the message.
             ///
             /// # Errors
-            /// The error of `recvmsg(2)`.
+            /// The error of `recvmsg(2)`; `InvalidInput` if the buffers have no room.
             ///
             /// # Examples
             /// ```

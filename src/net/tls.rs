@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 
 use super::Stream;
 use crate::buf::{IoBuf, IoBufMut};
+use crate::op::no_room;
 
 /// The length of the longest record in bytes, with its header: RFC 8446, section 5.2.
 const RECORD: usize = 16 * 1024 + 256 + 5;
@@ -121,7 +122,8 @@ impl TlsStream {
     ///
     /// # Errors
     /// The connection's error; `UnexpectedEof` if it ends without `close_notify`, which an attacker
-    /// may have caused; `InvalidData` if the peer violates the protocol.
+    /// may have caused; `InvalidData` if the peer violates the protocol; `InvalidInput` if `buf`
+    /// has no room.
     ///
     /// # Examples
     /// See [`TlsStream`].
@@ -132,6 +134,9 @@ impl TlsStream {
     }
 
     async fn receive(&mut self, buf: &mut impl IoBufMut) -> io::Result<usize> {
+        if buf.buf_capacity() == 0 {
+            return Err(no_room());
+        }
         loop {
             let mut reader = self.tls.reader();
             match reader.fill_buf() {

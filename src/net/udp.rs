@@ -104,7 +104,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// The error of `recv(2)`; `ConnectionRefused` if the peer's host has refused an earlier
-    /// datagram.
+    /// datagram; `InvalidInput` if `buf` has no room.
     ///
     /// # Examples
     /// See [`connect`](Self::connect).

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use socket2::SockRef;
 
+use super::ahead::Ahead;
 use crate::driver::seams::options;
 use crate::driver::{Driver, Ending, Target};
 use crate::os::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
@@ -26,6 +27,7 @@ pub(crate) struct Descriptor {
     buffered: bool,
     /// As in [`Target::eager`].
     eager: Cell<bool>,
+    ahead: Ahead,
 }
 
 /// Returns a number that no other descriptor of this process has or had.
@@ -88,6 +90,7 @@ impl Descriptor {
             handed_out,
             buffered: false,
             eager,
+            ahead: Ahead::default(),
         }
     }
 
@@ -145,6 +148,12 @@ impl Descriptor {
     #[inline(always)]
     pub(super) fn set_eager(&self, more: bool) {
         self.eager.set(more);
+    }
+
+    /// Returns what receive streams of this handle have received.
+    #[inline(always)]
+    pub(super) fn ahead(&self) -> &Ahead {
+        &self.ahead
     }
 
     /// Closes the fd at once instead of through the driver.

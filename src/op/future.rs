@@ -312,11 +312,22 @@ pub(crate) fn io_result(result: i32) -> std::io::Result<usize> {
     if result >= 0 { Ok(result as usize) } else { Err(io_error(-result)) }
 }
 
-/// Makes the error of an operation's error number: the system's, or that of a time limit.
+/// Makes the error of an operation's error number: the system's, or one of this crate's own.
 #[cold]
 pub(crate) fn io_error(errno: i32) -> std::io::Error {
     match errno {
         os::TIME_LIMIT => crate::time::limit_error(),
+        os::NO_ROOM => no_room(),
         errno => std::io::Error::from_raw_os_error(errno),
     }
+}
+
+/// The error of a read or receive into no room.
+#[cold]
+pub(crate) fn no_room() -> std::io::Error {
+    std::io::Error::new(
+        std::io::ErrorKind::InvalidInput,
+        "the buffer has no room, and a result of 0 bytes would look like the end: use a buffer \
+         with capacity",
+    )
 }

@@ -13,6 +13,7 @@
 //! Names: `AsyncRead`, `AsyncWrite` and their relatives are futures here, one operation each, not
 //! the traits of that name in other crates.
 
+mod ahead;
 mod call;
 mod descriptor;
 mod fixed;
@@ -49,6 +50,7 @@ mod net {
     pub(super) mod connect;
     pub(super) mod packet_info;
     pub(super) mod recv;
+    pub(super) mod recv_append;
     pub(super) mod recv_exact;
     pub(super) mod recv_from;
     pub(super) mod recv_stream;
@@ -72,6 +74,8 @@ mod misc {
 pub use call::Plain;
 pub(crate) use descriptor::Descriptor;
 pub use fixed::{FixedFile, FixedFiles};
+#[cfg(feature = "rustls")]
+pub(crate) use future::no_room;
 pub use future::{Op, Operation};
 pub use incomplete::{Incomplete, is_cancelled};
 pub use source::Source;
@@ -129,6 +133,7 @@ macro_rules! operations {
                 net::connect { AsyncConnect, Connect };
             Recv "recv", "`IORING_OP_RECV`, multishot for streams / a call when ready",
                 net::recv { AsyncRecv, Recv },
+                net::recv_append { AsyncRecvAppend, RecvAppend },
                 net::recv_exact { AsyncRecvExact, RecvExact },
                 net::recv_stream { AsyncRecvBuf, RecvProvided, RecvStream };
             Send "send", "`IORING_OP_SEND` / a call when ready",

@@ -146,6 +146,24 @@ impl Source<'_> {
         }
     }
 
+    /// Returns the handle, once held, if its receive streams may have received bytes ahead: these
+    /// come first.
+    #[inline(always)]
+    pub(super) fn ahead(&self) -> Option<&Descriptor> {
+        match *self.0 {
+            Inner::Held(descriptor, _) if descriptor.ahead().any() => Some(descriptor),
+            _ => None,
+        }
+    }
+
+    /// Returns the handle, unless the file is one of another type.
+    pub(super) fn handle(&self) -> Option<&Descriptor> {
+        match *self.0 {
+            Inner::Handle(descriptor) | Inner::Held(descriptor, _) => Some(descriptor),
+            _ => None,
+        }
+    }
+
     /// Stores in the handle whether a receive, whose future still exists, left more in the socket.
     #[inline(always)]
     pub(super) fn set_eager(&self, more: bool) {

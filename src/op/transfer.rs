@@ -4,8 +4,9 @@
 // It records in buffers how many of their bytes the kernel has initialized.
 
 use std::io;
+use std::ops::ControlFlow;
 
-use super::future::io_error;
+use super::future::{failed, io_error};
 use super::incomplete::Incomplete;
 use crate::buf::{IoBufMut, IoBufsMut};
 use crate::os;
@@ -21,6 +22,12 @@ const MAX_LEN: usize = 0x7fff_f000;
 #[inline(always)]
 pub(super) fn clamp(len: usize) -> u32 {
     len.min(MAX_LEN) as u32
+}
+
+/// Refuses to read or receive into no room at all: the result would be that of the end.
+#[inline(always)]
+pub(super) fn check_room(room: usize) -> ControlFlow<i32> {
+    if room == 0 { failed(os::NO_ROOM) } else { ControlFlow::Continue(()) }
 }
 
 /// An offset as a request holds it. `u64::MAX` has another meaning there, and is beyond the end of

@@ -31,6 +31,9 @@ pub(crate) const EMPTY_HEADER: msghdr = unsafe { std::mem::zeroed() };
 /// Greater than every error number of a host (4095 on Linux, 15999 on Windows); fits into 16 bits.
 pub(crate) const TIME_LIMIT: i32 = 0xF000;
 
+/// The error number of a read or receive into buffers without room; the system has none like it.
+pub(crate) const NO_ROOM: i32 = 0xF001;
+
 /// A time stamp: seconds since 1970-01-01 00:00 UTC, and nanoseconds.
 pub(crate) type Time = (i64, u32);
 

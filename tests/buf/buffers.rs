@@ -16,7 +16,9 @@ every_driver! {
     a_read_into_a_slice_fills_the_slice_only,
     slices_can_be_sliced_again,
     a_slice_may_end_at_the_last_index,
-    empty_buffers_transfer_nothing,
+    writes_of_nothing_transfer_nothing,
+    a_buffer_without_room_is_not_the_end,
+    a_receive_that_appends_grows_its_buffer,
     an_error_gives_every_buffer_back,
     shared_buffers_are_freed_once,
     collections_know_their_size;
@@ -134,20 +136,85 @@ async fn a_slice_may_end_at_the_last_index() -> Outcome {
     Ok(())
 }
 
-async fn empty_buffers_transfer_nothing() -> Outcome {
+async fn writes_of_nothing_transfer_nothing() -> Outcome {
     let (a, b) = local_pair()?;
     let file = File::from(file_with(b"contents")?);
-    assert_eq!(file.read_at(Vec::new(), 0).await.0?, 0);
-    assert_eq!(file.read_at([], 0).await.0?, 0);
     assert_eq!(file.write_at("", 0).await.0?, 0);
-    assert_eq!(file.readv_at(Vec::<Vec<u8>>::new(), 0).await.0?, 0);
     assert_eq!(file.writev_at(["", ""], 0).await.0?, 0);
+    file.write_all_at("", 0).await.0?;
     assert_eq!(a.send(Vec::new()).await.0?, 0);
+    a.send_all("").await.0?;
+    assert_eq!(a.send_msg(["", ""]).await.0?, 0);
     a.send("x").await.0?;
-    assert_eq!(b.recv(Vec::new()).await.0?, 0);
-    assert_eq!(b.recv([1_u8; 4].slice(2..2)).await.0?, 0);
-    assert_eq!(b.recv([0; 1]).await.1, *b"x", "nothing was taken");
+    assert_eq!(b.recv([0; 2]).await.0?, 1);
     assert_eq!(file.metadata().await?.len(), 8);
+    Ok(())
+}
+
+/// A result of 0 bytes would look like the end.
+async fn a_buffer_without_room_is_not_the_end() -> Outcome {
+    fn refused<T: std::fmt::Debug, B>((result, _buf): (std::io::Result<T>, B)) {
+        let error = result.expect_err("an error");
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains("no room"), "{error}");
+    }
+    let (a, b) = local_pair()?;
+    let file = File::from(file_with(b"contents")?);
+    refused(file.read_at(Vec::new(), 0).await);
+    refused(file.read_at([], 0).await);
+    refused(file.read_at([], 100).await);
+    refused(file.readv_at(Vec::<Vec<u8>>::new(), 0).await);
+    refused(file.readv_at([Vec::new(), Vec::new()], 0).await);
+    refused(corio::op::AsyncRead::at_position(&file, Vec::new()).await);
+    // Also while there is nothing to receive.
+    refused(b.recv(Vec::new()).await);
+    a.send("x").await.0?;
+    refused(b.recv(Vec::new()).await);
+    refused(b.recv([1_u8; 4].slice(2..2)).await);
+    let mut full = Vec::with_capacity(3);
+    full.resize(full.capacity(), 7);
+    let end = full.len();
+    refused(b.recv(full.slice(end..)).await);
+    refused(b.recv_msg([[0_u8; 0]; 0]).await);
+    refused(b.recv_msg([Vec::new(), Vec::new()]).await);
+    let udp = corio::net::UdpSocket::bind("127.0.0.1:0")?;
+    refused(udp.recv_from(Vec::new()).await);
+    refused(udp.recv(Vec::new()).await);
+    // These have moved all that they were to move.
+    b.recv_exact([]).await.0?;
+    file.read_exact_at(Vec::new(), 100).await.0?;
+    assert_eq!(b.recv([0; 1]).await.1, *b"x", "nothing was taken");
+    Ok(())
+}
+
+async fn a_receive_that_appends_grows_its_buffer() -> Outcome {
+    let (a, b) = local_pair()?;
+    let contents = noise(100_000);
+    let expected = contents.clone();
+    let sending = corio::spawn(async move {
+        a.send_all(contents).await.0?;
+        a.close().await
+    });
+    let (mut buf, mut allocations) = (b"head ".to_vec(), 0);
+    loop {
+        let (room, before) = (buf.capacity() - buf.len(), buf.len());
+        let (result, filled) = b.recv_append(buf).await;
+        buf = filled;
+        let len = result?;
+        assert_eq!(buf.len(), before + len);
+        allocations += u32::from(room == 0);
+        if len == 0 {
+            break;
+        }
+    }
+    assert_eq!(&buf[..5], b"head ");
+    assert!(buf[5..] == expected);
+    assert!(allocations < 20, "{allocations} allocations");
+    sending.await.unwrap()?;
+    // An error leaves the bytes that were there.
+    let (result, buf) = b.recv_append(buf).with_timeout(std::time::Duration::ZERO).await;
+    assert!(result.is_err() || result? == 0);
+    assert!(buf[5..] == expected);
     Ok(())
 }
 

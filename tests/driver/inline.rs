@@ -51,7 +51,7 @@ async fn reads_do_not_depend_on_the_page_cache() -> Outcome {
     let end = contents.len();
     let starts = [0, 1, 4095, 4096, 65_536, 200_001, end - 124, end - 1, end, end + 1, 10 * end];
     for start in starts {
-        for len in [0, 1, 4096, 70_000, 2 * end] {
+        for len in [1, 4096, 70_000, 2 * end] {
             let expected = &contents[start.min(end)..(start + len).min(end).max(start.min(end))];
             forget(&theirs)?;
             // The second finds in memory the bytes that the first has read, and perhaps more.

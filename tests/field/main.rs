@@ -19,3 +19,5 @@ mod relaying;
 mod several_addresses;
 #[cfg(target_os = "linux")]
 mod sigpipe;
+#[cfg(target_os = "linux")]
+mod streams;

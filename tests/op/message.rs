@@ -136,11 +136,9 @@ async fn a_stream_message_fills_the_buffers_in_order() -> Outcome {
 async fn a_message_without_buffers_transfers_nothing() -> Outcome {
     let (a, b) = UnixStream::pair()?;
     a.send("x").await.0?;
-    let (result, bufs) = b.recv_msg([[0_u8; 0]; 0]).await;
-    assert_eq!((result?.len, bufs.len()), (0, 0));
     let nothing: [&'static str; 0] = [];
     assert_eq!(a.send_msg(nothing).await.0?, 0);
-    assert_eq!(b.recv([0; 1]).await.1, *b"x");
+    assert_eq!(b.recv([0; 2]).await.1, *b"x\0");
     Ok(())
 }
 

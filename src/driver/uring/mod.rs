@@ -29,6 +29,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use io_uring::{cqueue, opcode, squeue, types};
@@ -39,8 +40,8 @@ use super::pool::Pool;
 use super::record::record;
 use super::sys::{self, Counted, SigPipeBlock};
 use super::{
-    CURRENT_POSITION, Driver, Notes, Notify, Request, Settings, Setup, SetupError, Sink, Target,
-    Token, Wait,
+    CURRENT_POSITION, Driver, Notes, Notify, RecvQueue, Request, Settings, Setup, SetupError, Sink,
+    Target, Token, Wait,
 };
 use multishot::Receiving;
 use refused::Refused;
@@ -131,12 +132,14 @@ impl Uring {
             Request::RecvProvided { fd, queue } => unsafe {
                 return self.recv_provided(op, fd, queue);
             },
-            Request::Recv { fd, ptr, len, flags: 0 } if fd.eager => {
-                // SAFETY: item 1, for `op` and the buffer.
-                if let Some(received) = unsafe { self.recv_at_once(op, fd.fd, ptr, len) } {
-                    return Some(received);
+            Request::Recv { fd, ptr, len, flags } if fd.eager => {
+                if flags == 0 {
+                    // SAFETY: item 1, for `op` and the buffer.
+                    if let Some(received) = unsafe { self.recv_at_once(op, fd.fd, ptr, len) } {
+                        return Some(received);
+                    }
                 }
-                submit::entry(Request::Recv { fd, ptr, len, flags: 0 })
+                submit::entry(Request::Recv { fd, ptr, len, flags })
             }
             // Where the socket holds more to receive, the answer to what was received goes out
             // first: then all of it is handled while it is in the cache.
@@ -485,6 +488,10 @@ unsafe impl Driver for Uring {
     }
 
     fn forget(&mut self, _fd: RawFd) {}
+
+    fn stop_receive(&mut self, queue: &Rc<RecvQueue>) {
+        self.stop_recv(queue);
+    }
 
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()> {
         self.update_receives();

@@ -23,7 +23,7 @@ use super::user_data::{IGNORED, TAG_BITS, Tag};
 use super::{Uring, probe, submit};
 use crate::buf::RecvPool;
 use crate::driver::record::{describe, record};
-use crate::driver::recv_queue::{Abandoned, Filler, RecvQueue};
+use crate::driver::recv_queue::{Abandoned, Armed, Filler, RecvQueue};
 use crate::driver::{Request, Sink, Target, Token, sys};
 
 /// The most bytes that are received from one socket before an operation asks for them. Beyond that
@@ -91,6 +91,13 @@ unsafe fn wait(op: Token, queue: &RecvQueue) {
     queue.armed.waiter.set(Some(op));
     // SAFETY: this function's only item.
     unsafe { record(op) }.set_tag(Tag::RecvQueue as u8);
+}
+
+/// Keeps the result that has ended a receive while no operation waited.
+fn note_end(armed: &Armed, result: i32) {
+    // These only mean that the next operation has to arm the receive again.
+    let restart = [-libc::ENOBUFS, -libc::ECANCELED, -libc::EACCES].contains(&result);
+    armed.end.set((!restart && result <= 0).then_some(result));
 }
 
 impl Uring {
@@ -201,8 +208,6 @@ impl Uring {
             if let Some(op) = op {
                 // SAFETY: a waiter is in flight: it leaves its place when it is delivered.
                 unsafe { record(op) }.result.set(this.finish(buffer));
-            } else if this.armed.abandoned.get() {
-                drop(buffer);
             } else if this.keep(buffer) > MAX_UNREAD && cqueue::more(flags) {
                 // SAFETY: the flag says that the kernel's count is not given up yet.
                 unsafe { self.cancel_recv(queue) };
@@ -236,6 +241,9 @@ impl Uring {
             multishot.leaving -= usize::from(armed.leaving.replace(false));
             // Only an operation that was leaked can still wait.
             let leaked = armed.waiter.take();
+            if leaked.is_none() {
+                note_end(armed, result);
+            }
             // SAFETY: a waiter is in flight: it leaves its place when it is delivered.
             return leaked.inspect(|op| unsafe { record(*op) }.result.set(result));
         }
@@ -248,9 +256,7 @@ impl Uring {
             self.leave_out(opcode::Recv::CODE);
         }
         let Some(op) = armed.waiter.take() else {
-            // These only mean that the next operation has to arm the receive again.
-            let restart = result == -libc::ENOBUFS || result == -libc::ECANCELED || is_refused;
-            armed.end.set((!restart).then_some(result));
+            note_end(armed, result);
             return None;
         };
         if is_refused {
@@ -379,6 +385,52 @@ impl Uring {
                 unsafe { sink.deliver(op) };
             }
         }
+    }
+
+    /// Ends the receive of one queue, at which no operation waits.
+    #[cold]
+    pub(super) fn stop_recv(&mut self, queue: &Rc<RecvQueue>) {
+        /// Each waits for a tenth of a second at most; usually the first is enough.
+        const TRIES: usize = 50;
+        debug_assert!(!self.reaping, "a second handle to the completion queue");
+        queue.armed.cancels.set(0);
+        for _ in 0..TRIES {
+            if !queue.armed.active.get() {
+                return;
+            }
+            // SAFETY: `queue` is a strong count of it.
+            unsafe { self.cancel_recv(Rc::as_ptr(queue)) };
+            self.refill();
+            if self.enter(1, Some(Duration::from_millis(100))).is_err() {
+                return;
+            }
+            self.take_early();
+            self.complete_early_receives();
+        }
+    }
+
+    /// Handles the receives' completions that were taken early, in order, as the kernel has filled
+    /// the buffers in this order. What they end is delivered by the next turn.
+    fn complete_early_receives(&mut self) {
+        let early = std::mem::take(&mut self.early);
+        let mut others = Vec::with_capacity(early.len());
+        for entry in early {
+            // SAFETY: taken off this ring's queue, handled once, and each tag is checked.
+            unsafe {
+                match entry.user_data() & TAG_BITS {
+                    tag if tag == Tag::RecvQueue as u64 => {
+                        let ended = self.complete_recv(&entry);
+                        self.withdrawn.extend(ended);
+                    }
+                    tag if tag == Tag::RecvQueueCancel as u64 => self.complete_recv_cancel(&entry),
+                    _ => others.push(entry),
+                }
+            }
+        }
+        // Nothing was taken meanwhile: completions of receives only queue entries.
+        others.append(&mut self.early);
+        self.early = others;
+        self.undelivered = true;
     }
 
     /// Ends all receives, at the driver's own end.

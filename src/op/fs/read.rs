@@ -8,15 +8,19 @@ use std::ops::ControlFlow;
 
 use crate::buf::IoBufMut;
 use crate::driver::{OpCode, Request};
+use crate::op::ahead;
 use crate::op::future::{Op, Operation, io_result};
 use crate::op::source::Source;
-use crate::op::transfer::{CURRENT_POSITION, at, clamp, filled};
+use crate::op::transfer::{CURRENT_POSITION, at, check_room, clamp, filled};
 
 /// An operation (a future), not the trait: reads at an offset into one buffer.
 /// [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html).
 ///
 /// Returns the number of bytes read, 0 at the end of the file. One operation reads at most
 /// 2,147,479,552 bytes.
+///
+/// # Errors
+/// What `pread(2)` reports; `InvalidInput` if the buffer has no room.
 ///
 /// # Examples
 /// ```
@@ -51,7 +55,12 @@ unsafe impl<B: IoBufMut> Operation for Read<'_, B> {
 
     #[inline(always)]
     fn prepare(&mut self) -> ControlFlow<i32> {
-        self.source.hold()
+        check_room(self.buf.buf_capacity())?;
+        self.source.hold()?;
+        match self.source.ahead() {
+            Some(socket) => ahead::into_one(socket, &mut self.buf, 0, false),
+            None => ControlFlow::Continue(()),
+        }
     }
     #[inline(always)]
     fn request(&mut self) -> Request {

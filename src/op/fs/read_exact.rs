@@ -12,7 +12,7 @@ use crate::op::future::{Op, Operation};
 use crate::op::source::Source;
 use crate::op::transfer::{Progress, at, clamp, filled_by};
 
-/// Reads at an offset until the whole capacity of the buffer is filled.
+/// Reads at an offset until the whole capacity of the buffer is filled; at once if it has none.
 ///
 /// It is one operation for time limits and cancellation, however many system calls it takes.
 ///

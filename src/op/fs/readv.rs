@@ -8,14 +8,18 @@ use std::ops::ControlFlow;
 
 use crate::buf::{IoBufsMut, IoVecs};
 use crate::driver::{OpCode, Request};
+use crate::op::ahead;
 use crate::op::future::{Op, Operation, io_result};
 use crate::op::source::Source;
-use crate::op::transfer::{all_filled, at};
+use crate::op::transfer::{all_filled, at, check_room};
 
 /// Reads at an offset into several buffers, in order.
 /// [`preadv(2)`](https://man7.org/linux/man-pages/man2/preadv.2.html).
 ///
 /// Returns the number of bytes read, 0 at the end of the file.
+///
+/// # Errors
+/// What `preadv(2)` reports; `InvalidInput` if the buffers have no room.
 ///
 /// # Examples
 /// ```
@@ -50,7 +54,12 @@ unsafe impl<B: IoBufsMut> Operation for Readv<'_, B> {
     const CODE: OpCode = OpCode::Readv;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
-        self.source.hold()
+        check_room(self.bufs.total_capacity())?;
+        self.source.hold()?;
+        match self.source.ahead() {
+            Some(socket) => ahead::into_all(socket, &mut self.bufs),
+            None => ControlFlow::Continue(()),
+        }
     }
     fn request(&mut self) -> Request {
         self.vecs.fill_mut(&mut self.bufs);

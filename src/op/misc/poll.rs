@@ -91,7 +91,8 @@ events! {
 
 /// Waits until a file is ready. [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html).
 ///
-/// For files that other code reads and writes; the operations of this crate need no such step.
+/// For files that other code reads and writes; the operations of this crate need no such step. A
+/// handle whose receive stream has received bytes ahead is readable.
 ///
 /// # Examples
 /// ```
@@ -123,7 +124,18 @@ unsafe impl Operation for Poll<'_> {
     const CODE: OpCode = OpCode::Poll;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
-        self.source.hold()
+        self.source.hold()?;
+        match self.source.ahead() {
+            Some(handle) if self.interest.contains(Interest::READABLE) => {
+                let is_held = handle.ahead().receive(true, <[u8]>::len).is_some();
+                if is_held {
+                    ControlFlow::Break(i32::from(os::POLLIN))
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }
+            _ => ControlFlow::Continue(()),
+        }
     }
     fn request(&mut self) -> Request {
         Request::Poll { fd: self.source.target(), events: self.interest.0 }

@@ -8,15 +8,19 @@ use std::ops::ControlFlow;
 
 use crate::buf::IoBufMut;
 use crate::driver::{OpCode, Request};
+use crate::op::ahead;
 use crate::op::future::{Op, Operation, io_result};
 use crate::op::source::Source;
-use crate::op::transfer::{clamp, filled};
+use crate::op::transfer::{check_room, clamp, filled};
 use crate::os;
 
 /// Receives into one buffer. [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html).
 ///
-/// Returns the number of bytes received; 0 when the peer has ended its side, or the buffer has no
-/// room.
+/// Returns the number of bytes received; 0 when the peer has ended its side. Concurrent receives on
+/// one socket have no order among each other; [`AsyncRecvExact`](crate::op::AsyncRecvExact)s have.
+///
+/// # Errors
+/// What `recv(2)` reports, such as `ConnectionReset`; `InvalidInput` if the buffer has no room.
 ///
 /// # Examples
 /// See [`Source`], or [`TcpStream::recv`](crate::net::TcpStream::recv).
@@ -42,7 +46,14 @@ unsafe impl<B: IoBufMut> Operation for Recv<'_, B> {
 
     #[inline(always)]
     fn prepare(&mut self) -> ControlFlow<i32> {
-        self.source.hold()
+        check_room(self.buf.buf_capacity())?;
+        self.source.hold()?;
+        match self.source.ahead() {
+            Some(handle) if self.flags & (os::MSG_OOB | os::MSG_ERRQUEUE) == 0 => {
+                ahead::into_one(handle, &mut self.buf, 0, self.flags & os::MSG_PEEK != 0)
+            }
+            _ => ControlFlow::Continue(()),
+        }
     }
     #[inline(always)]
     fn request(&mut self) -> Request {
@@ -74,6 +85,9 @@ impl<'a, B: IoBufMut> Op<Recv<'a, B>> {
     }
 
     /// Receives with flags: `MSG_PEEK`, `MSG_WAITALL`, `MSG_DONTWAIT`, `MSG_OOB`, `MSG_ERRQUEUE`.
+    ///
+    /// Bytes that a [receive stream](crate::op::RecvStream) of the handle has received ahead are
+    /// returned alone, whatever their number, with `MSG_WAITALL` too.
     ///
     /// # Panics
     /// For any other flag, and for `MSG_PEEK` with `MSG_WAITALL`.

@@ -8,11 +8,12 @@ use std::ops::ControlFlow;
 
 use crate::buf::IoBufMut;
 use crate::driver::{OpCode, Request};
+use crate::op::ahead;
 use crate::op::future::{Op, Operation};
 use crate::op::source::Source;
 use crate::op::transfer::{Progress, clamp, filled_by};
 
-/// Receives until the whole capacity of the buffer is filled.
+/// Receives until the whole capacity of the buffer is filled; at once if it has none.
 ///
 /// For fewer bytes lend a part of the buffer: `buf.slice(..n)` of
 /// [`IoBuf`](crate::buf::IoBuf::slice). It is one operation for time limits and cancellation,
@@ -49,7 +50,11 @@ unsafe impl<B: IoBufMut> Operation for RecvExact<'_, B> {
         if self.progress.wanted == 0 {
             return ControlFlow::Break(0);
         }
-        self.source.hold()
+        self.source.hold()?;
+        match self.source.ahead() {
+            Some(_) => self.receive_ahead(),
+            None => ControlFlow::Continue(()),
+        }
     }
     #[inline(always)]
     fn request(&mut self) -> Request {
@@ -72,6 +77,22 @@ unsafe impl<B: IoBufMut> Operation for RecvExact<'_, B> {
     fn finish(mut self, result: i32) -> Self::Output {
         filled_by(&mut self.buf, self.progress.moved as usize);
         (self.progress.outcome(result), self.buf)
+    }
+}
+
+impl<B: IoBufMut> RecvExact<'_, B> {
+    /// Takes what a receive stream of the handle has received ahead; breaks at the end of the
+    /// buffer, or with an error.
+    #[cold]
+    fn receive_ahead(&mut self) -> ControlFlow<i32> {
+        while let Some(handle) = self.source.ahead() {
+            let filled = self.progress.moved as usize;
+            match ahead::into_one(handle, &mut self.buf, filled, false) {
+                ControlFlow::Break(result) if self.progress.advance(result) => {}
+                ended => return ended,
+            }
+        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::buf::IoBufMut;
 use crate::driver::{OpCode, Request};
 use crate::op::future::{Op, Operation, io_result};
 use crate::op::source::Source;
-use crate::op::transfer::{clamp, filled, io_vec};
+use crate::op::transfer::{check_room, clamp, filled, io_vec};
 use crate::os;
 
 /// Receives one datagram into one buffer, with the address of its sender.
@@ -28,7 +28,8 @@ use crate::os;
 ///
 /// # Errors
 /// What `recvmsg(2)` reports; on a connected socket also the error of a datagram sent before, such
-/// as `ConnectionRefused`. `InvalidData` if the sender has no address of the type `A`.
+/// as `ConnectionRefused`. `InvalidData` if the sender has no address of the type `A`;
+/// `InvalidInput` if the buffer has no room.
 ///
 /// # Examples
 /// See [`UdpSocket::recv_from`](crate::net::UdpSocket::recv_from).
@@ -57,6 +58,7 @@ unsafe impl<B: IoBufMut, A: PeerAddress> Operation for RecvFrom<'_, B, A> {
     const CODE: OpCode = OpCode::Recvmsg;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
+        check_room(self.buf.buf_capacity())?;
         self.source.hold()
     }
     fn request(&mut self) -> Request {

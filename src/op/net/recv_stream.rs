@@ -3,7 +3,6 @@
 // # Why this file has `unsafe`
 // It signs the contract of `Operation`.
 
-use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -25,12 +24,15 @@ use crate::runtime::Runtime;
 /// `IOU_PBUF_RING_INC`); elsewhere each buffer is one call, made once there are bytes.
 ///
 /// The kernel may receive more than was asked for, up to what the socket's buffer holds (about
-/// 256 KiB that are not taken stop it). So do not receive from the stream in another way while this
-/// exists: what was received but not taken is lost when this is dropped, like the contents of a
-/// [`BufReader`](std::io::BufReader). Dropping it stops the kernel's receive at the next turn of
-/// the loop, not at once. Until then the kernel may take bytes that are lost to any other reader,
-/// on another thread too, and a dropped stream is not yet closed for its peer. It belongs to the
-/// first context that uses it.
+/// 256 KiB that are not taken stop it). None of it is lost: what this has received and not handed
+/// out comes first from whatever receives next on the same handle, whether this still exists or was
+/// dropped: another receive stream, [`recv`](crate::net::TcpStream::recv), `recv_exact`,
+/// `recv_msg`, [`relay`](crate::net::relay()). So does an error of the connection that no operation
+/// has returned. Other fds of the socket, and code that is given the handle's fd, see only what is
+/// still in the socket: [`into_received`](Self::into_received) hands them the rest.
+///
+/// Dropping it within its running context stops the kernel's receive at once, by one system call if
+/// the stream has not ended. It belongs to the first context that uses it.
 ///
 /// # Examples
 /// An echo server's connection:
@@ -62,13 +64,11 @@ use crate::runtime::Runtime;
 pub struct RecvStream<'a> {
     stream: &'a Descriptor,
     queue: Rc<RecvQueue>,
-    /// The id of the context that it belongs to; 0: none yet.
-    context: Cell<u64>,
 }
 
 impl<'a> RecvStream<'a> {
     pub(crate) fn new(stream: &'a Descriptor) -> Self {
-        RecvStream { stream, queue: Rc::default(), context: Cell::new(0) }
+        RecvStream { stream, queue: Rc::default() }
     }
 
     /// Receives the next buffer; `None` when the peer has ended its side.
@@ -85,13 +85,50 @@ impl<'a> RecvStream<'a> {
     #[track_caller]
     pub fn recv(&mut self) -> AsyncRecvBuf<'_> {
         let reservation = Reservation::new(self.queue.clone());
-        Op::of(RecvProvided { source: self.stream.into(), reservation, context: &self.context })
+        Op::of(RecvProvided { source: self.stream.into(), reservation })
+    }
+
+    /// Ends the stream, and returns the bytes that were received ahead and not handed out: for code
+    /// that goes on with the socket in another way, such as on another fd. Empty if there are none.
+    ///
+    /// An error of the connection behind these bytes stays with the handle: its next receive
+    /// returns it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use corio::net::UnixStream;
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let (a, b) = UnixStream::pair()?;
+    /// a.send_all("head, ").await.0?;
+    /// let mut stream = b.recv_stream();
+    /// assert_eq!(stream.recv().await?.as_deref(), Some(&b"head, "[..]));
+    /// a.send_all("body").await.0?;
+    /// let mut body = stream.into_received();
+    /// while body.len() < 4 {
+    ///     let (result, more) = b.recv(Vec::with_capacity(4)).await;
+    ///     result?;
+    ///     body.extend(more);
+    /// }
+    /// assert_eq!(body, b"body");
+    /// # Ok::<(), std::io::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "into_parts")]
+    #[must_use = "the bytes are in no other place"]
+    pub fn into_received(self) -> Vec<u8> {
+        let ahead = self.stream.ahead();
+        drop(self);
+        ahead.take_rest()
     }
 }
 
 impl Drop for RecvStream<'_> {
     fn drop(&mut self) {
-        self.queue.abandon();
+        if self.queue.context() != 0 {
+            self.stream.ahead().end(&self.queue);
+        }
     }
 }
 
@@ -104,7 +141,6 @@ pub type AsyncRecvBuf<'a> = Op<RecvProvided<'a>>;
 pub struct RecvProvided<'a> {
     source: Source<'a>,
     reservation: Reservation,
-    context: &'a Cell<u64>,
 }
 
 // SAFETY: 1. The request leads to the receive queue, on the heap and counted by `reservation`; the
@@ -118,8 +154,8 @@ unsafe impl Operation for RecvProvided<'_> {
     #[inline(always)]
     fn prepare(&mut self) -> ControlFlow<i32> {
         let here = Runtime::try_with(|runtime| runtime.map_or(0, |runtime| runtime.id));
-        match self.context.get() {
-            0 => self.context.set(here),
+        match self.reservation.queue().context() {
+            0 => self.begin(here),
             first if first == here => {}
             _ => return failed(os::EBUSY),
         }
@@ -143,8 +179,24 @@ unsafe impl Operation for RecvProvided<'_> {
             error => Err(explain(-error)),
         }
     }
-    fn discard(self, _result: i32) {
+    fn discard(mut self, result: i32) {
         self.reservation.queue().take_back();
+        let kept = ![os::ECANCELED, os::TIME_LIMIT, os::ENOBUFS].contains(&-result);
+        if result < 0 && kept {
+            self.reservation.leave_error(-result);
+        }
+    }
+}
+
+impl RecvProvided<'_> {
+    /// Begins the stream, in the context `here`.
+    #[cold]
+    fn begin(&self, here: u64) {
+        let queue = self.reservation.queue();
+        queue.set_context(here);
+        if let Some(stream) = self.source.handle() {
+            stream.ahead().begin(queue);
+        }
     }
 }
 

@@ -15,9 +15,10 @@ use super::rights::{CONTROL_LEN, received_fds};
 use crate::address::SocketAddress;
 use crate::buf::{IoBufsMut, IoVecs};
 use crate::driver::{OpCode, Request};
+use crate::op::ahead;
 use crate::op::future::{Op, Operation, io_result};
 use crate::op::source::Source;
-use crate::op::transfer::all_filled;
+use crate::op::transfer::{all_filled, check_room};
 use crate::os::{self, OwnedFd};
 
 /// Place for control data, which is structures with this alignment.
@@ -51,6 +52,9 @@ pub struct Received {
 /// descriptors.
 /// [`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
 ///
+/// # Errors
+/// What `recvmsg(2)` reports; `InvalidInput` if the buffers have no room.
+///
 /// # Examples
 /// See [`AsyncSendmsg`](crate::op::AsyncSendmsg).
 #[doc(alias = "IORING_OP_RECVMSG")]
@@ -78,7 +82,12 @@ unsafe impl<B: IoBufsMut> Operation for Recvmsg<'_, B> {
     const CODE: OpCode = OpCode::Recvmsg;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
-        self.source.hold()
+        check_room(self.bufs.total_capacity())?;
+        self.source.hold()?;
+        match self.source.ahead() {
+            Some(handle) => ahead::into_all(handle, &mut self.bufs),
+            None => ControlFlow::Continue(()),
+        }
     }
     fn request(&mut self) -> Request {
         self.vecs.fill_mut(&mut self.bufs);
