@@ -189,9 +189,9 @@ fn an_open_that_timed_out_does_not_block_the_pool(case: Case) -> Outcome {
             settle().await;
             AsyncFsync::new(&file).await
         };
-        // io_uring opens it without waiting for a writer.
-        let (_, synced) = futures_util::future::join(open, sync).await;
+        let (opened, synced) = futures_util::future::join(open, sync).await;
         synced?;
+        assert_eq!(opened.expect_err("no writer").kind(), std::io::ErrorKind::TimedOut);
         Ok(())
     });
     result

@@ -5,7 +5,7 @@
 // It makes system calls that std has no function for.
 
 use std::ffi::CString;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, symlink};
@@ -34,6 +34,9 @@ every_driver! {
     an_open_of_a_path_that_changes_yields_one_of_its_files;
     cases:
     a_fifo_waits_for_its_other_end,
+    a_fifo_that_is_opened_to_write_waits_for_a_reader,
+    a_writer_that_has_come_and_gone_is_enough_to_open_a_fifo,
+    a_cancelled_open_of_a_fifo_lets_go_of_it,
 }
 
 #[cfg(target_os = "linux")]
@@ -145,14 +148,96 @@ fn a_fifo_waits_for_its_other_end(case: Case) -> Outcome {
             let opening = corio::spawn(AsyncOpen::new(&path, libc::O_RDONLY, 0));
             // An open that has to wait delays no other operation.
             settle().await;
-            // (io_uring opens it without waiting for a writer.)
-            assert!(early.is_some() || !opening.is_finished() || case.driver == Driver::IoUring);
+            assert!(early.is_some() || !opening.is_finished());
             let writing = early.unwrap_or_else(|| std::thread::spawn(write));
             let reader = File::from(opening.await??);
             let _writer = writing.join().expect("no panic")?;
             assert_eq!(reader.read_exact_at([0; 5], 0).await.1, *b"hello");
             assert_eq!(flags(&reader) & libc::O_NONBLOCK, 0);
         }
+        Ok(())
+    })
+}
+
+fn a_fifo_that_is_opened_to_write_waits_for_a_reader(case: Case) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("fifo");
+    make_fifo(&path)?;
+    case.context().block_on(async {
+        for round in 0..20 {
+            let read = {
+                let path = path.clone();
+                move || std::fs::File::open(path)
+            };
+            let early = (round % 2 == 0).then(|| std::thread::spawn(read.clone()));
+            let opening = corio::spawn(AsyncOpen::new(&path, libc::O_WRONLY, 0));
+            settle().await;
+            assert!(early.is_some() || !opening.is_finished());
+            let reading = early.unwrap_or_else(|| std::thread::spawn(read));
+            let writer = File::from(opening.await??);
+            let mut reader = reading.join().expect("no panic")?;
+            writer.write_all_at("hello", 0).await.0?;
+            assert_eq!(flags(&writer) & libc::O_NONBLOCK, 0);
+            writer.close().await?;
+            let mut text = String::new();
+            reader.read_to_string(&mut text)?;
+            assert_eq!(text, "hello");
+        }
+        Ok(())
+    })
+}
+
+/// As in `: >fifo` of a shell: nothing is written, and the reader finds the end.
+fn a_writer_that_has_come_and_gone_is_enough_to_open_a_fifo(case: Case) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("fifo");
+    make_fifo(&path)?;
+    case.context().block_on(async {
+        for round in 0..200 {
+            let write = {
+                let path = path.clone();
+                move || std::fs::File::options().write(true).open(path).map(drop)
+            };
+            let early = (round % 2 == 0).then(|| std::thread::spawn(write.clone()));
+            let opening = corio::spawn(AsyncOpen::new(&path, libc::O_RDONLY, 0));
+            if early.is_none() {
+                settle().await;
+            }
+            let writing = early.unwrap_or_else(|| std::thread::spawn(write));
+            let reader = File::from(opening.await??);
+            writing.join().expect("no panic")?;
+            assert_eq!(reader.read_at([0; 5], 0).await.0?, 0);
+            // A reader that is still open lets writers pass.
+            reader.close().await?;
+        }
+        Ok(())
+    })
+}
+
+/// The cancelled open is no reader, for which a writer's open would not wait.
+fn a_cancelled_open_of_a_fifo_lets_go_of_it(case: Case) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("fifo");
+    make_fifo(&path)?;
+    if case.driver != Driver::IoUring {
+        eprintln!("left out: a thread waits there, which only the other end can wake");
+        return Ok(());
+    }
+    case.alone(|| {
+        let mut context = case.context();
+        context.block_on(settle());
+        let before = crate::harness::open_fds();
+        context.block_on(async {
+            for access in [libc::O_RDONLY, libc::O_WRONLY] {
+                let open = AsyncOpen::new(&path, access, 0);
+                let error = open.with_timeout(Duration::from_millis(5)).await.expect_err("a limit");
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
+                let without = libc::O_WRONLY | libc::O_NONBLOCK;
+                assert_errno(AsyncOpen::new(&path, without, 0).await, libc::ENXIO);
+            }
+            Outcome::Ok(())
+        })?;
+        assert_eq!(crate::harness::open_fds(), before);
         Ok(())
     })
 }

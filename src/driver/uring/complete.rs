@@ -66,7 +66,7 @@ impl Uring {
     /// - `op` is in flight;
     /// - the kernel has ended its attempt, so that nothing uses the operation's memory.
     #[cold]
-    unsafe fn failure(&mut self, op: Token, result: i32) -> Option<i32> {
+    pub(super) unsafe fn failure(&mut self, op: Token, result: i32) -> Option<i32> {
         match -result {
             // SAFETY: the same two items.
             libc::EAGAIN => unsafe { self.would_block(op) },
@@ -142,6 +142,10 @@ impl Uring {
             unsafe { self.complete_recv_cancel(entry) };
             return None;
         }
+        if data & TAG_BITS == Tag::Open as u64 {
+            // SAFETY: item 1, and the tag was just checked.
+            return unsafe { self.complete_open(entry) };
+        }
         // SAFETY: what is left are entries with the tags `Cancel` and `Ready`, made by `tagged`.
         // The operation is in flight: its record counts this completion in `awaited`.
         let (token, op) = unsafe {
@@ -149,6 +153,10 @@ impl Uring {
             (token, record(token))
         };
         let is_ready = data & TAG_BITS == Tag::Ready as u64;
+        if is_ready && op.notes.get().tag == Tag::Open as u8 {
+            // SAFETY: in flight, as above, and the tag was just checked.
+            return unsafe { self.complete_fifo_poll(token) };
+        }
         if is_ready {
             let result = entry.result();
             if result == -libc::EACCES {

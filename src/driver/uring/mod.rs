@@ -15,6 +15,7 @@ mod files;
 mod msg_ring;
 mod multishot;
 mod opcodes;
+mod open;
 mod probe;
 mod provided;
 mod queue;
@@ -81,6 +82,7 @@ pub(crate) struct Uring {
     early: Vec<cqueue::Entry>,
     /// Operations to try again after this batch of completions.
     retries: Vec<Token>,
+    second_opens: Vec<open::SecondOpen>,
     /// The turn has the handle to the completion queue: nothing else may create one, nor enter the
     /// ring.
     reaping: bool,
@@ -171,6 +173,11 @@ impl Uring {
                     return Some(0);
                 }
                 submit::entry(Request::Statx { dir, path, flags, out })
+            }
+            Request::Open { flags, .. } if open::may_wait(flags) => {
+                // SAFETY: both items.
+                unsafe { self.push_open(op, request, false) };
+                return None;
             }
             Request::Call { call, args, .. } => {
                 // SAFETY: both items.
@@ -426,6 +433,7 @@ unsafe impl Driver for Uring {
             cancels: Vec::new(),
             early: Vec::new(),
             retries: Vec::new(),
+            second_opens: Vec::new(),
             reaping: false,
             table: files::Table::default(),
             closing: 0,

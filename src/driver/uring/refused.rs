@@ -193,7 +193,9 @@ impl Uring {
         }
         let data = entry.get_user_data();
         let operations = match data & TAG_BITS {
-            tag if tag == Tag::Operation as u64 => &mut self.refused.waiting,
+            tag if tag == Tag::Operation as u64 || tag == Tag::Open as u64 => {
+                &mut self.refused.waiting
+            }
             // A pause before the operation is tried again: the next turn is as short.
             tag if tag == Tag::Ready as u64 => &mut self.refused.paused,
             _ => return false,

@@ -25,6 +25,8 @@ pub(super) enum Tag {
     RecvQueue = 4,
     /// The completion of a cancel of a multishot receive, with the address of its queue.
     RecvQueueCancel = 5,
+    /// The completion of an open that may wait for the other end of a FIFO.
+    Open = 6,
 }
 
 /// The bits of `user_data` that hold the [`Tag`].

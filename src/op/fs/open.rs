@@ -18,6 +18,11 @@ use crate::os::{self, OwnedFd};
 ///
 /// Returns the fd, close-on-exec. If the future is dropped when it holds an fd, that is closed.
 ///
+/// The open of a FIFO waits for its other end, unless `O_NONBLOCK` is among the flags. Where a
+/// thread waits (the readiness driver), one that was cancelled leaves that thread in the FIFO until
+/// the other end comes, for which it counts as this one. On io_uring a device is opened with
+/// `O_NONBLOCK` first, so that the open of a serial line does not wait for its carrier.
+///
 /// # Examples
 /// ```
 /// use corio::op::AsyncOpen;

@@ -30,6 +30,8 @@ pub(in crate::driver) use block::block;
 pub(in crate::driver) use ending::{ending, open_waits};
 #[cfg(target_os = "linux")]
 pub(in crate::driver) use open::Opener;
+#[cfg(corio_uring)]
+pub(in crate::driver) use open::is_pipe;
 #[cfg(target_os = "linux")]
 pub(in crate::driver) use send_queue::{is_live_tcp, send_queue_len};
 pub(in crate::driver) use sendfile::sendfile;

@@ -122,6 +122,13 @@ fn is_about_the_path(error: i32) -> bool {
     matches!(error, libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG)
 }
 
+/// Returns `true` if an open file is a FIFO or another pipe.
+#[cfg(corio_uring)]
+pub(in crate::driver) fn is_pipe(file: RawFd) -> bool {
+    // SAFETY: passes no memory.
+    unsafe { libc::fcntl(file, libc::F_GETPIPE_SZ) >= 0 }
+}
+
 fn is_regular_and_local(file: RawFd) -> bool {
     let is_regular = |stat: &libc::statx| u32::from(stat.stx_mode) & libc::S_IFMT == libc::S_IFREG;
     cached_stat(file).is_some_and(|stat| is_regular(&stat) && is_local(&stat))
