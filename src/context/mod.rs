@@ -22,6 +22,8 @@ use crate::driver::seams::clock;
 use crate::driver::{AnyDriver, Driver, SetupError, Wait};
 use crate::os::{self, RawFd};
 use crate::runtime::Runtime;
+#[cfg(unix)]
+use crate::runtime::fork;
 use crate::runtime::report::InFlight;
 use crate::runtime::stats::Stats;
 
@@ -29,6 +31,15 @@ use crate::runtime::stats::Stats;
 ///
 /// Create it on the thread that runs it: it can't be sent to another one, and a thread has at most
 /// one at a time. Other threads reach it by its [`Handle`], which is `Send` and `Sync`.
+///
+/// # Fork
+/// In a child process made by `fork(2)` the context of the thread that forked is cut off from the
+/// kernel: what was in flight ends with `ECANCELED`, and so does every new operation. Timers work.
+/// A wait for anything else is an error of [`run`](Self::run) and [`poll_once`](Self::poll_once),
+/// and `block_on` aborts the child. The child may drop the context, and whatever belongs to it, and
+/// create another one; the parent does not notice. Other threads do not exist in the child, so that
+/// it must not wait for them: `Workers`, `Server`, `spawn_blocking` and the [`Handle`]s of other
+/// contexts are of no use there, except to be forgotten. `std::process::Command` is not affected.
 ///
 /// # Dropping
 /// Dropping a context refuses new operations, cancels those in flight, waits until they have ended,
@@ -120,6 +131,12 @@ impl IoContext {
         let (driver, fallback_reason) = AnyDriver::choose(&builder.settings)?;
         let runtime = Runtime::new(driver, builder.runtime_config(), location);
         OWNER.set(Some(location));
+        #[cfg(unix)]
+        // SAFETY: the runtime is on the heap, and freed only by the context's destructor, which
+        // clears the note before, or leaked.
+        unsafe {
+            fork::set(&runtime);
+        }
         Ok(IoContext {
             runtime: ManuallyDrop::new(runtime),
             grace_period: builder.grace_period,
@@ -416,6 +433,8 @@ struct ReleaseThread;
 impl Drop for ReleaseThread {
     fn drop(&mut self) {
         OWNER.set(None);
+        #[cfg(unix)]
+        fork::clear();
     }
 }
 

@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
 
+#[cfg(unix)]
+use super::forked::Forked;
 use super::readiness::Readiness;
 #[cfg(corio_uring)]
 use super::uring::Uring;
@@ -79,7 +81,16 @@ impl fmt::Display for DriverChoice {
 pub(crate) enum AnyDriver {
     #[cfg(corio_uring)]
     Uring(Uring),
+    Other(Other),
+}
+
+/// Any other driver: apart, so that one comparison finds io_uring.
+#[allow(clippy::large_enum_variant)] // As above.
+pub(crate) enum Other {
     Readiness(Readiness),
+    /// In a child process made by `fork`.
+    #[cfg(unix)]
+    Forked(Forked),
 }
 
 /// Returns the program's choice, or else that of the environment variable `CORIO_DRIVER`.
@@ -97,10 +108,17 @@ fn choice(settings: &Settings) -> Result<DriverChoice, SetupError> {
 }
 
 impl AnyDriver {
+    /// Replaces the driver in a child process made by `fork`, and returns it.
+    #[cfg(unix)]
+    pub(crate) fn leave_to_parent(&mut self) -> Self {
+        std::mem::replace(self, AnyDriver::Other(Other::Forked(Forked)))
+    }
+
     /// Creates a driver for the calling thread. If io_uring was tried and refused, the second value
     /// is its error.
     pub(crate) fn choose(settings: &Settings) -> Result<(Self, Option<SetupError>), SetupError> {
-        let readiness = || Readiness::new(settings).map(AnyDriver::Readiness);
+        let readiness =
+            || Readiness::new(settings).map(|driver| AnyDriver::Other(Other::Readiness(driver)));
         match choice(settings)? {
             DriverChoice::Readiness => Ok((readiness()?, None)),
             DriverChoice::Uring => Ok((AnyDriver::uring(settings)?, None)),
@@ -129,12 +147,15 @@ macro_rules! forward {
         match $self {
             #[cfg(corio_uring)]
             AnyDriver::Uring($driver) => $call,
-            AnyDriver::Readiness($driver) => $call,
+            AnyDriver::Other(Other::Readiness($driver)) => $call,
+            #[cfg(unix)]
+            AnyDriver::Other(Other::Forked($driver)) => $call,
         }
     };
 }
 
-// SAFETY: clauses 3 to 7 hold because the variant never changes after `choose`: every token goes to
+// SAFETY: clauses 3 to 7 hold because the variant never changes after `choose`, except in a child
+// process, where nothing is in flight afterwards (`leave_to_parent`): every token goes to
 // the driver inside, and every delivery comes from that driver's `turn`, which keeps them itself.
 // Nothing is added before or after a forwarded call.
 unsafe impl Driver for AnyDriver {

@@ -58,6 +58,8 @@
 mod any_driver;
 mod call;
 pub(crate) mod calls;
+#[cfg(unix)]
+mod forked;
 #[cfg(target_os = "linux")]
 mod inline_backoff;
 mod op_code;

@@ -18,6 +18,8 @@
 
 mod busy_poll;
 mod drop_rule;
+#[cfg(unix)]
+pub(crate) mod fork;
 mod inbox;
 mod list;
 pub(crate) mod park;
@@ -288,6 +290,16 @@ impl Runtime {
             #[cfg(debug_assertions)]
             borrowed: &self.driver_borrowed,
         }
+    }
+
+    /// Gives the driver and all operations in flight up, in a child process made by `fork`: both
+    /// are the parent's.
+    #[cfg(unix)]
+    fn leave_to_parent(&self) {
+        // Not dropped: that would unmap what is not mapped here, and wait for threads that do not
+        // exist.
+        std::mem::forget(self.driver(AnyDriver::leave_to_parent));
+        self.root.visit(&mut |op| op.end_in_child(self));
     }
 
     /// Wakes another thread's driver from its wait, by the means of this thread's driver if it has

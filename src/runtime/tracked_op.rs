@@ -215,6 +215,15 @@ impl TrackedOp {
         unsafe { flight.waker.as_ptr().read() }.wake(runtime);
     }
 
+    /// Ends the operation in a child process made by `fork`, where the kernel does nothing for it.
+    #[cfg(unix)]
+    pub(super) fn end_in_child(&self, runtime: &Runtime) {
+        self.operation.result.set(-os::ECANCELED);
+        // SAFETY: it is in the runtime's tree, so it is pending. Its driver is gone, and neither
+        // the kernel nor a thread accesses this process's copy of its memory.
+        unsafe { TrackedOp::deliver(self.token(), runtime) };
+    }
+
     #[inline(always)]
     fn count_end(&self, runtime: &Runtime, scope: &Scope, result: i32) {
         runtime.stats.completed[self.code as usize].add(1);

@@ -14,6 +14,7 @@ mod blocking_mode;
 mod closing;
 #[cfg(target_os = "linux")]
 mod denied_calls;
+mod fork;
 #[cfg(target_os = "linux")]
 mod relaying;
 #[cfg(target_os = "linux")]
