@@ -288,6 +288,8 @@ impl IoContext {
 
     /// Cancels every operation that is in flight, and returns how many there were. Each ends with
     /// `ECANCELED`, or with its result if it completes first. New operations may start as before.
+    /// [Whole transfers](crate::op::AsyncSendAll) that wait for others on their handle are not in
+    /// flight, but end with `ECANCELED` too, when it is their turn.
     ///
     /// # Examples
     /// ```

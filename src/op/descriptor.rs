@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use socket2::SockRef;
 
 use super::ahead::Ahead;
+use super::order::Order;
 use crate::driver::seams::options;
 use crate::driver::{Driver, Ending, Target};
 use crate::os::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
@@ -28,6 +29,7 @@ pub(crate) struct Descriptor {
     /// As in [`Target::eager`].
     eager: Cell<bool>,
     ahead: Ahead,
+    order: Order,
 }
 
 /// Returns a number that no other descriptor of this process has or had.
@@ -91,6 +93,7 @@ impl Descriptor {
             buffered: false,
             eager,
             ahead: Ahead::default(),
+            order: Order::default(),
         }
     }
 
@@ -156,9 +159,10 @@ impl Descriptor {
         &self.ahead
     }
 
-    /// Closes the fd at once instead of through the driver.
-    pub(super) fn close_now(&mut self) {
-        drop(self.fd.take().inspect(forget));
+    /// Returns the order of the whole transfers on this handle.
+    #[inline(always)]
+    pub(super) fn order(&self) -> &Order {
+        &self.order
     }
 
     #[inline(always)]
@@ -199,6 +203,33 @@ impl Descriptor {
         (descriptor.exposed, descriptor.handed_out) = (exposed, handed_out);
         descriptor.buffered = buffered;
         Ok(descriptor)
+    }
+}
+
+/// A duplicate of another type's fd, for one operation.
+#[derive(Debug)]
+pub(super) struct Duplicate {
+    /// `None` only while being dropped.
+    fd: Option<OwnedFd>,
+    id: u64,
+}
+
+impl Duplicate {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Duplicate { fd: Some(fd), id: fresh_id() }
+    }
+
+    pub(super) fn target(&self) -> Target {
+        let fd = self.fd.as_ref().map_or(-1, OwnedFd::as_raw_fd);
+        Target { fd, id: self.id, ..Target::NONE }
+    }
+}
+
+impl Drop for Duplicate {
+    /// Closes it at once instead of through the driver: the owner of the file may wait for its last
+    /// fd to be closed.
+    fn drop(&mut self) {
+        drop(self.fd.take().inspect(forget));
     }
 }
 

@@ -12,8 +12,9 @@ use std::mem::ManuallyDrop;
 use std::ops::ControlFlow;
 use std::panic::Location;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
+use super::order::WAIT;
 use crate::driver::{OpCode, Request, Token};
 use crate::os;
 use crate::runtime::Runtime;
@@ -52,9 +53,14 @@ pub unsafe trait Operation: Sized {
     const MAY_BE_DROPPED: bool = false;
 
     /// Prepares for [`request`](Self::request): holds the files. Breaks with a result, zero or a
-    /// negated error number, if the operation ends without a system call.
+    /// negated error number, if the operation ends without a system call, or with [`WAIT`].
     #[doc(hidden)]
     fn prepare(&mut self) -> ControlFlow<i32>;
+
+    /// Waits for the place among other transfers, after `prepare` has broken with [`WAIT`]: has
+    /// `waker` woken when it may be polled again.
+    #[doc(hidden)]
+    fn wait(&mut self, _waker: &Waker) {}
 
     /// Describes the system call to make next.
     #[doc(hidden)]
@@ -174,6 +180,10 @@ impl<T: Operation> Op<T> {
         // the operation. If that returns `Some`, it has not described the operation again.
         let operation = unsafe { self.operation() };
         if let ControlFlow::Break(result) = operation.prepare() {
+            if result == WAIT {
+                operation.wait(cx.waker());
+                return Poll::Pending;
+            }
             return Poll::Ready(result);
         }
         std::ptr::from_ref(self).expose_provenance();

@@ -19,6 +19,7 @@ mod descriptor;
 mod fixed;
 mod future;
 mod incomplete;
+mod order;
 mod path;
 mod source;
 mod timeout;

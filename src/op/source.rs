@@ -16,9 +16,10 @@ use std::mem::ManuallyDrop;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use super::descriptor::Descriptor;
+use super::descriptor::{Descriptor, Duplicate};
 use super::fixed::FixedFile;
 use super::future::failed;
+use super::order::Order;
 use crate::driver::Target;
 use crate::os::{self, AsFd, BorrowedFd, OwnedFd};
 
@@ -68,7 +69,8 @@ enum Inner<'a> {
     Held(&'a Descriptor, Target),
     /// An fd of another type, not duplicated yet.
     Borrowed(BorrowedFd<'a>),
-    Duplicate(Descriptor),
+    /// Small, as each operation's future has room for any of these.
+    Duplicate(Duplicate),
     /// A registered file, not looked up yet.
     Fixed(&'a FixedFile),
     /// A registered file, kept open by this operation.
@@ -93,7 +95,7 @@ impl Source<'_> {
     fn hold_slow(&mut self) -> ControlFlow<i32> {
         match &*self.0 {
             Inner::Borrowed(fd) => match fd.try_clone_to_owned() {
-                Ok(fd) => *self = Source::of(Inner::Duplicate(Descriptor::new(fd))),
+                Ok(fd) => *self = Source::of(Inner::Duplicate(Duplicate::new(fd))),
                 Err(error) => return failed(error.raw_os_error().unwrap_or(os::EBADF)),
             },
             Inner::Fixed(file) => match file.lookup() {
@@ -111,7 +113,7 @@ impl Source<'_> {
     pub(crate) fn target(&self) -> Target {
         match &*self.0 {
             &Inner::Held(_, target) => target,
-            Inner::Duplicate(descriptor) => descriptor.target(-1),
+            Inner::Duplicate(duplicate) => duplicate.target(),
             // Another file may be in the slot when an operation of several steps goes on: it then
             // names its own file by the fd.
             Inner::Registered(descriptor, file) => {
@@ -146,12 +148,61 @@ impl Source<'_> {
         }
     }
 
-    /// Returns the handle, once held, if its receive streams may have received bytes ahead: these
-    /// come first.
+    /// Does what [`hold`](Self::hold) does, for an operation that receives. Returns the handle if
+    /// its receive streams may have received bytes ahead: these come first.
     #[inline(always)]
-    pub(super) fn ahead(&self) -> Option<&Descriptor> {
+    pub(super) fn hold_to_receive(&mut self) -> ControlFlow<i32, Option<&Descriptor>> {
+        let descriptor = match *self.0 {
+            Inner::Handle(descriptor) => {
+                *self = Source::of(Inner::Held(descriptor, descriptor.hold()));
+                descriptor
+            }
+            Inner::Held(descriptor, _) => descriptor,
+            _ => {
+                self.hold_slow()?;
+                return ControlFlow::Continue(None);
+            }
+        };
+        ControlFlow::Continue(if descriptor.ahead().any() { Some(descriptor) } else { None })
+    }
+
+    /// Does what [`hold`](Self::hold) does, for a whole transfer; takes its place at once if no
+    /// other has one, and the file is a handle. Returns `true` if it has.
+    #[inline(always)]
+    pub(super) fn hold_first(&mut self, busy: u8) -> ControlFlow<i32, bool> {
         match *self.0 {
-            Inner::Held(descriptor, _) if descriptor.ahead().any() => Some(descriptor),
+            Inner::Handle(descriptor) => {
+                *self = Source::of(Inner::Held(descriptor, descriptor.hold()));
+                ControlFlow::Continue(descriptor.order().take(busy))
+            }
+            Inner::Held(..) => ControlFlow::Continue(false),
+            _ => {
+                self.hold_slow()?;
+                ControlFlow::Continue(false)
+            }
+        }
+    }
+
+    /// Lets a handle go whose transfer has a place, unless others wait for that; `true`: nothing is
+    /// left to be dropped.
+    #[inline(always)]
+    pub(super) fn release_first(&self, busy: u8, waited_for: u8) -> bool {
+        match *self.0 {
+            Inner::Held(descriptor, _) if descriptor.order().give_up(busy, waited_for) => {
+                descriptor.release();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the order of whole transfers on the handle or registered file, once held; an fd of
+    /// another type has none.
+    #[cold]
+    pub(super) fn order(&self) -> Option<&Order> {
+        match &*self.0 {
+            Inner::Held(descriptor, _) => Some(descriptor.order()),
+            Inner::Registered(descriptor, _) => Some(descriptor.order()),
             _ => None,
         }
     }
@@ -187,10 +238,6 @@ impl Drop for Source<'_> {
 impl Source<'_> {
     #[cold]
     fn drop_slow(&mut self) {
-        if let Inner::Duplicate(descriptor) = &mut *self.0 {
-            // The owner of the file may wait for its last fd to be closed.
-            descriptor.close_now();
-        }
         // SAFETY: called by `drop` alone, so it is not used again.
         unsafe { ManuallyDrop::drop(&mut self.0) };
     }

@@ -81,6 +81,8 @@ pub(crate) struct Runtime {
     /// How many more operations of the task that is being polled may complete inline. Below zero,
     /// the number of operations that were refused since; see `poll_budget.rs`.
     poll_budget: Cell<i32>,
+    /// How often everything in flight was cancelled.
+    pub(crate) cancels: Cell<u64>,
     pub(crate) remote: Arc<Remote>,
     /// Wakers of other executors, woken after the current batch.
     deferred: RefCell<Vec<Waker>>,
@@ -173,6 +175,7 @@ impl Runtime {
             current_scope: Cell::new(ptr::null()),
             current_task: Cell::new(ptr::null()),
             poll_budget: Cell::new(POLL_BUDGET),
+            cancels: Cell::new(0),
             remote,
             deferred: RefCell::new(Vec::new()),
             clock: Cell::new(0),

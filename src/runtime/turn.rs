@@ -202,8 +202,10 @@ impl Runtime {
         !self.ready.is_empty()
     }
 
-    /// Cancels every operation in flight and returns how many there were. New ones may start.
+    /// Cancels every operation in flight and returns how many there were. New ones may start. Whole
+    /// transfers that wait for one of these to end are cancelled when it is their turn.
     pub(crate) fn cancel_pending(&self) -> usize {
+        self.cancels.set(self.cancels.get() + 1);
         let mut count = 0;
         self.root.visit(&mut |op| {
             op.cancel();

@@ -16,6 +16,7 @@ mod closing;
 mod denied_calls;
 mod fork;
 #[cfg(target_os = "linux")]
+mod order;
 mod relaying;
 #[cfg(target_os = "linux")]
 mod several_addresses;

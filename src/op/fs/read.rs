@@ -56,8 +56,7 @@ unsafe impl<B: IoBufMut> Operation for Read<'_, B> {
     #[inline(always)]
     fn prepare(&mut self) -> ControlFlow<i32> {
         check_room(self.buf.buf_capacity())?;
-        self.source.hold()?;
-        match self.source.ahead() {
+        match self.source.hold_to_receive()? {
             Some(socket) => ahead::into_one(socket, &mut self.buf, 0, false),
             None => ControlFlow::Continue(()),
         }

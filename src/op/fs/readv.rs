@@ -55,8 +55,7 @@ unsafe impl<B: IoBufsMut> Operation for Readv<'_, B> {
 
     fn prepare(&mut self) -> ControlFlow<i32> {
         check_room(self.bufs.total_capacity())?;
-        self.source.hold()?;
-        match self.source.ahead() {
+        match self.source.hold_to_receive()? {
             Some(socket) => ahead::into_all(socket, &mut self.bufs),
             None => ControlFlow::Continue(()),
         }

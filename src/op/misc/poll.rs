@@ -124,8 +124,7 @@ unsafe impl Operation for Poll<'_> {
     const CODE: OpCode = OpCode::Poll;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
-        self.source.hold()?;
-        match self.source.ahead() {
+        match self.source.hold_to_receive()? {
             Some(handle) if self.interest.contains(Interest::READABLE) => {
                 let is_held = handle.ahead().receive(true, <[u8]>::len).is_some();
                 if is_held {

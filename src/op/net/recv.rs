@@ -47,8 +47,7 @@ unsafe impl<B: IoBufMut> Operation for Recv<'_, B> {
     #[inline(always)]
     fn prepare(&mut self) -> ControlFlow<i32> {
         check_room(self.buf.buf_capacity())?;
-        self.source.hold()?;
-        match self.source.ahead() {
+        match self.source.hold_to_receive()? {
             Some(handle) if self.flags & (os::MSG_OOB | os::MSG_ERRQUEUE) == 0 => {
                 ahead::into_one(handle, &mut self.buf, 0, self.flags & os::MSG_PEEK != 0)
             }

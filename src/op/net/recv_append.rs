@@ -44,9 +44,8 @@ unsafe impl Operation for RecvAppend<'_> {
     const CODE: OpCode = OpCode::Recv;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
-        self.source.hold()?;
         let filled = self.buf.len();
-        match self.source.ahead() {
+        match self.source.hold_to_receive()? {
             Some(handle) => ahead::into_one(handle, &mut self.buf, filled, false),
             None => ControlFlow::Continue(()),
         }

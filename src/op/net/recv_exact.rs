@@ -5,11 +5,13 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::task::Waker;
 
 use crate::buf::IoBufMut;
 use crate::driver::{OpCode, Request};
 use crate::op::ahead;
 use crate::op::future::{Op, Operation};
+use crate::op::order::{Ordered, RECEIVING};
 use crate::op::source::Source;
 use crate::op::transfer::{Progress, clamp, filled_by};
 
@@ -17,7 +19,8 @@ use crate::op::transfer::{Progress, clamp, filled_by};
 ///
 /// For fewer bytes lend a part of the buffer: `buf.slice(..n)` of
 /// [`IoBuf`](crate::buf::IoBuf::slice). It is one operation for time limits and cancellation,
-/// however many system calls it takes.
+/// however many system calls it takes. Several on one handle run one after another, in the order of
+/// their first polls, as [`AsyncSendAll`](crate::op::AsyncSendAll)s do.
 ///
 /// # Errors
 /// `UnexpectedEof` if the peer ends its side early. This and any other error carries the number of
@@ -31,7 +34,7 @@ pub type AsyncRecvExact<'a, B> = Op<RecvExact<'a, B>>;
 /// The operation of [`AsyncRecvExact`].
 #[derive(Debug)]
 pub struct RecvExact<'a, B> {
-    source: Source<'a>,
+    source: Ordered<'a, RECEIVING>,
     buf: B,
     progress: Progress,
 }
@@ -51,10 +54,13 @@ unsafe impl<B: IoBufMut> Operation for RecvExact<'_, B> {
             return ControlFlow::Break(0);
         }
         self.source.hold()?;
-        match self.source.ahead() {
+        match self.source.source.hold_to_receive()? {
             Some(_) => self.receive_ahead(),
             None => ControlFlow::Continue(()),
         }
+    }
+    fn wait(&mut self, waker: &Waker) {
+        self.source.wait(waker);
     }
     #[inline(always)]
     fn request(&mut self) -> Request {
@@ -63,7 +69,7 @@ unsafe impl<B: IoBufMut> Operation for RecvExact<'_, B> {
         let len = clamp(self.buf.buf_capacity() - moved);
         // Without `MSG_WAITALL`: if an error ends the wait, the ring reports the bytes received so
         // far, and the socket has forgotten the error by then: a reset would look like an end.
-        Request::Recv { fd: self.source.target(), ptr, len, flags: 0 }
+        Request::Recv { fd: self.source.source.target(), ptr, len, flags: 0 }
     }
     #[inline(always)]
     fn goes_on(&mut self, result: i32) -> bool {
@@ -71,7 +77,7 @@ unsafe impl<B: IoBufMut> Operation for RecvExact<'_, B> {
     }
     #[inline(always)]
     fn left_more(&self, more: bool) {
-        self.source.set_eager(more);
+        self.source.source.set_eager(more);
     }
     #[inline(always)]
     fn finish(mut self, result: i32) -> Self::Output {
@@ -85,7 +91,7 @@ impl<B: IoBufMut> RecvExact<'_, B> {
     /// buffer, or with an error.
     #[cold]
     fn receive_ahead(&mut self) -> ControlFlow<i32> {
-        while let Some(handle) = self.source.ahead() {
+        while let Some(handle) = self.source.source.hold_to_receive()? {
             let filled = self.progress.moved as usize;
             match ahead::into_one(handle, &mut self.buf, filled, false) {
                 ControlFlow::Break(result) if self.progress.advance(result) => {}
@@ -102,6 +108,6 @@ impl<'a, B: IoBufMut> Op<RecvExact<'a, B>> {
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, buf: B) -> Self {
         let progress = Progress::new(buf.buf_capacity() as u64);
-        Op::of(RecvExact { source: source.into(), buf, progress })
+        Op::of(RecvExact { source: Ordered::new(source.into()), buf, progress })
     }
 }

@@ -83,8 +83,7 @@ unsafe impl<B: IoBufsMut> Operation for Recvmsg<'_, B> {
 
     fn prepare(&mut self) -> ControlFlow<i32> {
         check_room(self.bufs.total_capacity())?;
-        self.source.hold()?;
-        match self.source.ahead() {
+        match self.source.hold_to_receive()? {
             Some(handle) => ahead::into_all(handle, &mut self.bufs),
             None => ControlFlow::Continue(()),
         }

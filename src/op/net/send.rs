@@ -18,6 +18,8 @@ use crate::os;
 /// Returns the number of bytes that the kernel took, which may be fewer than asked for. A peer that
 /// has gone is the error `EPIPE`, never a signal.
 ///
+/// Concurrent sends on one socket have no order; [`AsyncSendAll`](crate::op::AsyncSendAll)s have.
+///
 /// # Examples
 /// ```
 /// use corio::op::AsyncSend;

@@ -5,17 +5,23 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::task::Waker;
 
 use crate::buf::IoBuf;
 use crate::driver::{OpCode, Request};
 use crate::op::future::{Op, Operation};
+use crate::op::order::{Ordered, SENDING};
 use crate::op::source::Source;
 use crate::op::transfer::{Progress, clamp};
 use crate::os;
 
 /// Sends the whole buffer.
 ///
-/// It is one operation for time limits and cancellation, however many system calls it takes.
+/// It is one operation for time limits and cancellation, however many system calls it takes. Whole
+/// transfers that send on one handle, this and [`AsyncSendfile`](crate::op::AsyncSendfile), run one
+/// after another, in the order of their first polls: messages of several tasks do not mix. One that
+/// has begun and is no longer polled holds up those behind it until it is dropped. One that waits
+/// for another is not in flight, and may be dropped. A borrowed fd has no such order.
 ///
 /// # Errors
 /// What [`AsyncSend`](crate::op::AsyncSend) reports, with the number of bytes that the kernel took
@@ -40,7 +46,7 @@ pub type AsyncSendAll<'a, B> = Op<SendAll<'a, B>>;
 /// The operation of [`AsyncSendAll`].
 #[derive(Debug)]
 pub struct SendAll<'a, B> {
-    source: Source<'a>,
+    source: Ordered<'a, SENDING>,
     buf: B,
     progress: Progress,
 }
@@ -59,13 +65,16 @@ unsafe impl<B: IoBuf> Operation for SendAll<'_, B> {
         }
         self.source.hold()
     }
+    fn wait(&mut self, waker: &Waker) {
+        self.source.wait(waker);
+    }
     #[inline(always)]
     fn request(&mut self) -> Request {
         let moved = self.progress.moved as usize;
         let ptr = self.buf.buf_ptr().wrapping_add(moved);
         let len = clamp(self.buf.buf_len() - moved);
         let flags = os::MSG_WAITALL | os::MSG_NOSIGNAL;
-        Request::Send { fd: self.source.target(), ptr, len, flags }
+        Request::Send { fd: self.source.source.target(), ptr, len, flags }
     }
     #[inline(always)]
     fn goes_on(&mut self, result: i32) -> bool {
@@ -83,6 +92,6 @@ impl<'a, B: IoBuf> Op<SendAll<'a, B>> {
     #[track_caller]
     pub fn new(source: impl Into<Source<'a>>, buf: B) -> Self {
         let progress = Progress::new(buf.buf_len() as u64);
-        Op::of(SendAll { source: source.into(), buf, progress })
+        Op::of(SendAll { source: Ordered::new(source.into()), buf, progress })
     }
 }

@@ -5,16 +5,19 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::task::Waker;
 
 use crate::driver::{OpCode, Request};
 use crate::op::future::{Op, Operation};
+use crate::op::order::{Ordered, SENDING};
 use crate::op::source::Source;
 use crate::op::transfer::Progress;
 
 /// Sends a part of a file to a socket.
 /// [`sendfile(2)`](https://man7.org/linux/man-pages/man2/sendfile.2.html).
 ///
-/// Completes when the socket has taken all `len` bytes.
+/// Completes when the socket has taken all `len` bytes. In order with other whole transfers on the
+/// handle, as [`AsyncSendAll`](crate::op::AsyncSendAll) says.
 ///
 /// The kernel moves references to the file's cached pages, not bytes. Pages that are not cached are
 /// read from the disk by the call, which blocks this thread meanwhile; one call sends at most
@@ -46,7 +49,7 @@ pub type AsyncSendfile<'a> = Op<Sendfile<'a>>;
 /// The operation of [`AsyncSendfile`].
 #[derive(Debug)]
 pub struct Sendfile<'a> {
-    out: Source<'a>,
+    out: Ordered<'a, SENDING>,
     file: Source<'a>,
     offset: u64,
     progress: Progress,
@@ -67,9 +70,13 @@ unsafe impl Operation for Sendfile<'_> {
         self.out.hold()?;
         self.file.hold()
     }
+    fn wait(&mut self, waker: &Waker) {
+        self.out.wait(waker);
+    }
+    #[inline(always)]
     fn request(&mut self) -> Request {
         Request::Sendfile {
-            out: self.out.target(),
+            out: self.out.source.target(),
             file: self.file.target(),
             offset: self.offset.saturating_add(self.progress.moved),
             len: self.next_len(),
@@ -101,6 +108,12 @@ impl<'a> Op<Sendfile<'a>> {
         len: u64,
     ) -> Self {
         let progress = Progress::new(len);
-        Op::of(Sendfile { out: out.into(), file: file.into(), offset, progress, full: false })
+        Op::of(Sendfile {
+            out: Ordered::new(out.into()),
+            file: file.into(),
+            offset,
+            progress,
+            full: false,
+        })
     }
 }

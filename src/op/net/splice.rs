@@ -67,9 +67,8 @@ unsafe impl Operation for Splice<'_> {
     const CODE: OpCode = OpCode::Splice;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
-        self.socket.hold()?;
         self.pipe.hold()?;
-        match self.socket.ahead() {
+        match self.socket.hold_to_receive()? {
             Some(handle) if self.into_pipe => take_ahead(handle, self.len, &mut self.ahead),
             _ => ControlFlow::Continue(()),
         }
