@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use corio::net::{TcpListener, TcpStream};
+use corio::server::Phase;
 use corio::sync::mpsc::{Receiver, Sender, channel};
-use corio::{JoinHandle, RaceOutput, join_all, race, sleep, timeout};
+use corio::{JoinHandle, RaceOutput, join_all, race, sleep};
 use serving::{Serving, StopSignals};
 
 /// Counts the bytes that each client sends, and sends it the number
@@ -65,8 +66,15 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         let input = inputs.lock().ok().and_then(|mut inputs| inputs[worker.index()].take());
         async move {
             match input {
-                Some((receiver, connections)) => serve_all(receiver, connections, grace).await,
-                None => 0,
+                Some((receiver, connections)) => {
+                    // A second signal aborts these workers.
+                    let mut phase = worker.phase();
+                    let grace = async {
+                        race(sleep(grace), phase.wait_for(|&now| now == Phase::Forced)).await;
+                    };
+                    serve_all(receiver, connections, grace).await
+                }
+                None => (0, 0),
             }
         }
     })?;
@@ -90,15 +98,19 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
                 }
             }
         })?;
-    let over = signals.stop(acceptor.stopper());
+    let over = signals.stop(acceptor.stopper(), workers.stopper());
     let accepted = acceptor.join().pop().expect("the acceptor has one worker");
     // The acceptor's channels are closed: each worker ends after its last connection.
     let served = workers.join();
     over();
     accepted??;
+    let mut all_cut = 0;
     for (index, served) in served.into_iter().enumerate() {
-        println!("worker {index} has served {}", served?);
+        let (served, cut) = served?;
+        println!("worker {index} has served {served}");
+        all_cut += cut;
     }
+    serving::none_was_cut(all_cut)?;
     Ok(())
 }
 
@@ -118,27 +130,28 @@ async fn accept(listener: &TcpListener, routes: &[Route]) -> std::convert::Infal
     }
 }
 
-/// Serves a worker's connections, each in a task, until the channel is closed and all have ended.
+/// Serves a worker's connections, each in a task, until the channel is closed, and then until all
+/// have ended or `grace` has. Returns how many were served, and how many of them were cut.
 async fn serve_all(
     mut receiver: Receiver<TcpStream>,
     connections: Arc<AtomicUsize>,
-    grace: Duration,
-) -> usize {
+    grace: impl Future<Output = ()>,
+) -> (usize, u64) {
     let mut served = 0;
-    let connections = Rc::new(connections);
+    let open = Rc::new(connections);
     let mut tasks = Vec::new();
     while let Some(stream) = receiver.recv().await {
         served += 1;
-        let connections = connections.clone();
+        let open = open.clone();
         tasks.retain(|task: &JoinHandle<()>| !task.is_finished());
         tasks.push(corio::spawn(async move {
             // An error ends this connection only.
             let _ = count(stream).await;
-            connections.fetch_sub(1, Ordering::Relaxed);
+            open.fetch_sub(1, Ordering::Relaxed);
         }));
     }
-    let _ = timeout(grace, join_all(tasks)).await;
-    served
+    race(join_all(tasks), grace).await;
+    (served, open.load(Ordering::Relaxed) as u64)
 }
 
 async fn count(stream: TcpStream) -> io::Result<()> {

@@ -98,7 +98,7 @@ async fn echo(stream: Stream, ctx: &ConnectionContext) -> io::Result<()> {
         let bytes = match received {
             Ok(Some(bytes)) => bytes,
             Ok(None) => break,
-            // The grace period is over.
+            // The grace period is over, and nothing is left to be sent back.
             Err(error) if is_cancelled(&error) => return Ok(()),
             Err(error) => return Err(error),
         };

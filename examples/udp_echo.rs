@@ -63,7 +63,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     })?;
     println!("listening on {address}");
     io::stdout().flush()?;
-    let over = signals.stop(workers.stopper());
+    let over = signals.stop(workers.stopper(), workers.stopper());
     let results = workers.join();
     over();
     for result in results {

@@ -4,6 +4,8 @@
 
 #[path = "durations.rs"]
 pub(crate) mod durations;
+#[path = "hangup.rs"]
+mod hangup;
 
 use std::io::{self, Write};
 use std::thread;
@@ -14,7 +16,7 @@ use corio::server::{
     Balance, Server, ServerBuilder, StopHandle, WorkerStats, Workers, WorkersBuilder,
 };
 use corio::{DriverChoice, IoContext};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// Command line options of all servers.
@@ -28,9 +30,16 @@ pub(crate) struct Serving {
     #[arg(long, default_value_t = DriverChoice::Auto)]
     pub(crate) driver: DriverChoice,
 
-    /// How long open connections may go on after the first SIGINT or SIGTERM
+    /// Whether each worker is pinned to one processor
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_value_t = true, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    pub(crate) pin: bool,
+
+    /// How long open connections may go on after the first SIGINT, SIGTERM or SIGHUP
     ///
-    /// After that, or at a second signal, they are cancelled. `never` means no limit.
+    /// After that, or at a second signal, they are cancelled, and the exit status is 1. `never`
+    /// means no limit. A third signal ends the process at once.
     #[arg(long, value_name = "SECONDS", default_value = "1", allow_negative_numbers = true,
           value_parser = durations::limit_or_zero)]
     pub(crate) grace: Duration,
@@ -44,7 +53,7 @@ impl Serving {
             // With `auto`, the environment variable CORIO_DRIVER may choose.
             context = context.driver(self.driver);
         }
-        let workers = Workers::builder().context(context);
+        let workers = Workers::builder().context(context).pin(self.pin);
         match self.workers {
             Some(count) => workers.count(count.into()),
             None => workers,
@@ -92,23 +101,37 @@ impl ServerOptions {
     }
 }
 
-/// SIGINT and SIGTERM, caught from the moment this is made.
+/// The signals that stop a server, caught from the moment this is made: SIGINT, SIGTERM, and SIGHUP
+/// unless the process was started with that ignored, as `nohup` does.
 pub(crate) struct StopSignals(Signals);
 
 impl StopSignals {
     /// Catches the signals from now on.
     pub(crate) fn new() -> io::Result<Self> {
-        Signals::new([SIGINT, SIGTERM]).map(StopSignals)
+        let signals = Signals::new([SIGINT, SIGTERM])?;
+        if !hangup::is_ignored() {
+            signals.add_signal(SIGHUP)?;
+        }
+        Ok(StopSignals(signals))
     }
 
-    /// Calls `stop` at the first signal, and `abort` at each further one.
+    /// Calls `stop` at the first signal, and `abort` at the second. The third one ends the process,
+    /// as it does without a handler.
     ///
     /// The returned function ends this.
-    pub(crate) fn stop(mut self, stopper: StopHandle) -> impl FnOnce() {
+    pub(crate) fn stop(mut self, stop: StopHandle, abort: StopHandle) -> impl FnOnce() {
         let handle = self.0.handle();
         let thread = thread::spawn(move || {
-            for (nth, _) in self.0.forever().enumerate() {
-                if nth == 0 { stopper.stop() } else { stopper.abort() }
+            for (nth, signal) in self.0.forever().enumerate() {
+                match nth {
+                    0 => stop.stop(),
+                    1 => {
+                        stop.abort();
+                        abort.abort();
+                    }
+                    // Something does not end: a handler that waits for no operation, say.
+                    _ => drop(signal_hook::low_level::emulate_default_handler(signal)),
+                }
             }
         });
         move || {
@@ -119,15 +142,35 @@ impl StopSignals {
     }
 
     /// Prints the addresses of `server`, and serves until a signal stops it.
-    pub(crate) fn serve(self, server: Server) -> io::Result<WorkerStats> {
+    ///
+    /// # Errors
+    /// Also if connections were cut when the grace period ended.
+    pub(crate) fn serve(self, server: Server) -> io::Result<()> {
+        none_was_cut(self.serve_until_stopped(server)?.cancelled)
+    }
+
+    /// The same, whatever was cut.
+    pub(crate) fn serve_until_stopped(self, server: Server) -> io::Result<WorkerStats> {
         let mut stdout = io::stdout();
         for address in server.addresses() {
             writeln!(stdout, "listening on {address}")?;
         }
         stdout.flush()?;
-        let over = self.stop(server.stopper());
+        let over = self.stop(server.stopper(), server.stopper());
         let totals = server.join();
         over();
         Ok(totals)
+    }
+}
+
+/// Reports connections that were cancelled at the end of the grace period, or by a second signal.
+pub(crate) fn none_was_cut(connections: u64) -> io::Result<()> {
+    match connections {
+        0 => Ok(()),
+        1 => Err(io::Error::other("1 connection was cut when the grace period ended")),
+        _ => {
+            let text = format!("{connections} connections were cut when the grace period ended");
+            Err(io::Error::other(text))
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! One connection: receives requests and sends responses until one side closes.
 
+use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corio::net::{SocketAddress, Stream};
+use corio::op::is_cancelled;
 use corio::server::ConnectionContext;
 use corio::{RaceOutput, race};
 
@@ -28,7 +31,12 @@ const LINGER_BYTES: usize = 1 << 20;
 pub(crate) async fn serve(server: Rc<Server>, stream: Stream, ctx: &ConnectionContext<Rc<Server>>) {
     let mut output = Output::new(&stream, server.options.write_timeout);
     let mut input = Input::new(&stream);
-    let result = exchanges(&server, ctx, &mut input, &mut output).await;
+    let under_way = UnderWay { yes: Cell::new(false), cut: &server.cut };
+    let result = exchanges(&server, ctx, &mut input, &mut output, &under_way).await;
+    match &result {
+        Err(error) if is_cancelled(error) => {}
+        _ => under_way.yes.set(false),
+    }
     match result {
         Ok(()) => linger(&stream, input).await,
         // The peer does not read: a reset frees the unsent data in the kernel.
@@ -38,6 +46,21 @@ pub(crate) async fn serve(server: Rc<Server>, stream: Stream, ctx: &ConnectionCo
         // The peer is gone, or the file became shorter than the head has said: the only way out is
         // to close.
         Err(_) => {}
+    }
+}
+
+/// Whether a request is being received or answered. Counts it as cut if the connection is dropped
+/// meanwhile, as at the end of the grace period.
+struct UnderWay<'a> {
+    yes: Cell<bool>,
+    cut: &'a AtomicU64,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if self.yes.get() {
+            self.cut.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -57,10 +80,12 @@ async fn exchanges(
     ctx: &ConnectionContext<Rc<Server>>,
     input: &mut Input<'_>,
     output: &mut Output<'_>,
+    under_way: &UnderWay<'_>,
 ) -> io::Result<()> {
     let mut path = UrlPath::new();
     let (mut first, mut head_started) = (true, None);
     loop {
+        under_way.yes.set(true);
         let mut headers: Headers<'_> = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let status = match Request::parse(input.bytes(), &mut headers, server.head_limits()) {
             Ok(Some(request)) => {
@@ -82,6 +107,7 @@ async fn exchanges(
             }
             Ok(None) => {
                 output.flush().await?;
+                under_way.yes.set(!input.bytes().is_empty());
                 match more(ctx, input, first, &mut head_started).await? {
                     More::Came => continue,
                     More::Ended => break,

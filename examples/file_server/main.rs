@@ -30,7 +30,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use clap::Parser;
 use corio::net::{SocketAddress, Stream, TcpListener};
@@ -53,6 +53,8 @@ struct Server {
     clock: Clock,
     /// Open connections on all workers, those being refused included.
     connections: Arc<AtomicUsize>,
+    /// Requests that were cut at the end of the grace period.
+    cut: Arc<AtomicU64>,
 }
 
 impl Server {
@@ -109,12 +111,16 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         .apply(corio::server::Server::builder().listen_on(OwnedFd::try_from(listener)?), "files");
     let (root, options) = (Arc::new(root), Arc::new(options));
     let connections = Arc::new(AtomicUsize::new(0));
+    let cut = Arc::new(AtomicU64::new(0));
+    let all_cut = cut.clone();
     let state = move |_: &_| {
         let (root, options, connections) = (root.clone(), options.clone(), connections.clone());
-        Rc::new(Server { root, options, clock: Clock::new(), connections })
+        Rc::new(Server { root, options, clock: Clock::new(), connections, cut: cut.clone() })
     };
     let server = server.start(state, serve)?;
-    signals.serve(server)?;
+    signals.serve_until_stopped(server)?;
+    // Not those on which no request was under way.
+    serving::none_was_cut(all_cut.load(Ordering::Relaxed))?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use crate::process::{Finished, GUARD, Running, example, finish};
+use crate::process::{Finished, GUARD, Running, example, finish, ignores_hangup};
 
 /// The drivers that every host of these tests has; `auto` is one of them.
 const DRIVERS: [&str; 2] = ["auto", "readiness"];
@@ -140,6 +140,7 @@ fn a_proxy_serves_200_at_once() {
             assert_eq!(word, format!("{number:8}").as_bytes());
         }
         echo.join().unwrap();
+        drop(clients);
         proxy.end();
     }
 }
@@ -338,6 +339,92 @@ fn an_acceptor_hands_connections_over() {
         let served: Vec<u32> = served.collect();
         assert_eq!((served.len(), served.iter().sum::<u32>()), (2, 40), "{end:?}");
         assert!(served.iter().all(|&each| each >= 5), "{served:?}");
+    }
+}
+
+/// Occupies a server: sends more than the sockets' buffers hold, and receives nothing.
+fn stuck_client(server: &Server) -> TcpStream {
+    let mut client = server.connect();
+    client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let block = vec![0; 1 << 20];
+    for _ in 0..64 {
+        if client.write(&block).is_err() {
+            return client;
+        }
+    }
+    panic!("64 MiB were received from a client that receives nothing");
+}
+
+#[test]
+fn a_stop_that_cuts_nothing_has_status_0() {
+    for driver in DRIVERS {
+        for signal in ["TERM", "INT", "HUP"] {
+            if signal == "HUP" && ignores_hangup() {
+                println!("left out: SIGHUP, which this process ignores");
+                continue;
+            }
+            for name in ["echo_server", "chat", "acceptor", "udp_echo"] {
+                let server = Server::start(name, driver, &[]);
+                server.process.signal(signal);
+                let end = server.process.finish();
+                assert_eq!(end.status.code(), Some(0), "{name}, SIG{signal}: {end:?}");
+                assert_eq!(end.stderr, "", "{name}, SIG{signal}");
+            }
+            // An idle client is no reason to wait, nor one to report.
+            let server = Server::start("echo_server", driver, &["--grace", "never"]);
+            let mut client = server.connect();
+            client.write_all(b"hello").unwrap();
+            client.read_exact(&mut [0; 5]).unwrap();
+            server.process.signal(signal);
+            let end = server.process.finish();
+            assert_eq!((end.status.code(), end.stderr.as_str()), (Some(0), ""));
+        }
+    }
+}
+
+#[test]
+fn a_stop_that_cuts_a_connection_has_status_1_and_says_so() {
+    for driver in DRIVERS {
+        let echo = Server::start("echo_server", driver, &["--grace", "0.05"]);
+        let stuck = [stuck_client(&echo), stuck_client(&echo)];
+        echo.process.signal("TERM");
+        let end = echo.process.finish();
+        assert_eq!(end.status.code(), Some(1), "{end:?}");
+        let line = "echo_server: 2 connections were cut when the grace period ended\n";
+        assert_eq!(end.stderr, line);
+        drop(stuck);
+
+        let acceptor = Server::start("acceptor", driver, &["--grace", "0.05"]);
+        let mut open = acceptor.connect();
+        open.write_all(b"a part").unwrap();
+        // It is accepted before this one, which is served.
+        assert_eq!(exchange(acceptor.connect(), noise(1, 10)), b"10 bytes\n");
+        acceptor.process.signal("TERM");
+        let end = acceptor.process.finish();
+        assert_eq!(end.status.code(), Some(1), "{end:?}");
+        assert_eq!(end.stderr, "acceptor: 1 connection was cut when the grace period ended\n");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_grace_period() {
+    for driver in DRIVERS {
+        for name in ["echo_server", "acceptor"] {
+            let server = Server::start(name, driver, &["--grace", "never"]);
+            let mut open = server.connect();
+            let stuck = (name == "echo_server").then(|| stuck_client(&server));
+            open.write_all(b"a part").unwrap();
+            assert!(name == "echo_server" || exchange(server.connect(), Vec::new()).len() > 1);
+            server.process.signal("TERM");
+            // Signals that are not taken yet are one: the first one has been when the port closes.
+            let closed = |_: &u32| TcpStream::connect(server.address).is_err();
+            (0..20_000).inspect(|_| thread::sleep(Duration::from_millis(1))).find(closed).unwrap();
+            server.process.signal("TERM");
+            let end = server.process.finish();
+            assert_eq!(end.status.code(), Some(1), "{name}: {end:?}");
+            assert!(end.stderr.contains("1 connection was cut"), "{name}: {end:?}");
+            drop(stuck);
+        }
     }
 }
 
