@@ -28,4 +28,6 @@ mod source;
 mod splice;
 #[cfg(unix)]
 mod stats;
+#[cfg(target_os = "linux")]
+mod table;
 mod timeout;

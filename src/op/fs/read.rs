@@ -16,6 +16,8 @@ use crate::op::transfer::{CURRENT_POSITION, at, check_room, clamp, filled};
 /// An operation (a future), not the trait: reads at an offset into one buffer.
 /// [`pread(2)`](https://man7.org/linux/man-pages/man2/pread.2.html).
 ///
+/// A file without positions, such as a pipe, is read as by `read(2)`, where `pread(2)` fails.
+///
 /// Returns the number of bytes read, 0 at the end of the file. One operation reads at most
 /// 2,147,479,552 bytes.
 ///

@@ -16,6 +16,8 @@ use crate::op::transfer::{all_filled, at, check_room};
 /// Reads at an offset into several buffers, in order.
 /// [`preadv(2)`](https://man7.org/linux/man-pages/man2/preadv.2.html).
 ///
+/// A file without positions, such as a pipe, is read as by `readv(2)`, where `preadv(2)` fails.
+///
 /// Returns the number of bytes read, 0 at the end of the file.
 ///
 /// # Errors

@@ -15,6 +15,9 @@ use crate::op::transfer::{CURRENT_POSITION, at, clamp};
 /// An operation (a future), not the trait: writes one buffer at an offset.
 /// [`pwrite(2)`](https://man7.org/linux/man-pages/man2/pwrite.2.html).
 ///
+/// A file without positions, such as a pipe, is written to as by `write(2)`, where `pwrite(2)`
+/// fails.
+///
 /// Returns the number of bytes written, which may be fewer than asked for. Writing to a pipe or
 /// socket whose reader has gone fails with `EPIPE` and, as with `write(2)`, also raises `SIGPIPE`
 /// in a program that does not ignore it; Rust programs do by default.

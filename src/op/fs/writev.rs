@@ -15,6 +15,9 @@ use crate::op::transfer::at;
 /// Writes several buffers at an offset, in order.
 /// [`pwritev(2)`](https://man7.org/linux/man-pages/man2/pwritev.2.html).
 ///
+/// A file without positions, such as a pipe, is written to as by `writev(2)`, where `pwritev(2)`
+/// fails.
+///
 /// Returns the number of bytes written, which may be fewer than asked for.
 ///
 /// # Examples

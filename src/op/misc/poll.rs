@@ -140,7 +140,9 @@ unsafe impl Operation for Poll<'_> {
         Request::Poll { fd: self.source.target(), events: self.interest.0 }
     }
     fn finish(self, result: i32) -> Self::Output {
-        io_result(result).map(|events| Readiness(events as u32))
+        // The ring adds an event (`POLLRDHUP`) that `poll(2)` reports only if asked for.
+        let reported = self.interest.0 | (os::POLLERR | os::POLLHUP) as u32;
+        io_result(result).map(|events| Readiness(events as u32 & reported))
     }
 }
 
