@@ -19,12 +19,12 @@ pub(crate) struct Descriptor {
     fd: Option<OwnedFd>,
     id: u64,
     holds: Cell<u32>,
-    /// A socket that was put into non-blocking mode.
-    nonblocking: bool,
+    /// A socket or a pipe that was put into non-blocking mode.
+    plain: bool,
+    /// As in [`Target::nonblocking`]: it is still in that mode, as no other code has the fd.
+    nonblocking: Cell<bool>,
     /// Code outside of this crate has, or had, the fd, and may have set options.
     exposed: Cell<bool>,
-    /// Code outside of this crate was given the fd, and may have changed its mode.
-    handed_out: Cell<bool>,
     buffered: bool,
     /// As in [`Target::eager`].
     eager: Cell<bool>,
@@ -82,14 +82,14 @@ impl Descriptor {
     fn with_mode(fd: OwnedFd, nonblocking: bool) -> Self {
         let (id, holds) = (fresh_id(), Cell::new(0));
         let eager = Cell::new(false);
-        let (exposed, handed_out) = (Cell::new(false), Cell::new(false));
+        let exposed = Cell::new(false);
         Descriptor {
             fd: Some(fd),
             id,
             holds,
-            nonblocking,
+            plain: nonblocking,
+            nonblocking: Cell::new(nonblocking),
             exposed,
-            handed_out,
             buffered: false,
             eager,
             ahead: Ahead::default(),
@@ -109,16 +109,16 @@ impl Descriptor {
         self.exposed.get()
     }
 
-    /// Notes that code outside of this crate is given the fd.
+    /// Notes that code outside of this crate is given the fd, and may change its mode.
     #[inline(always)]
     pub(crate) fn hand_out(&self) {
         self.exposed.set(true);
-        self.handed_out.set(true);
+        self.nonblocking.set(false);
     }
 
     /// Returns how long the close may take, if that is known.
     pub(super) fn ending(&self) -> Ending {
-        match self.nonblocking && !self.exposed.get() {
+        match self.plain && !self.exposed.get() {
             true => Ending::AtOnce,
             false => Ending::Unknown,
         }
@@ -128,7 +128,7 @@ impl Descriptor {
     #[inline(always)]
     pub(super) fn target(&self, slot: i32) -> Target {
         let &Descriptor { id, buffered, .. } = self;
-        let nonblocking = self.nonblocking && !self.handed_out.get();
+        let nonblocking = self.nonblocking.get();
         // An inline call must not overtake what another operation has queued.
         let eager = self.eager.get() && self.holds.get() == 1;
         Target { fd: self.raw(), slot, id, nonblocking, buffered, eager }
@@ -197,10 +197,10 @@ impl Descriptor {
 impl Descriptor {
     /// Makes the fd that of another handle. Fails as [`into_fd`](Self::into_fd) does.
     pub(crate) fn transfer(self) -> Result<Descriptor, LeakedOperation> {
-        let (nonblocking, buffered) = (self.nonblocking, self.buffered);
-        let (exposed, handed_out) = (self.exposed.clone(), self.handed_out.clone());
-        let mut descriptor = Self::with_mode(self.into_fd()?, nonblocking);
-        (descriptor.exposed, descriptor.handed_out) = (exposed, handed_out);
+        let (plain, buffered) = (self.plain, self.buffered);
+        let (exposed, nonblocking) = (self.exposed.clone(), self.nonblocking.clone());
+        let mut descriptor = Self::with_mode(self.into_fd()?, plain);
+        (descriptor.exposed, descriptor.nonblocking) = (exposed, nonblocking);
         descriptor.buffered = buffered;
         Ok(descriptor)
     }
@@ -281,7 +281,7 @@ impl Drop for Descriptor {
             return;
         }
         // No operation names the fd any more. Only sockets and pipes are in non-blocking mode.
-        let socket = self.nonblocking;
+        let socket = self.plain;
         if self.exposed.get() {
             // The thread must not wait for the peer.
             options::stop_lingering(fd.as_fd());
