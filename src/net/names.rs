@@ -2,15 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 use super::ToSocketAddrs;
 use super::addrs::Target;
-use crate::blocking::spawn_blocking;
+use crate::blocking::BlockingPool;
 use crate::driver::seams;
 
-/// Resolves `host:port` to at least one address without blocking the loop: a thread of the
-/// [process-wide pool](crate::spawn_blocking) asks the system's resolver. What is an address
-/// already needs neither.
+/// Resolves `host:port` to at least one address without blocking the loop: a thread asks the
+/// system's resolver, one of up to 64 that are for lookups only, so that these do not wait for
+/// [blocking work](crate::spawn_blocking). What is an address already needs neither.
 ///
 /// [`TcpStream::connect`](super::TcpStream::connect) takes a name directly;
 /// [`SocketAddress::resolve_blocking`](super::SocketAddress::resolve_blocking) is for use before a
@@ -41,7 +42,10 @@ pub async fn resolve(name: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Resolves a name by a thread of the pool.
+/// Resolves a name by a thread of the pool for names, so that lookups do not wait for work of the
+/// program. They themselves may take long where a name server does not answer: a thread each.
 pub(super) async fn lookup(name: String) -> io::Result<Vec<SocketAddr>> {
-    spawn_blocking(move || seams::names::resolve(&name)).await?
+    static POOL: LazyLock<BlockingPool> =
+        LazyLock::new(|| BlockingPool::builder().threads(64).name("resolve").build());
+    POOL.run(move || seams::names::resolve(&name)).await?
 }

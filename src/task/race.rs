@@ -192,9 +192,10 @@ impl<A: Future, B: Future> Future for Race<A, B> {
             (Some(Winner::Second), first, Some(second)) => {
                 Poll::Ready(RaceOutput::Second(first, second))
             }
+            (Some(_), ..) => panic!("a race was polled after it gave its outputs"),
             // The whole race was cancelled from outside, and both branches were dropped without an
             // output: the scope around it drops this future now.
-            _ => Poll::Pending,
+            (None, ..) => Poll::Pending,
         }
     }
 }
@@ -250,6 +251,7 @@ impl<F: Future> Future for RaceAll<F> {
             }
         }
         let Some(winner) = this.winner else { return Poll::Pending };
+        assert!(!this.branches.is_empty(), "a race was polled after it gave its outputs");
         let mut running = false;
         for branch in &mut this.branches {
             if !branch.is_cancelled() {

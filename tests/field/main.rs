@@ -16,6 +16,8 @@ mod closing;
 mod denied_calls;
 mod fork;
 #[cfg(target_os = "linux")]
+mod no_threads;
+#[cfg(target_os = "linux")]
 mod order;
 mod relaying;
 #[cfg(target_os = "linux")]

@@ -7,13 +7,35 @@ use corio::net::{TcpListener, TcpStream};
 use corio::op::AsyncNop;
 use corio::{DropPolicy, RaceOutput, race, race_all, sleep, spawn, timeout, yield_now};
 
-use crate::harness::{Drops, LONG, SHORT, alone, errno, local_pair, open_fds, poll_now, std_pair};
+use crate::harness::{
+    Drops, LONG, SHORT, alone, errno, local_pair, open_fds, panics_with, poll_now, std_pair,
+};
 
 fn is_cancelled<T>(result: &std::io::Result<T>) -> bool {
     matches!(result, Err(error) if error.raw_os_error() == Some(errno::ECANCELED))
 }
 
+/// Polls a future once more after it was ready.
+async fn poll_after_its_end<F: Future>(future: F) {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        assert!(future.as_mut().poll(cx).is_ready());
+        future.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}
+
 every_driver! {
+    fn a_race_polled_after_its_end_says_so(builder) {
+        let mut context = builder.build().unwrap();
+        panics_with("a race was polled after it gave its outputs", || {
+            context.block_on(poll_after_its_end(race(async {}, async {})));
+        });
+        panics_with("a race was polled after it gave its outputs", || {
+            context.block_on(poll_after_its_end(race_all([async {}])));
+        });
+    }
+
     fn the_first_wins_and_the_other_is_waited_for(builder) {
         let mut context = builder.build().unwrap();
         context.block_on(async {
