@@ -254,7 +254,8 @@ pub(crate) const MSG_MORE: i32 = 0;
 pub(crate) const MSG_NOSIGNAL: i32 = 0;
 pub(crate) const MSG_CMSG_CLOEXEC: i32 = 0;
 
-pub(crate) const POLLIN: i16 = winsock::POLLRDNORM | winsock::POLLRDBAND;
+/// Without `POLLRDBAND`, which `POLLIN` contains there: plain data is reported as this alone.
+pub(crate) const POLLIN: i16 = winsock::POLLRDNORM;
 pub(crate) use winsock::{POLLERR, POLLHUP, POLLPRI};
 pub(crate) const POLLOUT: i16 = winsock::POLLWRNORM;
 pub(crate) const SHUT_RD: i32 = 0;

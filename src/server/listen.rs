@@ -14,7 +14,9 @@ use crate::error::debug_as_display;
 #[cfg(unix)]
 use crate::net::UnixListener;
 use crate::net::{Socket, SocketAddress, ToSocketAddrs, resolve_blocking};
-use crate::os::{AsFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use crate::os::AsFd;
+use crate::os::OwnedFd;
 
 /// How many connections the kernel keeps for a listener to accept, capped by
 /// `net.core.somaxconn`.

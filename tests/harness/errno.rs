@@ -12,6 +12,8 @@ pub(crate) use libc::{
 mod windows {
     pub(crate) const ENOTDIR: i32 = 267; // ERROR_DIRECTORY
     pub(crate) const EBADF: i32 = 6; // ERROR_INVALID_HANDLE
+    pub(crate) const EBUSY: i32 = 170; // ERROR_BUSY
+    pub(crate) const EMFILE: i32 = 10_024; // WSAEMFILE
     pub(crate) const EINVAL: i32 = 87; // ERROR_INVALID_PARAMETER
     pub(crate) const EPIPE: i32 = 109; // ERROR_BROKEN_PIPE
     pub(crate) const ECANCELED: i32 = 1223; // ERROR_CANCELLED

@@ -12,5 +12,4 @@ mod options;
 mod sockets;
 #[cfg(feature = "rustls")]
 mod tls;
-#[cfg(unix)]
 mod udp;

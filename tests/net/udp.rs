@@ -16,8 +16,11 @@ every_driver! {
     an_address_in_use_is_refused,
     datagrams_travel_over_ipv6,
     a_cancelled_receive_loses_nothing,
-    a_receive_after_a_send_to_a_closed_port_is_refused,
 }
+
+// Wine does not report the refusal.
+#[cfg(unix)]
+every_driver! { a_receive_after_a_send_to_a_closed_port_is_refused }
 
 fn bound() -> std::io::Result<UdpSocket> {
     UdpSocket::bind("127.0.0.1:0")
@@ -58,7 +61,10 @@ async fn datagrams_stay_apart() -> Outcome {
 
 async fn connected_sockets_send_without_an_address() -> Outcome {
     let (a, b) = (bound()?, bound()?);
-    assert_errno(a.send("to whom?").await.0, errno::EDESTADDRREQ);
+    let error = a.send("to whom?").await.0.expect_err("no peer");
+    if cfg!(unix) {
+        assert_eq!(error.raw_os_error(), Some(errno::EDESTADDRREQ));
+    }
     a.connect(b.local_addr()?)?;
     b.connect(a.local_addr()?)?;
     assert_eq!(a.send("hello").await.0?, 5);
@@ -135,6 +141,7 @@ async fn a_cancelled_receive_loses_nothing() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
 async fn a_receive_after_a_send_to_a_closed_port_is_refused() -> Outcome {
     // std's socket is closed at once; that of this crate may be closed later.
     let gone = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;

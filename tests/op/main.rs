@@ -8,7 +8,6 @@
 mod harness;
 
 mod exact;
-#[cfg(unix)]
 mod fixed;
 #[cfg(unix)]
 mod huge;
@@ -26,7 +25,6 @@ mod sendfile;
 mod source;
 #[cfg(target_os = "linux")]
 mod splice;
-#[cfg(unix)]
 mod stats;
 #[cfg(target_os = "linux")]
 mod table;

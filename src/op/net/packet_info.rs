@@ -3,7 +3,9 @@
 // # Why this file has `unsafe`
 // It writes and reads the kernel's format of control data.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::os;
 

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_DIRECTORY};
 use windows_sys::Win32::Storage::FileSystem::{GetFinalPathNameByHandleW, VOLUME_NAME_DOS};
 
-use super::{SigPipe, is_socket, made, outcome};
+use super::{SigPipe, is_socket, made, outcome, socket};
 use crate::driver::{CURRENT_POSITION, Request};
 use crate::os::{self, RawFd, Stat};
 
