@@ -12,6 +12,7 @@ use std::time::Duration;
 use corio::net::{RelayLimits, relay, relay_with};
 use corio::{Elapsed, IoContext, race, sleep, spawn};
 
+use crate::harness::seccomp;
 use crate::harness::{
     Case, LONG, Outcome, SHORT, assert_kind, corio_tcp_pair, eventually, exhaust_fds, limit_fds,
     noise, open_fds, settle,
@@ -21,6 +22,7 @@ every_driver! {
     what_follows_an_urgent_byte_arrives,
     an_urgent_byte_keeps_no_processor_busy,
     a_relay_that_is_cancelled_resets_both_sides,
+    what_a_receive_stream_has_left_is_relayed_first,
     a_pair_of_which_one_side_has_ended_does_not_stay_for_ever;
     cases:
     an_early_answer_arrives_although_the_request_is_not_taken,
@@ -29,6 +31,7 @@ every_driver! {
     a_reset_that_a_send_has_noticed_is_no_end,
     a_relay_without_fds_for_pipes_goes_on,
     a_relay_opens_four_fds_and_makes_five_calls_a_message,
+    no_operation_on_a_handle_duplicates_an_fd,
 }
 
 /// A connection to a relay, or from one: std's end of it, and this crate's.
@@ -332,4 +335,71 @@ fn a_relay_opens_four_fds_and_makes_five_calls_a_message(case: Case) -> Outcome 
         assert!(calls <= MESSAGES * 5 + 50, "{calls} calls for {MESSAGES} messages");
         Ok(())
     })
+}
+
+/// As a proxy does that reads a head, and then switches to relaying.
+async fn what_a_receive_stream_has_left_is_relayed_first() -> Outcome {
+    let ((client, a), (upstream, b)) = (corio_tcp_pair()?, corio_tcp_pair()?);
+    client.send_all("head").await.0?;
+    let mut stream = a.recv_stream();
+    assert_eq!(&stream.recv().await?.expect("the head")[..], b"head");
+    client.send_all("body").await.0?;
+    // The kernel receives it for the stream, if it receives ahead.
+    settle().await;
+    drop(stream);
+    let relayed = spawn(async move { relay(&a, &b).await });
+    client.send_all(" and more").await.0?;
+    client.close().await?;
+    let (received, buf) = upstream.recv_exact([0; 13]).await;
+    received?;
+    assert_eq!(&buf, b"body and more");
+    upstream.close().await?;
+    assert_eq!(relayed.await.expect("no panic")?, (13, 0));
+    Ok(())
+}
+
+/// All of the calls that duplicate one are refused.
+fn no_operation_on_a_handle_duplicates_an_fd(case: Case) -> Outcome {
+    use corio::op::{AsyncPoll, AsyncSendfile, Interest};
+    if !seccomp::is_here() {
+        return Ok(());
+    }
+    let thread = thread::spawn(move || {
+        case.context()
+            .block_on(async {
+                let ((client, a), (upstream, b)) = (corio_tcp_pair()?, corio_tcp_pair()?);
+                let file = corio::fs::File::from(tempfile::tempfile()?);
+                let listener = corio::net::TcpListener::bind("127.0.0.1:0")?;
+                let far = TcpStream::connect(listener.local_addr()?)?;
+                let socket = corio::net::Socket::tcp_v4()?;
+                let udp = corio::net::UdpSocket::bind("127.0.0.1:0")?;
+                for call in [libc::SYS_dup, libc::SYS_dup3, libc::SYS_fcntl] {
+                    seccomp::forbid(call as u32..=call as u32, libc::EMFILE)?;
+                }
+                file.write_all_at(noise(1000), 0).await.0?;
+                file.read_exact_at(vec![0; 1000], 0).await.0?;
+                file.sync_all().await?;
+                file.set_len(1000).await?;
+                assert_eq!(file.metadata().await?.len(), 1000);
+                AsyncSendfile::new(&client, &file, 0, 1000).await?;
+                a.recv_exact(vec![0; 1000]).await.0?;
+                AsyncPoll::new(&client, Interest::WRITABLE).await?;
+                let (accepted, _) = listener.accept().await?;
+                drop(far);
+                assert_eq!(accepted.recv([0; 1]).await.0?, 0);
+                socket.connect(listener.local_addr()?).await?;
+                udp.send_to("hello", udp.local_addr()?).await.0?;
+                assert_eq!(udp.recv_from(vec![0; 5]).await.0?.0, 5);
+                let relayed = spawn(async move { relay(&a, &b).await });
+                for _ in 0..10 {
+                    ask(&client, &upstream).await?;
+                }
+                client.shutdown(Shutdown::Write).await?;
+                upstream.shutdown(Shutdown::Write).await?;
+                relayed.await.expect("no panic")?;
+                Outcome::Ok(())
+            })
+            .map_err(|error| error.to_string())
+    });
+    Ok(thread.join().expect("no panic")?)
 }

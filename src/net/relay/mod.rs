@@ -77,6 +77,8 @@ stream_sockets!(
 /// reset their connection when they are closed (`SO_LINGER` of 0 s; Unix sockets have no resets),
 /// so that neither side takes what it has got for the whole. Bytes in transit are lost then.
 ///
+/// Bytes that a receive stream of `a` or `b` has received and left are relayed first.
+///
 /// # Errors
 /// The first error of either side; `TimedOut`, by [`Elapsed`](crate::Elapsed), if nothing has moved
 /// for too long.
