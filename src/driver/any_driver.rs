@@ -197,6 +197,10 @@ unsafe impl Driver for AnyDriver {
         forward!(self, driver => driver.turn(wait, sink))
     }
 
+    fn has_ended(&mut self) -> bool {
+        forward!(self, driver => driver.has_ended())
+    }
+
     fn closing(&self) -> usize {
         forward!(self, driver => driver.closing())
     }

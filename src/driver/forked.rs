@@ -64,6 +64,10 @@ unsafe impl Driver for Forked {
         }
     }
 
+    fn has_ended(&mut self) -> bool {
+        false
+    }
+
     fn closing(&self) -> usize {
         0
     }

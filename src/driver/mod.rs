@@ -91,6 +91,11 @@ pub(crate) use request::{CURRENT_POSITION, Ending, Request, Target};
 pub use setup::SetupError;
 pub(crate) use setup::{Settings, Setup};
 
+/// The longest read or write of a file's cached contents, in bytes, that is made on the loop's
+/// thread. A longer one holds up the loop for more time than it takes to hand it over: 1 MiB is
+/// copied in some 0.1 ms.
+const INLINE_LEN: u32 = 1 << 20;
+
 /// How long a turn may wait for something to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -174,6 +179,10 @@ pub(crate) unsafe trait Driver: Sized {
 
     /// Submits, waits and delivers (clause 10).
     fn turn(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<()>;
+
+    /// Returns `true` if a turn would deliver something, as far as can be seen without a system
+    /// call.
+    fn has_ended(&mut self) -> bool;
 
     /// Returns the number of closes and cancelled streams that the driver has not finished.
     fn closing(&self) -> usize;

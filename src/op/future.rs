@@ -201,7 +201,7 @@ impl<T: Operation> Op<T> {
             }
         }
         // The budget is used up: other tasks run before this operation starts or goes on.
-        cx.waker().wake_by_ref();
+        runtime.yield_spent(cx.waker());
         Poll::Pending
     }
 

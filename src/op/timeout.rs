@@ -37,8 +37,8 @@ impl<T: Operation> Op<T> {
     /// [`Duration::MAX`] is no limit.
     ///
     /// Limits are looked at between turns of the loop. A transfer that never waits, say from a
-    /// cached file to `/dev/null`, notices its own after up to 1 GiB: the 4 MiB of one poll, 256
-    /// times ([`task_budget`](crate::Builder::task_budget)).
+    /// cached file to `/dev/null`, makes way for that after 4 MiB or half a millisecond, and
+    /// notices its own limit then.
     ///
     /// # Examples
     /// ```

@@ -56,7 +56,7 @@ use crate::driver::seams::clock;
 use crate::driver::{AnyDriver, Driver, Notify};
 use busy_poll::BusyPoll;
 pub use drop_rule::DropPolicy;
-use poll_budget::POLL_BUDGET;
+use poll_budget::PollBudget;
 use remote::Remote;
 use scope::{Kind, Scope};
 use stall::Watched;
@@ -78,14 +78,14 @@ pub(crate) struct Runtime {
     pub(crate) root: Scope,
     pub(crate) current_scope: Cell<*const Scope>,
     current_task: Cell<*const Header>,
-    /// How many more operations of the task that is being polled may complete inline. Below zero,
-    /// the number of operations that were refused since; see `poll_budget.rs`.
-    poll_budget: Cell<i32>,
+    poll_budget: PollBudget,
     /// How often everything in flight was cancelled.
     pub(crate) cancels: Cell<u64>,
     pub(crate) remote: Arc<Remote>,
     /// Wakers of other executors, woken after the current batch.
     deferred: RefCell<Vec<Waker>>,
+    /// There may be deferred wakers, or tasks that have spent their budget of operations.
+    has_postponed: Cell<bool>,
     /// The time at the end of the last turn, in nanoseconds of the coarse clock.
     clock: Cell<u64>,
     pub(crate) stats: Counters,
@@ -174,10 +174,11 @@ impl Runtime {
             root: Scope::new(Kind::Context, location),
             current_scope: Cell::new(ptr::null()),
             current_task: Cell::new(ptr::null()),
-            poll_budget: Cell::new(POLL_BUDGET),
+            poll_budget: PollBudget::new(),
             cancels: Cell::new(0),
             remote,
             deferred: RefCell::new(Vec::new()),
+            has_postponed: Cell::new(false),
             clock: Cell::new(0),
             stats: Counters::default(),
             drop_policy: config.drop_policy,
@@ -330,6 +331,7 @@ impl Runtime {
     /// Queues a foreign waker to be woken after the current batch.
     fn defer(&self, waker: Waker) {
         self.deferred.borrow_mut().push(waker);
+        self.has_postponed.set(true);
     }
 
     /// Returns the nanoseconds since this runtime was created, by the precise clock.

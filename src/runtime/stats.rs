@@ -15,7 +15,7 @@ impl Counter {
         self.0.set(self.0.get().wrapping_add(n));
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.get()
     }
 }

@@ -163,6 +163,17 @@ impl Header {
         }
     }
 
+    /// Puts the task at the front of another queue of its runtime instead, unless it is queued or
+    /// done. Owning thread only.
+    pub(super) fn schedule_in(&self, queue: &ReadyQueue) {
+        if self.flags.get() & (QUEUED | DONE) == 0 {
+            self.add(QUEUED);
+            // SAFETY: in no queue yet; the reference of an unfinished task is kept until it is
+            // popped.
+            unsafe { queue.push_front(self.whole()) };
+        }
+    }
+
     /// Cancels the task's operations in flight and schedules it, so that it sees their results.
     pub(crate) fn cancel(&self) {
         if !self.is_done() && !self.scope.is_cancelled() {
@@ -514,7 +525,7 @@ impl ReadyQueue {
     /// The task is not in the queue, and stays alive while it is there (it is not done, or the
     /// reference of an unfinished task is kept until it is popped).
     #[inline(always)]
-    unsafe fn push(&self, task: *const Header) {
+    pub(super) unsafe fn push(&self, task: *const Header) {
         // SAFETY: the caller keeps `task` alive, and the tail is queued, so alive.
         unsafe {
             (*task).next.set(ptr::null());
@@ -522,6 +533,27 @@ impl ReadyQueue {
                 None => self.head.set(task),
                 Some(last) => last.next.set(task),
             }
+        }
+    }
+
+    /// Adds a task at the front.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push).
+    unsafe fn push_front(&self, task: *const Header) {
+        let first = self.head.replace(task);
+        // SAFETY: the caller keeps `task` alive.
+        unsafe { (*task).next.set(first) };
+        if first.is_null() {
+            self.tail.set(task);
+        }
+    }
+
+    /// Moves the first task to the end.
+    pub(super) fn rotate(&self) {
+        if let Some(first) = self.pop() {
+            // SAFETY: it is still queued, hence alive, and has just left the queue.
+            unsafe { self.push(first) };
         }
     }
 

@@ -10,11 +10,11 @@ use std::io;
 use std::task::Waker;
 use std::time::Duration;
 
+use super::Runtime;
 use super::scope::Kind;
 use super::stats::Stats;
 use super::task::Header;
 use super::tracked_op::TrackedOp;
-use super::{POLL_BUDGET, Runtime};
 use crate::driver::{Driver, Sink, Token, Wait};
 
 /// Receives the completions that a runtime's driver delivers.
@@ -34,7 +34,7 @@ unsafe impl Sink for Reaper<'_> {
 
 impl Runtime {
     /// Polls tasks that are ready, including those that become ready meanwhile, within the task
-    /// budget.
+    /// budget and that of operations that complete inline.
     pub(crate) fn run_ready(&self) {
         /// Resets the current task, also if a foreign waker panics: otherwise the task would still
         /// be taken for the current one, and for one that holds the thread.
@@ -62,18 +62,25 @@ impl Runtime {
         self.stats.polls.add(polls as u64);
     }
 
-    /// Calls `run` for each ready task, within the task budget. Returns how many there were.
+    /// Calls `run` for each ready task, within the budgets. Returns how many there were.
     #[inline(always)]
     fn each_ready(&self, run: impl Fn(*const Header)) -> usize {
-        let mut polls = 0;
-        while polls < self.task_budget {
-            let Some(task) = self.ready.pop() else { break };
-            polls += 1;
+        let mut left = self.task_budget;
+        while let Some(task) = self.ready.pop().or_else(|| self.pop_postponed()) {
             self.current_task.set(task);
-            self.poll_budget.set(POLL_BUDGET);
             run(task);
+            left -= 1;
+            if self.poll_budget.is_touched() && self.settle_poll() || left == 0 {
+                break;
+            }
         }
-        polls
+        self.task_budget - left
+    }
+
+    /// Takes a task that has spent its budget of operations, when no other is ready.
+    #[inline(always)]
+    fn pop_postponed(&self) -> Option<*const Header> {
+        if self.has_postponed.get() { self.poll_budget.tasks.pop() } else { None }
     }
 
     /// Submits, waits for at most `wait`, then handles completions, timers and wake-ups.
@@ -138,7 +145,7 @@ impl Runtime {
     /// Returns how long a turn may wait: not at all if tasks are ready, at most until the next
     /// timer.
     fn limit_wait(&self, wait: Wait) -> Wait {
-        if !self.ready.is_empty() || !self.deferred.borrow().is_empty() {
+        if !self.ready.is_empty() || self.has_postponed.get() {
             return Wait::No;
         }
         let Some(deadline) = self.timers.next_deadline() else { return wait };
@@ -150,7 +157,7 @@ impl Runtime {
     }
 
     /// Handles everything that is not a completion: timers, wake-ups and jobs from other threads,
-    /// and deferred foreign wakers.
+    /// deferred foreign wakers, and tasks that have spent their budget.
     fn handle_wakeups(&self) {
         if self.timers.next_deadline().is_some() {
             let fired = self.timers.fire(self.now(), self);
@@ -168,8 +175,8 @@ impl Runtime {
         if self.remote.has_jobs() {
             self.run_jobs();
         }
-        if !self.deferred.borrow().is_empty() {
-            self.wake_deferred();
+        if self.has_postponed.get() {
+            self.handle_postponed();
         }
     }
 
@@ -181,11 +188,18 @@ impl Runtime {
     }
 
     #[cold]
-    fn wake_deferred(&self) {
+    fn handle_postponed(&self) {
         // One at a time: if one panics, the next turn wakes the others.
         while let Some(waker) = self.next_deferred() {
             waker.wake();
         }
+        // The first one has had its turn. The next one joins the others, however many are ready.
+        self.poll_budget.tasks.rotate();
+        if let Some(task) = self.poll_budget.tasks.pop() {
+            // SAFETY: a queued task is alive, and has just left its only queue.
+            unsafe { self.ready.push(task) };
+        }
+        self.has_postponed.set(!self.poll_budget.tasks.is_empty());
     }
 
     fn next_deferred(&self) -> Option<Waker> {
@@ -199,7 +213,7 @@ impl Runtime {
 
     /// Returns `true` if a task is ready to be polled.
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.poll_budget.tasks.is_empty()
     }
 
     /// Cancels every operation in flight and returns how many there were. New ones may start. Whole
@@ -252,7 +266,7 @@ impl Runtime {
     /// Drops every finished task that is still queued, closes the inbox, and detaches scopes and
     /// timers that outlive this runtime.
     pub(crate) fn discard_queues(&self) {
-        while let Some(task) = self.ready.pop() {
+        while let Some(task) = self.ready.pop().or_else(|| self.poll_budget.tasks.pop()) {
             // SAFETY: just popped. All tasks are done by now, so nothing is polled.
             unsafe { Header::run(task, self) };
         }

@@ -61,7 +61,7 @@ pub(super) unsafe fn lend(header: *const Header) -> ManuallyDrop<Waker> {
 
 /// Returns `true` if `waker` wakes `task` and is of this crate.
 #[inline(always)]
-fn is_for(waker: &Waker, task: *const Header) -> bool {
+pub(super) fn is_for(waker: &Waker, task: *const Header) -> bool {
     ptr::eq(waker.data(), task.cast()) && ptr::eq(waker.vtable(), &VTABLE)
 }
 

@@ -15,6 +15,8 @@ mod closing;
 #[cfg(target_os = "linux")]
 mod denied_calls;
 mod fork;
+#[cfg(unix)]
+mod inline_operations;
 #[cfg(target_os = "linux")]
 mod no_threads;
 #[cfg(target_os = "linux")]

@@ -8,7 +8,7 @@ use super::Readiness;
 use super::complete::AGAIN;
 use super::submit::rest;
 use crate::driver::record::record;
-use crate::driver::{Ending, Request, Token, sys};
+use crate::driver::{Ending, INLINE_LEN, Request, Token, sys};
 #[cfg(target_os = "linux")]
 use crate::driver::{inline_backoff::InlineBackoff, sys::Opener};
 use crate::os::RawFd;
@@ -84,9 +84,10 @@ impl Readiness {
     /// # Safety
     /// As for [`start`](Self::start).
     pub(super) unsafe fn start_on_disk(&mut self, op: Token, request: Request) -> Option<i32> {
-        let Request::Read { fd, ptr, len, offset } = request else {
+        let (fd, ptr, len, offset) = match request {
+            Request::Read { fd, ptr, len, offset } if len <= INLINE_LEN => (fd, ptr, len, offset),
             // SAFETY: all three items.
-            return unsafe { self.hand_over(op, request) };
+            _ => return unsafe { self.hand_over(op, request) },
         };
         // SAFETY: item 1: the buffer is in place, and ours to write to.
         let cached = unsafe { sys::read_all_cached(fd.fd, ptr, len, offset) };

@@ -175,6 +175,10 @@ unsafe impl Driver for Readiness {
         waited
     }
 
+    fn has_ended(&mut self) -> bool {
+        !self.ended.is_empty() || self.pool.has_done()
+    }
+
     fn closing(&self) -> usize {
         self.closing
     }

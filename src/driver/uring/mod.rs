@@ -41,8 +41,8 @@ use super::pool::Pool;
 use super::record::record;
 use super::sys::{self, Counted, SigPipeBlock};
 use super::{
-    CURRENT_POSITION, Driver, Notes, Notify, RecvQueue, Request, Settings, Setup, SetupError, Sink,
-    Target, Token, Wait,
+    CURRENT_POSITION, Driver, INLINE_LEN, Notes, Notify, RecvQueue, Request, Settings, Setup,
+    SetupError, Sink, Target, Token, Wait,
 };
 use multishot::Receiving;
 use refused::Refused;
@@ -157,6 +157,9 @@ impl Uring {
                 let flags = flags & self.features.send_flags;
                 submit::entry(Request::Send { fd, ptr, len, flags })
             }
+            Request::Read { fd, ptr, len, offset } if fd.buffered && len > INLINE_LEN => {
+                submit::entry(Request::Read { fd, ptr, len, offset }).flags(squeue::Flags::ASYNC)
+            }
             Request::Read { fd, ptr, len, offset }
                 if fd.buffered && self.inline_reads.should_try() =>
             {
@@ -165,6 +168,9 @@ impl Uring {
                     return Some(read);
                 }
                 submit::entry(Request::Read { fd, ptr, len, offset })
+            }
+            Request::Write { fd, ptr, len, offset } if fd.buffered && len > INLINE_LEN => {
+                submit::entry(Request::Write { fd, ptr, len, offset }).flags(squeue::Flags::ASYNC)
             }
             Request::Statx { dir, path, flags, out } if flags & libc::AT_EMPTY_PATH != 0 => {
                 self.syscalls += 1;
@@ -569,6 +575,17 @@ unsafe impl Driver for Uring {
         entered
     }
 
+    fn has_ended(&mut self) -> bool {
+        let waiting = {
+            let sq = self.ring.sq();
+            sq.taskrun() || sq.cq_overflow()
+        };
+        waiting
+            || self.undelivered
+            || !self.has_no_completions()
+            || self.pool.as_ref().is_some_and(Pool::has_done)
+    }
+
     fn closing(&self) -> usize {
         self.closing + self.receiving.leaving()
     }
@@ -618,7 +635,8 @@ unsafe impl Driver for Uring {
 impl Uring {
     fn has_no_completions(&mut self) -> bool {
         debug_assert!(!self.reaping, "a second handle to the completion queue");
-        // SAFETY: only the turn calls this, before it creates its own handle.
+        // SAFETY: only the turn calls this, before it creates its own handle, and `has_ended`,
+        // outside of turns.
         unsafe { self.ring.cq() }.is_empty()
     }
 }
