@@ -57,9 +57,9 @@ pub(crate) fn set_only_v6(socket: BorrowedFd<'_>, only: bool) -> io::Result<()> 
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
 pub(crate) fn set_packet_info(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     use crate::os::AsRawFd;
-    let (level, name) = match SockRef::from(&socket).domain()? {
-        socket2::Domain::IPV6 => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-        _ => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    let (level, name) = match SockRef::from(&socket).local_addr()?.is_ipv6() {
+        true => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        false => (libc::IPPROTO_IP, libc::IP_PKTINFO),
     };
     let (value, len) = (i32::from(on), size_of::<i32>() as libc::socklen_t);
     // SAFETY: `value` is as long as `len` says.
