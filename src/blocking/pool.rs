@@ -1,6 +1,6 @@
 //! A bounded pool of threads.
 //!
-//! One lock, and one condition variable for the threads: a job takes longer than both.
+//! One lock for all: a job takes longer than that.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::error::debug_as_display;
+use crate::os::idle::{self, IdleThreads};
 use crate::os::lock::{ignore_poison, lock};
 use crate::sync::wait_list::{Ticket, WaitList};
 use crate::sync::{oneshot, wait};
@@ -33,7 +34,7 @@ struct State {
     next_id: u64,
     threads: usize,
     /// Threads that wait for a job.
-    idle: usize,
+    idle: IdleThreads,
     /// How many threads have been started so far; numbers them.
     started: usize,
     closed: bool,
@@ -42,7 +43,6 @@ struct State {
 
 struct Shared {
     state: Mutex<State>,
-    work: Condvar,
     /// Notified when the last thread ends.
     ended: Condvar,
     most_threads: usize,
@@ -80,6 +80,8 @@ impl BlockingPoolBuilder {
     }
 
     /// Sets after how long without work a thread ends; default 10 s. `Duration::MAX` means never.
+    /// Work goes to the thread that has been idle for the shortest time, so that only as many
+    /// threads remain as the load needs.
     #[doc(alias = "thread_keep_alive")]
     pub fn idle_time(mut self, time: Duration) -> Self {
         self.idle_time = time;
@@ -102,7 +104,6 @@ impl BlockingPoolBuilder {
         BlockingPool {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
-                work: Condvar::new(),
                 ended: Condvar::new(),
                 most_threads: self.threads,
                 most_queued: self.queue,
@@ -224,8 +225,8 @@ impl BlockingPool {
         let jobs = std::mem::take(&mut state.queue);
         let mut wakers = Vec::new();
         state.waiting.grant_all(&mut wakers);
+        state.idle.wake_all();
         drop(state);
-        self.shared.work.notify_all();
         wakers.into_iter().for_each(Waker::wake);
         // A destructor of what a job owns may panic; the threads are waited for all the same.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(jobs)));
@@ -283,9 +284,12 @@ impl Shared {
     fn push(self: &Arc<Self>, mut state: MutexGuard<'_, State>, job: Job) -> io::Result<()> {
         let id = job.id;
         state.queue.push_back(job);
-        if state.idle >= state.queue.len() || state.threads == self.most_threads {
+        if state.idle.len() >= state.queue.len() || state.threads == self.most_threads {
+            let thread = state.idle.wake();
             drop(state);
-            self.work.notify_one();
+            if let Some(thread) = thread {
+                thread.notify_one();
+            }
             return Ok(());
         }
         state.threads += 1;
@@ -316,17 +320,16 @@ impl Shared {
 
     /// Runs jobs; the main function of each thread.
     fn work(&self) {
+        let own = Arc::new(Condvar::new());
         let mut state = self.lock();
         loop {
             let Some(job) = state.queue.pop_front() else {
                 if state.closed {
                     break;
                 }
-                state.idle += 1;
-                let (woken, waited) = ignore_poison(self.work.wait_timeout(state, self.idle_time));
-                state = woken;
-                state.idle -= 1;
-                if waited.timed_out() && state.queue.is_empty() {
+                let unused;
+                (state, unused) = idle::wait(state, &own, self.idle_time, |state| &mut state.idle);
+                if unused && state.queue.is_empty() {
                     break;
                 }
                 continue;

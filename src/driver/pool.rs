@@ -1,9 +1,9 @@
 //! A bounded pool of threads for calls that block: those on files, and others that would hold the
 //! loop up.
 //!
-//! The pool starts threads only when they are needed, and allocates nothing per call once its
-//! queues have grown. A job uses the operation's memory as the kernel's own workers would: the
-//! contract keeps it in place until the operation is delivered.
+//! The pool starts threads only when they are needed, ends them when they are not, and allocates
+//! nothing per call once its queues have grown. A job uses the operation's memory as the kernel's
+//! own workers would: the contract keeps it in place until the operation is delivered.
 //!
 //! Two calls may wait for what is no disk, for ever: an open (of a FIFO or a device), and a close
 //! (of a socket that lingers, or a terminal). Such a job owns what it uses, so that it can be
@@ -14,13 +14,15 @@
 // # Why this file has `unsafe`
 // It hands pointers to other threads.
 
-use crate::os::lock::{ignore_poison, lock};
+use crate::os::idle::{self, IdleThreads};
+use crate::os::lock::lock;
 use crate::os::{self, IntoRawFd, OwnedFd};
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::seams::options;
 use super::sys::{self, SigPipe};
@@ -28,6 +30,9 @@ use super::{Ending, Notify, Request, Token};
 
 /// The size of a thread's stack, in bytes. System calls need little of it.
 const STACK: usize = 256 * 1024;
+
+/// After how long without a job a thread ends, as in [`blocking`](crate::blocking).
+const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// The most threads whose jobs wait for something other than a disk; they are not counted among
 /// those of the pool.
@@ -133,7 +138,7 @@ struct State {
     queue: VecDeque<Job>,
     done: Vec<Done>,
     running: Vec<Running>,
-    idle: usize,
+    idle: IdleThreads,
     /// The number of threads, without those whose job waits or was abandoned.
     threads: usize,
     /// The number of threads whose job waits.
@@ -146,7 +151,8 @@ struct State {
 
 struct Shared {
     state: Mutex<State>,
-    work: Condvar,
+    /// After how long without a job a thread ends.
+    idle_time: Duration,
     /// `done` is not empty.
     has_done: AtomicBool,
     most: usize,
@@ -163,7 +169,7 @@ impl Shared {
     /// Starts a thread if jobs are queued that no idle one takes. Returns `false` if the pool has
     /// no thread, and the system refuses one.
     fn start_if_needed(self: &Arc<Self>, state: &mut State) -> bool {
-        if state.idle >= state.queue.len() || state.threads >= self.most {
+        if state.idle.len() >= state.queue.len() || state.threads >= self.most {
             return true;
         }
         let (shared, worker) = (self.clone(), state.workers + 1);
@@ -222,7 +228,7 @@ impl Pool {
     pub(super) fn new(most: usize, notify: Arc<dyn Notify>, sigpipe: SigPipe) -> Self {
         let shared = Shared {
             state: Mutex::default(),
-            work: Condvar::new(),
+            idle_time: IDLE_TIME,
             has_done: AtomicBool::new(false),
             most: most.max(1),
             notify,
@@ -262,9 +268,12 @@ impl Pool {
         self.jobs += 1;
         let mut state = self.shared.state();
         state.queue.push_back(job);
-        if state.idle >= state.queue.len() {
+        if state.idle.len() >= state.queue.len() {
+            let thread = state.idle.wake();
             drop(state);
-            self.shared.work.notify_one();
+            if let Some(thread) = thread {
+                thread.notify_one();
+            }
         } else if !self.shared.start_if_needed(&mut state) {
             self.shared.run_here(state);
         }
@@ -333,8 +342,8 @@ impl Drop for Pool {
         let handles = std::mem::take(&mut state.handles);
         // What a thread takes from the queue from now on may wait for ever.
         let may_wait = state.queue.iter().any(Job::is_slow_close);
+        state.idle.wake_all();
         drop(state);
-        self.shared.work.notify_all();
         for (worker, handle) in handles {
             // A thread with a job in progress may block forever.
             if !may_wait && !stuck.contains(&worker) {
@@ -347,15 +356,19 @@ impl Drop for Pool {
 /// Runs a thread of the pool.
 fn work(shared: &Arc<Shared>, worker: usize) {
     sys::block_signals();
+    let own = Arc::new(Condvar::new());
     let mut state = shared.state();
     loop {
         let Some(job) = state.queue.pop_front() else {
             if state.closing {
                 return;
             }
-            state.idle += 1;
-            state = ignore_poison(shared.work.wait(state));
-            state.idle -= 1;
+            let unused;
+            (state, unused) = idle::wait(state, &own, shared.idle_time, |state| &mut state.idle);
+            if unused && state.queue.is_empty() {
+                state.threads -= 1;
+                return;
+            }
             continue;
         };
         state.running.push(Running {
@@ -443,4 +456,35 @@ unsafe fn own(request: Request) -> (Request, Option<Own>) {
     let dir = own_dir.as_ref().map_or(dir, crate::os::AsRawFd::as_raw_fd);
     let request = Request::Open { dir, path: path.as_ptr(), flags, mode };
     (request, Some(Own { _path: path, _dir: own_dir }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoNotify;
+
+    impl Notify for NoNotify {
+        fn notify(&self) {}
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn threads_that_have_nothing_to_do_end() {
+        let mut pool = Pool::new(4, Arc::new(NoNotify), sys::SigPipeBlock::new().get());
+        let shared = Arc::get_mut(&mut pool.shared).unwrap();
+        shared.idle_time = Duration::from_millis(5);
+        for _ in 0..100 {
+            pool.close(std::fs::File::open("/dev/null").unwrap().into(), Ending::Disk);
+        }
+        for _ in 0..20_000 {
+            if pool.shared.state().threads == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let state = pool.shared.state();
+        assert!(state.workers > 0 && state.done.len() == 100);
+        assert_eq!((state.threads, state.idle.len()), (0, 0));
+    }
 }

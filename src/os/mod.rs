@@ -6,6 +6,7 @@
 // # Why this file has `unsafe`
 // It makes a message header of zeros.
 
+pub(crate) mod idle;
 pub(crate) mod lock;
 #[cfg(unix)]
 mod unix;

@@ -77,7 +77,14 @@ impl WorkersBuilder {
     /// processors, and on systems without `sched_setaffinity(2)`.
     ///
     /// A pinned worker's memory is on its own NUMA node, as the system places memory where it is
-    /// first used.
+    /// first used. But it cannot leave a processor that other load uses, and then its connections
+    /// get less than those of other workers: where other programs share the processors, and equal
+    /// service counts for more than throughput, choose `false`.
+    ///
+    /// Measured with `echo_server --workers 2`, release build, 64 connections from two client
+    /// processes on the same two (busy) processors, medians of 8 rounds of 1.5 s: pinned 372,000
+    /// messages, 2.8 times as many on the best connection as on the worst; not pinned 270,000, and
+    /// 1.9 times. So pinning is the default.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
         self

@@ -417,3 +417,28 @@ every_driver! {
         });
     }
 }
+
+/// After a burst, a light load needs one thread; if it went to all in turn, none would be idle for
+/// long enough.
+#[test]
+fn a_light_load_keeps_one_thread() {
+    let pool = BlockingPool::builder().threads(8).idle_time(Duration::from_millis(500)).build();
+    let barrier = std::sync::Arc::new(std::sync::Barrier::new(8));
+    let burst: Vec<_> = (0..8)
+        .map(|_| {
+            let barrier = barrier.clone();
+            pool.run(move || barrier.wait().is_leader())
+        })
+        .collect();
+    for work in burst {
+        work.join().unwrap();
+    }
+    assert_eq!(pool.threads(), 8);
+    let start = std::time::Instant::now();
+    while pool.threads() > 1 {
+        pool.run(|| ()).join().unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        let elapsed = start.elapsed();
+        assert!(elapsed < Duration::from_secs(60), "{} threads remain", pool.threads());
+    }
+}
