@@ -116,7 +116,9 @@ async fn exchanges(
             }
             Err(status) => status,
         };
-        let is_head = input.bytes().starts_with(b"HEAD ");
+        // Empty lines may come before a request.
+        let line = input.bytes().iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        let is_head = line.is_some_and(|at| input.bytes()[at..].starts_with(b"HEAD "));
         let answer = Answer::last(server, output, status, is_head);
         server.log(ctx.peer(), "-", &answer);
         break;

@@ -8,7 +8,7 @@ use corio::fs::File;
 use httpdate::HttpDate;
 
 use super::Server;
-use super::conditions::{Validators, Verdict};
+use super::conditions::{FileTime, Validators, Verdict};
 use super::listing;
 use super::multipart::Multipart;
 use super::output::Output;
@@ -90,45 +90,50 @@ impl Exchange<'_, '_> {
         if path.parse(self.request.target).is_err() {
             return Ok(self.error(Status::BAD_REQUEST));
         }
-        match self.find(path) {
+        match self.find(path).await {
             Ok(Found::File(content)) => self.file(content).await,
-            Ok(Found::Listing(page)) => Ok(self.listing(&page)),
+            Ok(Found::Listing(page)) => self.listing(page).await,
             Ok(Found::Elsewhere) => Ok(self.redirect(path)),
             Err(error) => Ok(self.error(status_of(&error))),
         }
     }
 
-    fn find(&self, path: &mut UrlPath) -> io::Result<Found> {
-        let mut file = self.server.root.open(path)?;
-        let mut metadata = file.metadata()?;
+    async fn find(&self, path: &mut UrlPath) -> io::Result<Found> {
+        let root = &self.server.root;
+        let mut before = FileTime::now();
+        let (mut file, mut metadata) = root.open(path)?;
         if metadata.is_dir() {
             if !path.ends_with_slash() {
                 return Ok(Found::Elsewhere);
             }
             let dir = file;
             path.push(INDEX);
-            let index = self.server.root.open(path);
-            match index {
+            match root.open(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     path.leave();
-                    return listing::page(&self.server.root, path, &dir).map(Found::Listing);
+                    let (root, path) = (root.clone(), path.clone());
+                    let page = corio::spawn_blocking(move || listing::page(&root, path, &dir));
+                    return page.await?.map(Found::Listing);
                 }
-                index => file = index?,
+                index => (file, metadata) = index?,
             }
-            metadata = file.metadata()?;
+            if !metadata.is_file() {
+                // A directory named `index.html`.
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
         } else if path.ends_with_slash() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        if !metadata.is_file() {
-            // A pipe, a device, or a directory named `index.html`.
-            return Err(io::ErrorKind::PermissionDenied.into());
+        let mut validators = Validators::of(&metadata, before);
+        if validators.etag.is_none() {
+            // It was changed just now. In the next tick it has a tag, unless it goes on changing.
+            corio::sleep(FileTime::tick()).await;
+            before = FileTime::now();
+            metadata = file.metadata()?;
+            validators = Validators::of(&metadata, before);
         }
-        Ok(Found::File(Content {
-            file: file.into(),
-            len: metadata.len(),
-            mime: mime(path),
-            validators: Validators::of(&metadata),
-        }))
+        let (file, mime) = (file.into(), mime(path));
+        Ok(Found::File(Content { file, len: metadata.len(), mime, validators }))
     }
 
     async fn file(&mut self, content: Content) -> io::Result<Answer> {
@@ -177,9 +182,12 @@ impl Exchange<'_, '_> {
 
     /// Begins the head of a response with the file's validators.
     fn validated(&mut self, status: Status, content: &Content) -> Head<'_> {
-        Head::new(self.output.buf(), status, &self.server.clock, self.after)
-            .field("Last-Modified", HttpDate::from(content.validators.modified))
-            .field("ETag", content.validators.etag)
+        let head = Head::new(self.output.buf(), status, &self.server.clock, self.after)
+            .field("Last-Modified", HttpDate::from(content.validators.modified));
+        match content.validators.etag {
+            Some(etag) => head.field("ETag", etag),
+            None => head,
+        }
     }
 
     /// Begins the head of a response that has (a part of) the file as its body. Text is assumed to
@@ -228,18 +236,18 @@ impl Exchange<'_, '_> {
         Answer { status: Status::NOT_MODIFIED, len: 0 }
     }
 
-    fn listing(&mut self, page: &str) -> Answer {
-        let status = Status::OK;
+    async fn listing(&mut self, page: String) -> io::Result<Answer> {
+        let (status, len) = (Status::OK, page.len() as u64);
         Head::new(self.output.buf(), status, &self.server.clock, self.after)
             .text("Content-Type", HTML)
             .field("Content-Length", page.len())
             .text("Cache-Control", "no-cache")
             .end();
         if self.request.method == Method::Head {
-            return Answer { status, len: 0 };
+            return Ok(Answer { status, len: 0 });
         }
-        self.output.buf().extend_from_slice(page.as_bytes());
-        Answer { status, len: page.len() as u64 }
+        self.output.page(page).await?;
+        Ok(Answer { status, len })
     }
 
     /// Redirects the client to the same directory with a slash at its end, which relative links

@@ -1,16 +1,16 @@
 //! The page that shows a directory.
 //!
-//! Directories are read synchronously, as the ring has no operation for it: a directory of many
-//! thousand entries holds up this thread for some milliseconds.
+//! The ring has no operation to read directories, and one of many thousand entries takes long. So
+//! pages are made on another thread.
 
 use std::cmp::Reverse;
 use std::ffi::OsString;
 use std::fmt::{self, Display, Write};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat};
 
 use super::paths::{UrlPath, encode};
 use super::root::Root;
@@ -38,36 +38,43 @@ struct Entry {
 
 /// Makes the page for `dir`, which is what `path` leads to. Links that lead nowhere, or out of the
 /// root, are left out.
-pub(crate) fn page(root: &Root, path: &mut UrlPath, dir: &File) -> io::Result<String> {
-    let mut entries = entries(root, path, dir)?;
+pub(crate) fn page(root: &Root, mut path: UrlPath, dir: &File) -> io::Result<String> {
+    let mut entries = entries(root, &mut path, dir)?;
     entries.sort_by(|a, b| (Reverse(a.is_dir), &a.name).cmp(&(Reverse(b.is_dir), &b.name)));
     let mut page = String::with_capacity(2048 + entries.len() * 160);
-    write(&mut page, path, &entries).expect("writing into memory succeeds");
+    write(&mut page, &path, &entries).expect("writing into memory succeeds");
     Ok(page)
 }
 
 fn entries(root: &Root, path: &mut UrlPath, dir: &File) -> io::Result<Vec<Entry>> {
-    // Through the open directory, so that it is the one that was checked.
-    let names = std::fs::read_dir(format!("/proc/self/fd/{}", dir.as_raw_fd()))?;
     let mut entries = Vec::new();
-    for entry in names {
+    // Through the open directory, so that it is the one that was checked.
+    for entry in Dir::read_from(dir)? {
         let entry = entry?;
-        // An entry that was removed meanwhile is not shown.
-        let Ok(mut metadata) = entry.metadata() else { continue };
         let name = entry.file_name();
-        if metadata.is_symlink() {
-            path.push(name.as_bytes());
-            let target = root.look(path).and_then(|target| target.metadata());
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        // An entry that was removed meanwhile is not shown.
+        let Ok(mut stat) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        if is(&stat, FileType::Symlink) {
+            path.push(name.to_bytes());
+            let target = root.look(path).and_then(|target| Ok(fstat(target)?));
             path.leave();
             match target {
-                Ok(target) if !target.is_symlink() => metadata = target,
+                Ok(target) if !is(&target, FileType::Symlink) => stat = target,
                 _ => continue,
             }
         }
-        let (is_dir, len, modified) = (metadata.is_dir(), metadata.len(), metadata.mtime());
-        entries.push(Entry { is_dir, name, len, modified });
+        let name = OsString::from_vec(name.to_bytes().to_vec());
+        let is_dir = is(&stat, FileType::Directory);
+        entries.push(Entry { is_dir, name, len: stat.st_size as u64, modified: stat.st_mtime });
     }
     Ok(entries)
+}
+
+fn is(stat: &Stat, file_type: FileType) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == file_type
 }
 
 fn write(page: &mut String, path: &UrlPath, entries: &[Entry]) -> fmt::Result {

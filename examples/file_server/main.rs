@@ -4,9 +4,10 @@
 //! to the socket by `sendfile(2)`. See `--help` for the limits.
 //!
 //! A request passes through these files: `connection` receives it into its `input`, `request`
-//! parses it, `exchange` answers it with the help of `paths`, `root`, `conditions`, `ranges`,
-//! `multipart`, `listing` and `response`, and `output` sends the answer.
+//! parses it (with `authority`), `exchange` answers it with the help of `paths`, `root`,
+//! `conditions`, `ranges`, `multipart`, `listing` and `response`, and `output` sends the answer.
 
+mod authority;
 mod conditions;
 mod connection;
 mod exchange;

@@ -68,6 +68,17 @@ impl<'s> Output<'s> {
         }
     }
 
+    /// Adds a page. A long one is not copied.
+    pub(crate) async fn page(&mut self, page: String) -> io::Result<()> {
+        if page.len() <= FULL {
+            self.buf.extend_from_slice(page.as_bytes());
+            return Ok(());
+        }
+        self.send(libc::MSG_MORE).await?;
+        self.buf = page.into_bytes();
+        self.flush().await
+    }
+
     async fn read(&mut self, file: &File, offset: u64, len: usize) -> io::Result<()> {
         if len == 0 {
             return Ok(());

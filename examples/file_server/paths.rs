@@ -6,6 +6,8 @@ use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
+use super::authority;
+
 /// Characters that are not percent-encoded in a URL's path.
 const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
@@ -17,6 +19,7 @@ pub(crate) struct BadPath;
 /// A decoded path relative to the root: no empty, `.` or `..` component, no NUL byte.
 ///
 /// It is parsed in place, so that a connection needs one allocation for all its requests.
+#[derive(Clone)]
 pub(crate) struct UrlPath {
     /// Ends with a NUL, for system calls.
     bytes: Vec<u8>,
@@ -34,7 +37,7 @@ impl UrlPath {
     /// (`http://host/a/b`).
     pub(crate) fn parse(&mut self, target: &str) -> Result<(), BadPath> {
         let path = origin(target).ok_or(BadPath)?;
-        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let path = path.split('?').next().unwrap_or_default();
         self.bytes.clear();
         // Decoded before it is split: an encoded slash is a slash, and `%2e%2e` is `..`.
         for byte in Decoder(path.as_bytes().iter()) {
@@ -130,8 +133,11 @@ pub(crate) fn encode(bytes: &[u8]) -> percent_encoding::PercentEncode<'_> {
     percent_encode(bytes, UNRESERVED)
 }
 
-/// The part of a target from its path's slash on.
+/// The part of a target from its path's slash on. A fragment does not belong into a request.
 fn origin(target: &str) -> Option<&str> {
+    if target.contains('#') {
+        return None;
+    }
     if target.starts_with('/') {
         return Some(target);
     }
@@ -139,10 +145,9 @@ fn origin(target: &str) -> Option<&str> {
     if !scheme.eq_ignore_ascii_case("http") {
         return None;
     }
-    match rest.find(['/', '?']) {
-        Some(slash) if rest[slash..].starts_with('/') => Some(&rest[slash..]),
-        _ => Some("/"),
-    }
+    let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let path = if path.starts_with('/') { path } else { "/" };
+    authority::is_authority(host).then_some(path)
 }
 
 /// Percent-decoding; a percent sign must be followed by two hexadecimal digits.

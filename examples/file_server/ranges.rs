@@ -8,8 +8,8 @@ const MAX_RANGES: usize = 32;
 /// What a `Range` header selects of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Selection {
-    /// The whole file: the header is malformed, of another unit, or asks for more bytes than there
-    /// are.
+    /// The whole file: the header is malformed, of another unit, asks for more bytes than there
+    /// are, or for the end of an empty file.
     Whole,
     /// These parts, none of them empty, in the order asked for.
     Parts(Vec<Range<u64>>),
@@ -23,14 +23,21 @@ pub(crate) fn select(value: &[u8], len: u64) -> Selection {
         None => Selection::Whole,
         Some(parts) if parts.is_empty() => Selection::Unsatisfiable,
         // Overlapping parts would make a small request cost more than the whole file.
-        Some(parts) if parts.iter().map(|part| part.end - part.start).sum::<u64>() > len => {
-            Selection::Whole
-        }
+        Some(parts) if !fit(&parts, len) => Selection::Whole,
+        // The end of an empty file is the file (RFC 9110, section 14.1.2), and `Content-Range`
+        // can't describe it.
+        Some(_) if len == 0 => Selection::Whole,
         Some(parts) => Selection::Parts(parts),
     }
 }
 
-/// Returns the parts within the file, or `None` if the value is to be ignored.
+/// Whether the parts have together at most `len` bytes.
+fn fit(parts: &[Range<u64>], len: u64) -> bool {
+    let left = parts.iter().try_fold(len, |left, part| left.checked_sub(part.end - part.start));
+    left.is_some()
+}
+
+/// Returns the satisfiable parts, or `None` if the value is to be ignored.
 fn parse(value: &[u8], len: u64) -> Option<Vec<Range<u64>>> {
     let (unit, set) = std::str::from_utf8(value).ok()?.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -46,20 +53,17 @@ fn parse(value: &[u8], len: u64) -> Option<Vec<Range<u64>>> {
         if count > MAX_RANGES {
             return None;
         }
-        let part = parse_one(spec, len)?;
-        if part.start < part.end {
-            parts.push(part);
-        }
+        parts.extend(parse_one(spec, len)?);
     }
     (count > 0).then_some(parts)
 }
 
-/// One `first-last`, `first-` or `-suffix`; an empty range if the file has nothing of it.
-fn parse_one(spec: &str, len: u64) -> Option<Range<u64>> {
+/// One `first-last`, `first-` or `-suffix`; `Some(None)` if it is unsatisfiable.
+fn parse_one(spec: &str, len: u64) -> Option<Option<Range<u64>>> {
     let (first, last) = spec.split_once('-')?;
     if first.is_empty() {
-        let suffix = number(last)?.min(len);
-        return Some(len - suffix..len);
+        let suffix = number(last)?;
+        return Some((suffix > 0).then(|| len - suffix.min(len)..len));
     }
     let first = number(first)?;
     let end = match last {
@@ -72,7 +76,7 @@ fn parse_one(spec: &str, len: u64) -> Option<Range<u64>> {
             last.saturating_add(1).min(len)
         }
     };
-    Some(first.min(end)..end)
+    Some((first < end).then_some(first..end))
 }
 
 /// Parses a decimal number; one that does not fit in 64 bits is `u64::MAX`.

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use httparse::Header;
 
+use super::authority;
 use super::response::Status;
 
 /// Largest number of header fields.
@@ -89,8 +90,7 @@ impl<'a> Request<'a> {
         if has_body {
             return Err(Status::CONTENT_TOO_LARGE);
         }
-        let hosts = request.all("host").count();
-        if hosts > 1 || (hosts == 0 && version > 0) {
+        if !request.has_valid_host() {
             return Err(Status::BAD_REQUEST);
         }
         request.keep_alive = request.wants_keep_alive();
@@ -120,6 +120,16 @@ impl<'a> Request<'a> {
     pub(crate) fn date(&self, name: &str) -> Option<SystemTime> {
         let text = std::str::from_utf8(self.single(name)?).ok()?;
         httpdate::parse_http_date(text).ok()
+    }
+
+    /// Whether there is one host; HTTP/1.0 needs none.
+    fn has_valid_host(&self) -> bool {
+        let mut hosts = self.all("host");
+        let is_valid = match hosts.next() {
+            Some(host) => authority::is_host_and_port(host),
+            None => self.version == 0,
+        };
+        is_valid && hosts.next().is_none()
     }
 
     /// Whether a body follows the head. Anything that could be read in two ways is an error.

@@ -131,6 +131,15 @@ pub(crate) fn page(status: Status) -> String {
     )
 }
 
+/// The last second of the year 9999; HTTP has no later dates.
+const LAST_DATE: u64 = 253_402_300_799;
+
+/// The current time in seconds since 1970, as far as HTTP has dates.
+pub(crate) fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs()).min(LAST_DATE)
+}
+
 /// The current date, written out once per second.
 pub(crate) struct Clock {
     second: Cell<u64>,
@@ -143,7 +152,7 @@ impl Clock {
     }
 
     fn with(&self, use_date: impl FnOnce(&[u8])) {
-        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let second = now();
         if self.second.replace(second) != second {
             let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
             self.text.replace(date.to_string().into_bytes());

@@ -6,26 +6,34 @@
 //! missing (kernels before 5.6, some sandboxes), or on demand, paths are walked by hand, one
 //! `openat(2)` per component, and no link is followed.
 //!
+//! Opening a FIFO or a device does something to it: a FIFO's writer goes on, a tape winds back. So
+//! a path is opened with `O_PATH` first, which does not touch the file itself. If that has led to a
+//! regular file, the same file is opened for reading through `/proc/self/fd`.
+//!
 //! These calls are made on the loop's thread: for names in the kernel's cache they take about a
 //! microsecond, much less than handing them to another thread would.
 
-// # Why this file has `unsafe`
-// It makes system calls that `std` has no functions for.
-
 use std::ffi::CStr;
-use std::fs::{File, canonicalize};
+use std::fs::{File, Metadata, canonicalize};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, openat, openat2};
+use rustix::io::Errno;
+use rustix::path::DecInt;
 
 use super::paths::UrlPath;
 
-/// Flags to open for reading; `O_NONBLOCK` as a pipe without a writer must not block the server.
-const READ: i32 = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+/// Flags to open for reading. Without /proc a FIFO may take the place of a file that was looked at;
+/// with `O_NONBLOCK` that does not block the server.
+const READ: OFlags =
+    OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// Flags to open for metadata only.
-const LOOK: i32 = libc::O_PATH | libc::O_CLOEXEC;
+const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// How often a lookup is tried that a concurrent rename has interrupted.
 const TRIES: usize = 8;
@@ -36,6 +44,8 @@ pub(crate) struct Root {
     /// Without any symbolic link, to tell which absolute links lead back into it.
     path: PathBuf,
     lookup: Lookup,
+    /// `/proc/self/fd`, if it can be used.
+    own_fds: Option<OwnedFd>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +65,7 @@ impl Root {
         if !dir.try_clone().map(File::from)?.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let lookup = match openat2(dir.as_fd(), c".", LOOK, libc::RESOLVE_BENEATH) {
+        let lookup = match openat2(&dir, c".", LOOK, Mode::empty(), ResolveFlags::BENEATH) {
             Ok(_) if links => Lookup::Beneath,
             Ok(_) => Lookup::Walk,
             Err(error) => {
@@ -65,12 +75,35 @@ impl Root {
                 Lookup::Walk
             }
         };
-        Ok(Root { dir, path, lookup })
+        let own_fds = own_fds(&dir);
+        Ok(Root { dir, path, lookup, own_fds })
     }
 
-    /// Opens a file or directory for reading.
-    pub(crate) fn open(&self, path: &UrlPath) -> io::Result<File> {
-        self.lookup(path, READ).map(File::from)
+    /// Opens a regular file or a directory for reading. Anything else is not opened: the error is
+    /// `PermissionDenied`.
+    pub(crate) fn open(&self, path: &UrlPath) -> io::Result<(File, Metadata)> {
+        for _ in 0..TRIES {
+            let found = self.look(path)?;
+            let metadata = found.metadata()?;
+            if metadata.is_dir() {
+                let dir = openat(&found, c".", READ | OFlags::DIRECTORY, Mode::empty())?;
+                return Ok((dir.into(), metadata));
+            }
+            if !metadata.is_file() {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            if let Some(fds) = &self.own_fds {
+                let file = openat(fds, DecInt::from_fd(&found), READ, Mode::empty())?;
+                return Ok((file.into(), metadata));
+            }
+            // Another file may have taken its place meanwhile.
+            let file = File::from(self.lookup(path, READ)?);
+            let opened = file.metadata()?;
+            if (opened.dev(), opened.ino()) == (metadata.dev(), metadata.ino()) {
+                return Ok((file, opened));
+            }
+        }
+        Err(Errno::AGAIN.into())
     }
 
     /// Opens a file of any type, for its metadata only.
@@ -78,25 +111,24 @@ impl Root {
         self.lookup(path, LOOK).map(File::from)
     }
 
-    fn lookup(&self, path: &UrlPath, flags: i32) -> io::Result<OwnedFd> {
+    fn lookup(&self, path: &UrlPath, flags: OFlags) -> io::Result<OwnedFd> {
         match self.lookup {
             Lookup::Walk => self.walk(path, flags),
             Lookup::Beneath => match self.beneath(path.as_c_str(), flags) {
-                Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
-                    self.through_absolute_link(path, flags).map_err(|_| error)
+                Err(Errno::XDEV) => {
+                    self.through_absolute_link(path, flags).map_err(|_| Errno::XDEV.into())
                 }
-                result => result,
+                result => Ok(result?),
             },
         }
     }
 
-    fn beneath(&self, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
-        let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+    fn beneath(&self, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let mut again = 1..TRIES;
         loop {
-            match openat2(self.dir.as_fd(), path, flags, resolve) {
-                Err(error)
-                    if error.raw_os_error() == Some(libc::EAGAIN) && again.next().is_some() => {}
+            match openat2(&self.dir, path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) if again.next().is_some() => {}
                 result => return result,
             }
         }
@@ -104,60 +136,38 @@ impl Root {
 
     /// `RESOLVE_BENEATH` refuses every absolute link. One that leads back below the root is
     /// resolved here, and the result, which has no link left, opened as strictly as before.
-    fn through_absolute_link(&self, path: &UrlPath, flags: i32) -> io::Result<OwnedFd> {
+    fn through_absolute_link(&self, path: &UrlPath, flags: OFlags) -> io::Result<OwnedFd> {
         let target = canonicalize(self.path.join(path.as_path()))?;
         let target = target.strip_prefix(&self.path).map_err(io::Error::other)?;
         let mut relative = UrlPath::new();
         if !target.as_os_str().is_empty() {
             relative.push(target.as_os_str().as_bytes());
         }
-        self.beneath(relative.as_c_str(), flags)
+        Ok(self.beneath(relative.as_c_str(), flags)?)
     }
 
-    fn walk(&self, path: &UrlPath, flags: i32) -> io::Result<OwnedFd> {
+    fn walk(&self, path: &UrlPath, flags: OFlags) -> io::Result<OwnedFd> {
         let (parents, name) = match path.as_path().parent() {
             Some(parents) => (parents, path.as_path().file_name().unwrap_or_default()),
             None => (Path::new(""), ".".as_ref()),
         };
-        let mut dir = self.dir.try_clone()?;
+        // No component is a symbolic link.
+        let step =
+            |dir: &OwnedFd, name, flags| openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty());
+        let mut dir = None;
         for parent in parents {
-            dir = open_at(dir.as_fd(), parent.as_bytes(), LOOK | libc::O_DIRECTORY)?;
+            dir = Some(step(dir.as_ref().unwrap_or(&self.dir), parent, LOOK | OFlags::DIRECTORY)?);
         }
-        open_at(dir.as_fd(), name.as_bytes(), flags)
+        Ok(step(dir.as_ref().unwrap_or(&self.dir), name, flags)?)
     }
 }
 
-/// `openat2(2)`.
-fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: i32, resolve: u64) -> io::Result<OwnedFd> {
-    // SAFETY: it consists of integers, for which zero is a value.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = flags as u64;
-    how.resolve = resolve;
-    // SAFETY: the path ends with a NUL, and `how` is as long as is said.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            dir.as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
-    };
-    owned(fd as i32)
-}
-
-/// `openat(2)` of one component, which is no symbolic link.
-fn open_at(dir: BorrowedFd<'_>, name: &[u8], flags: i32) -> io::Result<OwnedFd> {
-    let name = std::ffi::CString::new(name)?;
-    // SAFETY: the name ends with a NUL.
-    owned(unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_NOFOLLOW) })
-}
-
-/// Takes ownership of the fd that a call has returned.
-fn owned(fd: i32) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this fd for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+/// Opens `/proc/self/fd`. `None` if something else is mounted there, or if files cannot be opened
+/// through it.
+fn own_fds(any_file: &OwnedFd) -> Option<OwnedFd> {
+    let flags = LOOK | OFlags::DIRECTORY;
+    let fds = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty()).ok()?;
+    let is_proc = fstatfs(&fds).is_ok_and(|about| about.f_type == PROC_SUPER_MAGIC);
+    let works = || openat(&fds, DecInt::from_fd(any_file), READ, Mode::empty()).is_ok();
+    (is_proc && works()).then_some(fds)
 }

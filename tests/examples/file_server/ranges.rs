@@ -66,11 +66,37 @@ fn malformed_ranges_are_ignored_and_impossible_ones_refused() {
         let response = client.get_with("/f", &format!("Range: bytes={range}\r\n")).expect(416);
         assert_eq!(response.field("content-range"), Some("bytes */1000"), "{range}");
     }
-    for range in ["0-", "-5"] {
+    for range in ["0-", "0-5", "-0", "0-,-0"] {
         let response = client.get_with("/empty", &format!("Range: bytes={range}\r\n")).expect(416);
         assert_eq!(response.field("content-range"), Some("bytes */0"));
     }
+    // The end of an empty file is the file.
+    for range in ["-1", "-5", "0-,-5", "-5,-5"] {
+        let response = client.get_with("/empty", &format!("Range: bytes={range}\r\n")).expect(200);
+        assert_eq!(response.field("content-range"), None);
+        assert_eq!(response.text(), "");
+    }
     client.get("/f").expect(200);
+}
+
+#[test]
+fn ranges_whose_lengths_add_up_to_more_than_64_bits_are_more_than_the_file() {
+    let Some(site) = Site::in_memory() else { return };
+    let len = i64::MAX as u64;
+    let file = std::fs::File::create(site.path("f")).unwrap();
+    if let Err(error) = file.set_len(len) {
+        return println!("left out: no file can be that long: {error}");
+    }
+    for range in ["0-,0-", "0-,0-,0-", "1-,2-,3-", "-9223372036854775807,1-,2-,3-"] {
+        let mut client = site.connect();
+        client.request("GET", "/f", &format!("Range: bytes={range}\r\n"));
+        let head = client.response_head().expect(200);
+        assert_eq!(head.field("content-length"), Some(&*len.to_string()), "{range}");
+    }
+    // These have at most as many bytes as the file.
+    let mut client = site.connect();
+    client.request("GET", "/f", "Range: bytes=-2,0-9223372036854775803\r\n");
+    client.response_head().expect(206);
 }
 
 #[test]

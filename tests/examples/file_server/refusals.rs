@@ -20,6 +20,8 @@ fn bad_requests_are_answered_and_end_the_connection() {
         ("GET /f HTTP/1.2\r\nHost: x\r\n\r\n".into(), 505),
         ("GET /f HTTP/1.1\r\n\r\n".into(), 400),
         ("GET /f HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n".into(), 400),
+        ("GET /f HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n".into(), 400),
+        ("GET /f HTTP/1.0\r\nHost: a b\r\n\r\n".into(), 400),
         ("GET /f\r\n\r\n".into(), 400),
         ("GET /f FTP/1.1\r\nHost: x\r\n\r\n".into(), 400),
         ("GET /f HTTP/1.1\r\nHost : x\r\n\r\n".into(), 400),
@@ -67,6 +69,97 @@ fn bad_requests_are_answered_and_end_the_connection() {
 }
 
 #[test]
+fn hosts_are_as_the_standard_says() {
+    let site = Site::new(&[]);
+    site.file("f", "hello");
+    for host in [
+        "a b",
+        "x/y",
+        "x?",
+        "x#y",
+        "u@x",
+        "u:p@x",
+        "x,y",
+        "x\\y",
+        "x<y",
+        "\"x\"",
+        "x:80x",
+        "x:-1",
+        "x:8:0",
+        "::1",
+        "[::1",
+        "[::1]80",
+        "[::1]x:80",
+        "[]",
+        "[:1]",
+        "[127.0.0.1]",
+        "[fe80::1%eth0]",
+        "[v1]",
+        "[v.x]",
+        "x]",
+        "x%",
+        "x%4",
+        "x%4g",
+        "h\u{f6}st",
+    ] {
+        let (response, mut client) = site.raw(format!("GET /f HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(response.status, 400, "{host}");
+        client.expect_end();
+    }
+    for host in [
+        "",
+        "x",
+        "x:",
+        ":80",
+        "x:80",
+        "a.b-c_d~",
+        "x%41",
+        "127.0.0.1:65535",
+        "[::1]",
+        "[::1]:80",
+        "[::ffff:1.2.3.4]:",
+        "[v1.a:b]",
+    ] {
+        let request = format!("GET /f HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(site.raw(request).0.status, 200, "{host}");
+    }
+}
+
+#[test]
+fn uris_are_as_the_standard_says() {
+    let site = Site::new(&[]);
+    site.file("f", "hello");
+    let mut client = site.connect();
+    for target in
+        ["http://h/f", "HTTP://h:80/f?q", "http://[::1]:/f", "/f", "http://h", "http://h?q"]
+    {
+        client.get(target).expect(200);
+    }
+    for target in [
+        "http:///f",
+        "http://",
+        "http://:80/f",
+        "http://u@h/f",
+        "http://u:p@h/f",
+        "http://@h/f",
+        "http://h:x/f",
+        "http://[::1/f",
+        "http://a,b/f",
+        "http://h%/f",
+        "http:/f",
+        "https://h/f",
+        "ftp://h/f",
+        "f",
+        "*",
+        "/f#",
+        "http://h/f#g",
+        "http://h#/f",
+    ] {
+        assert_eq!(client.get(target).status, 400, "{target}");
+    }
+}
+
+#[test]
 fn an_empty_body_is_no_body() {
     let site = Site::new(&[]);
     site.file("f", "hello");
@@ -93,6 +186,11 @@ fn errors_to_head_have_no_body() {
     assert_eq!(client.head("/missing", "").status, 404);
     assert_eq!(client.head("/missing", "").status, 404);
     assert_eq!(client.head("/", "Content-Length: 5\r\n").status, 413);
+    client.expect_end();
+    // Empty lines may come first.
+    let mut client = site.connect();
+    let response = client.send("\r\n\nHEAD / HTTP/1.1\r\n\r\n").response_head();
+    assert_eq!(response.status, 400);
     client.expect_end();
 }
 

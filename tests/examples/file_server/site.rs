@@ -41,8 +41,23 @@ impl Site {
     }
 
     /// The same, with files to be made before the server starts.
-    pub(crate) fn with(mut command: Command, options: &[&str], make: impl FnOnce(&Path)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    pub(crate) fn with(command: Command, options: &[&str], make: impl FnOnce(&Path)) -> Self {
+        Self::within(tempfile::tempdir().unwrap(), command, options, make)
+    }
+
+    /// The same in a file system in memory, which has larger files and later times than others.
+    /// `None` if the host has none.
+    pub(crate) fn in_memory() -> Option<Self> {
+        let dir = tempfile::tempdir_in("/dev/shm").ok()?;
+        Some(Self::within(dir, Command::new(executable()), &[], |_| {}))
+    }
+
+    fn within(
+        dir: tempfile::TempDir,
+        mut command: Command,
+        options: &[&str],
+        make: impl FnOnce(&Path),
+    ) -> Self {
         fs::create_dir(dir.path().join("www")).unwrap();
         fs::write(dir.path().join("secret"), "secret").unwrap();
         make(dir.path());
