@@ -20,7 +20,7 @@ pub use handle::Handle;
 
 use crate::driver::seams::clock;
 use crate::driver::{AnyDriver, Driver, SetupError, Wait};
-use crate::os::{self, RawFd};
+use crate::os::RawFd;
 use crate::runtime::Runtime;
 #[cfg(unix)]
 use crate::runtime::fork;
@@ -161,10 +161,9 @@ impl IoContext {
     pub(crate) fn finish_tasks(&self) {
         let runtime = &**self.runtime;
         let deadline = Deadline::after(self.grace_period);
+        let mut settling = runtime.settle();
         loop {
-            runtime.cancel_tasks();
-            // Also operations of no task: leaked ones, and those polled outside of tasks.
-            runtime.cancel_pending();
+            settling.cancel_new_tasks();
             runtime.run_ready();
             let busy = runtime.in_flight() > 0 || runtime.driver(|driver| driver.closing()) > 0;
             if !runtime.has_tasks() && !busy {
@@ -448,7 +447,7 @@ impl Drop for IoContext {
         let entered = self.runtime.enter();
         self.runtime.set_closing();
         self.runtime.remote.close_attachments();
-        self.runtime.root.cancel(os::ECANCELED);
+        self.runtime.root.cancel_at_end();
         if !self.drain(deadline) {
             drop(entered);
             eprintln!(

@@ -66,13 +66,30 @@ impl<T: Linked> List<T> {
         self.first.set(node);
     }
 
+    /// Returns the newest node.
+    pub(crate) fn first(&self) -> Option<*const T> {
+        Some(self.first.get()).filter(|first| !first.is_null())
+    }
+
     /// Calls `visit` for each node, newest first. `visit` may unlink the node that it gets, and no
     /// other. Debug builds panic where that is breached so that a dangling pointer would follow.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(&T)) {
+    pub(crate) fn for_each(&self, visit: impl FnMut(&T)) {
+        self.for_newest(u64::MAX, visit);
+    }
+
+    /// Does the same for the `most` newest nodes.
+    #[inline]
+    pub(crate) fn for_newest(&self, mut most: u64, mut visit: impl FnMut(&T)) {
         let mut node = self.first.get();
         // SAFETY: linked nodes are alive (item 2 of `push`). `node` was linked when it was read,
         // and `visit` has unlinked at most the node before it.
         while let Some(this) = unsafe { node.as_ref() } {
+            if most == 0 {
+                return;
+            }
+            most -= 1;
+            #[cfg(test)]
+            steps::count();
             node = this.link().next.get();
             #[cfg(debug_assertions)]
             let this_visit = visits::Visit::new(node.cast());
@@ -148,6 +165,25 @@ mod visits {
             assert!(this.next != node, "a visit of a list unlinked the node that comes next");
             visit = this.outer;
         }
+    }
+}
+
+/// The steps of this thread along lists, for tests of how many there are.
+#[cfg(test)]
+pub(crate) mod steps {
+    use std::cell::Cell;
+
+    thread_local! {
+        static STEPS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        STEPS.set(STEPS.get() + 1);
+    }
+
+    /// Returns the steps since the last call.
+    pub(crate) fn take() -> u64 {
+        STEPS.take()
     }
 }
 

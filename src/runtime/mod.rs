@@ -34,6 +34,7 @@ pub(crate) mod stats;
 pub(crate) mod sync;
 pub(crate) mod task;
 pub(crate) mod task_memory;
+mod teardown;
 pub(crate) mod timers;
 pub(crate) mod tracked_op;
 mod turn;
@@ -76,6 +77,8 @@ pub(crate) struct Runtime {
     pub(crate) timers: Timers,
     pub(crate) task_memory: TaskMemory,
     pub(crate) root: Scope,
+    /// The scope between `root` and those of the tasks.
+    tasks: Scope,
     pub(crate) current_scope: Cell<*const Scope>,
     current_task: Cell<*const Header>,
     poll_budget: PollBudget,
@@ -172,6 +175,7 @@ impl Runtime {
             timers: Timers::new(),
             task_memory: TaskMemory::new(),
             root: Scope::new(Kind::Context, location),
+            tasks: Scope::new(Kind::Tasks, location),
             current_scope: Cell::new(ptr::null()),
             current_task: Cell::new(ptr::null()),
             poll_budget: PollBudget::new(),
@@ -190,6 +194,7 @@ impl Runtime {
             orphaned_files: Rc::default(),
         });
         runtime.current_scope.set(&runtime.root);
+        runtime.attach_tasks();
         runtime.tick_clock();
         runtime
     }

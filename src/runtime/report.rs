@@ -56,7 +56,7 @@ pub(super) fn enclosing(kind: Kind) -> Option<&'static str> {
         Kind::Race => Some("race"),
         Kind::TryJoin => Some("try_join"),
         Kind::Timeout => Some("timeout"),
-        Kind::Task | Kind::Context => None,
+        Kind::Task | Kind::Tasks | Kind::Context => None,
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     /// First, so that it is zero, like nearly all of a new task's scope.
     Task,
     Context,
+    /// The parent of all tasks, below the context: nothing else is in it.
+    Tasks,
     Race,
     TryJoin,
     Timeout,
@@ -45,12 +47,16 @@ pub(crate) enum Kind {
 /// that a body that ignores errors in a loop does not keep the thread busy.
 const REFUSALS: u8 = 128;
 
+/// Stands for `ECANCELED` in a scope that its context has cancelled by ending. If the scope
+/// outlives that context, it is open again in the next. No error number has this value.
+const BY_CONTEXT: u16 = u16::MAX;
+
 /// A node of the scope tree. It must not move once attached. The fields that each operation touches
 /// come first.
 #[repr(C)]
 pub(crate) struct Scope {
     operations: List<TrackedOp>,
-    /// Zero while open, else the error number with which operations end here.
+    /// Zero while open, else the error number with which operations end here, or [`BY_CONTEXT`].
     cancelled: Cell<u16>,
     refused: Cell<u8>,
     pub(crate) kind: Kind,
@@ -144,7 +150,7 @@ impl Scope {
             old.wake_waiters(runtime);
         }
         if parent.is_cancelled() {
-            self.cancel(parent.errno());
+            self.mark_cancelled(parent.cancelled.get());
         }
         // SAFETY: it has just left the tree; the rest is this function's contract.
         unsafe { self.attach(parent) };
@@ -168,7 +174,10 @@ impl Scope {
 
     /// Returns the error number with which operations end here; 0 while the scope is open.
     fn errno(&self) -> i32 {
-        self.cancelled.get().into()
+        match self.cancelled.get() {
+            BY_CONTEXT => os::ECANCELED,
+            errno => errno.into(),
+        }
     }
 
     #[inline(always)]
@@ -208,12 +217,31 @@ impl Scope {
     /// Refuses new operations here and below, and cancels those in flight; they end with `errno`
     /// unless they complete first. A scope that is cancelled already keeps its error number.
     pub(crate) fn cancel(&self, errno: i32) {
+        // Error numbers are small and positive on every host.
+        self.mark_cancelled(errno as u16);
+    }
+
+    /// Cancels this scope of a context, which is ending.
+    pub(crate) fn cancel_at_end(&self) {
+        self.mark_cancelled(BY_CONTEXT);
+    }
+
+    fn mark_cancelled(&self, mark: u16) {
         if !self.is_cancelled() {
-            // Error numbers are small and positive on every host.
-            self.cancelled.set(errno as u16);
+            self.cancelled.set(mark);
         }
         self.operations.for_each(TrackedOp::cancel);
-        self.children.for_each(|child| child.cancel(errno));
+        self.children.for_each(|child| child.mark_cancelled(mark));
+    }
+
+    /// Opens this scope and those below, where they were cancelled by the end of their context.
+    fn reopen(&self) {
+        if self.cancelled.get() == BY_CONTEXT {
+            self.cancelled.set(0);
+            self.refused.set(0);
+            self.waiter.set(LocalWaker::NONE);
+            self.children.for_each(Scope::reopen);
+        }
     }
 
     /// Translates the driver's result of an operation in this cancelled scope: `ECANCELED` becomes
@@ -239,6 +267,24 @@ impl Scope {
         self.children.for_each(|child| child.visit(visit));
     }
 
+    /// Cancels what belongs to no task, now and until [`open`](Self::open): what moves here is
+    /// cancelled then.
+    pub(super) fn cancel_all_but_tasks(&self) {
+        self.cancelled.set(os::ECANCELED as u16);
+        self.operations.for_each(TrackedOp::cancel);
+        self.children.for_each(|child| {
+            if child.kind != Kind::Tasks {
+                child.cancel(os::ECANCELED);
+            }
+        });
+    }
+
+    /// Ends what [`cancel_all_but_tasks`](Self::cancel_all_but_tasks) has begun.
+    pub(super) fn open(&self) {
+        self.cancelled.set(0);
+        self.refused.set(0);
+    }
+
     pub(crate) fn children(&self) -> &List<Scope> {
         &self.children
     }
@@ -261,11 +307,14 @@ impl Scope {
         let parent = self.parent.replace(ptr::null());
         unlink(self);
         // SAFETY: the parent was alive as long as we were attached to it.
-        let parent = unsafe { parent.as_ref() };
+        let mut parent = unsafe { parent.as_ref() };
         if let Some(parent) = parent {
             parent.succeeded.set(parent.succeeded.get().wrapping_add(self.succeeded.get()));
         }
         if !self.operations.is_empty() || !self.children.is_empty() {
+            if let Some(tasks) = parent.filter(|parent| parent.kind == Kind::Tasks) {
+                parent = tasks.parent();
+            }
             self.reparent_children(parent);
         }
         if self.is_cancelled() {
@@ -284,10 +333,12 @@ impl Scope {
         self.children.for_each(|child| {
             unlink(child);
             child.parent.set(ptr::null());
-            if let Some(parent) = parent {
-                // SAFETY: the child has just left our list, and is pinned, since it was attached.
-                unsafe { child.attach(parent) };
+            let Some(parent) = parent else { return child.reopen() };
+            if parent.is_cancelled() {
+                child.mark_cancelled(parent.cancelled.get());
             }
+            // SAFETY: the child has just left our list, and is pinned, since it was attached.
+            unsafe { child.attach(parent) };
         });
     }
 }
@@ -315,12 +366,14 @@ impl Runtime {
                 self.0.current_scope.set(self.1);
             }
         }
+        // Read before the poll: the body may put another waker into its `Context`.
+        let waker = cx.waker();
         let outer = Restore(self, self.current_scope.replace(scope));
         let polled = poll(cx);
         drop(outer);
         match polled {
             Poll::Ready(value) => Step::Done(value),
-            Poll::Pending if scope.is_cancelled() => scope.pending_or_ended(cx),
+            Poll::Pending if scope.is_cancelled() => scope.pending_or_ended(waker),
             Poll::Pending => Step::Pending,
         }
     }
@@ -328,11 +381,11 @@ impl Runtime {
 
 impl Scope {
     #[cold]
-    fn pending_or_ended<T>(&self, cx: &Context<'_>) -> Step<T> {
+    fn pending_or_ended<T>(&self, waker: &Waker) -> Step<T> {
         if self.is_drained() {
             return Step::Ended;
         }
-        self.wait(cx.waker());
+        self.wait(waker);
         Step::Pending
     }
 

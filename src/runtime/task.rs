@@ -122,7 +122,7 @@ impl Header {
         // SAFETY: the scope is in the cell, and leaves the tree in `finish`; a task that is not
         // done stays alive.
         unsafe {
-            (*this).scope.attach(&runtime.root);
+            (*this).scope.attach(&runtime.tasks);
             runtime.ready.push(this);
         }
         runtime.stats.tasks_spawned.add(1);
@@ -232,8 +232,9 @@ impl Header {
         // SAFETY: the reference of an unfinished task, counted in `new`, is dropped last; a queued
         // task drops it when popped.
         unsafe {
-            (*this).scope.release();
+            // Set first: a task is not polled again, whatever code runs below.
             (*this).add(DONE);
+            (*this).scope.release();
             if (*this).refs.is_shared() {
                 // There are wakers, and the runtime may be dropped before them. If there are none,
                 // there will be none: they are cloned from others, or from the one lent to a poll.

@@ -310,6 +310,9 @@ impl TrackedOp {
         self.flight().scope.set(scope);
         // SAFETY: the caller has just unlinked the record, which is pinned as it is in flight.
         unsafe { scope.link_operation(self) };
+        if scope.is_cancelled() && !self.is_cancelled() {
+            self.cancel();
+        }
     }
 }
 

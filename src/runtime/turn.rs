@@ -11,7 +11,6 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::Runtime;
-use super::scope::Kind;
 use super::stats::Stats;
 use super::task::Header;
 use super::tracked_op::TrackedOp;
@@ -214,75 +213,5 @@ impl Runtime {
     /// Returns `true` if a task is ready to be polled.
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty() || !self.poll_budget.tasks.is_empty()
-    }
-
-    /// Cancels every operation in flight and returns how many there were. New ones may start. Whole
-    /// transfers that wait for one of these to end are cancelled when it is their turn.
-    pub(crate) fn cancel_pending(&self) -> usize {
-        self.cancels.set(self.cancels.get() + 1);
-        let mut count = 0;
-        self.root.visit(&mut |op| {
-            op.cancel();
-            count += 1;
-        });
-        count
-    }
-
-    /// Cancels every task.
-    pub(crate) fn cancel_tasks(&self) {
-        self.root.children().for_each(|scope| {
-            if scope.kind == Kind::Task {
-                // SAFETY: scopes of this kind are fields of headers.
-                unsafe { &*Header::of_scope(scope) }.cancel();
-            }
-        });
-    }
-
-    /// Returns `true` if there is a task that has not finished.
-    pub(crate) fn has_tasks(&self) -> bool {
-        let mut any = false;
-        self.root.children().for_each(|scope| any |= scope.kind == Kind::Task);
-        any
-    }
-
-    /// Drops the bodies of all tasks without polling them.
-    ///
-    /// A body's destructor may do anything, such as ending other tasks, so after each one the list
-    /// is read from its start.
-    pub(crate) fn end_tasks(&self) {
-        loop {
-            let mut next = None;
-            self.root.children().for_each(|scope| {
-                if scope.kind == Kind::Task {
-                    next = Some(std::ptr::from_ref(scope));
-                }
-            });
-            let Some(scope) = next else { return };
-            // SAFETY: attached scopes are alive; the caller has drained, so nothing is in flight.
-            unsafe { Header::end(Header::of_scope(&*scope)) };
-        }
-    }
-
-    /// Drops every finished task that is still queued, closes the inbox, and detaches scopes and
-    /// timers that outlive this runtime.
-    pub(crate) fn discard_queues(&self) {
-        while let Some(task) = self.ready.pop().or_else(|| self.poll_budget.tasks.pop()) {
-            // SAFETY: just popped. All tasks are done by now, so nothing is polled.
-            unsafe { Header::run(task, self) };
-        }
-        // SAFETY: as in `handle_wakeups`.
-        self.remote.close(|task| unsafe { Header::release(task) });
-        // Scopes and timers may lie in futures that outlive this context.
-        self.root.release();
-        self.timers.clear();
-        drop(self.deferred.take());
-    }
-
-    /// Returns `true` if no task, timer or deferred waker refers to this runtime.
-    pub(crate) fn is_unreferenced(&self) -> bool {
-        !self.has_tasks()
-            && !self.has_ready()
-            && self.timers.is_empty()
-            && self.deferred.borrow().is_empty()
     }
 }

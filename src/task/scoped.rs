@@ -16,18 +16,21 @@ pub(crate) struct Scoped<F> {
     // Declared before the scope, so dropped first: its operations unlink from the scope's list.
     future: F,
     scope: Scope,
+    /// It may have results to give, even if the scope has left the tree with its context.
+    polled: bool,
     _pinned: PhantomPinned,
 }
 
 impl<F: Future> Scoped<F> {
     pub(crate) fn new(kind: Kind, location: &'static Location<'static>, future: F) -> Self {
-        Scoped { future, scope: Scope::new(kind, location), _pinned: PhantomPinned }
+        Scoped { future, scope: Scope::new(kind, location), polled: false, _pinned: PhantomPinned }
     }
 
     /// Polls the future in its scope, which follows the current one.
     pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Step<F::Output> {
         // SAFETY: nothing is moved out; both fields are structurally pinned.
         let this = unsafe { self.get_unchecked_mut() };
+        this.polled = true;
         Runtime::with(|runtime| {
             // SAFETY: pinned with `self`, and detached when dropped. The current scope is pinned
             // too, and detaches its children when dropped.
@@ -55,8 +58,8 @@ impl<F: Future> Scoped<F> {
         errno: i32,
     ) -> Step<F::Output> {
         self.scope.cancel(errno);
-        if !self.scope.is_attached() {
-            // It was never polled, so it has nothing in flight.
+        if !self.polled {
+            // It has nothing in flight, and no results to give.
             return Step::Ended;
         }
         self.poll(cx)

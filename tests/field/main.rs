@@ -8,6 +8,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[cfg(unix)]
+mod across_contexts;
 #[cfg(target_os = "linux")]
 mod blocking_mode;
 #[cfg(target_os = "linux")]
@@ -28,3 +30,5 @@ mod several_addresses;
 mod sigpipe;
 #[cfg(target_os = "linux")]
 mod streams;
+#[cfg(unix)]
+mod task_scopes;
