@@ -30,6 +30,9 @@ impl Driver {
         if self != Driver::IoUring {
             return true;
         }
+        if cfg!(miri) {
+            return false;
+        }
         let probe = || std::thread::spawn(|| Driver::IoUring.builder().build().err()).join();
         match REFUSAL.get_or_init(|| probe().expect("no panic")) {
             None => true,

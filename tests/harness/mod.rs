@@ -51,5 +51,10 @@ pub(crate) use unix::*;
 /// A duration so long that a test which waits for it exceeds its time limit.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
+/// Returns `number`, or a hundredth of it under Miri, which takes as much longer.
+pub(crate) const fn many(number: u64) -> u64 {
+    if cfg!(miri) { number / 100 } else { number }
+}
+
 /// A duration after which something may have happened; no test depends on which.
 pub(crate) const SHORT: Duration = Duration::from_millis(1);

@@ -2,16 +2,16 @@
 
 use std::io;
 
-#[cfg(windows)]
+#[cfg(any(windows, miri))]
 pub(crate) use corio::net::TcpStream as LocalStream;
 /// One end, as this crate's handle.
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 pub(crate) use corio::net::UnixStream as LocalStream;
 
 /// One end as std's type.
-#[cfg(windows)]
+#[cfg(any(windows, miri))]
 pub(crate) use std::net::TcpStream as StdStream;
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 pub(crate) use std::os::unix::net::UnixStream as StdStream;
 
 /// Two ends as this crate's handles.
@@ -22,9 +22,9 @@ pub(crate) fn local_pair() -> io::Result<(LocalStream, LocalStream)> {
 
 /// Two ends as std's types.
 pub(crate) fn std_pair() -> io::Result<(StdStream, StdStream)> {
-    #[cfg(unix)]
+    #[cfg(all(unix, not(miri)))]
     return StdStream::pair();
-    #[cfg(windows)]
+    #[cfg(any(windows, miri))]
     {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         let a = StdStream::connect(listener.local_addr()?)?;

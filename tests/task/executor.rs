@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use corio::op::AsyncNop;
 use corio::{JoinError, join_all, spawn, yield_now};
 
-use crate::harness::{Drops, Event, OnDrop, SHORT, local_pair, panics_with, poll_now};
+use crate::harness::{Drops, Event, OnDrop, SHORT, local_pair, many, panics_with, poll_now};
 
 every_driver! {
     fn a_task_gives_its_output(builder) {
@@ -487,10 +487,11 @@ every_driver! {
     }
 
     fn thousands_of_tasks_all_get_their_turn(builder) {
+        const TASKS: u64 = many(10_000);
         let mut context = builder.build().unwrap();
         let count = Rc::new(Cell::new(0));
         context.block_on(async {
-            let tasks: Vec<_> = (0..10_000)
+            let tasks: Vec<_> = (0..TASKS)
                 .map(|_| {
                     let count = count.clone();
                     spawn(async move {
@@ -503,7 +504,7 @@ every_driver! {
                 task.await.unwrap();
             }
         });
-        assert_eq!(count.get(), 10_000);
+        assert_eq!(count.get(), TASKS);
     }
 
     fn task_locals_follow_their_task(builder) {

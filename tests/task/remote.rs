@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corio::{Handle, RemoteTask, sleep, timeout};
 
-use crate::harness::{Elsewhere, LONG, eventually};
+use crate::harness::{Elsewhere, LONG, eventually, many};
 
 /// Sets a flag when dropped.
 struct Gone(Arc<AtomicBool>);
@@ -25,7 +25,7 @@ every_driver! {
         let id = there.handle.spawn(|| async { std::thread::current().id() });
         assert_ne!(id.join().unwrap(), std::thread::current().id());
         let mut context = builder.build().unwrap();
-        let tasks: Vec<_> = (0..1000)
+        let tasks: Vec<_> = (0..many(1000))
             .map(|n| {
                 there.handle.spawn(move || async move {
                     // A value that is not `Send` stays on the other thread.
@@ -145,11 +145,12 @@ every_driver! {
     }
 
     fn contexts_can_spawn_on_each_other(builder) {
+        const ROUNDS: u64 = many(2000);
         let (a, b) = (Elsewhere::new(&builder), Elsewhere::new(&builder));
         let (to_b, to_a) = (b.handle.clone(), a.handle.clone());
         let task = a.handle.spawn(move || async move {
             let mut sum = 0;
-            for n in 0..2000 {
+            for n in 0..ROUNDS {
                 let back = to_a.clone();
                 let there_and_back =
                     move || async move { back.spawn(move || async move { n }).await.unwrap() };
@@ -159,6 +160,6 @@ every_driver! {
         });
         let mut context = builder.build().unwrap();
         let sum = context.block_on(timeout(LONG, task)).unwrap().unwrap();
-        assert_eq!(sum, 1999 * 2000 / 2);
+        assert_eq!(sum, (ROUNDS - 1) * ROUNDS / 2);
     }
 }

@@ -11,7 +11,7 @@ use corio::op::AsyncNop;
 use corio::time::Instant as OurInstant;
 use corio::{Elapsed, race, sleep, sleep_until, spawn, timeout, timeout_at};
 
-use crate::harness::{LONG, SHORT, local_pair, poll_now};
+use crate::harness::{LONG, SHORT, local_pair, many, poll_now};
 
 every_driver! {
     fn sleeps_end_in_the_order_of_their_deadlines(builder) {
@@ -42,7 +42,7 @@ every_driver! {
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let before = corio::stats();
-            let mut sleeps: Vec<_> = (0..100_000_u64)
+            let mut sleeps: Vec<_> = (0..many(100_000))
                 .map(|n| Box::pin(sleep(LONG + Duration::from_nanos(n * 7919 % 100_000))))
                 .collect();
             for sleep in &mut sleeps {

@@ -80,6 +80,8 @@ pub(in crate::driver) unsafe fn send_at_once(
     len: u32,
     flags: i32,
 ) -> i32 {
+    // `MSG_WAITALL` is for rings alone, and Miri refuses it.
+    let flags = if cfg!(miri) { flags & !libc::MSG_WAITALL } else { flags };
     let flags = flags | libc::MSG_DONTWAIT;
     // SAFETY: this function's only item.
     retry(|| unsafe { libc::send(fd, ptr.cast(), len as usize, flags) })

@@ -128,12 +128,12 @@ pub(in crate::driver) unsafe fn is_to_unix_address(request: &Request) -> bool {
 
 /// Returns the kind of a socket.
 pub(in crate::driver) fn socket_kind(fd: RawFd) -> Kind {
-    // Only the Linux selector makes use of it.
-    #[cfg(target_os = "linux")]
+    // Only the Linux selector makes use of it; Miri does not know this option.
+    #[cfg(all(target_os = "linux", not(miri)))]
     if option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP) {
         return Kind::Tcp;
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(not(target_os = "linux"), miri))]
     let _ = fd;
     Kind::Other
 }

@@ -18,6 +18,9 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+/// Miri has no signals, nor the calls for them.
+const HAS_SIGNALS: bool = !cfg!(miri);
+
 /// How a thread is kept from getting `SIGPIPE`.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::driver) struct SigPipe {
@@ -31,21 +34,18 @@ pub(in crate::driver) struct SigPipeBlock(Option<Blocked>);
 impl SigPipeBlock {
     /// Blocks the signal on the calling thread, if the process ignores it.
     pub(in crate::driver) fn new() -> Self {
-        SigPipeBlock(is_ignored().then(Blocked::new))
+        SigPipeBlock((HAS_SIGNALS && is_ignored()).then(Blocked::new))
     }
 
     /// Returns how calls on this thread are made while `self` exists.
     #[inline(always)]
     pub(in crate::driver) fn get(&self) -> SigPipe {
-        SigPipe { for_each_call: self.0.is_none() }
+        SigPipe { for_each_call: HAS_SIGNALS && self.0.is_none() }
     }
 }
 
 /// Returns `true` if the process ignores the signal at present.
 fn is_ignored() -> bool {
-    if cfg!(miri) {
-        return true; // It has no signals.
-    }
     let mut action = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: changes nothing, as the new action is null; `action` is valid for writes.
     let asked = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
