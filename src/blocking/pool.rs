@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::error::debug_as_display;
 use crate::os::idle::{self, IdleThreads};
 use crate::os::lock::{ignore_poison, lock};
-use crate::sync::wait_list::{Ticket, WaitList};
+use crate::sync::wait_list::{Ticket, Turn, WaitList};
 use crate::sync::{oneshot, wait};
 use crate::task::JoinError;
 
@@ -443,6 +443,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let shared = this.shared;
+        let mut woken = Vec::new();
         if let Stage::Full(ticket, work) = &mut this.stage {
             let mut state = shared.lock();
             if state.closed {
@@ -451,21 +452,29 @@ where
                 // Its ticket leaves the list when this is dropped.
                 return Poll::Ready(Err(BlockingError::Closed));
             }
-            if let Some(place) = *ticket {
-                let old = state.waiting.update(place, cx.waker());
-                if old.is_some() {
-                    drop(state);
-                    drop(old);
-                    return Poll::Pending;
+            let room = shared.most_queued.saturating_sub(state.queue.len());
+            if ticket.is_some() || !shared.has_room(&state) {
+                let mut wakers = Vec::new();
+                match state.waiting.poll(ticket, cx.waker(), room, &mut wakers) {
+                    Turn::Granted(place) => {
+                        state.waiting.leave(place);
+                        *ticket = None;
+                    }
+                    Turn::Waits { old, again } => {
+                        drop(state);
+                        drop(old);
+                        wakers.into_iter().for_each(Waker::wake);
+                        if again {
+                            cx.waker().wake_by_ref();
+                        }
+                        return Poll::Pending;
+                    }
                 }
-                state.waiting.leave(place);
-                *ticket = None;
-            } else if !shared.has_room(&state) {
-                *ticket = Some(state.waiting.join(cx.waker().clone()));
-                return Poll::Pending;
+                woken = wakers;
             }
             let work = work.take().expect("a SpawnBlocking was polled after it had completed");
             this.submit(state, work);
+            woken.into_iter().for_each(Waker::wake);
         }
         if let Stage::Queued(_, receiver) = &mut this.stage {
             let Poll::Ready(received) = Pin::new(receiver).poll(cx) else { return Poll::Pending };

@@ -36,7 +36,7 @@ use std::task::{Context, Poll, Waker};
 use super::ring::{Awaited, Refused, Ring};
 use super::streak::Streak;
 use super::wait;
-use super::wait_list::{Ticket, WaitList};
+use super::wait_list::{self, Ticket, Turn, WaitList};
 use crate::runtime::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock, yield_now};
 
 struct State {
@@ -102,10 +102,26 @@ impl<T> Shared<T> {
 
     /// Grants the free slots to waiting senders; adds those to be woken to `wakers`.
     fn grant_slots(&self, state: &mut State, wakers: &mut Vec<Waker>) {
-        let crowded = !state.waiting.is_empty();
-        self.crowded.store(crowded, Ordering::Relaxed);
-        let free = self.ring.await_room(crowded);
+        let free = self.free_slots(!state.waiting.is_empty());
         state.waiting.grant(free, wakers);
+    }
+
+    /// Returns the number of free slots, and records whether senders wait for them.
+    fn free_slots(&self, crowded: bool) -> usize {
+        self.crowded.store(crowded, Ordering::Relaxed);
+        self.ring.await_room(crowded)
+    }
+
+    /// Puts a message into a slot that was granted to senders which do not use it.
+    #[cold]
+    fn push_past(&self, message: T) -> Result<(), Refused<T>> {
+        let mut state = self.lock();
+        if state.waiting.has_waiting() || !state.waiting.suspect(wait_list::ATTEMPT) {
+            return Err(Refused::Full(message));
+        }
+        self.free_slots(false);
+        drop(state);
+        self.push(message)
     }
 
     fn close(&self) {
@@ -199,7 +215,11 @@ impl<T> Sender<T> {
     /// # Errors
     /// [`TrySendError`] with the message, if the channel is full, or closed.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        self.shared.push(value).map_err(|refused| match refused {
+        let pushed = match self.shared.push(value) {
+            Err(Refused::Full(value)) => self.shared.push_past(value),
+            pushed => pushed,
+        };
+        pushed.map_err(|refused| match refused {
             Refused::Full(value) => TrySendError::Full(value),
             Refused::Closed(value) => TrySendError::Closed(value),
         })
@@ -295,17 +315,24 @@ impl<T> SendFuture<'_, T> {
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
         let shared = &*self.sender.shared;
         let mut state = shared.lock();
-        let join = || state.waiting.join(cx.waker().clone());
-        let ticket = *self.ticket.get_or_insert_with(join);
         let mut wakers = Vec::new();
         let result = loop {
-            shared.grant_slots(&mut state, &mut wakers);
+            let mut granted = None;
             if !shared.ring.is_closed() {
-                if let Some(old) = state.waiting.update(ticket, cx.waker()) {
-                    drop(state);
-                    drop(old);
-                    wakers.into_iter().for_each(Waker::wake);
-                    return Poll::Pending;
+                let free = shared.free_slots(true);
+                match state.waiting.poll(&mut self.ticket, cx.waker(), free, &mut wakers) {
+                    Turn::Granted(ticket) => granted = Some(ticket),
+                    Turn::Waits { old, again } => {
+                        drop(state);
+                        drop(old);
+                        wakers.into_iter().for_each(Waker::wake);
+                        if again {
+                            // The sender that is to use its slot may be on another thread.
+                            yield_now();
+                            cx.waker().wake_by_ref();
+                        }
+                        return Poll::Pending;
+                    }
                 }
             }
             match shared.ring.push(self.take()) {
@@ -314,15 +341,16 @@ impl<T> SendFuture<'_, T> {
                 // A sender that did not see the crowd was faster. This one keeps its place.
                 Err(Refused::Full(value)) => {
                     self.value = Some(value);
-                    state.waiting.wait_again(ticket, cx.waker().clone());
+                    if let Some(ticket) = granted {
+                        state.waiting.wait_again(ticket, cx.waker().clone());
+                    }
                 }
             }
         };
-        let own = state.waiting.leave(ticket);
+        let own = self.ticket.take().and_then(|ticket| state.waiting.leave(ticket));
         shared.grant_slots(&mut state, &mut wakers);
         drop(state);
         drop(own);
-        self.ticket = None;
         if matches!(result, Ok(Awaited::Yes)) {
             shared.wake_receiver();
         }

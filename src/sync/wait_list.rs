@@ -1,16 +1,33 @@
 //! A list of tasks that wait for room, first come, first served; guarded by its owner's lock.
 //!
-//! A task that finds no room [joins](WaitList::join) the list and keeps its ticket. When room
-//! becomes free, the owner [grants](WaitList::grant) it to the first tasks on the list. A task that
-//! has been granted room stays on the list, and the room counts as taken, until the task
-//! [leaves](WaitList::leave): to use the room, or because it was dropped. So no task that comes
-//! later takes the room first, and no room is lost.
+//! A task that finds no room joins the list and keeps its ticket. When room becomes free, the owner
+//! [grants](WaitList::grant) it to the first tasks on the list. A task that has been granted room
+//! stays on the list, and the room counts as taken, until the task [leaves](WaitList::leave): to
+//! use the room, or because it was dropped. So no task that comes later takes the room first, and
+//! no room is lost.
+//!
+//! A future that was granted room and is not polled again, or was leaked, must not keep the room
+//! for ever. So the first task that still waits is woken together with those before it. If they
+//! have not used their room when it is polled again, although all tasks had their turn, their
+//! grants *lapse*: the room goes to the next, and they wait again, at their old places, from their
+//! next poll on. Each grant that a task loses doubles its time for the next, so that a slow thread
+//! is not overtaken for ever.
 //!
 //! Methods hand wakers out instead of waking or dropping them: both may run foreign code, which
 //! must not happen under the lock. Only `Waker::clone` is called under it.
 
 use std::collections::VecDeque;
 use std::task::Waker;
+
+/// How much [suspicion](WaitList::suspect) ends a first grant; doubled for each one that a task has
+/// lost, up to `MOST_LOSSES` times.
+const PATIENCE: u32 = 16;
+const MOST_LOSSES: u8 = 8;
+
+/// What a poll of a task that waits adds to the suspicion: all other tasks had their turn before.
+const POLL: u32 = 16;
+/// What a refused attempt without waiting adds.
+pub(crate) const ATTEMPT: u32 = 1;
 
 /// Tasks that wait for room, in order; see the module's page.
 #[derive(Debug, Default)]
@@ -20,6 +37,10 @@ pub(crate) struct WaitList {
     next_ticket: u64,
     /// How many of `waiters` have been granted room.
     granted: usize,
+    /// How many of them have lost it.
+    lapsed: usize,
+    /// How long nothing has been granted or used while others wanted the room.
+    suspicion: u32,
 }
 
 /// Identifies a task on a [`WaitList`].
@@ -29,19 +50,37 @@ pub(crate) struct Ticket(u64);
 #[derive(Debug)]
 struct Waiter {
     ticket: Ticket,
-    /// `None`: it has been granted room.
-    waker: Option<Waker>,
+    place: Place,
+    /// How many grants have lapsed.
+    losses: u8,
+}
+
+#[derive(Debug)]
+enum Place {
+    Waits(Waker),
+    Granted,
+    Lapsed,
+}
+
+/// The result of [polling](WaitList::poll) for room.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Turn {
+    /// The task uses the room, and [leaves](WaitList::leave).
+    Granted(Ticket),
+    /// The task waits. `again`: it must wake itself, to look whether others use their room.
+    Waits { old: Option<Waker>, again: bool },
 }
 
 impl WaitList {
     /// Creates an empty list.
     pub(crate) const fn new() -> Self {
-        WaitList { waiters: VecDeque::new(), next_ticket: 0, granted: 0 }
+        WaitList { waiters: VecDeque::new(), next_ticket: 0, granted: 0, lapsed: 0, suspicion: 0 }
     }
 
-    /// Returns `true` if no task is on the list, granted or not.
+    /// Returns `true` if no task waits or has been granted room.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiters.is_empty()
+        self.waiters.len() == self.lapsed
     }
 
     /// Returns how many tasks have been granted room that they have not used yet.
@@ -51,56 +90,140 @@ impl WaitList {
 
     /// Returns `true` if a task waits that has not been granted room.
     pub(crate) fn has_waiting(&self) -> bool {
-        self.granted < self.waiters.len()
+        self.granted + self.lapsed < self.waiters.len()
     }
 
-    /// Adds a task at the end.
-    pub(crate) fn join(&mut self, waker: Waker) -> Ticket {
+    /// Polls for room, of which `room` is free, including what has been granted. Without a ticket
+    /// the task joins the list. Adds the wakers of tasks that are granted room to `wakers`.
+    pub(crate) fn poll(
+        &mut self,
+        ticket: &mut Option<Ticket>,
+        waker: &Waker,
+        room: usize,
+        wakers: &mut Vec<Waker>,
+    ) -> Turn {
+        let own = *ticket.get_or_insert_with(|| self.join());
+        let old = self.renew(own, waker);
+        self.grant(room, wakers);
+        let again = self.granted > 0 && self.is_first_waiting(own);
+        if again && self.suspect(POLL) {
+            self.grant(room, wakers);
+        }
+        if matches!(self.waiter(own).place, Place::Granted) {
+            // A waker that has been replaced goes the way of the others: waking it does no harm.
+            wakers.extend(old);
+            return Turn::Granted(own);
+        }
+        Turn::Waits { old, again }
+    }
+
+    /// Adds a task at the end, which has yet to leave its waker.
+    fn join(&mut self) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        self.waiters.push_back(Waiter { ticket, waker: Some(waker) });
+        self.waiters.push_back(Waiter { ticket, place: Place::Lapsed, losses: 0 });
+        self.lapsed += 1;
         ticket
     }
 
-    /// Replaces the waker of a task that still waits, and returns the old one; `None` if the task
-    /// has been granted room.
-    pub(crate) fn update(&mut self, ticket: Ticket, waker: &Waker) -> Option<Waker> {
-        let place = self.find(ticket).expect("a task with a ticket is on the list");
-        let current = self.waiters[place].waker.as_mut()?;
-        Some(std::mem::replace(current, waker.clone()))
+    /// Replaces the waker of a task that still waits, and returns the old one. A task whose grant
+    /// has lapsed waits again.
+    fn renew(&mut self, ticket: Ticket, waker: &Waker) -> Option<Waker> {
+        let place = &mut self.waiter(ticket).place;
+        match place {
+            Place::Granted => return None,
+            Place::Waits(current) => return Some(std::mem::replace(current, waker.clone())),
+            Place::Lapsed => *place = Place::Waits(waker.clone()),
+        }
+        self.lapsed -= 1;
+        None
     }
 
     /// Makes a task that had been granted room wait again, at its old place.
     pub(crate) fn wait_again(&mut self, ticket: Ticket, waker: Waker) {
-        let place = self.find(ticket).expect("a task with a ticket is on the list");
-        if self.waiters[place].waker.replace(waker).is_none() {
-            self.granted -= 1;
-        }
+        self.waiter(ticket).place = Place::Waits(waker);
+        self.granted -= 1;
     }
 
     /// Removes a task, and returns its waker if it still waited. The caller grants the room that
     /// the task leaves unused.
     pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
-        let waiter = self.waiters.remove(self.find(ticket)?)?;
-        if waiter.waker.is_none() {
-            self.granted -= 1;
+        match self.waiters.remove(self.find(ticket)?)?.place {
+            Place::Waits(waker) => return Some(waker),
+            Place::Granted => self.granted -= 1,
+            Place::Lapsed => self.lapsed -= 1,
         }
-        waiter.waker
+        self.suspicion = 0;
+        None
     }
 
     /// Grants room to the first `room` tasks of the list, those included that have been granted
-    /// room before; adds the wakers of the others to `wakers`.
+    /// room before; adds the wakers of the others to `wakers`, and that of the next task.
     pub(crate) fn grant(&mut self, room: usize, wakers: &mut Vec<Waker>) {
-        let before = wakers.len();
-        let first = self.waiters.iter_mut().take(room);
-        wakers.extend(first.filter_map(|waiter| waiter.waker.take()));
-        self.granted += wakers.len() - before;
+        let before = self.granted;
+        let mut left = room;
+        for waiter in &mut self.waiters {
+            match &waiter.place {
+                Place::Lapsed => continue,
+                Place::Granted => {}
+                Place::Waits(next) if left == 0 => {
+                    if self.granted > before {
+                        wakers.push(next.clone());
+                    }
+                    break;
+                }
+                Place::Waits(_) => {
+                    if let Place::Waits(waker) =
+                        std::mem::replace(&mut waiter.place, Place::Granted)
+                    {
+                        wakers.push(waker);
+                    }
+                    self.granted += 1;
+                }
+            }
+            left = left.saturating_sub(1);
+        }
+        if self.granted > before {
+            self.suspicion = 0;
+        }
     }
 
     /// Wakes all tasks to let them see that their owner is closed: each counts as granted until it
     /// leaves.
     pub(crate) fn grant_all(&mut self, wakers: &mut Vec<Waker>) {
         self.grant(usize::MAX, wakers);
+    }
+
+    /// Records that granted room was wanted and not used. Returns `true` if that has been so for
+    /// too long: the grants have lapsed, and the caller grants the room to others.
+    pub(crate) fn suspect(&mut self, weight: u32) -> bool {
+        // They are at the front: no more are looked at than there are.
+        let is_granted = |waiter: &&mut Waiter| matches!(waiter.place, Place::Granted);
+        let granted = self.granted;
+        let losses = self.waiters.iter_mut().filter(is_granted).take(granted);
+        let Some(losses) = losses.map(|waiter| waiter.losses).max() else { return false };
+        self.suspicion += weight;
+        if self.suspicion <= PATIENCE << losses {
+            return false;
+        }
+        for waiter in self.waiters.iter_mut().filter(is_granted).take(granted) {
+            waiter.place = Place::Lapsed;
+            waiter.losses = (waiter.losses + 1).min(MOST_LOSSES);
+        }
+        self.lapsed += std::mem::take(&mut self.granted);
+        self.suspicion = 0;
+        true
+    }
+
+    fn is_first_waiting(&self, ticket: Ticket) -> bool {
+        let mut waiting =
+            self.waiters.iter().filter(|waiter| matches!(waiter.place, Place::Waits(_)));
+        waiting.next().is_some_and(|waiter| waiter.ticket == ticket)
+    }
+
+    fn waiter(&mut self, ticket: Ticket) -> &mut Waiter {
+        let place = self.find(ticket).expect("a task with a ticket is on the list");
+        &mut self.waiters[place]
     }
 
     fn find(&self, ticket: Ticket) -> Option<usize> {
@@ -128,21 +251,41 @@ mod tests {
     struct Tasks {
         list: WaitList,
         counts: Vec<Arc<Count>>,
-        tickets: Vec<Ticket>,
+        tickets: Vec<Option<Ticket>>,
     }
 
     impl Tasks {
+        /// As many tasks that wait for room, of which there is none.
         fn new(count: usize) -> Self {
-            let mut list = WaitList::new();
             let counts: Vec<Arc<Count>> = (0..count).map(|_| Arc::default()).collect();
-            let tickets = counts.iter().map(|count| list.join(count.clone().into())).collect();
-            Tasks { list, counts, tickets }
+            let mut tasks = Tasks { list: WaitList::new(), counts, tickets: vec![None; count] };
+            assert!((0..count).all(|task| tasks.poll(task, 0) == Some(false)));
+            tasks
+        }
+
+        /// Polls a task: `None` if it was granted room, else whether it has to wake itself.
+        fn poll(&mut self, task: usize, room: usize) -> Option<bool> {
+            let waker = self.counts[task].clone().into();
+            let mut wakers = Vec::new();
+            let turn = self.list.poll(&mut self.tickets[task], &waker, room, &mut wakers);
+            wakers.into_iter().for_each(Waker::wake);
+            match turn {
+                Turn::Granted(_) => {
+                    self.leave(task);
+                    None
+                }
+                Turn::Waits { again, .. } => Some(again),
+            }
         }
 
         fn grant(&mut self, room: usize) {
             let mut wakers = Vec::new();
             self.list.grant(room, &mut wakers);
             wakers.into_iter().for_each(Waker::wake);
+        }
+
+        fn leave(&mut self, task: usize) -> Option<Waker> {
+            self.list.leave(self.tickets[task].take().expect("the task is on the list"))
         }
 
         fn woken(&self) -> Vec<usize> {
@@ -152,51 +295,80 @@ mod tests {
 
     #[test]
     fn room_is_granted_in_order_and_once() {
-        let mut tasks = Tasks::new(3);
+        let mut tasks = Tasks::new(4);
         tasks.grant(0);
-        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![0, 0, 0], 0));
+        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![0, 0, 0, 0], 0));
         tasks.grant(2);
-        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![1, 1, 0], 2));
+        // The third is there to see whether the others use their room.
+        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![1, 1, 1, 0], 2));
         // The same two rooms, still unused.
         tasks.grant(2);
-        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![0, 0, 0], 2));
+        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![0, 0, 0, 0], 2));
         assert!(tasks.list.has_waiting());
+        assert_eq!((tasks.poll(0, 2), tasks.poll(1, 1), tasks.list.granted()), (None, None, 0));
+        assert_eq!(tasks.poll(2, 0), Some(false));
     }
 
     #[test]
     fn room_that_is_left_unused_goes_to_the_next() {
         let mut tasks = Tasks::new(3);
         tasks.grant(1);
-        assert!(tasks.list.leave(tasks.tickets[0]).is_none(), "it was granted room");
-        assert!(tasks.list.leave(tasks.tickets[1]).is_some(), "it still waited");
-        assert!(tasks.list.leave(tasks.tickets[1]).is_none(), "it is gone");
+        tasks.woken();
+        assert!(tasks.leave(0).is_none(), "it was granted room");
+        assert!(tasks.leave(1).is_some(), "it still waited");
         assert_eq!(tasks.list.granted(), 0);
         tasks.grant(1);
-        assert_eq!(tasks.woken(), [1, 0, 1]);
-        assert!(tasks.list.leave(tasks.tickets[2]).is_none());
+        assert_eq!(tasks.woken(), [0, 0, 1]);
+        assert!(tasks.leave(2).is_none());
         assert!(tasks.list.is_empty() && tasks.list.granted() == 0);
     }
 
     #[test]
     fn a_waker_is_replaced_until_room_is_granted() {
         let mut tasks = Tasks::new(1);
-        let fresh: Arc<Count> = Arc::default();
-        let old = tasks.list.update(tasks.tickets[0], &fresh.clone().into());
-        assert!(old.is_some_and(|old| old.will_wake(&tasks.counts[0].clone().into())));
+        let old = std::mem::take(&mut tasks.counts[0]);
+        assert_eq!(tasks.poll(0, 0), Some(false));
         tasks.grant(1);
-        assert_eq!((tasks.woken(), fresh.0.load(Ordering::Relaxed)), (vec![0], 1));
-        assert!(tasks.list.update(tasks.tickets[0], Waker::noop()).is_none());
+        assert_eq!((tasks.woken(), old.0.load(Ordering::Relaxed)), (vec![1], 0));
+        assert_eq!(tasks.poll(0, 1), None);
     }
 
     #[test]
     fn a_task_that_found_no_room_after_all_keeps_its_place() {
         let mut tasks = Tasks::new(2);
         tasks.grant(1);
-        let waker = tasks.counts[0].clone().into();
-        tasks.list.wait_again(tasks.tickets[0], waker);
-        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![1, 0], 0));
+        tasks.list.wait_again(tasks.tickets[0].unwrap(), tasks.counts[0].clone().into());
+        tasks.woken();
         tasks.grant(1);
-        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![1, 0], 1));
+        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![1, 1], 1));
+    }
+
+    #[test]
+    fn room_that_is_never_used_goes_to_the_next_in_the_end() {
+        let mut tasks = Tasks::new(3);
+        tasks.grant(1);
+        assert_eq!(tasks.woken(), [1, 1, 0]);
+        assert_eq!(tasks.poll(1, 1), Some(true), "the first may not have had its turn");
+        assert_eq!(tasks.poll(2, 1), Some(false), "it is not the next");
+        assert_eq!(tasks.poll(1, 1), None);
+        // It has lost its grant, and not its place; the next time it has longer.
+        assert_eq!(tasks.poll(0, 0), Some(false));
+        tasks.grant(1);
+        assert_eq!([tasks.poll(2, 1), tasks.poll(2, 1)], [Some(true), Some(true)]);
+        assert_eq!(tasks.poll(0, 1), None);
+        assert_eq!(tasks.poll(2, 1), None);
+        assert!(tasks.list.is_empty());
+    }
+
+    #[test]
+    fn a_task_whose_grant_lapsed_is_not_in_the_way() {
+        let mut tasks = Tasks::new(1);
+        tasks.grant(1);
+        assert!(!(0..PATIENCE).any(|_| tasks.list.suspect(ATTEMPT)));
+        assert!(tasks.list.suspect(ATTEMPT));
+        assert!(tasks.list.is_empty() && tasks.list.granted() == 0 && !tasks.list.has_waiting());
+        assert!(tasks.leave(0).is_none());
+        assert_eq!(tasks.list.lapsed, 0);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 use crate::runtime::Runtime;
 use crate::runtime::remote::Remote;
 use crate::runtime::sync::{Mutex, MutexGuard, lock};
-use crate::sync::wait_list::{Ticket, WaitList};
+use crate::sync::wait_list::{Ticket, Turn, WaitList};
 
 /// A bounded queue of jobs; see the module's page.
 pub(super) struct Queue<J> {
@@ -274,22 +274,30 @@ impl<J> Future for ReserveSlot<'_, J> {
         if state.refuses() {
             return Poll::Ready(Err(Refused));
         }
-        if let Some(ticket) = self.ticket {
-            let old = state.waiting.update(ticket, cx.waker());
-            if old.is_some() {
-                drop(state);
-                drop(old);
-                return Poll::Pending;
+        let room = queue.limit.saturating_sub(state.jobs.len() + state.reserved);
+        let mut wakers = Vec::new();
+        if self.ticket.is_some() || room <= state.waiting.granted() {
+            match state.waiting.poll(&mut self.ticket, cx.waker(), room, &mut wakers) {
+                Turn::Granted(ticket) => {
+                    state.waiting.leave(ticket);
+                    self.ticket = None;
+                }
+                Turn::Waits { old, again } => {
+                    drop(state);
+                    drop(old);
+                    wakers.into_iter().for_each(Waker::wake);
+                    if again {
+                        cx.waker().wake_by_ref();
+                    }
+                    return Poll::Pending;
+                }
             }
-            state.waiting.leave(ticket);
-            self.ticket = None;
-        } else if state.jobs.len() + state.reserved + state.waiting.granted() >= queue.limit {
-            self.ticket = Some(state.waiting.join(cx.waker().clone()));
-            return Poll::Pending;
         }
         // A slot granted to this producer; or a free one, which no other waits for: those that
         // wait have been granted theirs.
         state.reserved += 1;
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(()))
     }
 }
