@@ -184,6 +184,14 @@ impl SocketAddress {
         })
     }
 
+    /// Returns the abstract name of a Unix socket, without its leading NUL byte. Linux.
+    fn abstract_name(&self) -> Option<&[u8]> {
+        #[cfg(target_os = "linux")]
+        return self.0.as_abstract_namespace();
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
     pub(crate) fn as_sock_addr(&self) -> &SockAddr {
         &self.0
     }
@@ -237,7 +245,10 @@ impl fmt::Display for SocketAddress {
         match (self.as_inet(), self.as_path()) {
             (Some(inet), _) => inet.fmt(f),
             (None, Some(path)) => path.display().fmt(f),
-            (None, None) if self.0.is_unix() => f.write_str("(unnamed)"),
+            (None, None) if self.0.is_unix() => match self.abstract_name() {
+                Some(name) => write!(f, "@{}", name.escape_ascii()),
+                None => f.write_str("(unnamed)"),
+            },
             (None, None) => write!(f, "(address family {})", self.0.family()),
         }
     }

@@ -1,6 +1,7 @@
 //! A handle by which other threads reach a context.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::runtime::remote::Remote;
@@ -51,6 +52,10 @@ impl Handle {
         self.remote.is_running()
     }
 }
+
+// A handle has no state of its own, and what it leads to is locked, or changed in one step.
+impl UnwindSafe for Handle {}
+impl RefUnwindSafe for Handle {}
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! The fd inside a handle, and the count of operations that hold it.
 
 use std::cell::Cell;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use socket2::SockRef;
@@ -18,7 +19,8 @@ pub(crate) struct Descriptor {
     /// `None` only while being dropped.
     fd: Option<OwnedFd>,
     id: u64,
-    holds: Cell<u32>,
+    /// As wide as an address, so that no number of leaked operations can wrap it.
+    holds: Cell<usize>,
     /// A socket or a pipe that was put into non-blocking mode.
     plain: bool,
     /// As in [`Target::nonblocking`]: it is still in that mode, as no other code has the fd.
@@ -31,6 +33,10 @@ pub(crate) struct Descriptor {
     ahead: Ahead,
     order: Order,
 }
+
+// Each method changes one cell: a panic between two calls leaves a handle whole.
+impl UnwindSafe for Descriptor {}
+impl RefUnwindSafe for Descriptor {}
 
 /// Returns a number that no other descriptor of this process has or had.
 fn fresh_id() -> u64 {

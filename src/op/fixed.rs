@@ -114,9 +114,11 @@ impl FixedFiles {
     /// # Errors
     /// `StorageFull` when no slot is free; else the kernel's error for the fd.
     pub fn insert(&self, file: impl Into<OwnedFd>) -> io::Result<FixedFile> {
+        // First, as the conversion may use this table, too.
+        let file = file.into();
         let free = self.table.slots.borrow().iter().position(|slot| slot.file.is_none());
         match free {
-            Some(slot) => self.table.set(slot as u32, Some(file.into())),
+            Some(slot) => self.table.set(slot as u32, Some(file)),
             None => Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 "no free slot in the table of registered files: remove one, or register more",
@@ -130,8 +132,9 @@ impl FixedFiles {
     /// # Errors
     /// `EBADF` when `old` is stale already.
     pub fn update(&self, old: &FixedFile, file: impl Into<OwnedFd>) -> io::Result<FixedFile> {
+        let file = file.into();
         self.check(old)?;
-        self.table.set(old.slot, Some(file.into()))
+        self.table.set(old.slot, Some(file))
     }
 
     /// Empties the slot of `file`. Its fd is closed when no operation holds it any more.

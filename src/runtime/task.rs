@@ -59,7 +59,8 @@ const KEEPS_REMOTE: u8 = 64;
 pub(crate) struct Header {
     // Owning thread only, except `vtable`.
     flags: Cell<u8>,
-    local: Cell<u32>,
+    /// As wide as an address, so that no number of leaked references can wrap it.
+    local: Cell<usize>,
     next: Cell<*const Header>,
     vtable: &'static VTable,
     /// Valid while the task is not done.

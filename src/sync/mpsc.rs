@@ -29,6 +29,7 @@
 // The queue (`ring.rs`) requires that there is one receiver.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -501,6 +502,12 @@ impl<T> Drop for Receiver<T> {
         while unsafe { self.shared.pop() }.is_some() {}
     }
 }
+
+// No call leaves a message or a count half changed when foreign code (a waker) panics.
+impl<T> UnwindSafe for Sender<T> {}
+impl<T> RefUnwindSafe for Sender<T> {}
+impl<T> UnwindSafe for Receiver<T> {}
+impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -125,6 +125,11 @@ fn wait_for_foreign(task: &Header, waker: &Waker) -> bool {
     true
 }
 
+// A panic between two calls leaves a handle as it is: each method changes it in one step, and a task
+// that has panicked says so by its `JoinError`.
+impl<T> UnwindSafe for JoinHandle<T> {}
+impl<T> RefUnwindSafe for JoinHandle<T> {}
+
 impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
@@ -139,7 +144,10 @@ impl<T> JoinHandle<T> {
     #[inline(never)]
     fn detach(&mut self) {
         if self.task.is_done() {
-            drop(self.take());
+            // As where the task drops the output: a destructor's panic has no receiver.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(self.take()))) {
+                std::mem::forget(panic);
+            }
         } else {
             self.task.detach();
             // The waker must not keep the task that polled this handle alive.

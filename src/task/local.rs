@@ -68,7 +68,7 @@ impl<T: 'static> LocalKey<T> {
     /// # Examples
     /// See [`task_local!`](crate::task_local).
     pub fn scope<F: Future>(&'static self, value: T, future: F) -> TaskLocalFuture<T, F> {
-        TaskLocalFuture { future, value: Some(value), key: self }
+        TaskLocalFuture { future: Some(future), value: Some(value), key: self }
     }
 
     /// Calls `f` with the current value.
@@ -136,6 +136,16 @@ impl<T: 'static> LocalKey<T> {
     }
 }
 
+impl<T: 'static> LocalKey<T> {
+    /// Exchanges the value of the slot; returns `false` if that is not possible at present.
+    fn swap(&'static self, value: &mut Option<T>) -> bool {
+        let swap = |slot: &RefCell<Option<T>>| {
+            slot.try_borrow_mut().map(|mut slot| std::mem::swap(&mut *slot, value)).is_ok()
+        };
+        self.slot.try_with(swap).unwrap_or(false)
+    }
+}
+
 impl<T> fmt::Debug for LocalKey<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LocalKey")
@@ -146,10 +156,36 @@ pin_project! {
     /// A future with a task-local value; returned by [`LocalKey::scope`] and [`LocalKey::inherit`].
     #[must_use = "futures do nothing unless awaited"]
     pub struct TaskLocalFuture<T: 'static, F> {
+        // `None` only while being dropped.
         #[pin]
-        future: F,
+        future: Option<F>,
         value: Option<T>,
         key: &'static LocalKey<T>,
+    }
+
+    impl<T: 'static, F> PinnedDrop for TaskLocalFuture<T, F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // Destructors see the value, too; unless this is dropped by code that looks at it.
+            let _swapped = Swapped::try_new(this.key, this.value);
+            this.future.set(None);
+        }
+    }
+}
+
+/// Has the value in the key's slot until dropped.
+struct Swapped<'a, T: 'static>(&'static LocalKey<T>, &'a mut Option<T>);
+
+impl<'a, T> Swapped<'a, T> {
+    /// Returns `None` while the value is borrowed, or where the thread's values are gone.
+    fn try_new(key: &'static LocalKey<T>, value: &'a mut Option<T>) -> Option<Self> {
+        key.swap(value).then_some(Swapped(key, value))
+    }
+}
+
+impl<T> Drop for Swapped<'_, T> {
+    fn drop(&mut self) {
+        self.0.swap(self.1);
     }
 }
 
@@ -157,24 +193,9 @@ impl<T, F: Future> Future for TaskLocalFuture<T, F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        /// Swaps the values, and swaps them back when dropped, also if the poll panics.
-        struct Swapped<'a, T: 'static>(&'static LocalKey<T>, &'a mut Option<T>);
-
-        impl<'a, T> Swapped<'a, T> {
-            fn new(key: &'static LocalKey<T>, value: &'a mut Option<T>) -> Self {
-                key.slot.with_borrow_mut(|slot| std::mem::swap(slot, value));
-                Swapped(key, value)
-            }
-        }
-
-        impl<T> Drop for Swapped<'_, T> {
-            fn drop(&mut self) {
-                self.0.slot.with_borrow_mut(|slot| std::mem::swap(slot, self.1));
-            }
-        }
-
         let this = self.project();
-        let _swapped = Swapped::new(this.key, this.value);
-        this.future.poll(cx)
+        let _swapped = Swapped::try_new(this.key, this.value)
+            .expect("a future with a task-local was polled by code that looks at the value");
+        this.future.as_pin_mut().expect("it is `None` only while being dropped").poll(cx)
     }
 }

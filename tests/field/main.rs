@@ -20,6 +20,7 @@ mod denied_calls;
 mod fork;
 #[cfg(unix)]
 mod inline_operations;
+mod leftovers;
 #[cfg(target_os = "linux")]
 mod no_threads;
 #[cfg(target_os = "linux")]

@@ -1,5 +1,6 @@
 //! Registered files.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 
 use corio::op::*;
@@ -17,6 +18,7 @@ every_driver! {
     a_stale_handle_is_an_error_for_every_operation,
     a_free_slot_is_reused,
     an_insert_into_a_full_table_is_refused,
+    an_insert_within_an_insert_takes_a_slot_of_its_own,
     a_context_has_one_table_at_a_time,
     tables_of_absurd_sizes_are_refused,
     handles_of_another_table_are_refused,
@@ -182,6 +184,26 @@ async fn an_insert_into_a_full_table_is_refused() -> Outcome {
     assert_kind(table.insert(null.try_clone()?), ErrorKind::StorageFull);
     table.remove(&files[1])?;
     assert_eq!(table.insert(null.try_clone()?)?.slot(), 1);
+    Ok(())
+}
+
+/// A file whose conversion inserts another one.
+struct Nested<'a>(&'a FixedFiles, &'a Cell<Option<FixedFile>>);
+
+impl From<Nested<'_>> for OwnedFd {
+    fn from(Nested(table, inner): Nested<'_>) -> OwnedFd {
+        inner.set(Some(table.insert(file_with(b"inner").unwrap()).unwrap()));
+        file_with(b"outer").unwrap().into()
+    }
+}
+
+async fn an_insert_within_an_insert_takes_a_slot_of_its_own() -> Outcome {
+    let table = FixedFiles::register(2)?;
+    let inner = Cell::new(None);
+    let outer = table.insert(Nested(&table, &inner))?;
+    let inner = inner.take().expect("it was inserted");
+    assert_eq!(AsyncRead::new(&outer, [0; 5], 0).await.1, *b"outer");
+    assert_eq!(AsyncRead::new(&inner, [0; 5], 0).await.1, *b"inner");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -47,7 +48,8 @@ impl Notify {
     /// Notifies all tasks that wait now. Stores nothing for tasks that wait later.
     #[doc(alias = "notify_waiters")]
     pub fn notify_all(&self) {
-        self.waiting.release_all(WaitState::Granted);
+        // Released, not granted: a waiter that is dropped passes nothing on.
+        self.waiting.release_all(WaitState::Released);
     }
 
     /// Waits for a notification, from its first poll on. Cancel-safe: a notification that a dropped
@@ -89,6 +91,10 @@ impl Drop for Notified<'_> {
         }
     }
 }
+
+// No call leaves the list half changed when foreign code (a waker) panics.
+impl UnwindSafe for Notify {}
+impl RefUnwindSafe for Notify {}
 
 impl fmt::Debug for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

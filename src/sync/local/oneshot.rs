@@ -14,6 +14,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -86,6 +87,13 @@ impl<T> Receiver<T> {
     }
 }
 
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        // The waker must not keep the task that polled this alive.
+        drop(self.shared.receiver.replace(LocalWaker::NONE));
+    }
+}
+
 impl<T> Future for Receiver<T> {
     type Output = Result<T, RecvError>;
 
@@ -101,6 +109,12 @@ impl<T> Future for Receiver<T> {
         Poll::Ready(self.try_recv().ok_or(RecvError))
     }
 }
+
+// No call leaves a message or a count half changed when foreign code (a waker) panics.
+impl<T> UnwindSafe for Sender<T> {}
+impl<T> RefUnwindSafe for Sender<T> {}
+impl<T> UnwindSafe for Receiver<T> {}
+impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -119,7 +120,7 @@ impl Semaphore {
     /// Closes the semaphore: tasks that wait for permits, now or later, get [`Closed`].
     pub fn close(&self) {
         self.closed.set(true);
-        self.waiting.release_all(WaitState::Closed);
+        self.waiting.release_all(WaitState::Released);
     }
 
     fn try_take(&self, count: usize) -> bool {
@@ -156,7 +157,7 @@ impl Request {
         let result = match semaphore.waiting.poll(ticket, cx.waker()) {
             WaitState::Waiting => return Poll::Pending,
             WaitState::Granted => Ok(()),
-            WaitState::Closed => Err(Closed),
+            WaitState::Released => Err(Closed),
         };
         self.ticket = None;
         Poll::Ready(result)
@@ -272,6 +273,10 @@ impl Drop for OwnedPermit {
         }
     }
 }
+
+// No call leaves the list half changed when foreign code (a waker) panics.
+impl UnwindSafe for Semaphore {}
+impl RefUnwindSafe for Semaphore {}
 
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -30,8 +30,8 @@ pub(super) enum WaitState {
     Waiting,
     /// What it waits for.
     Granted,
-    /// An error: what it waits for was closed.
-    Closed,
+    /// All were released at once: what they wait for was closed, or all were notified.
+    Released,
 }
 
 impl<T: Copy> LocalWaitList<T> {
@@ -54,7 +54,7 @@ impl<T: Copy> LocalWaitList<T> {
     pub(super) fn poll(&self, ticket: u64, waker: &Waker) -> WaitState {
         let fresh = LocalWaker::new(waker);
         let mut waiters = self.waiters.borrow_mut();
-        let Some(place) = find(&waiters, ticket) else { return WaitState::Closed };
+        let Some(place) = find(&waiters, ticket) else { return WaitState::Released };
         let state = waiters[place].state;
         let old = match state {
             WaitState::Waiting => Some(mem::replace(&mut waiters[place].waker, fresh)),
