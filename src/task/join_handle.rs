@@ -125,8 +125,8 @@ fn wait_for_foreign(task: &Header, waker: &Waker) -> bool {
     true
 }
 
-// A panic between two calls leaves a handle as it is: each method changes it in one step, and a task
-// that has panicked says so by its `JoinError`.
+// A panic between two calls leaves a handle as it is: each method changes it in one step, and a
+// task that has panicked says so by its `JoinError`.
 impl<T> UnwindSafe for JoinHandle<T> {}
 impl<T> RefUnwindSafe for JoinHandle<T> {}
 
