@@ -87,7 +87,7 @@ pub(crate) use call::{Args, Call};
 pub use op_code::OpCode;
 pub(crate) use record::{Notes, Record, Token};
 pub(crate) use recv_queue::{RecvQueue, Reservation};
-pub(crate) use request::{CURRENT_POSITION, Ending, Request, Target};
+pub(crate) use request::{CURRENT_POSITION, Ending, Pages, Request, Target};
 pub use setup::SetupError;
 pub(crate) use setup::{Settings, Setup};
 

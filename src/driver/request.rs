@@ -152,7 +152,8 @@ pub enum Request {
     /// Sends as much as the socket takes without blocking, at least one byte; 0 at the end of the
     /// file.
     /// `full`: the last try ended because the socket had no more room, so the next may wait for
-    /// some.
+    /// some. `pages`: -EINTR if they are [`Unknown`](Pages::Unknown) and not all in memory, and
+    /// after they were [`Missing`](Pages::Missing) and have been read, on a thread.
     Sendfile {
         out: Target,
         file: Target,
@@ -160,6 +161,7 @@ pub enum Request {
         len: u32,
         #[cfg_attr(not(corio_uring), allow(dead_code))]
         full: bool,
+        pages: Pages,
     },
     /// Moves the available bytes, at least one, between a socket and a pipe, without waiting for
     /// more; 0 at the end of the stream. Waits for the socket; a pipe without room, or without
@@ -175,6 +177,17 @@ pub enum Request {
 
 /// Offset of a read or write that uses and moves the file's own position, or has none (a pipe).
 pub(crate) const CURRENT_POSITION: u64 = u64::MAX;
+
+/// What is known of the pages that a sendfile is to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// Nothing: the driver has to ask, where the host can tell.
+    Unknown,
+    /// They are not all in memory, and are to be read.
+    Missing,
+    /// They have just been read.
+    Fetched,
+}
 
 impl Request {
     /// The file descriptor (-1: none) and the number of bytes, for reports.

@@ -16,6 +16,8 @@ mod blocking_mode;
 #[cfg(target_os = "linux")]
 mod closing;
 #[cfg(target_os = "linux")]
+mod cold_files;
+#[cfg(target_os = "linux")]
 mod denied_calls;
 mod fork;
 #[cfg(unix)]

@@ -3,7 +3,7 @@
 use super::table::Side;
 use crate::driver::call::Fallback;
 use crate::driver::sys::advance;
-use crate::driver::{Request, Target};
+use crate::driver::{Pages, Request, Target};
 use crate::os;
 
 /// How a request is carried out.
@@ -32,6 +32,7 @@ pub(super) fn way(request: &Request) -> Way {
         Recvmsg { fd, flags, .. } => Way::Wait(fd, receiving(flags as i32)),
         Accept { fd, .. } | RecvProvided { fd, .. } => Way::Wait(fd, Side::Read),
         Send { fd, .. } | Sendmsg { fd, .. } | Connect { fd, .. } => Way::Wait(fd, Side::Write),
+        Sendfile { pages: Pages::Missing, .. } => Way::Thread,
         Sendfile { out, .. } => Way::Wait(out, Side::Write),
         #[cfg(target_os = "linux")]
         Splice { socket, into_pipe: true, .. } => Way::Wait(socket, Side::Read),

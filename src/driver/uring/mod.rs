@@ -41,8 +41,8 @@ use super::pool::Pool;
 use super::record::record;
 use super::sys::{self, Counted, SigPipeBlock};
 use super::{
-    CURRENT_POSITION, Driver, INLINE_LEN, Notes, Notify, RecvQueue, Request, Settings, Setup,
-    SetupError, Sink, Target, Token, Wait,
+    CURRENT_POSITION, Driver, INLINE_LEN, Notes, Notify, Pages, RecvQueue, Request, Settings,
+    Setup, SetupError, Sink, Target, Token, Wait,
 };
 use multishot::Receiving;
 use refused::Refused;
@@ -123,8 +123,8 @@ impl Uring {
     unsafe fn start(&mut self, op: Token, request: Request) -> Option<i32> {
         let entry = match request {
             // SAFETY: item 1.
-            Request::Sendfile { out, file, offset, len, full } => unsafe {
-                return self.sendfile(op, out, file, offset, len, full);
+            Request::Sendfile { out, file, offset, len, full, pages } => unsafe {
+                return self.sendfile(op, out, file, offset, len, full, pages);
             },
             // SAFETY: item 1.
             Request::Splice { socket, pipe, len, into_pipe } => unsafe {
@@ -323,6 +323,7 @@ impl Uring {
     /// # Safety
     /// `op` is in flight or being submitted.
     #[inline(never)]
+    #[allow(clippy::too_many_arguments)] // See `start`.
     unsafe fn sendfile(
         &mut self,
         op: Token,
@@ -331,10 +332,17 @@ impl Uring {
         offset: u64,
         len: u32,
         full: bool,
+        pages: Pages,
     ) -> Option<i32> {
+        if pages == Pages::Missing {
+            let request = Request::Sendfile { out, file, offset, len, full, pages };
+            // SAFETY: this function's only item; the request names no memory.
+            unsafe { self.hand_over(op, request) };
+            return None;
+        }
         // Otherwise the last call has found no room.
         if !full {
-            let tried = sys::sendfile(self.sigpipe.get(), out, file, offset, len);
+            let tried = sys::sendfile(self.sigpipe.get(), out, file, offset, len, pages);
             if let Some(result) = self.count_call(tried) {
                 return Some(result);
             }

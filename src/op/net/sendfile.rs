@@ -7,11 +7,12 @@ use std::io;
 use std::ops::ControlFlow;
 use std::task::Waker;
 
-use crate::driver::{OpCode, Request};
+use crate::driver::{OpCode, Pages, Request};
 use crate::op::future::{Op, Operation};
 use crate::op::order::{Ordered, SENDING};
 use crate::op::source::Source;
 use crate::op::transfer::Progress;
+use crate::os;
 
 /// Sends a part of a file to a socket.
 /// [`sendfile(2)`](https://man7.org/linux/man-pages/man2/sendfile.2.html).
@@ -19,9 +20,12 @@ use crate::op::transfer::Progress;
 /// Completes when the socket has taken all `len` bytes. In order with other whole transfers on the
 /// handle, as [`AsyncSendAll`](crate::op::AsyncSendAll) says.
 ///
-/// The kernel moves references to the file's cached pages, not bytes. Pages that are not cached are
-/// read from the disk by the call, which blocks this thread meanwhile; one call sends at most
-/// 1 MiB, so that other tasks run in between.
+/// The kernel moves references to the file's cached pages, not bytes; one call sends at most 1 MiB,
+/// so that other tasks run in between. Pages that are not cached would be read from the disk by the
+/// call, which blocks this thread meanwhile. On Linux such a part is read first, on a thread of the
+/// pool ([`blocking_threads`](crate::Builder::blocking_threads)), and counts as two more operations
+/// in [`Stats`](crate::Stats). What is cached is known since Linux 6.5 (`cachestat(2)`); before
+/// that, the first and the last byte of a part are looked at.
 ///
 /// # Errors
 /// `UnexpectedEof` if the file ends early. This and any other error carries the number of bytes
@@ -55,7 +59,11 @@ pub struct Sendfile<'a> {
     progress: Progress,
     /// The socket took less than it was offered.
     full: bool,
+    pages: Pages,
 }
+
+/// Whether the host can tell which pages are in memory.
+const HAS_PROBE: bool = cfg!(target_os = "linux");
 
 /// The most bytes that one call sends.
 const PART: u64 = 1 << 20;
@@ -81,9 +89,15 @@ unsafe impl Operation for Sendfile<'_> {
             offset: self.offset.saturating_add(self.progress.moved),
             len: self.next_len(),
             full: self.full,
+            pages: self.pages,
         }
     }
     fn goes_on(&mut self, result: i32) -> bool {
+        self.pages = match self.pages {
+            Pages::Unknown if HAS_PROBE && result == -os::EINTR => Pages::Missing,
+            Pages::Missing => Pages::Fetched,
+            _ => Pages::Unknown,
+        };
         self.full = result > 0 && (result as u32) < self.next_len();
         self.progress.advance(result)
     }
@@ -114,6 +128,7 @@ impl<'a> Op<Sendfile<'a>> {
             offset,
             progress,
             full: false,
+            pages: Pages::Unknown,
         })
     }
 }

@@ -119,8 +119,8 @@ unsafe fn attempt_other(request: Request, sigpipe: SigPipe) -> Counted<i32> {
             }
             Call { call, args, .. } => Counted::new(call.perform(args.as_ref()), 1),
             Poll { fd, events } => Counted::new(poll(fd.fd, events), 1),
-            Sendfile { out, file, offset, len, .. } => {
-                super::sendfile(sigpipe, out, file, offset, len)
+            Sendfile { out, file, offset, len, pages, .. } => {
+                super::sendfile(sigpipe, out, file, offset, len, pages)
             }
             #[cfg(target_os = "linux")]
             Splice { socket, pipe, len, into_pipe } => {

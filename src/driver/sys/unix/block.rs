@@ -36,6 +36,7 @@ pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32
             }
             Call { call, args, .. } => call.perform(args.as_ref()),
             Statx { dir, path, flags, out } => stat(dir, path, flags, out),
+            Sendfile { file, offset, len, .. } => super::resident::fetch(file.fd, offset, len),
             Nop
             | Accept { .. }
             | Connect { .. }
@@ -44,8 +45,7 @@ pub(in crate::driver) unsafe fn block(request: Request, sigpipe: SigPipe) -> i32
             | Send { .. }
             | Recvmsg { .. }
             | Sendmsg { .. }
-            | Poll { .. }
-            | Sendfile { .. } => unreachable!("{request:?} has no call that blocks"),
+            | Poll { .. } => unreachable!("{request:?} has no call that blocks"),
             #[cfg(target_os = "linux")]
             Splice { .. } => unreachable!("{request:?} has no call that blocks"),
         }

@@ -12,6 +12,7 @@ mod host;
 mod newer;
 #[cfg(target_os = "linux")]
 mod open;
+mod resident;
 #[cfg(target_os = "linux")]
 mod send_queue;
 mod sendfile;

@@ -13,20 +13,29 @@ use super::errno;
 #[cfg(not(any(target_vendor = "apple", target_os = "freebsd")))]
 use super::retry;
 use super::{SigPipe, large, without_waiting};
-use crate::driver::Target;
 use crate::driver::sys::Counted;
+use crate::driver::{Pages, Target};
 
 /// Sends up to `len` bytes of `file` from `offset`. Returns their number, 0 at the end of the file,
-/// or a negated error number: `-EAGAIN` when the socket has no room.
+/// or a negated error number: `-EAGAIN` when the socket has no room, `-EINTR` if the file's pages
+/// are unknown, and not all in memory.
 pub(in crate::driver) fn sendfile(
     sigpipe: SigPipe,
     out: Target,
     file: Target,
     offset: u64,
     len: u32,
+    pages: Pages,
 ) -> Counted<i32> {
+    let resident = match pages {
+        Pages::Unknown => super::resident::are_resident(file.fd, offset, len),
+        _ => Counted::new(true, 0),
+    };
+    if !resident.result {
+        return Counted::new(-libc::EINTR, resident.syscalls);
+    }
     let Ok(offset) = large::Offset::try_from(offset) else {
-        return Counted::new(-libc::EOVERFLOW, 0);
+        return Counted::new(-libc::EOVERFLOW, resident.syscalls);
     };
     let mut corking = 0;
     let call = || {
@@ -35,7 +44,7 @@ pub(in crate::driver) fn sendfile(
         sigpipe.without(|| send(out.fd, file.fd, offset, len))
     };
     let sent = without_waiting(out, call);
-    Counted::new(sent.result, sent.syscalls + corking)
+    Counted::new(sent.result, sent.syscalls + corking + resident.syscalls)
 }
 
 /// Keeps a TCP socket from sending segments that are not full, for the duration of a call
