@@ -53,6 +53,7 @@ impl Settings {
             return Err(SetupError::InvalidEntries {
                 entries,
                 queue: "submission",
+                min: 1,
                 max: MAX_ENTRIES,
             });
         }
@@ -60,18 +61,13 @@ impl Settings {
         let cq_entries = self
             .cq_entries
             .unwrap_or(entries.next_power_of_two().saturating_mul(4).clamp(1024, MAX_CQ_ENTRIES));
-        if !(1..=MAX_CQ_ENTRIES).contains(&cq_entries) {
+        // Every submission has a completion.
+        if !(entries..=MAX_CQ_ENTRIES).contains(&cq_entries) {
             return Err(SetupError::InvalidEntries {
                 entries: cq_entries,
                 queue: "completion",
+                min: entries,
                 max: MAX_CQ_ENTRIES,
-            });
-        }
-        if cq_entries < entries {
-            return Err(SetupError::InvalidEntries {
-                entries,
-                queue: "submission (at most the completion queue's size)",
-                max: cq_entries,
             });
         }
         Ok((entries, cq_entries))
@@ -102,12 +98,14 @@ pub(crate) struct Setup {
 #[non_exhaustive]
 pub enum SetupError {
     /// The size of a queue is out of range.
-    #[error("invalid size of the {queue} queue: {entries} entries; use 1 to {max}")]
+    #[error("invalid size of the {queue} queue: {entries} entries; use {min} to {max}")]
     InvalidEntries {
         /// The size that was asked for.
         entries: u32,
         /// The queue: `submission` or `completion`.
         queue: &'static str,
+        /// The smallest possible size: 1, or that of the submission queue.
+        min: u32,
         /// The largest possible size.
         max: u32,
     },
@@ -200,7 +198,8 @@ mod tests {
         assert!(sizes(0, None).is_err());
         assert!(sizes(MAX_ENTRIES + 1, None).is_err());
         assert!(sizes(8, Some(0)).is_err());
-        assert!(sizes(8, Some(4)).is_err());
+        let small = sizes(8, Some(4)).unwrap_err().to_string();
+        assert!(small.contains("completion queue: 4 entries; use 8 to "), "{small}");
         assert!(sizes(8, Some(u32::MAX)).is_err());
         assert_eq!(sizes(MAX_ENTRIES, None).unwrap().1, 65_536);
     }

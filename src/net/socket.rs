@@ -95,9 +95,11 @@ options! {
     nodelay, set_nodelay: bool = "true", nodelay, set_nodelay;
     /// Sets `SO_REUSEADDR`: `true` allows to bind while old connections linger on the address.
     reuse_addr, set_reuse_addr: bool = "true", reuse_address, set_reuse_address;
-    /// Sets `SO_RCVBUF`, the size of the receive buffer in bytes; Linux doubles it.
+    /// Sets `SO_RCVBUF`, the size of the receive buffer in bytes; Linux doubles it, and limits it
+    /// (`net.core.rmem_max`).
     recv_buffer_size, set_recv_buffer_size: usize = "65536", recv_buffer_size, set_recv_buffer_size;
-    /// Sets `SO_SNDBUF`, the size of the send buffer in bytes; Linux doubles it.
+    /// Sets `SO_SNDBUF`, the size of the send buffer in bytes; Linux doubles it, and limits it
+    /// (`net.core.wmem_max`).
     send_buffer_size, set_send_buffer_size: usize = "65536", send_buffer_size, set_send_buffer_size;
     /// Sets `SO_KEEPALIVE`: `true` probes idle connections.
     keepalive, set_keepalive: bool = "true", keepalive, set_keepalive;

@@ -75,15 +75,33 @@ pub struct FixedFile {
 }
 
 fn bad_handle() -> io::Error {
-    io::Error::from_raw_os_error(os::EBADF)
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "stale handle of a registered file: its slot was updated or removed, its table was \
+         unregistered, or it belongs to another table or context; use the handle that `insert` or \
+         `update` returned last",
+    )
+}
+
+/// Explains the error of making a second table.
+#[cold]
+fn explain(error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(os::EBUSY) {
+        return error;
+    }
+    io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        "this context has a table of registered files already: use or unregister that one",
+    )
 }
 
 impl FixedFiles {
     /// Gives the running context a table of `slots` empty slots.
     ///
     /// # Errors
-    /// `EBUSY` if it has one already; `EINVAL` for no slots; `EMFILE` for more than the limit on
-    /// open files (`RLIMIT_NOFILE`) or the kernel's own (1,048,576).
+    /// `ResourceBusy` if it has one already; `InvalidInput` for no slots; the system's error
+    /// (`EMFILE`) for more than the limit on open files (`RLIMIT_NOFILE`) or the kernel's own
+    /// (1,048,576).
     ///
     /// # Panics
     /// When no context is running on this thread.
@@ -93,7 +111,7 @@ impl FixedFiles {
             if slots == 0 {
                 return Err(io::Error::from_raw_os_error(os::EINVAL));
             }
-            runtime.driver(|driver| driver.register_files(slots))?;
+            runtime.driver(|driver| driver.register_files(slots)).map_err(explain)?;
             let table = Rc::new(Table {
                 runtime_id: runtime.id,
                 slots: RefCell::new((0..slots).map(|_| Slot::default()).collect()),
@@ -112,7 +130,8 @@ impl FixedFiles {
     /// Puts a file into a free slot. The table owns the fd from now on.
     ///
     /// # Errors
-    /// `StorageFull` when no slot is free; else the kernel's error for the fd.
+    /// `StorageFull` when no slot is free; `InvalidInput` in another context than the table's; else
+    /// the kernel's error for the fd.
     pub fn insert(&self, file: impl Into<OwnedFd>) -> io::Result<FixedFile> {
         // First, as the conversion may use this table, too.
         let file = file.into();
@@ -130,7 +149,7 @@ impl FixedFiles {
     /// on the old file go on with it.
     ///
     /// # Errors
-    /// `EBADF` when `old` is stale already.
+    /// `InvalidInput` when `old` is stale already.
     pub fn update(&self, old: &FixedFile, file: impl Into<OwnedFd>) -> io::Result<FixedFile> {
         let file = file.into();
         self.check(old)?;
@@ -140,7 +159,7 @@ impl FixedFiles {
     /// Empties the slot of `file`. Its fd is closed when no operation holds it any more.
     ///
     /// # Errors
-    /// `EBADF` when it is stale already.
+    /// `InvalidInput` when it is stale already.
     pub fn remove(&self, file: &FixedFile) -> io::Result<()> {
         self.check(file)?;
         self.table.set(file.slot, None).map(drop)
@@ -158,7 +177,7 @@ impl FixedFiles {
         if !std::ptr::eq(file.table.as_ptr(), Rc::as_ptr(&self.table)) {
             return Err(bad_handle());
         }
-        file.lookup().map(drop).map_err(io::Error::from_raw_os_error)
+        file.lookup().map(drop).map_err(|_| bad_handle())
     }
 }
 
@@ -176,7 +195,11 @@ impl Table {
             Some(runtime) if runtime.id == self.runtime_id && self.registered.get() => {
                 Ok(f(runtime))
             }
-            _ => Err(bad_handle()),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "this table of registered files is not that of the running context: use it where \
+                 it was registered",
+            )),
         })
     }
 

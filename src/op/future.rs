@@ -221,7 +221,7 @@ impl<T: Operation> Op<T> {
             return this.poll_again(state, cx);
         }
         // SAFETY: the borrow ends with this poll.
-        this.start(unsafe { Runtime::current() }, cx)
+        this.start(unsafe { Runtime::current_for(this.tracked.location) }, cx)
     }
 
     /// Handles a poll while in flight; panics after the result was given.

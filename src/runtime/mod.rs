@@ -246,6 +246,20 @@ impl Runtime {
         }
     }
 
+    /// Returns the runtime that is running on this thread, for what was made at `location`: the
+    /// place that a panic names if there is none, as polls have no caller of interest.
+    ///
+    /// # Safety
+    /// As for [`current`](Self::current).
+    #[inline(always)]
+    pub(crate) unsafe fn current_for<'a>(location: &'static Location<'static>) -> &'a Runtime {
+        // SAFETY: as in `current`.
+        match unsafe { CURRENT.get().as_ref() } {
+            Some(runtime) => runtime,
+            None => no_context_for(location),
+        }
+    }
+
     /// Returns `true` if a context is running on this thread.
     pub(crate) fn is_any() -> bool {
         !CURRENT.get().is_null()
@@ -366,6 +380,14 @@ fn no_context() -> ! {
     panic!(
         "no IoContext on this thread: operations, timers and tasks need a running one; put this \
          code into the future given to `IoContext::block_on`, or into a task of a context"
+    )
+}
+
+#[cold]
+fn no_context_for(location: &Location<'_>) -> ! {
+    panic!(
+        "no IoContext on this thread: what {location} has made needs a running one; await it in \
+         the future given to `IoContext::block_on`, or in a task of a context"
     )
 }
 

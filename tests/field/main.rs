@@ -24,7 +24,11 @@ mod fork;
 mod inline_operations;
 mod leftovers;
 #[cfg(target_os = "linux")]
+mod messages;
+#[cfg(target_os = "linux")]
 mod no_threads;
+#[cfg(target_os = "linux")]
+mod numbers;
 #[cfg(target_os = "linux")]
 mod order;
 mod relaying;

@@ -35,16 +35,34 @@ options! {
     reuse_address, set_reuse_address: bool = reuse_address, set_reuse_address;
     /// `TCP_NODELAY`.
     nodelay, set_nodelay: bool = tcp_nodelay, set_tcp_nodelay;
-    /// `SO_RCVBUF`, in bytes.
-    recv_buffer_size, set_recv_buffer_size: usize = recv_buffer_size, set_recv_buffer_size;
-    /// `SO_SNDBUF`, in bytes.
-    send_buffer_size, set_send_buffer_size: usize = send_buffer_size, set_send_buffer_size;
     /// `SO_KEEPALIVE`.
     keepalive, set_keepalive: bool = keepalive, set_keepalive;
     /// `SO_BROADCAST`.
     broadcast, set_broadcast: bool = broadcast, set_broadcast;
     /// `SO_LINGER`, in whole seconds.
     linger, set_linger: Option<Duration> = linger, set_linger;
+}
+
+/// Buffer sizes are ints: larger ones would wrap. The system limits them further.
+macro_rules! sizes {
+    ($($(#[$attr:meta])* $get:ident, $set:ident;)+) => {$(
+        $(#[$attr])*
+        pub(crate) fn $get(socket: BorrowedFd<'_>) -> io::Result<usize> {
+            SockRef::from(&socket).$get()
+        }
+
+        $(#[$attr])*
+        pub(crate) fn $set(socket: BorrowedFd<'_>, value: usize) -> io::Result<()> {
+            SockRef::from(&socket).$set(value.min(i32::MAX as usize))
+        }
+    )+};
+}
+
+sizes! {
+    /// `SO_RCVBUF`, in bytes.
+    recv_buffer_size, set_recv_buffer_size;
+    /// `SO_SNDBUF`, in bytes.
+    send_buffer_size, set_send_buffer_size;
 }
 
 /// `IPV6_V6ONLY`: whether an IPv6 socket refuses IPv4 peers.

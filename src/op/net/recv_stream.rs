@@ -208,5 +208,12 @@ fn explain(errno: i32) -> io::Error {
             "no memory for received buffers, or they take 2 GiB: drop received buffers sooner",
         );
     }
+    if errno == os::EBUSY {
+        return io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "this receive stream is in use: another of its operations is in flight, or it was \
+             begun in another context; await that operation first, or receive where it was begun",
+        );
+    }
     io_error(errno)
 }
