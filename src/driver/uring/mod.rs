@@ -8,6 +8,7 @@
 // # Why this file has `unsafe`
 // It implements the contract: it shares the operations' memory with the kernel.
 
+mod calls;
 mod cancel;
 mod close;
 mod complete;
@@ -39,17 +40,16 @@ use super::call::{Args, Call, Fallback};
 use super::inline_backoff::InlineBackoff;
 use super::pool::Pool;
 use super::record::record;
-use super::sys::{self, Counted, SigPipeBlock};
+use super::sys::{self, SigPipeBlock};
 use super::{
-    CURRENT_POSITION, Driver, INLINE_LEN, Notes, Notify, Pages, RecvQueue, Request, Settings,
-    Setup, SetupError, Sink, Target, Token, Wait,
+    Driver, INLINE_LEN, Notify, RecvQueue, Request, Settings, Setup, SetupError, Sink, Token, Wait,
 };
 use multishot::Receiving;
 use refused::Refused;
 use ring::Ring;
 use setup::Features;
 pub(super) use submit::on;
-use user_data::{Tag, WAKE, address, prefetch, tagged};
+use user_data::{Tag, WAKE, address, prefetch};
 
 /// The number of completions taken off the queue at once.
 const BATCH: usize = 16;
@@ -203,67 +203,6 @@ impl Uring {
         None
     }
 
-    /// Receives what the socket holds; `None` if that is nothing, so that the ring has to wait.
-    ///
-    /// # Safety
-    /// - `op` is in flight or being submitted;
-    /// - `len` bytes at `ptr` are valid for writes.
-    #[cold]
-    unsafe fn recv_at_once(&mut self, op: Token, fd: RawFd, ptr: *mut u8, len: u32) -> Option<i32> {
-        self.syscalls += 1;
-        // SAFETY: item 2.
-        let received = unsafe { sys::recv_at_once(fd, ptr, len, 0) };
-        if received == -libc::EAGAIN {
-            return None;
-        }
-        // SAFETY: item 1.
-        let notes = unsafe { &record(op).notes };
-        notes.set(Notes { more: received == len as i32, ..notes.get() });
-        Some(received)
-    }
-
-    /// Sends what the socket has room for; `None` if that is nothing, so that the ring has to wait.
-    ///
-    /// # Safety
-    /// `len` bytes at `ptr` are initialised and valid for reads.
-    #[cold]
-    unsafe fn send_at_once(
-        &mut self,
-        fd: RawFd,
-        ptr: *const u8,
-        len: u32,
-        flags: i32,
-    ) -> Option<i32> {
-        self.syscalls += 1;
-        // SAFETY: this function's only item.
-        let sent = unsafe { sys::send_at_once(fd, ptr, len, flags) };
-        (sent != -libc::EAGAIN).then_some(sent)
-    }
-
-    /// Reads what is in the page cache by a system call, which is faster than an entry. `None`: not
-    /// all of it is, or the host cannot say; the ring reads then.
-    ///
-    /// # Safety
-    /// `len` bytes at `ptr` are valid for writes.
-    unsafe fn read_cached(
-        &mut self,
-        fd: RawFd,
-        ptr: *mut u8,
-        len: u32,
-        offset: u64,
-    ) -> Option<i32> {
-        // Such a read moves the file's position, and must not be made twice.
-        if offset == CURRENT_POSITION {
-            return None;
-        }
-        // SAFETY: this function's only item.
-        let cached = unsafe { sys::read_all_cached(fd, ptr, len, offset) };
-        self.syscalls += cached.syscalls;
-        let result = cached.stopped.is_none().then_some(cached.read as i32);
-        self.inline_reads.record(result.is_some());
-        result
-    }
-
     /// Starts a plain system call: on the ring, or as the table says where this ring lacks it.
     ///
     /// # Safety
@@ -315,97 +254,6 @@ impl Uring {
         self.pool.get_or_insert_with(|| {
             Pool::new(self.blocking_threads, self.wake.clone(), self.sigpipe.get())
         })
-    }
-
-    /// Carries out what rings lack by a call that does not block, repeated whenever the socket is
-    /// ready.
-    ///
-    /// # Safety
-    /// `op` is in flight or being submitted.
-    #[inline(never)]
-    #[allow(clippy::too_many_arguments)] // See `start`.
-    unsafe fn sendfile(
-        &mut self,
-        op: Token,
-        out: Target,
-        file: Target,
-        offset: u64,
-        len: u32,
-        full: bool,
-        pages: Pages,
-    ) -> Option<i32> {
-        if pages == Pages::Missing {
-            let request = Request::Sendfile { out, file, offset, len, full, pages };
-            // SAFETY: this function's only item; the request names no memory.
-            unsafe { self.hand_over(op, request) };
-            return None;
-        }
-        // Otherwise the last call has found no room.
-        if !full {
-            let tried = sys::sendfile(self.sigpipe.get(), out, file, offset, len, pages);
-            if let Some(result) = self.count_call(tried) {
-                return Some(result);
-            }
-        }
-        // SAFETY: this function's only item.
-        unsafe { self.await_readiness(op, out, libc::POLLOUT) }
-    }
-
-    /// Does the same for what rings have only on threads of the kernel's own (`IORING_OP_SPLICE`).
-    ///
-    /// # Safety
-    /// `op` is in flight or being submitted.
-    #[inline(never)]
-    unsafe fn splice(
-        &mut self,
-        op: Token,
-        socket: Target,
-        pipe: Target,
-        len: u32,
-        into_pipe: bool,
-    ) -> Option<i32> {
-        let tried = sys::splice(self.sigpipe.get(), socket, pipe, len, into_pipe);
-        if let Some(result) = self.count_call(tried) {
-            return Some(result);
-        }
-        let events = if into_pipe { libc::POLLIN } else { libc::POLLOUT };
-        // SAFETY: this function's only item.
-        unsafe { self.await_readiness(op, socket, events) }
-    }
-
-    /// Polls for urgent data by calls, repeated at each event. An entry is never woken by the event
-    /// `POLLPRI` alone, and the result of one that waits for other events too has it although there
-    /// is no urgent data: it is what the wake-up might have been for, not what `poll(2)` reports.
-    ///
-    /// # Safety
-    /// `op` is in flight or being submitted.
-    #[cold]
-    unsafe fn poll_priority(&mut self, op: Token, fd: Target, events: u32) -> Option<i32> {
-        let tried = Counted::new(sys::poll(fd.fd, events), 1);
-        if let Some(result) = self.count_call(tried) {
-            return Some(result);
-        }
-        // SAFETY: this function's only item.
-        unsafe { self.await_readiness(op, fd, events as i16) }
-    }
-
-    /// Counts a call; returns its result, unless the file was not ready.
-    fn count_call(&mut self, call: Counted<i32>) -> Option<i32> {
-        self.syscalls += call.syscalls;
-        (call.result != -libc::EAGAIN).then_some(call.result)
-    }
-
-    /// Has the operation tried again when the file is ready.
-    ///
-    /// # Safety
-    /// `op` is in flight or being submitted.
-    unsafe fn await_readiness(&mut self, op: Token, target: Target, events: i16) -> Option<i32> {
-        // SAFETY: this function's only item.
-        unsafe { record(op) }.set_tag(Tag::Ready as u8);
-        let poll = submit::poll(target, events as u32).user_data(tagged(op, Tag::Ready));
-        // SAFETY: a poll names no memory.
-        unsafe { self.push(poll) };
-        None
     }
 }
 
