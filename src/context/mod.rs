@@ -44,8 +44,11 @@ use crate::runtime::stats::Stats;
 /// # Dropping
 /// Dropping a context refuses new operations, cancels those in flight, waits until they have ended,
 /// and then drops the tasks. No task is polled meanwhile. It waits at most for the [grace
-/// period](Builder::grace_period); operations that have not ended by then are reported on stderr,
-/// and leaked with their tasks, never freed.
+/// period](Builder::grace_period). If operations have not ended by then, they are reported on
+/// stderr, and leaked with all tasks, never freed. The tasks count as cancelled: what waits for
+/// them ends. A sleep or a time limit that outlives the context goes on in the next one. A limit of
+/// such an operation's own cancels it again, and blocks the thread until it has ended, for 0.1 s at
+/// most; if it has not, it stays pending.
 ///
 /// # Examples
 /// ```
@@ -449,7 +452,6 @@ impl Drop for IoContext {
         self.runtime.remote.close_attachments();
         self.runtime.root.cancel_at_end();
         if !self.drain(deadline) {
-            drop(entered);
             eprintln!(
                 "corio: a context was dropped, but the kernel did not let go of {} operations and \
                  {} closes within {:?}; they are leaked with their tasks:",
@@ -460,6 +462,8 @@ impl Drop for IoContext {
             for operation in self.runtime.list_in_flight() {
                 eprintln!("  {operation}");
             }
+            self.runtime.give_up();
+            drop(entered);
             return;
         }
         // Destructors of tasks and foreign wakers may start new tasks and timers: until none is

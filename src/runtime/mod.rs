@@ -99,6 +99,8 @@ pub(crate) struct Runtime {
     stalls: Option<Watched>,
     /// Set while the context is being dropped: nothing new starts.
     closing: Cell<bool>,
+    /// The context was dropped with operations in flight; this is never freed.
+    given_up: Cell<bool>,
     origin: Instant,
     /// Set if the table of registered files was dropped while the context was not running; the
     /// driver unregisters it when the context runs next.
@@ -190,6 +192,7 @@ impl Runtime {
             busy_poll: BusyPoll::new(config.busy_poll),
             stalls: config.stalls.map(|(threshold, report)| Watched::new(threshold, report)),
             closing: Cell::new(false),
+            given_up: Cell::new(false),
             origin: clock::now(),
             orphaned_files: Rc::default(),
         });

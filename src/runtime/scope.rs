@@ -267,6 +267,19 @@ impl Scope {
         self.children.for_each(|child| child.visit(visit));
     }
 
+    /// Moves every operation below to the root of `runtime`, its context, whose driver will not run
+    /// any more: what waits here for them to end goes on without them.
+    pub(super) fn give_up(&self, runtime: &Runtime) {
+        if !ptr::eq(self, &runtime.root) {
+            self.operations.for_each(|op| {
+                unlink(op);
+                op.reparent(None);
+            });
+            self.waiter.replace(LocalWaker::NONE).wake(runtime);
+        }
+        self.children.for_each(|child| child.give_up(runtime));
+    }
+
     /// Cancels what belongs to no task, now and until [`open`](Self::open): what moves here is
     /// cancelled then.
     pub(super) fn cancel_all_but_tasks(&self) {

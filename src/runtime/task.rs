@@ -31,6 +31,8 @@ pub(crate) struct VTable {
     pub(crate) run: unsafe fn(*const Header, &Runtime),
     /// Drops the body without polling it, and marks the task done.
     pub(crate) end: unsafe fn(*const Header),
+    /// Called once for a task that is leaked, on the owning thread; the body stays as it is.
+    pub(crate) leak: unsafe fn(*const Header),
     /// The output's offset from the header in bytes. It is there while the task is done and
     /// joinable.
     pub(crate) output: usize,
@@ -52,6 +54,9 @@ const PANICKED: u8 = 16;
 const NO_POLL: u8 = 32;
 /// The header holds a reference to its `remote`.
 const KEEPS_REMOTE: u8 = 64;
+/// The task was leaked with its context, which the join handle has not reported yet. `DONE` is set
+/// too, though the body was not dropped; the reference of an unfinished task is kept for ever.
+const LEAKED: u8 = 128;
 
 /// The part of a task's cell that does not depend on its body. The fields that each wake and poll
 /// touches come first, in one cache line.
@@ -413,6 +418,30 @@ impl Header {
     pub(super) unsafe fn end(this: *const Header) {
         // SAFETY: not done, so the header is alive; the rest is `VTable::end`'s contract.
         unsafe { ((*this).vtable.end)(this) };
+    }
+
+    /// Gives the task up: it is never polled, ended or freed, and counts as cancelled.
+    ///
+    /// # Safety
+    /// Owning thread; the task is not done, and its runtime is never freed.
+    pub(super) unsafe fn leak(this: *const Header) {
+        // SAFETY: the reference of an unfinished task is kept, so the header stays alive; the rest
+        // is `VTable::leak`'s contract.
+        unsafe {
+            let flags = (*this).flags.get();
+            let leaked = if flags & JOINABLE != 0 { LEAKED } else { 0 };
+            (*this).flags.set(flags & !JOINABLE | DONE | leaked);
+            (*this).scope.release();
+            ((*this).vtable.leak)(this);
+            (*this).joiner.replace(LocalWaker::NONE).wake_now();
+        }
+    }
+
+    /// Returns `true`, once, if the task was leaked while its handle waited for the output.
+    pub(crate) fn take_leaked(&self) -> bool {
+        let leaked = self.has(LEAKED);
+        self.remove(LEAKED);
+        leaked
     }
 
     /// Returns the task that a scope of the kind `Task` is part of.

@@ -5,10 +5,15 @@
 // # Why this file has `unsafe`
 // Tasks are known by the addresses of their scopes.
 
+use std::time::Duration;
+
 use super::Runtime;
 use super::list::{List, unlink};
 use super::scope::Scope;
 use super::task::Header;
+use super::tracked_op::{State, TrackedOp};
+use crate::driver::seams::clock;
+use crate::driver::{Driver, Wait};
 
 /// The end of `block_on`: until this is dropped, everything that is in flight is cancelled.
 pub(crate) struct Settling<'a> {
@@ -131,6 +136,50 @@ impl Runtime {
         self.attach_tasks();
         self.timers.clear();
         drop(self.deferred.take());
+    }
+
+    /// Leaks what is still in flight, and the tasks: neither is ever freed. What waits for the
+    /// tasks ends as if they had been cancelled; futures, scopes and timers that outlive this
+    /// runtime leave it.
+    pub(crate) fn give_up(&self) {
+        // First, as foreign code below may wait for one of them.
+        self.root.give_up(self);
+        // That may also start new tasks and timers: until none is left.
+        loop {
+            while let Some(scope) = self.tasks.children().first() {
+                // SAFETY: as in `end_tasks`; the caller never frees this. The task's scope leaves
+                // the list.
+                unsafe { Header::leak(Header::of_scope(&*scope)) };
+            }
+            // SAFETY: as in `handle_wakeups`.
+            self.remote.close(|task| unsafe { Header::release(task) });
+            self.root.release();
+            self.attach_tasks();
+            self.timers.clear();
+            self.wake_deferred();
+            if !self.has_tasks() && self.timers.is_empty() && self.deferred.borrow().is_empty() {
+                break;
+            }
+        }
+        if self.driver(|driver| driver.closing()) > 0 {
+            // Submits the closes of what was dropped. An error has no consequence.
+            let _ = self.reap(Wait::No);
+        }
+        self.given_up.set(true);
+    }
+
+    /// Waits, for a tenth of a second at most, until `op` has ended, which a context has left in
+    /// flight and which is being cancelled now. No loop would deliver it.
+    #[cold]
+    pub(super) fn await_given_up(&self, op: &TrackedOp) {
+        let end = clock::now() + Duration::from_millis(100);
+        while op.state() == State::Pending {
+            let left = end.saturating_duration_since(clock::now());
+            if left.is_zero() || self.reap(Wait::For(left)).is_err() {
+                break;
+            }
+        }
+        self.wake_deferred();
     }
 
     /// Returns `true` if no task, timer or deferred waker refers to this runtime.

@@ -300,6 +300,9 @@ impl TrackedOp {
                     _ => driver.cancel(self.token()),
                 }
             });
+            if self.runtime().given_up.get() {
+                self.runtime().await_given_up(self);
+            }
         }
     }
 

@@ -186,12 +186,16 @@ impl Runtime {
         }
     }
 
-    #[cold]
-    fn handle_postponed(&self) {
-        // One at a time: if one panics, the next turn wakes the others.
+    /// Wakes the deferred wakers, one at a time: if one panics, the next call wakes the others.
+    pub(super) fn wake_deferred(&self) {
         while let Some(waker) = self.next_deferred() {
             waker.wake();
         }
+    }
+
+    #[cold]
+    fn handle_postponed(&self) {
+        self.wake_deferred();
         // The first one has had its turn. The next one joins the others, however many are ready.
         self.poll_budget.tasks.rotate();
         if let Some(task) = self.poll_budget.tasks.pop() {

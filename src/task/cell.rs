@@ -4,6 +4,7 @@
 // The loop knows only a task's header; the functions here know the type of the body behind it.
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -30,12 +31,31 @@ union Body<F: Future> {
     output: ManuallyDrop<Result<F::Output, JoinError>>,
 }
 
-impl<F: Future> TaskCell<F> {
+/// What is done for a task that is leaked, besides ending the wait for its join handle.
+pub(super) trait OnLeak<F> {
+    /// # Safety
+    /// The body exists, is not being polled, and never will be. Its operations may be in flight: it
+    /// may be used only as far as they and pinning allow.
+    unsafe fn leak(body: *const F);
+}
+
+/// Nothing is done.
+pub(super) struct Silent;
+
+impl<F> OnLeak<F> for Silent {
+    unsafe fn leak(_: *const F) {}
+}
+
+/// The vtables of tasks with the body `F`.
+struct Table<F, L>(PhantomData<(F, L)>);
+
+impl<F: Future, L: OnLeak<F>> Table<F, L> {
     const VTABLE: &'static VTable = &VTable {
         run: run::<F>,
         end: end::<F>,
-        output: offset_of!(Self, body),
-        layout: CellLayout::of::<Self>(),
+        leak: leak::<F, L>,
+        output: offset_of!(TaskCell<F>, body),
+        layout: CellLayout::of::<TaskCell<F>>(),
     };
 }
 
@@ -50,11 +70,26 @@ pub(crate) unsafe fn spawn_unchecked<F: Future>(
     future: F,
     location: &'static Location<'static>,
 ) -> JoinHandle<F::Output> {
-    let cell = runtime.task_memory.allocate(&TaskCell::<F>::VTABLE.layout).cast::<TaskCell<F>>();
+    // SAFETY: the same contract.
+    unsafe { spawn_with::<F, Silent>(runtime, future, location) }
+}
+
+/// Starts a task as [`spawn_unchecked`] does, for which `L` is done if it is leaked.
+///
+/// # Safety
+/// As for `spawn_unchecked`.
+#[inline(always)]
+pub(super) unsafe fn spawn_with<F: Future, L: OnLeak<F>>(
+    runtime: &Runtime,
+    future: F,
+    location: &'static Location<'static>,
+) -> JoinHandle<F::Output> {
+    let vtable = Table::<F, L>::VTABLE;
+    let cell = runtime.task_memory.allocate(&vtable.layout).cast::<TaskCell<F>>();
     // SAFETY: the memory was allocated with this type's layout.
     unsafe {
         cell.write(TaskCell {
-            header: Header::new(runtime, TaskCell::<F>::VTABLE, location),
+            header: Header::new(runtime, vtable, location),
             body: UnsafeCell::new(Body { future: ManuallyDrop::new(future) }),
         });
     }
@@ -91,6 +126,14 @@ unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
     };
     // SAFETY: as above.
     unsafe { conclude::<F>(header, result) }
+}
+
+/// Implements [`VTable::leak`].
+#[cold]
+unsafe fn leak<F: Future, L: OnLeak<F>>(header: *const Header) {
+    // SAFETY: called with a live header of this type, on its thread. The body is the future, which
+    // is the first field of the `repr(C)` union, and it is never polled or dropped.
+    unsafe { L::leak((*header.cast::<TaskCell<F>>()).body.get().cast()) };
 }
 
 /// Implements [`VTable::end`].

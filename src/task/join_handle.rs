@@ -101,7 +101,7 @@ impl<T> Future for JoinHandle<T> {
         match self.take() {
             Some(output) => Poll::Ready(output),
             None if wait(&self.task, cx.waker()) => Poll::Pending,
-            None => Poll::Ready(self.take().expect("only this handle takes the output")),
+            None => Poll::Ready(self.take().unwrap_or_else(|| Err(leaked(&self.task)))),
         }
     }
 }
@@ -110,8 +110,18 @@ impl<T> Future for JoinHandle<T> {
 /// generic, so that there is one copy for all types of outputs.
 #[inline(never)]
 fn wait(task: &Header, waker: &Waker) -> bool {
-    assert!(!task.is_done(), "a JoinHandle was polled after it gave its output");
+    if task.is_done() {
+        assert!(task.take_leaked(), "a JoinHandle was polled after it gave its output");
+        return false;
+    }
     LocalWaker::update_own(&task.joiner, waker) || wait_for_foreign(task, waker)
+}
+
+/// Returns the error of a task that has ended without an output: leaked with its context.
+#[cold]
+fn leaked(task: &Header) -> JoinError {
+    task.take_leaked();
+    task.take_panic().map_or_else(JoinError::cancelled, JoinError::panicked)
 }
 
 #[cold]

@@ -1,5 +1,8 @@
 //! Tasks that are started on a context from another thread.
 
+// # Why this file has `unsafe`
+// A task that is leaked with its context is reported from its body, which stays in place.
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -8,8 +11,8 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
+use super::cell::{OnLeak, spawn_with};
 use super::join_handle::JoinError;
-use super::spawn_on;
 use crate::context::Handle;
 use crate::runtime::Runtime;
 use crate::runtime::park::wait;
@@ -211,6 +214,18 @@ pin_project! {
     }
 }
 
+/// Reports a leaked task as cancelled.
+struct ReportLeak;
+
+impl<T, F> OnLeak<Reporting<T, F>> for ReportLeak {
+    unsafe fn leak(body: *const Reporting<T, F>) {
+        // SAFETY: the body exists. Only this field is borrowed, which no operation uses and which
+        // is not pinned.
+        let completion = unsafe { &(*body).completion };
+        completion.complete(Err(JoinError::cancelled()));
+    }
+}
+
 impl<T, F: Future<Output = T>> Future for Reporting<T, F> {
     type Output = ();
 
@@ -268,7 +283,9 @@ where
             let _kept = kept;
             start().await
         };
-        drop(spawn_on(runtime, Reporting { future, started: false, completion }, location));
+        let body = Reporting { future, started: false, completion };
+        // SAFETY: the body is `'static`, as `F`, `Fut` and `K` are.
+        drop(unsafe { spawn_with::<_, ReportLeak>(runtime, body, location) });
     };
     (begin, RemoteTask { state })
 }
