@@ -21,7 +21,7 @@ use corio::net::Stream;
 use corio::op::is_cancelled;
 use corio::server::{ConnectionContext, ServeError, Server, ServerBuilder, inherited_sockets};
 use corio::{RaceOutput, race};
-use serving::{ServerOptions, StopSignals};
+use serving::{OncePerSecond, ServerOptions, StopSignals};
 
 /// Echo server: sends back all bytes that it receives
 #[derive(Parser)]
@@ -55,6 +55,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let inherited = unsafe { inherited_sockets() }?;
     // Before the server starts, so that no signal ends the process without a graceful stop.
     let signals = StopSignals::new()?;
+    let log_accepts = OncePerSecond::new();
     let server = match inherited.is_empty() {
         true => Server::builder().listen(args.addr.as_str()),
         false => inherited.into_iter().fold(Server::builder(), ServerBuilder::listen_on),
@@ -66,8 +67,9 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let server = args
         .options
         .apply(server, "echo")
-        .on_accept_error(|error| {
-            eprintln!("echo_server: accept: {error}; new connections have to wait");
+        .on_accept_error(move |error| {
+            log_accepts
+                .line(format_args!("echo_server: accept: {error}; new connections have to wait"));
         })
         .start(|_worker| (), serve)
         .map_err(|error| match error {

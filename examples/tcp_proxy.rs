@@ -17,7 +17,7 @@ use corio::Elapsed;
 use corio::net::{RelayLimits, Stream, TcpStream, relay_with};
 use corio::op::is_cancelled;
 use corio::server::{ConnectionContext, Server};
-use serving::{ServerOptions, StopSignals};
+use serving::{OncePerSecond, ServerOptions, StopSignals};
 
 /// TCP proxy: forwards each connection to another address
 #[derive(Parser)]
@@ -57,6 +57,9 @@ struct Args {
     options: ServerOptions,
 }
 
+/// How many fds a connection needs: two sockets, and a pipe for each direction.
+const FDS: usize = 6;
+
 fn main() -> ExitCode {
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,12 +72,14 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::new()?;
+    let log_accepts = OncePerSecond::new();
     let server = args
         .options
         .apply(Server::builder().listen(args.addr.as_str()), "proxy")
-        .max_connections(args.max_connections)
-        .on_accept_error(|error| {
-            eprintln!("tcp_proxy: accept: {error}; new connections have to wait")
+        .max_connections(args.max_connections.min(args.options.fitting(FDS)))
+        .on_accept_error(move |error| {
+            let line = format_args!("tcp_proxy: accept: {error}; new connections have to wait");
+            log_accepts.line(line);
         });
     let limits = RelayLimits::new()
         .idle(args.idle)

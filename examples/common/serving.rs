@@ -7,9 +7,11 @@ pub(crate) mod durations;
 #[path = "hangup.rs"]
 mod hangup;
 
+use std::fmt;
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use corio::server::{
@@ -88,6 +90,21 @@ pub(crate) enum BalanceChoice {
 }
 
 impl ServerOptions {
+    /// Returns how many connections fit into the hard limit on open files, if each needs `fds` of
+    /// them. Further ones should wait in the kernel's queue: if they took the last fds, those that
+    /// are served could open no file and reach no upstream.
+    pub(crate) fn fitting(&self, fds: usize) -> usize {
+        /// For what each worker opens: its driver, its listener, and a connection that waits for
+        /// room.
+        const PER_WORKER: usize = 5;
+        /// For standard streams, signals, and what the program opens at its start.
+        const OTHERS: usize = 10;
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        let limit = limit.and_then(|limit| limit.try_into().ok()).unwrap_or(usize::MAX);
+        let left = limit.saturating_sub(OTHERS + PER_WORKER * self.serving.count());
+        (left / fds).max(1)
+    }
+
     /// Applies these options to `server`, whose threads are called `name` and a number.
     pub(crate) fn apply(&self, server: ServerBuilder, name: &str) -> ServerBuilder {
         let balance = match self.balance {
@@ -95,6 +112,7 @@ impl ServerOptions {
             BalanceChoice::LeastLoaded => Balance::LeastLoaded,
         };
         server
+            .raise_fd_limit(true)
             .workers(self.serving.workers().name(name))
             .balance(balance)
             .grace_period(self.serving.grace)
@@ -160,6 +178,28 @@ impl StopSignals {
         let totals = server.join();
         over();
         Ok(totals)
+    }
+}
+
+/// Writes lines to stderr, at most one a second, so that a fault that repeats does not fill a log.
+pub(crate) struct OncePerSecond {
+    last: Mutex<Option<Instant>>,
+}
+
+impl OncePerSecond {
+    pub(crate) const fn new() -> Self {
+        OncePerSecond { last: Mutex::new(None) }
+    }
+
+    /// Writes the line, unless the last one is less than a second old.
+    pub(crate) fn line(&self, line: fmt::Arguments<'_>) {
+        let now = Instant::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
+            *last = Some(now);
+            // An error in writing the log does not end the server.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use corio::fs::File;
 use httpdate::HttpDate;
@@ -90,11 +90,31 @@ impl Exchange<'_, '_> {
         if path.parse(self.request.target).is_err() {
             return Ok(self.error(Status::BAD_REQUEST));
         }
-        match self.find(path).await {
+        match self.find_patiently(path).await {
             Ok(Found::File(content)) => self.file(content).await,
             Ok(Found::Listing(page)) => self.listing(page).await,
             Ok(Found::Elsewhere) => Ok(self.redirect(path)),
             Err(error) => Ok(self.error(status_of(&error))),
+        }
+    }
+
+    /// Finds the file. If no fd is left for it, waits until some of those that are about to be
+    /// closed are free, for about a second at most.
+    async fn find_patiently(&self, path: &mut UrlPath) -> io::Result<Found> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let slash = path.ends_with_slash();
+            match self.find(path).await {
+                Err(error) if is_short_of_fds(&error) && pause < Duration::from_secs(1) => {
+                    if slash && !path.ends_with_slash() {
+                        // The index has been tried.
+                        path.leave();
+                    }
+                    corio::sleep(pause).await;
+                    pause *= 2;
+                }
+                found => return found,
+            }
         }
     }
 
@@ -280,6 +300,10 @@ enum Found {
 /// The type of a file, by its name.
 fn mime(path: &UrlPath) -> &'static str {
     mime_guess::from_path(path.as_path()).first_raw().unwrap_or("application/octet-stream")
+}
+
+fn is_short_of_fds(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// The answer to a file that can't be opened.

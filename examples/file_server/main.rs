@@ -14,7 +14,6 @@ mod exchange;
 mod input;
 mod listing;
 mod multipart;
-mod open_files;
 mod options;
 mod output;
 mod paths;
@@ -46,6 +45,9 @@ use serving::StopSignals;
 
 /// How many connections may be refused with a 503 at the same time; further ones are just closed.
 const REFUSALS: usize = 64;
+
+/// How many fds a connection needs: its socket, and the file that it is being sent.
+const FDS: usize = 2;
 
 /// State shared by the connections of one worker.
 struct Server {
@@ -103,13 +105,13 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let root = Root::new(&options.root, !options.no_symlinks)
         .map_err(|error| format!("{}: {error}", options.root.display()))?;
-    open_files::raise_limit();
     let signals = StopSignals::new()?;
     let listener =
         TcpListener::bind(&options.addr).map_err(|error| format!("{}: {error}", options.addr))?;
     let server = options
         .server
-        .apply(corio::server::Server::builder().listen_on(OwnedFd::try_from(listener)?), "files");
+        .apply(corio::server::Server::builder().listen_on(OwnedFd::try_from(listener)?), "files")
+        .max_connections(options.server.fitting(FDS));
     let (root, options) = (Arc::new(root), Arc::new(options));
     let connections = Arc::new(AtomicUsize::new(0));
     let cut = Arc::new(AtomicU64::new(0));

@@ -20,6 +20,7 @@ use super::stats::Counters;
 use super::stats::WorkerStats;
 use super::worker_server::{OnAcceptError, OnError, ServerConfig, WorkerServer};
 use super::workers::{OnPanic, StartError, Worker, Workers, WorkersBuilder};
+use crate::driver::seams::fd_limit;
 use crate::error::debug_as_display;
 use crate::net::{SocketAddress, Stream, ToSocketAddrs};
 use crate::os::OwnedFd;
@@ -53,6 +54,7 @@ pub struct ServerBuilder {
     workers: WorkersBuilder,
     balance: Balance,
     max_connections: usize,
+    raise_fd_limit: bool,
     max_per_peer: usize,
     accepts_per_second: Option<f64>,
     time_limits: TimeLimits,
@@ -85,6 +87,7 @@ impl ServerBuilder {
             workers: Workers::builder(),
             balance: Balance::default(),
             max_connections: usize::MAX,
+            raise_fd_limit: false,
             max_per_peer: usize::MAX,
             accepts_per_second: None,
             time_limits: TimeLimits::default(),
@@ -137,6 +140,30 @@ impl ServerBuilder {
     /// connections wait in the kernel's queue, except one per worker that accepts.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.max_connections = most.max(1);
+        self
+    }
+
+    /// Sets whether [`start`](Self::start) raises the process's soft limit on open files to its
+    /// hard limit (`RLIMIT_NOFILE`, see `getrlimit(2)`); default `false`. A common soft limit is
+    /// 1024.
+    ///
+    /// It is off by default since child processes inherit the limit, and programs that use
+    /// `select(2)` break with fds above 1023. If the limit cannot be raised, it stays as it is.
+    /// Without effect on Windows.
+    ///
+    /// # Examples
+    /// ```
+    /// use corio::server::Server;
+    /// let server = Server::builder()
+    ///     .listen("127.0.0.1:0")
+    ///     .raise_fd_limit(true)
+    ///     .start(|_| (), |_stream, _| async { Ok(()) })?;
+    /// server.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "RLIMIT_NOFILE")]
+    pub fn raise_fd_limit(mut self, raise: bool) -> Self {
+        self.raise_fd_limit = raise;
         self
     }
 
@@ -266,6 +293,9 @@ impl ServerBuilder {
             !self.endpoints.is_empty(),
             "a server without a listener: call `ServerBuilder::listen`"
         );
+        if self.raise_fd_limit {
+            fd_limit::raise();
+        }
         let count = self.workers.how_many();
         let acceptors = match self.balance {
             Balance::ReusePort => count,

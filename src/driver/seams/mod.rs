@@ -13,6 +13,7 @@
 //! system, and nothing depends on the iteration order of a hash map. A first use adds a file here.
 
 pub(crate) mod clock;
+pub(crate) mod fd_limit;
 pub(crate) mod names;
 pub(crate) mod options;
 pub(crate) mod sockets;

@@ -58,6 +58,28 @@ fn connections_beyond_the_limit_are_told() {
 }
 
 #[test]
+fn connections_beyond_the_limit_on_open_files_wait_and_are_served_later() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 100; exec \"$0\" \"$@\""]).arg(executable());
+    let site = Site::by(command, &["--workers", "1"]);
+    site.file("f", "hello");
+    let mut crowd: Vec<Client> = (0..200).map(|_| site.connect()).collect();
+    for client in &mut crowd {
+        client.request("GET", "/f", "Connection: close\r\n");
+    }
+    for mut client in crowd {
+        assert_eq!(client.response().expect(200).text(), "hello");
+    }
+    // A client that keeps its connection does not keep the files from others.
+    let mut kept: Vec<Client> = (0..30).map(|_| site.connect()).collect();
+    for _ in 0..2 {
+        for client in &mut kept {
+            client.get("/f").expect(200);
+        }
+    }
+}
+
+#[test]
 fn running_out_of_file_descriptors_passes() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 24; exec \"$0\" \"$@\""]).arg(executable());
