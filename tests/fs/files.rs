@@ -252,7 +252,11 @@ async fn vectored_reads_and_writes_use_all_buffers() -> Outcome {
 
         let room: Vec<Box<[u8]>> = (0..count).map(|i| vec![0; i % 3].into()).collect();
         let (result, read) = file.readv_at(room, 5).await;
-        assert_eq!((result?, read.concat()), (whole.len(), whole));
+        // The first buffer is empty: alone, or without any, there is no room.
+        match count {
+            0 | 1 => assert_kind(result, ErrorKind::InvalidInput),
+            _ => assert_eq!((result?, read.concat()), (whole.len(), whole)),
+        }
     }
     // A short read fills the first buffers.
     let file = File::from(file_with(b"abcde")?);
