@@ -33,21 +33,18 @@ pub(super) const RECEIVING: u8 = 1;
 /// The whole transfers of one handle.
 #[derive(Default)]
 pub(super) struct Order {
-    /// For each direction the bits of [`busy`] and [`waited_for`].
-    state: Cell<u8>,
+    /// For each direction [`BUSY`] and [`WAITED_FOR`]. A byte each, so that the common cases
+    /// compare and store it whole.
+    states: [Cell<u8>; 2],
     /// Created when a transfer has to wait for the first time.
     queues: Cell<Option<Box<[Queue; 2]>>>,
 }
 
 /// A transfer is under way.
-const fn busy(direction: u8) -> u8 {
-    1 << direction
-}
+const BUSY: u8 = 1;
 
 /// Others wait for its end.
-const fn waited_for(direction: u8) -> u8 {
-    4 << direction
-}
+const WAITED_FOR: u8 = 2;
 
 /// The transfers that wait to go on in one direction, in order.
 #[derive(Debug, Default)]
@@ -67,26 +64,33 @@ struct Waiter {
 }
 
 impl Order {
-    /// Takes a place that no transfer has.
+    /// Takes a place that no transfer has, and none waits for.
     #[inline(always)]
-    pub(super) fn take(&self, busy: u8) -> bool {
-        let state = self.state.get();
-        let is_free = state & busy == 0;
+    pub(super) fn take(&self, direction: u8) -> bool {
+        let state = &self.states[usize::from(direction)];
+        let is_free = state.get() == 0;
         if is_free {
-            self.state.set(state | busy);
+            state.set(BUSY);
         }
         is_free
     }
 
     /// Gives a place up, unless others wait for it.
     #[inline(always)]
-    pub(super) fn give_up(&self, busy: u8, waited_for: u8) -> bool {
-        let state = self.state.get();
-        let is_last = state & waited_for == 0;
+    pub(super) fn give_up(&self, direction: u8) -> bool {
+        let state = &self.states[usize::from(direction)];
+        let is_last = state.get() == BUSY;
         if is_last {
-            self.state.set(state & !busy);
+            state.set(0);
         }
         is_last
+    }
+
+    /// Takes a place that no transfer has, whether or not others wait for it.
+    fn take_slow(&self, direction: u8) -> bool {
+        let state = &self.states[usize::from(direction)];
+        let old = state.replace(state.get() | BUSY);
+        old & BUSY == 0
     }
 
     /// Calls `f` with a direction's queue, during which nothing else uses it.
@@ -94,8 +98,8 @@ impl Order {
         let mut queues = self.queues.take().unwrap_or_default();
         let result = f(&mut queues[usize::from(direction)]);
         let is_empty = queues[usize::from(direction)].waiting.is_empty();
-        let others = self.state.get() & !waited_for(direction);
-        self.state.set(others | if is_empty { 0 } else { waited_for(direction) });
+        let state = &self.states[usize::from(direction)];
+        state.set(state.get() & BUSY | if is_empty { 0 } else { WAITED_FOR });
         self.queues.set(Some(queues));
         result
     }
@@ -110,14 +114,17 @@ impl Order {
         });
         match waker {
             Some(waker) => waker.wake(),
-            None => self.state.set(self.state.get() & !busy(direction)),
+            None => {
+                let state = &self.states[usize::from(direction)];
+                state.set(state.get() & !BUSY);
+            }
         }
     }
 }
 
 impl fmt::Debug for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Order").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Order").field("states", &self.states).finish_non_exhaustive()
     }
 }
 
@@ -142,10 +149,8 @@ impl<'a, const DIRECTION: u8> Ordered<'a, DIRECTION> {
     /// before it.
     #[inline(always)]
     pub(super) fn hold(&mut self) -> ControlFlow<i32> {
-        if self.place == HAS {
-            return ControlFlow::Continue(());
-        }
-        if self.source.hold_first(busy(DIRECTION))? {
+        // A transfer that has its place comes here again only when its task has yielded.
+        if self.source.hold_first(DIRECTION)? {
             self.place = HAS;
             return ControlFlow::Continue(());
         }
@@ -154,10 +159,13 @@ impl<'a, const DIRECTION: u8> Ordered<'a, DIRECTION> {
 
     #[cold]
     fn hold_later(&mut self) -> ControlFlow<i32> {
-        let Some(order) = self.source.order() else { return ControlFlow::Continue(()) };
         let own = self.place;
+        if own == HAS {
+            return ControlFlow::Continue(());
+        }
+        let Some(order) = self.source.order() else { return ControlFlow::Continue(()) };
         if own == NONE {
-            if order.take(busy(DIRECTION)) {
+            if order.take_slow(DIRECTION) {
                 self.place = HAS;
                 return ControlFlow::Continue(());
             }
@@ -202,7 +210,7 @@ impl<'a, const DIRECTION: u8> Ordered<'a, DIRECTION> {
 impl<const DIRECTION: u8> Drop for Ordered<'_, DIRECTION> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.place != HAS || !self.source.release_first(busy(DIRECTION), waited_for(DIRECTION)) {
+        if self.place != HAS || !self.source.release_first(DIRECTION) {
             self.drop_slow();
         }
     }

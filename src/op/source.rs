@@ -169,11 +169,11 @@ impl Source<'_> {
     /// Does what [`hold`](Self::hold) does, for a whole transfer; takes its place at once if no
     /// other has one, and the file is a handle. Returns `true` if it has.
     #[inline(always)]
-    pub(super) fn hold_first(&mut self, busy: u8) -> ControlFlow<i32, bool> {
+    pub(super) fn hold_first(&mut self, direction: u8) -> ControlFlow<i32, bool> {
         match *self.0 {
             Inner::Handle(descriptor) => {
                 *self = Source::of(Inner::Held(descriptor, descriptor.hold()));
-                ControlFlow::Continue(descriptor.order().take(busy))
+                ControlFlow::Continue(descriptor.order().take(direction))
             }
             Inner::Held(..) => ControlFlow::Continue(false),
             _ => {
@@ -186,9 +186,9 @@ impl Source<'_> {
     /// Lets a handle go whose transfer has a place, unless others wait for that; `true`: nothing is
     /// left to be dropped.
     #[inline(always)]
-    pub(super) fn release_first(&self, busy: u8, waited_for: u8) -> bool {
+    pub(super) fn release_first(&self, direction: u8) -> bool {
         match *self.0 {
-            Inner::Held(descriptor, _) if descriptor.order().give_up(busy, waited_for) => {
+            Inner::Held(descriptor, _) if descriptor.order().give_up(direction) => {
                 descriptor.release();
                 true
             }
