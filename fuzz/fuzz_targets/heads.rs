@@ -4,6 +4,9 @@
 #![no_main]
 
 #[allow(dead_code)]
+#[path = "../../examples/file_server/authority.rs"]
+mod authority;
+#[allow(dead_code)]
 #[path = "../../examples/file_server/request.rs"]
 mod request;
 #[allow(dead_code)]

@@ -3,6 +3,9 @@
 #![no_main]
 
 #[allow(dead_code)]
+#[path = "../../examples/file_server/authority.rs"]
+mod authority;
+#[allow(dead_code)]
 #[path = "../../examples/file_server/paths.rs"]
 mod paths;
 
