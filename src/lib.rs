@@ -200,7 +200,7 @@
 //!   operation  recv on fd 5, 64 bytes, pending for 0 ms
 //!   started at src/main.rs:12:40
 //!   task       spawned at src/main.rs:9:13
-//!   often      by `select!`, `try_join!` or `buffer_unordered`, which drop unfinished futures
+//!   often      by `select!`, `try_join`, `try_join_all` or `buffer_unordered`, which drop futures
 //!   why        the kernel may still read or write the future's memory, which is about to be reused
 //!   instead    end it first: `.with_timeout(d)`, `corio::timeout(d, ..)`, `corio::race(..)` or …
 //! ```

@@ -32,6 +32,7 @@ pub struct Builder {
     pub(super) grace_period: Duration,
     busy_poll: Duration,
     stalls: Option<Stalls>,
+    complete_inline: bool,
 }
 
 /// The threshold and the callback of the stall watchdog.
@@ -53,6 +54,7 @@ impl Builder {
             grace_period: Duration::from_secs(5),
             busy_poll: Duration::ZERO,
             stalls: None,
+            complete_inline: true,
         }
     }
 
@@ -188,6 +190,32 @@ impl Builder {
         self
     }
 
+    /// Sets whether operations may complete within their first poll, as those do that need not
+    /// wait, such as a read of a cached file; default `true`.
+    ///
+    /// With `false` every operation that makes a system call is in flight until the next turn of
+    /// the loop: for tests of code that may drop futures in flight, which otherwise goes
+    /// unnoticed while files are cached ([`docs::dropping`](crate::docs::dropping)). What makes no
+    /// call, such as a transfer of nothing, still ends at once. It costs time.
+    ///
+    /// # Examples
+    /// ```
+    /// use futures_util::poll;
+    /// let mut context = corio::IoContext::builder().complete_inline(false).build()?;
+    /// context.block_on(async {
+    ///     let file = corio::fs::File::open("Cargo.toml").await?;
+    ///     let mut read = Box::pin(file.read_at(vec![0; 9], 0));
+    ///     assert!(poll!(read.as_mut()).is_pending()); // dropped here, it would abort
+    ///     assert_eq!(read.await.1, b"[package]");
+    ///     Ok::<_, std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn complete_inline(mut self, inline: bool) -> Self {
+        self.complete_inline = inline;
+        self
+    }
+
     /// Starts a watchdog that calls `report` when a task holds the thread for longer than
     /// `threshold` in one poll; by default there is none.
     ///
@@ -216,6 +244,7 @@ impl Builder {
             drop_policy: self.drop_policy,
             task_budget: self.task_budget,
             busy_poll: self.busy_poll,
+            completes_inline: self.complete_inline,
             stalls: self.stalls.as_ref().map(|stalls| (stalls.0, stalls.1.clone())),
         }
     }

@@ -170,6 +170,11 @@ unsafe impl Driver for AnyDriver {
         forward!(self, driver => unsafe { driver.submit(op, request) })
     }
 
+    unsafe fn deliver_later(&mut self, op: Token, result: i32) -> bool {
+        // SAFETY: the list is the same here and there, and the variant the one that has ended it.
+        forward!(self, driver => unsafe { driver.deliver_later(op, result) })
+    }
+
     unsafe fn cancel(&mut self, op: Token) {
         // SAFETY: in flight in this driver means in flight in the one inside, which never changes.
         forward!(self, driver => unsafe { driver.cancel(op) })

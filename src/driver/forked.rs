@@ -33,6 +33,10 @@ unsafe impl Driver for Forked {
         Some(-os::ECANCELED)
     }
 
+    unsafe fn deliver_later(&mut self, _: Token, _: i32) -> bool {
+        false
+    }
+
     #[cold]
     unsafe fn cancel(&mut self, _: Token) {}
 

@@ -152,6 +152,14 @@ pub(crate) unsafe trait Driver: Sized {
     /// - `request` is what [`Record::request`] of `op` describes.
     unsafe fn submit(&mut self, op: Token, request: Request) -> Option<i32>;
 
+    /// Has the next turn deliver an operation that [`submit`](Self::submit) has just ended with
+    /// `result`, as if it had taken it; returns `false`, and does not, if it cannot.
+    ///
+    /// # Safety
+    /// - `submit` has returned `Some(result)` for `op`, and `op` has not been submitted since;
+    /// - until its token is delivered, the caller keeps clauses 1 and 2 for `op`.
+    unsafe fn deliver_later(&mut self, op: Token, result: i32) -> bool;
+
     /// Asks for an early end of an operation (clause 6).
     ///
     /// # Safety

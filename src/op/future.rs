@@ -200,6 +200,13 @@ impl<T: Operation> Op<T> {
                 }
             }
         }
+        if !runtime.completes_inline() {
+            let request = operation.request();
+            // SAFETY: as above.
+            let ended =
+                unsafe { self.tracked.submit_for_a_turn(T::CODE, runtime, cx.waker(), request) };
+            return ended.map_or(Poll::Pending, Poll::Ready);
+        }
         // The budget is used up: other tasks run before this operation starts or goes on.
         runtime.yield_spent(cx.waker());
         Poll::Pending

@@ -96,7 +96,7 @@ pub(crate) struct Runtime {
     /// How many tasks are polled in one turn at most.
     task_budget: usize,
     busy_poll: BusyPoll,
-    stalls: Option<Watched>,
+    special: Option<Special>,
     /// Set while the context is being dropped: nothing new starts.
     closing: Cell<bool>,
     /// The context was dropped with operations in flight; this is never freed.
@@ -113,6 +113,13 @@ pub(crate) struct RuntimeConfig {
     pub(crate) task_budget: usize,
     pub(crate) busy_poll: Duration,
     pub(crate) stalls: Option<(Duration, stall::Report)>,
+    pub(crate) completes_inline: bool,
+}
+
+/// What is done around each poll of a task; in a usual context nothing is.
+struct Special {
+    watched: Option<Watched>,
+    completes_inline: bool,
 }
 
 /// The one borrow of a runtime's driver.
@@ -159,6 +166,13 @@ impl Drop for Entered {
     }
 }
 
+impl Special {
+    fn new(stalls: Option<(Duration, stall::Report)>, completes_inline: bool) -> Option<Self> {
+        let watched = stalls.map(|(threshold, report)| Watched::new(threshold, report));
+        (watched.is_some() || !completes_inline).then_some(Special { watched, completes_inline })
+    }
+}
+
 impl Runtime {
     pub(crate) fn new(
         driver: AnyDriver,
@@ -190,7 +204,7 @@ impl Runtime {
             drop_policy: config.drop_policy,
             task_budget: config.task_budget,
             busy_poll: BusyPoll::new(config.busy_poll),
-            stalls: config.stalls.map(|(threshold, report)| Watched::new(threshold, report)),
+            special: Special::new(config.stalls, config.completes_inline),
             closing: Cell::new(false),
             given_up: Cell::new(false),
             origin: clock::now(),
@@ -408,6 +422,7 @@ mod tests {
             task_budget: 1,
             busy_poll: Duration::ZERO,
             stalls: None,
+            completes_inline: true,
         };
         let runtime = Runtime::new(driver, config, Location::caller());
         runtime.driver(|_| runtime.driver(|_| ()));
@@ -421,6 +436,7 @@ mod tests {
             task_budget: 1,
             busy_poll: Duration::ZERO,
             stalls: None,
+            completes_inline: true,
         };
         let runtime = Runtime::new(driver, config, Location::caller());
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -80,6 +80,11 @@ impl PollBudget {
         self.left.get() != POLL_BUDGET
     }
 
+    /// Grants no budget for the next poll.
+    pub(super) fn withhold(&self) {
+        self.left.set(0);
+    }
+
     /// Grants a new budget.
     fn renew(&self) {
         let spent = i64::from(POLL_BUDGET) - i64::from(self.left.replace(POLL_BUDGET));
@@ -101,6 +106,9 @@ impl Runtime {
     /// after `POLL_BUDGET` refused operations it gets a new budget, so that it makes progress.
     #[cold]
     fn overdraws_poll_budget(&self) -> bool {
+        if !self.completes_inline() {
+            return false;
+        }
         let budget = &self.poll_budget;
         budget.refused.set(budget.refused.get() + 1);
         // Outside of tasks there is no budget: nothing else would renew it there.
@@ -109,6 +117,12 @@ impl Runtime {
         }
         budget.renew();
         true
+    }
+
+    /// Returns `true` unless operations that end at once are made to take a turn, for tests.
+    #[cold]
+    pub(crate) fn completes_inline(&self) -> bool {
+        self.special.as_ref().is_none_or(|special| special.completes_inline)
     }
 
     /// Counts an operation that has completed inline with `result`.

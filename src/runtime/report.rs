@@ -127,7 +127,7 @@ pub(super) fn abort_dropped(this: &InFlight, others: &[InFlight]) -> ! {
     }
     line(
         "often",
-        &"by `select!`, `try_join!` or `buffer_unordered`, which drop unfinished futures",
+        &"by `select!`, `try_join`, `try_join_all` or `buffer_unordered`, which drop futures",
     );
     line(
         "why",

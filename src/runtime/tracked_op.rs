@@ -154,6 +154,36 @@ impl TrackedOp {
         waker: &Waker,
         request: Request,
     ) -> Option<i32> {
+        // SAFETY: this function's only item.
+        unsafe { self.submit_inline::<true>(code, runtime, waker, request) }
+    }
+
+    /// Does the same; but what ends at once is delivered in the next turn, like the rest.
+    ///
+    /// # Safety
+    /// As for [`submit`](Self::submit).
+    #[cold]
+    pub(crate) unsafe fn submit_for_a_turn(
+        &self,
+        code: OpCode,
+        runtime: &Runtime,
+        waker: &Waker,
+        request: Request,
+    ) -> Option<i32> {
+        // SAFETY: this function's only item.
+        unsafe { self.submit_inline::<false>(code, runtime, waker, request) }
+    }
+
+    /// # Safety
+    /// As for [`submit`](Self::submit).
+    #[inline(always)]
+    unsafe fn submit_inline<const INLINE: bool>(
+        &self,
+        code: OpCode,
+        runtime: &Runtime,
+        waker: &Waker,
+        request: Request,
+    ) -> Option<i32> {
         let (fd, len) = request.summary();
         // Before the driver has it: a foreign waker's `clone` may panic.
         let waker = LocalWaker::with_current(runtime, waker);
@@ -168,7 +198,10 @@ impl TrackedOp {
         // place until delivery.
         let ended = unsafe { runtime.driver_mut().submit(self.token(), request) };
         let scope = runtime.current_scope.get();
-        if let Some(result) = ended {
+        // SAFETY: the driver has just ended it. If it delivers it later, it is in flight from here
+        // on, as if it had been taken.
+        let later = |result| unsafe { runtime.driver_mut().deliver_later(self.token(), result) };
+        if let Some(result) = ended.filter(|&result| INLINE || !later(result)) {
             // SAFETY: the current scope is alive while it is current.
             self.count_end(runtime, unsafe { &*scope }, result);
             return Some(result);

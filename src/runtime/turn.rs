@@ -10,10 +10,10 @@ use std::io;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::Runtime;
 use super::stats::Stats;
 use super::task::Header;
 use super::tracked_op::TrackedOp;
+use super::{Runtime, Special};
 use crate::driver::{Driver, Sink, Token, Wait};
 
 /// Receives the completions that a runtime's driver delivers.
@@ -41,7 +41,7 @@ impl Runtime {
         impl Drop for ResetCurrent<'_> {
             fn drop(&mut self) {
                 self.0.current_task.set(std::ptr::null());
-                if let Some(watched) = &self.0.stalls {
+                if let Some(Special { watched: Some(watched), .. }) = &self.0.special {
                     watched.end();
                 }
             }
@@ -49,13 +49,20 @@ impl Runtime {
         let _reset = ResetCurrent(self);
         // SAFETY: just popped; this is the runtime's thread.
         let run = |task| unsafe { Header::run(task, self) };
-        let polls = match &self.stalls {
+        let polls = match &self.special {
             None => self.each_ready(run),
-            Some(watched) => self.each_ready(|task| {
-                // SAFETY: a task that was just popped is alive.
-                watched.begin(unsafe { &*task }.scope.location);
+            Some(special) => self.each_ready(|task| {
+                if !special.completes_inline {
+                    self.poll_budget.withhold();
+                }
+                if let Some(watched) = &special.watched {
+                    // SAFETY: a task that was just popped is alive.
+                    watched.begin(unsafe { &*task }.scope.location);
+                }
                 run(task);
-                watched.end();
+                if let Some(watched) = &special.watched {
+                    watched.end();
+                }
             }),
         };
         self.stats.polls.add(polls as u64);

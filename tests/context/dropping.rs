@@ -32,7 +32,7 @@ fn check_report(stderr: &str) {
         let text = &line[EXPECT.len()..];
         assert!(report.iter().any(|line| line.contains(text)), "no {text:?} in:\n{stderr}");
     }
-    for hint in ["with_timeout", "timeout(", "race(", "cancel()", "CancelAndWait", "try_join!"] {
+    for hint in ["with_timeout", "timeout(", "race(", "cancel()", "CancelAndWait", "try_join`"] {
         assert!(stderr.contains(hint), "{stderr}");
     }
 }

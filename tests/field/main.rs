@@ -20,6 +20,7 @@ mod cold_files;
 #[cfg(target_os = "linux")]
 mod denied_calls;
 mod fork;
+mod inline;
 #[cfg(unix)]
 mod inline_operations;
 mod leftovers;

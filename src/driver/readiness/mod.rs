@@ -92,7 +92,7 @@ impl Readiness {
 //    `ended`, or a thread. `retry` and `deliver_ended` take it out of its queue and deliver it in
 //    one go; the pool returns it once (`take_done`), or gives it up (`stop`). All of these run in
 //    `turn`. `submit` returns `Some` only where it has put the operation nowhere, or removed it
-//    (`wait_for`).
+//    (`wait_for`); `deliver_later` then puts it in `ended`.
 // 4. This thread accesses the memory during its own calls alone, all of which end before the
 //    delivery; a thread of the pool is done with an operation before it reports it (`Pool`). The
 //    kernel keeps no pointer after a system call has returned.
@@ -111,6 +111,12 @@ unsafe impl Driver for Readiness {
         // SAFETY: items 2 and 3 of `Driver::submit` are items 1 and 2; by its item 1 the operation
         // is not in flight yet, so that it is in no queue, and no thread has it.
         unsafe { self.start(op, request) }
+    }
+
+    unsafe fn deliver_later(&mut self, op: Token, result: i32) -> bool {
+        // SAFETY: item 2, and `submit` has put it nowhere.
+        unsafe { self.end(op, result) };
+        true
     }
 
     unsafe fn cancel(&mut self, op: Token) {

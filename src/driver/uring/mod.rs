@@ -264,7 +264,8 @@ impl Uring {
 //    that reaches 0, and nothing bears the address any more. The other ways to an end have no
 //    entry: an operation on a thread (`take_done`: the pool returns it once, or `cancel` takes it
 //    back), and one that waits for a multishot receive (`Armed::waiter`, out of which every
-//    deliverer takes it). `submit` returns `Some` only on paths of `start` that push no entry.
+//    deliverer takes it). `submit` returns `Some` only on paths of `start` that push no entry;
+//    `deliver_later` then puts the operation in `withdrawn`, once.
 // 4. The kernel's last access to a request's memory comes before the completion without the flag
 //    MORE, and no entry with such memory is multishot: those receive into `Provided` alone. A
 //    thread of the pool is done with an operation before it reports it (`Pool`).
@@ -324,6 +325,17 @@ unsafe impl Driver for Uring {
         self.started = self.started.wrapping_add(1);
         // SAFETY: items 2 and 3 of `Driver::submit`; by item 1 nothing carries it out yet.
         unsafe { self.start(op, request) }
+    }
+
+    unsafe fn deliver_later(&mut self, op: Token, result: i32) -> bool {
+        // SAFETY: item 2: the record is in place.
+        let record = unsafe { record(op) };
+        // Nothing that could be withdrawn: it waits at no queue.
+        record.set_tag(Tag::RecvQueue as u8);
+        record.result.set(result);
+        self.withdrawn.push(op);
+        self.undelivered = true;
+        true
     }
 
     unsafe fn cancel(&mut self, op: Token) {

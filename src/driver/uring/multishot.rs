@@ -380,8 +380,9 @@ impl Uring {
     pub(super) fn deliver_withdrawn(&mut self, sink: &mut impl Sink) {
         if self.backlog.is_empty() && self.ring.sq().is_empty() {
             for op in self.withdrawn.drain(..) {
-                // SAFETY: `withdraw` took it from its queue's only place for a waiter and stored
-                // its result; it leaves this list by its delivery.
+                // SAFETY: `withdraw` took it from its queue's only place for a waiter, or no place
+                // had it (`deliver_later`); both stored its result. It leaves this list by its
+                // delivery.
                 unsafe { sink.deliver(op) };
             }
         }
