@@ -75,6 +75,9 @@ pub(crate) async fn refuse(server: Rc<Server>, stream: Stream, peer: SocketAddre
 }
 
 /// Answers requests until the connection is to be closed.
+///
+/// While it waits for a request it holds no buffers: what answers is a future of its own, on the
+/// heap until there is nothing left to answer.
 async fn exchanges(
     server: &Server,
     ctx: &ConnectionContext<Rc<Server>>,
@@ -82,14 +85,58 @@ async fn exchanges(
     output: &mut Output<'_>,
     under_way: &UnderWay<'_>,
 ) -> io::Result<()> {
-    let mut path = UrlPath::new();
     let (mut first, mut head_started) = (true, None);
+    let status = loop {
+        if !input.bytes().is_empty() {
+            under_way.yes.set(true);
+            match Box::pin(answer_received(server, ctx, input, output)).await? {
+                Answered::None => {}
+                Answered::Some => (first, head_started) = (false, None),
+                Answered::Last => return output.flush().await,
+                Answered::Invalid(status) => break status,
+            }
+            output.release();
+        }
+        under_way.yes.set(!input.bytes().is_empty());
+        match more(ctx, input, first, &mut head_started).await? {
+            More::Came => {}
+            More::Ended => return Ok(()),
+            More::TooSlow => break Status::REQUEST_TIMEOUT,
+        }
+    };
+    // Empty lines may come before a request.
+    let line = input.bytes().iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+    let is_head = line.is_some_and(|at| input.bytes()[at..].starts_with(b"HEAD "));
+    let answer = Answer::last(server, output, status, is_head);
+    server.log(ctx.peer(), "-", &answer);
+    output.flush().await
+}
+
+/// Which of the received requests were answered.
+enum Answered {
+    /// None: the first one is incomplete.
+    None,
+    /// All that are complete.
+    Some,
+    /// One after which the connection is closed.
+    Last,
+    /// All before one that can't be parsed.
+    Invalid(Status),
+}
+
+/// Answers the requests that have been received as a whole.
+async fn answer_received(
+    server: &Server,
+    ctx: &ConnectionContext<Rc<Server>>,
+    input: &mut Input<'_>,
+    output: &mut Output<'_>,
+) -> io::Result<Answered> {
+    let mut path = UrlPath::new();
+    let mut answered = Answered::None;
     loop {
-        under_way.yes.set(true);
         let mut headers: Headers<'_> = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-        let status = match Request::parse(input.bytes(), &mut headers, server.head_limits()) {
+        match Request::parse(input.bytes(), &mut headers, server.head_limits()) {
             Ok(Some(request)) => {
-                (first, head_started) = (false, None);
                 let after = match ctx.is_stopping() {
                     true => Persistence::Close,
                     false => persistence(&request),
@@ -101,29 +148,17 @@ async fn exchanges(
                 let len = request.len;
                 input.consume(len);
                 if after == Persistence::Close {
-                    break;
+                    return Ok(Answered::Last);
                 }
-                continue;
+                answered = Answered::Some;
             }
             Ok(None) => {
                 output.flush().await?;
-                under_way.yes.set(!input.bytes().is_empty());
-                match more(ctx, input, first, &mut head_started).await? {
-                    More::Came => continue,
-                    More::Ended => break,
-                    More::TooSlow => Status::REQUEST_TIMEOUT,
-                }
+                return Ok(answered);
             }
-            Err(status) => status,
-        };
-        // Empty lines may come before a request.
-        let line = input.bytes().iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
-        let is_head = line.is_some_and(|at| input.bytes()[at..].starts_with(b"HEAD "));
-        let answer = Answer::last(server, output, status, is_head);
-        server.log(ctx.peer(), "-", &answer);
-        break;
+            Err(status) => return Ok(Answered::Invalid(status)),
+        }
     }
-    output.flush().await
 }
 
 fn persistence(request: &Request<'_>) -> Persistence {

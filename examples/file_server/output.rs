@@ -27,7 +27,7 @@ pub(crate) struct Output<'s> {
 impl<'s> Output<'s> {
     /// `limit` is how long the peer may accept no byte.
     pub(crate) fn new(stream: &'s Stream, limit: Duration) -> Self {
-        Output { stream, buf: Vec::with_capacity(1024), limit }
+        Output { stream, buf: Vec::new(), limit }
     }
 
     /// Returns the buffer whose bytes the next [`flush`](Self::flush) sends.
@@ -38,6 +38,12 @@ impl<'s> Output<'s> {
     /// Sends what has been gathered.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         self.send(0).await
+    }
+
+    /// Frees the buffer's memory. Nothing is gathered at the moment.
+    pub(crate) fn release(&mut self) {
+        debug_assert!(self.buf.is_empty());
+        self.buf = Vec::new();
     }
 
     /// Sends the gathered bytes if there are many; otherwise those of the next response may join
