@@ -39,6 +39,9 @@ fn settled(mut context: IoContext, tasks: usize) -> Duration {
     start.elapsed()
 }
 
+/// Ends a context with that many tasks; returns how long that took.
+type Way = fn(IoContext, usize) -> Duration;
+
 fn main() {
     let only = std::env::var("TASKS").ok().map(|text| text.parse().expect("a number of tasks"));
     let testing = !std::env::args().any(|argument| argument == "--bench");
@@ -47,8 +50,7 @@ fn main() {
         None if testing => vec![TASKS[0]],
         None => TASKS.to_vec(),
     };
-    let ways: [(&str, fn(IoContext, usize) -> Duration); 2] =
-        [("drop(context)", dropped), ("end of block_on", settled)];
+    let ways: [(&str, Way); 2] = [("drop(context)", dropped), ("end of block_on", settled)];
     for driver in [DriverChoice::Uring, DriverChoice::Readiness] {
         for (way, run) in ways {
             for &tasks in &counts {
