@@ -19,7 +19,9 @@ mod closing;
 mod cold_files;
 #[cfg(target_os = "linux")]
 mod denied_calls;
+#[cfg(target_os = "linux")]
 mod fork;
+#[cfg(unix)]
 mod inline;
 #[cfg(unix)]
 mod inline_operations;
@@ -32,6 +34,7 @@ mod no_threads;
 mod numbers;
 #[cfg(target_os = "linux")]
 mod order;
+#[cfg(target_os = "linux")]
 mod relaying;
 #[cfg(target_os = "linux")]
 mod several_addresses;
