@@ -202,7 +202,9 @@
 //!   task       spawned at src/main.rs:9:13
 //!   often      by `select!`, `try_join`, `try_join_all` or `buffer_unordered`, which drop futures
 //!   why        the kernel may still read or write the future's memory, which is about to be reused
-//!   instead    end it first: `.with_timeout(d)`, `corio::timeout(d, ..)`, `corio::race(..)` or …
+//!   instead    end it first: `.with_timeout(d)`, `corio::timeout(d, ..)`, `corio::race(..)` or
+//!              `JoinHandle::cancel()`; each cancels and waits for the kernel; or build the context
+//!              with `.drop_policy(DropPolicy::CancelAndWait)`
 //! ```
 //! With [`DropPolicy::CancelAndWait`] the drop cancels the operation and waits; ordinary `select!`
 //! code works then, and code ported from tokio should start with it. [`docs::dropping`] says why

@@ -135,14 +135,13 @@ pub(super) fn abort_dropped(this: &InFlight, others: &[InFlight]) -> ! {
     );
     line(
         "instead",
-        &"end it first: `.with_timeout(d)`, `corio::timeout(d, ..)`, `corio::race(..)` or \
-          `JoinHandle::cancel()`",
+        &"end it first: `.with_timeout(d)`, `corio::timeout(d, ..)`, `corio::race(..)` or",
     );
     line(
         "",
-        &"each cancels and waits for the kernel; or build the context with \
-          `.drop_policy(DropPolicy::CancelAndWait)`",
+        &"`JoinHandle::cancel()`; each cancels and waits for the kernel; or build the context",
     );
+    line("", &"with `.drop_policy(DropPolicy::CancelAndWait)`");
     if !others.is_empty() {
         let _ = writeln!(text, "  {} more in flight in this context:", others.len());
         for other in others.iter().take(LISTED) {
