@@ -19,7 +19,7 @@ use std::cell::Cell;
 use std::task::Waker;
 
 use super::Runtime;
-use super::task::ReadyQueue;
+use super::ready_queue::ReadyQueue;
 use super::waker::is_for;
 use crate::driver::Driver;
 
