@@ -443,7 +443,6 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let shared = this.shared;
-        let mut woken = Vec::new();
         if let Stage::Full(ticket, work) = &mut this.stage {
             let mut state = shared.lock();
             if state.closed {
@@ -452,29 +451,24 @@ where
                 // Its ticket leaves the list when this is dropped.
                 return Poll::Ready(Err(BlockingError::Closed));
             }
+            let mut wakers = Vec::new();
             let room = shared.most_queued.saturating_sub(state.queue.len());
             if ticket.is_some() || !shared.has_room(&state) {
-                let mut wakers = Vec::new();
                 match state.waiting.poll(ticket, cx.waker(), room, &mut wakers) {
                     Turn::Granted(place) => {
                         state.waiting.leave(place);
                         *ticket = None;
                     }
-                    Turn::Waits { old, again } => {
+                    Turn::Waits(waits) => {
                         drop(state);
-                        drop(old);
-                        wakers.into_iter().for_each(Waker::wake);
-                        if again {
-                            cx.waker().wake_by_ref();
-                        }
+                        waits.wake(wakers, cx.waker());
                         return Poll::Pending;
                     }
                 }
-                woken = wakers;
             }
             let work = work.take().expect("a SpawnBlocking was polled after it had completed");
             this.submit(state, work);
-            woken.into_iter().for_each(Waker::wake);
+            wakers.into_iter().for_each(Waker::wake);
         }
         if let Stage::Queued(_, receiver) = &mut this.stage {
             let Poll::Ready(received) = Pin::new(receiver).poll(cx) else { return Poll::Pending };

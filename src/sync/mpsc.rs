@@ -323,15 +323,9 @@ impl<T> SendFuture<'_, T> {
                 let free = shared.free_slots(true);
                 match state.waiting.poll(&mut self.ticket, cx.waker(), free, &mut wakers) {
                     Turn::Granted(ticket) => granted = Some(ticket),
-                    Turn::Waits { old, again } => {
+                    Turn::Waits(waits) => {
                         drop(state);
-                        drop(old);
-                        wakers.into_iter().for_each(Waker::wake);
-                        if again {
-                            // The sender that is to use its slot may be on another thread.
-                            yield_now();
-                            cx.waker().wake_by_ref();
-                        }
+                        waits.wake(wakers, cx.waker());
                         return Poll::Pending;
                     }
                 }

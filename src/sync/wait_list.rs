@@ -19,6 +19,8 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
+use crate::runtime::sync::yield_now;
+
 /// How much [suspicion](WaitList::suspect) ends a first grant; doubled for each one that a task has
 /// lost, up to `MOST_LOSSES` times.
 const PATIENCE: u32 = 16;
@@ -68,8 +70,31 @@ enum Place {
 pub(crate) enum Turn {
     /// The task uses the room, and [leaves](WaitList::leave).
     Granted(Ticket),
-    /// The task waits. `again`: it must wake itself, to look whether others use their room.
-    Waits { old: Option<Waker>, again: bool },
+    /// The task waits.
+    Waits(Waits),
+}
+
+/// What a task does that waits, once the owner's lock is released.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Waits {
+    /// The waker that was replaced.
+    old: Option<Waker>,
+    /// The task must wake itself, to look whether others use their room.
+    again: bool,
+}
+
+impl Waits {
+    /// Drops the old waker and wakes the others, and perhaps the task itself.
+    pub(crate) fn wake(self, others: Vec<Waker>, own: &Waker) {
+        drop(self.old);
+        others.into_iter().for_each(Waker::wake);
+        if self.again {
+            // The task that is to use its room may be on another thread.
+            yield_now();
+            own.wake_by_ref();
+        }
+    }
 }
 
 impl WaitList {
@@ -114,7 +139,7 @@ impl WaitList {
             wakers.extend(old);
             return Turn::Granted(own);
         }
-        Turn::Waits { old, again }
+        Turn::Waits(Waits { old, again })
     }
 
     /// Adds a task at the end, which has yet to leave its waker.
@@ -274,7 +299,7 @@ mod tests {
                     self.leave(task);
                     None
                 }
-                Turn::Waits { again, .. } => Some(again),
+                Turn::Waits(waits) => Some(waits.again),
             }
         }
 

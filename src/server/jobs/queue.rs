@@ -282,13 +282,9 @@ impl<J> Future for ReserveSlot<'_, J> {
                     state.waiting.leave(ticket);
                     self.ticket = None;
                 }
-                Turn::Waits { old, again } => {
+                Turn::Waits(waits) => {
                     drop(state);
-                    drop(old);
-                    wakers.into_iter().for_each(Waker::wake);
-                    if again {
-                        cx.waker().wake_by_ref();
-                    }
+                    waits.wake(wakers, cx.waker());
                     return Poll::Pending;
                 }
             }
