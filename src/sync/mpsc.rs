@@ -116,6 +116,9 @@ impl<T> Shared<T> {
     /// Puts a message into a slot that was granted to senders which do not use it.
     #[cold]
     fn push_past(&self, message: T) -> Result<(), Refused<T>> {
+        if !self.crowded.load(Ordering::Relaxed) {
+            return Err(Refused::Full(message));
+        }
         let mut state = self.lock();
         if state.waiting.has_waiting() || !state.waiting.suspect(wait_list::ATTEMPT) {
             return Err(Refused::Full(message));

@@ -24,7 +24,7 @@ use crate::runtime::sync::yield_now;
 /// How much [suspicion](WaitList::suspect) ends a first grant; doubled for each one that a task has
 /// lost, up to `MOST_LOSSES` times.
 const PATIENCE: u32 = 16;
-const MOST_LOSSES: u8 = 8;
+const MOST_LOSSES: u8 = 16;
 
 /// What a poll of a task that waits adds to the suspicion: all other tasks had their turn before.
 const POLL: u32 = 16;
@@ -182,31 +182,26 @@ impl WaitList {
         None
     }
 
-    /// Grants room to the first `room` tasks of the list, those included that have been granted
-    /// room before; adds the wakers of the others to `wakers`, and that of the next task.
+    /// Grants room to as many tasks as there is `room` for, in order, those included that have been
+    /// granted room before; adds the wakers of the others to `wakers`, and that of the next task.
     pub(crate) fn grant(&mut self, room: usize, wakers: &mut Vec<Waker>) {
         let before = self.granted;
-        let mut left = room;
+        // Those that have been granted room have theirs, wherever they are on the list.
+        let mut left = room.saturating_sub(before);
         for waiter in &mut self.waiters {
-            match &waiter.place {
-                Place::Lapsed => continue,
-                Place::Granted => {}
-                Place::Waits(next) if left == 0 => {
-                    if self.granted > before {
-                        wakers.push(next.clone());
-                    }
-                    break;
+            let Place::Waits(next) = &waiter.place else { continue };
+            if left == 0 {
+                // It watches the others; also if the one that watched has left.
+                if self.granted > 0 {
+                    wakers.push(next.clone());
                 }
-                Place::Waits(_) => {
-                    if let Place::Waits(waker) =
-                        std::mem::replace(&mut waiter.place, Place::Granted)
-                    {
-                        wakers.push(waker);
-                    }
-                    self.granted += 1;
-                }
+                break;
             }
-            left = left.saturating_sub(1);
+            left -= 1;
+            if let Place::Waits(waker) = std::mem::replace(&mut waiter.place, Place::Granted) {
+                wakers.push(waker);
+            }
+            self.granted += 1;
         }
         if self.granted > before {
             self.suspicion = 0;
@@ -222,7 +217,7 @@ impl WaitList {
     /// Records that granted room was wanted and not used. Returns `true` if that has been so for
     /// too long: the grants have lapsed, and the caller grants the room to others.
     pub(crate) fn suspect(&mut self, weight: u32) -> bool {
-        // They are at the front: no more are looked at than there are.
+        // `take` ends the search behind the last of them.
         let is_granted = |waiter: &&mut Waiter| matches!(waiter.place, Place::Granted);
         let granted = self.granted;
         let losses = self.waiters.iter_mut().filter(is_granted).take(granted);
@@ -328,7 +323,7 @@ mod tests {
         assert_eq!((tasks.woken(), tasks.list.granted()), (vec![1, 1, 1, 0], 2));
         // The same two rooms, still unused.
         tasks.grant(2);
-        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![0, 0, 0, 0], 2));
+        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![0, 0, 1, 0], 2));
         assert!(tasks.list.has_waiting());
         assert_eq!((tasks.poll(0, 2), tasks.poll(1, 1), tasks.list.granted()), (None, None, 0));
         assert_eq!(tasks.poll(2, 0), Some(false));
@@ -383,6 +378,29 @@ mod tests {
         assert_eq!(tasks.poll(0, 1), None);
         assert_eq!(tasks.poll(2, 1), None);
         assert!(tasks.list.is_empty());
+    }
+
+    #[test]
+    fn another_task_watches_if_the_one_that_watched_leaves() {
+        let mut tasks = Tasks::new(3);
+        tasks.grant(1);
+        assert_eq!(tasks.woken(), [1, 1, 0]);
+        tasks.leave(1);
+        tasks.grant(1);
+        assert_eq!(tasks.woken(), [0, 0, 1]);
+        assert_eq!([tasks.poll(2, 1), tasks.poll(2, 1)], [Some(true), None]);
+    }
+
+    #[test]
+    fn room_that_was_passed_on_is_not_granted_twice() {
+        let mut tasks = Tasks::new(2);
+        tasks.grant(1);
+        assert!(!tasks.list.suspect(PATIENCE) && tasks.list.suspect(ATTEMPT));
+        tasks.grant(1);
+        assert_eq!(tasks.list.granted(), 1);
+        // The first has lost it to the second, and comes back before that has used it.
+        assert_eq!((tasks.poll(0, 1), tasks.list.granted()), (Some(true), 1));
+        assert_eq!((tasks.poll(1, 1), tasks.poll(0, 1)), (None, None));
     }
 
     #[test]
