@@ -164,6 +164,12 @@ impl RecvQueue {
         }
     }
 
+    /// Does the same, in front of what is queued.
+    pub(crate) fn put_first(&self, buffers: impl IntoIterator<Item = RecvBuf>, error: Option<i32>) {
+        let (behind, own_error) = self.take_all();
+        self.put(buffers.into_iter().chain(behind), own_error.or(error));
+    }
+
     /// Queues bytes that no operation has asked for yet; returns the number of bytes in the queue.
     #[cfg(corio_uring)]
     pub(super) fn keep(&self, buffer: RecvBuf) -> usize {

@@ -75,10 +75,14 @@ impl Ahead {
         if let Some(rest) = self.rest.take() {
             queue.put(RecvBuf::copies_of(&rest.bytes[rest.taken..]), rest.error);
         }
-        if let Some(other) = self.stream().filter(|other| !other.is_reserved()) {
+        if let Some(other) = self.idle_stream() {
             stop(&other);
             let (buffers, error) = other.take_all();
             queue.put(buffers, error);
+            if !other.is_active() {
+                // It begins again when it is used again.
+                other.set_context(0);
+            }
         }
         self.stream.store(Rc::as_ptr(queue).cast_mut(), Ordering::Relaxed);
         self.any.set(true);
@@ -99,7 +103,9 @@ impl Ahead {
         }
         let (buffers, error) = queue.take_all();
         let mut rest = self.rest.take();
-        if !buffers.is_empty() || error.is_some() {
+        if let Some(live) = self.idle_stream() {
+            live.put_first(buffers, error);
+        } else if !buffers.is_empty() || error.is_some() {
             let rest = rest.get_or_insert_default();
             for buffer in buffers {
                 rest.bytes.extend_from_slice(&buffer);
@@ -116,14 +122,10 @@ impl Ahead {
         let mut rest = self.rest.take();
         let received = match &mut rest {
             Some(rest) => rest.receive(peek, take),
-            None => match self.stream() {
-                // An operation of the stream is in flight: between the two there is no order.
-                Some(queue) if !queue.is_reserved() => {
-                    stop(&queue);
-                    queue.receive(peek, take)
-                }
-                _ => None,
-            },
+            None => self.idle_stream().and_then(|queue| {
+                stop(&queue);
+                queue.receive(peek, take)
+            }),
         };
         self.store(rest);
         received
@@ -141,6 +143,9 @@ impl Ahead {
     /// Puts bytes back, in front of all others.
     #[cfg(target_os = "linux")]
     pub(super) fn put_back(&self, mut bytes: Vec<u8>) {
+        if let Some(live) = self.idle_stream() {
+            return live.put_first(RecvBuf::copies_of(&bytes), None);
+        }
         let mut rest = self.rest.take().unwrap_or_default();
         bytes.extend_from_slice(&rest.bytes[rest.taken..]);
         (rest.bytes, rest.taken) = (bytes, 0);
@@ -153,12 +158,18 @@ impl Ahead {
         self.rest.set(rest);
     }
 
+    /// Returns the queue of the stream that exists, unless one of its operations is in flight:
+    /// between that and other receives there is no order.
+    fn idle_stream(&self) -> Option<Rc<RecvQueue>> {
+        self.stream().filter(|queue| !queue.is_reserved())
+    }
+
     /// Returns the queue of the stream that exists, if it belongs to this thread's context.
     fn stream(&self) -> Option<Rc<RecvQueue>> {
         let stream: *const RecvQueue = self.stream.load(Ordering::Relaxed);
         // SAFETY: `begin` has stored the address of a queue of which the stream has a count; the
         // stream's destructor ends that by `end`, and without it the count is never given up. What
-        // is read here was written once, before the address was stored, by the thread that may
+        // is read here was written before the address was stored, by the thread that may
         // have sent the handle here.
         let context = unsafe { stream.as_ref() }?.context();
         let here = Runtime::try_with(|runtime| runtime.is_some_and(|now| now.id == context));

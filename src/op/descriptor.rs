@@ -34,7 +34,7 @@ pub(crate) struct Descriptor {
     order: Order,
 }
 
-// Each method changes one cell: a panic between two calls leaves a handle whole.
+// No foreign code runs while a part is changed: a panic between two calls leaves a handle whole.
 impl UnwindSafe for Descriptor {}
 impl RefUnwindSafe for Descriptor {}
 

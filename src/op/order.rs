@@ -56,11 +56,10 @@ struct Queue {
 #[derive(Debug)]
 struct Waiter {
     ticket: Place,
-    waker: Waker,
+    /// `None`: it is this one's turn.
+    waker: Option<Waker>,
     /// How often everything had been cancelled when this began to wait.
     cancels: u64,
-    /// It is this one's turn.
-    called: bool,
 }
 
 impl Order {
@@ -93,7 +92,8 @@ impl Order {
         old & BUSY == 0
     }
 
-    /// Calls `f` with a direction's queue, during which nothing else uses it.
+    /// Calls `f` with a direction's queue, during which nothing else uses it: `f` calls no foreign
+    /// code, nor drops a waker.
     fn with<R>(&self, direction: u8, f: impl FnOnce(&mut Queue) -> R) -> R {
         let mut queues = self.queues.take().unwrap_or_default();
         let result = f(&mut queues[usize::from(direction)]);
@@ -107,11 +107,7 @@ impl Order {
     /// Lets the next transfer run; the one that was under way has ended.
     #[cold]
     fn call_next(&self, direction: u8) {
-        let waker = self.with(direction, |queue| {
-            let next = queue.waiting.front_mut()?;
-            next.called = true;
-            Some(next.waker.clone())
-        });
+        let waker = self.with(direction, |queue| queue.waiting.front_mut()?.waker.take());
         match waker {
             Some(waker) => waker.wake(),
             None => {
@@ -172,12 +168,11 @@ impl<'a, const DIRECTION: u8> Ordered<'a, DIRECTION> {
             return ControlFlow::Break(WAIT);
         }
         let begun = order.with(DIRECTION, |queue| {
-            let is_called = |first: &&Waiter| first.ticket == own && first.called;
-            let cancels = queue.waiting.front().filter(is_called)?.cancels;
-            queue.waiting.pop_front();
-            Some(cancels)
+            let is_called = |first: &&mut Waiter| first.ticket == own && first.waker.is_none();
+            queue.waiting.front_mut().filter(is_called)?;
+            queue.waiting.pop_front()
         });
-        let Some(cancels) = begun else { return ControlFlow::Break(WAIT) };
+        let Some(Waiter { cancels, .. }) = begun else { return ControlFlow::Break(WAIT) };
         self.place = HAS;
         if cancels != Runtime::with(|runtime| runtime.cancels.get()) {
             return failed(os::ECANCELED);
@@ -194,12 +189,12 @@ impl<'a, const DIRECTION: u8> Ordered<'a, DIRECTION> {
         let (ticket, old) = order.with(DIRECTION, |queue| {
             let own = |waiter: &&mut Waiter| place == waiter.ticket;
             if let Some(waiter) = queue.waiting.iter_mut().find(own) {
-                return (waiter.ticket, Some(std::mem::replace(&mut waiter.waker, waker)));
+                return (waiter.ticket, waiter.waker.replace(waker));
             }
             // Those that wait are far fewer than there are tickets.
             queue.last_ticket = (queue.last_ticket + 1) % (HAS - 1);
             let ticket = queue.last_ticket + 1;
-            queue.waiting.push_back(Waiter { ticket, waker, cancels, called: false });
+            queue.waiting.push_back(Waiter { ticket, waker: Some(waker), cancels });
             (ticket, None)
         });
         self.place = ticket;
@@ -230,11 +225,17 @@ impl<const DIRECTION: u8> Ordered<'_, DIRECTION> {
 /// Gives up a place, or leaves the queue.
 fn leave(source: &Source<'_>, direction: u8, place: Place) {
     let Some(order) = source.order() else { return };
+    if place == HAS {
+        if !order.give_up(direction) {
+            order.call_next(direction);
+        }
+        return;
+    }
     let waiter = order.with(direction, |queue| {
         let index = queue.waiting.iter().position(|one| place == one.ticket)?;
         queue.waiting.remove(index)
     });
-    if place == HAS || waiter.is_some_and(|waiter| waiter.called) {
+    if waiter.is_some_and(|waiter| waiter.waker.is_none()) {
         order.call_next(direction);
     }
 }

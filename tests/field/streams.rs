@@ -9,7 +9,9 @@ use corio::net::{TcpListener, TcpStream, relay};
 use corio::op::{AsyncPoll, AsyncRead, AsyncRecv, AsyncSplice, Interest, Readiness};
 use corio::spawn;
 
-use crate::harness::{Case, LocalStream, Outcome, assert_kind, ended, local_pair, settle};
+use crate::harness::{
+    Case, LocalStream, Outcome, assert_kind, ended, file_with, local_pair, settle,
+};
 
 every_driver! {
     an_error_of_a_dropped_receive_is_returned_by_the_next,
@@ -22,6 +24,8 @@ every_driver! {
     bytes_received_ahead_come_first_from_read,
     bytes_received_ahead_come_first_from_splice,
     bytes_received_ahead_come_first_from_another_stream,
+    a_stream_that_is_used_again_has_what_a_later_one_has_received,
+    a_splice_moves_no_more_than_asked_for_after_a_yield,
     bytes_received_ahead_come_first_beside_their_stream,
     bytes_received_ahead_can_be_peeked_at,
     bytes_received_ahead_make_a_handle_readable,
@@ -231,6 +235,44 @@ async fn bytes_received_ahead_come_first_from_another_stream() -> Outcome {
     settle().await;
     let mut second = b.recv_stream();
     assert_eq!(second.recv().await?.as_deref(), Some(&b"once more"[..]));
+    Ok(())
+}
+
+async fn a_stream_that_is_used_again_has_what_a_later_one_has_received() -> Outcome {
+    let (a, b) = local_pair()?;
+    let mut first = b.recv_stream();
+    receive_ahead(&a, &mut first).await?;
+    let mut second = b.recv_stream();
+    assert_eq!(second.recv().await?.as_deref(), Some(REST));
+    a.send_all("second, ").await.0?;
+    settle().await;
+    drop(second);
+    a.send_all("first").await.0?;
+    let mut bytes = Vec::new();
+    while bytes.len() < 13 {
+        bytes.extend_from_slice(&first.recv().await?.expect("more"));
+    }
+    assert_eq!(bytes, b"second, first");
+    // It is the handle's stream again.
+    a.send_all("last").await.0?;
+    settle().await;
+    assert_eq!(b.recv_exact([0; 4]).await.1, *b"last");
+    Ok(())
+}
+
+async fn a_splice_moves_no_more_than_asked_for_after_a_yield() -> Outcome {
+    let (_a, b) = ten_bytes_ahead().await?;
+    let file = file_with(b"x")?;
+    let (mut reader, writer) = std::io::pipe()?;
+    // Reads of a cached file end at once, so that the splice finds no budget left.
+    for _ in 0..64 {
+        assert_eq!(AsyncRead::new(&file, [0; 1], 0).await.0?, 1);
+    }
+    assert_eq!(AsyncSplice::into_pipe(&b, &writer, 4).await?, 4);
+    let mut bytes = [0; 4];
+    std::io::Read::read_exact(&mut reader, &mut bytes)?;
+    assert_eq!(&bytes, b"0123");
+    assert_eq!(b.recv_exact([0; 6]).await.1, *b"456789");
     Ok(())
 }
 

@@ -125,13 +125,11 @@ unsafe impl Operation for Poll<'_> {
 
     fn prepare(&mut self) -> ControlFlow<i32> {
         match self.source.hold_to_receive()? {
-            Some(handle) if self.interest.contains(Interest::READABLE) => {
-                let is_held = handle.ahead().receive(true, <[u8]>::len).is_some();
-                if is_held {
-                    ControlFlow::Break(i32::from(os::POLLIN))
-                } else {
-                    ControlFlow::Continue(())
-                }
+            Some(handle)
+                if self.interest.contains(Interest::READABLE)
+                    && handle.ahead().receive(true, <[u8]>::len).is_some() =>
+            {
+                ControlFlow::Break(i32::from(os::POLLIN))
             }
             _ => ControlFlow::Continue(()),
         }

@@ -20,8 +20,9 @@ use crate::os;
 /// It is one operation for time limits and cancellation, however many system calls it takes. Whole
 /// transfers that send on one handle, this and [`AsyncSendfile`](crate::op::AsyncSendfile), run one
 /// after another, in the order of their first polls: messages of several tasks do not mix. One that
-/// has begun and is no longer polled holds up those behind it until it is dropped. One that waits
-/// for another is not in flight, and may be dropped. A borrowed fd has no such order.
+/// has begun, or whose turn has come, and that is no longer polled, holds up those behind it until
+/// it is dropped; a leaked one does so for ever. One that waits for another is not in flight, and
+/// may be dropped. A borrowed fd has no such order.
 ///
 /// # Errors
 /// What [`AsyncSend`](crate::op::AsyncSend) reports, with the number of bytes that the kernel took

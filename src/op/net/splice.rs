@@ -69,7 +69,10 @@ unsafe impl Operation for Splice<'_> {
     fn prepare(&mut self) -> ControlFlow<i32> {
         self.pipe.hold()?;
         match self.socket.hold_to_receive()? {
-            Some(handle) if self.into_pipe => take_ahead(handle, self.len, &mut self.ahead),
+            // Once: a task that has yielded comes here again.
+            Some(handle) if self.into_pipe && self.ahead.is_empty() => {
+                take_ahead(handle, self.len, &mut self.ahead)
+            }
             _ => ControlFlow::Continue(()),
         }
     }
