@@ -176,7 +176,8 @@ unsafe impl Driver for AnyDriver {
     }
 
     unsafe fn cancel(&mut self, op: Token) {
-        // SAFETY: in flight in this driver means in flight in the one inside, which never changes.
+        // SAFETY: in flight in this driver means in flight in the one inside, which changes only
+        // where nothing is in flight afterwards.
         forward!(self, driver => unsafe { driver.cancel(op) })
     }
 

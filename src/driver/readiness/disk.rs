@@ -49,12 +49,9 @@ impl Readiness {
         }
     }
 
-    /// Returns how long a close may take, if that is not known.
-    pub(super) fn ending(&mut self, fd: RawFd, ending: Ending) -> Ending {
-        if ending != Ending::Unknown {
-            return ending;
-        }
-        let found = sys::ending(fd);
+    /// Determines how long a close may take, unless that is known.
+    pub(super) fn ending(&mut self, fd: RawFd, known: Ending) -> Ending {
+        let found = sys::ending_unless_known(fd, known);
         self.syscalls += found.syscalls;
         found.result
     }
@@ -69,8 +66,9 @@ impl Readiness {
         fd: RawFd,
         known: Ending,
     ) -> Option<i32> {
-        let request = Request::Close { fd, ending: self.ending(fd, known) };
-        if matches!(request, Request::Close { ending: Ending::AtOnce, .. }) {
+        let ending = self.ending(fd, known);
+        let request = Request::Close { fd, ending };
+        if ending == Ending::AtOnce {
             self.syscalls += 1;
             // SAFETY: a close names no memory.
             return Some(unsafe { sys::block(request, self.sigpipe.get()) });

@@ -23,15 +23,14 @@ mod setup;
 mod submit;
 mod table;
 
-use crate::os::{AsFd, AsRawFd, OwnedFd, RawFd};
+use crate::os::{AsRawFd, OwnedFd, RawFd};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::pool::Pool;
 use super::recv_queue::Filler;
-use super::seams::options;
-use super::sys::{self, SigPipeBlock};
+use super::sys::SigPipeBlock;
 use super::{Driver, Ending, Notify, Request, Settings, Setup, SetupError, Sink, Token, Wait};
 #[cfg(target_os = "linux")]
 use disk::Opens;
@@ -136,15 +135,10 @@ unsafe impl Driver for Readiness {
             self.syscalls += 1;
         }
         if !socket {
-            match self.ending(fd.as_raw_fd(), Ending::Unknown) {
-                Ending::AtOnce => {}
-                Ending::Waits if sys::is_socket(fd.as_raw_fd()) => {
-                    options::stop_lingering(fd.as_fd());
-                }
-                ending => {
-                    self.closing += usize::from(self.pool.close(fd, ending));
-                    return;
-                }
+            let ending = self.ending(fd.as_raw_fd(), Ending::Unknown);
+            if ending != Ending::AtOnce {
+                self.closing += usize::from(self.pool.close(fd, ending));
+                return;
             }
         }
         self.syscalls += 1;

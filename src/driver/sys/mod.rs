@@ -17,6 +17,9 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
+use super::Ending;
+use crate::os::RawFd;
+
 pub(super) use cached::{advance, read_all_cached};
 #[cfg(target_os = "linux")]
 #[cfg_attr(corio_polling, allow(unused_imports))]
@@ -39,6 +42,11 @@ impl<T> Counted<T> {
     pub(super) fn new(result: T, syscalls: u64) -> Self {
         Counted { result, syscalls }
     }
+}
+
+/// Returns how long the close of `fd` may take, if that is not `known` yet.
+pub(super) fn ending_unless_known(fd: RawFd, known: Ending) -> Counted<Ending> {
+    if known == Ending::Unknown { ending(fd) } else { Counted::new(known, 0) }
 }
 
 /// The kind of a file, as far as waiting is concerned.

@@ -4,14 +4,13 @@
 // # Why this file has `unsafe`
 // It starts operations.
 
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use io_uring::opcode;
 
 use super::submit;
 use super::user_data::{CLOSE, address};
 use super::{Uring, sys};
-use crate::driver::seams::options;
 use crate::driver::{Ending, Request, Token};
 
 impl Uring {
@@ -26,10 +25,7 @@ impl Uring {
         fd: RawFd,
         known: Ending,
     ) -> Option<i32> {
-        let ending = match known {
-            Ending::Unknown => self.ending(fd),
-            ending => ending,
-        };
+        let ending = self.ending(fd, known);
         let request = Request::Close { fd, ending };
         match ending {
             Ending::AtOnce => {
@@ -45,9 +41,9 @@ impl Uring {
         None
     }
 
-    /// Determines how long a close may take.
-    fn ending(&mut self, fd: RawFd) -> Ending {
-        let found = sys::ending(fd);
+    /// Determines how long a close may take, unless that is known.
+    fn ending(&mut self, fd: RawFd, known: Ending) -> Ending {
+        let found = sys::ending_unless_known(fd, known);
         self.syscalls += found.syscalls;
         found.result
     }
@@ -55,27 +51,21 @@ impl Uring {
     /// Closes a file of which no operation waits.
     #[inline]
     pub(super) fn close_detached(&mut self, fd: OwnedFd, socket: bool) {
-        let ending = if socket { Ending::AtOnce } else { self.ending(fd.as_raw_fd()) };
+        let known = if socket { Ending::AtOnce } else { Ending::Unknown };
+        let ending = self.ending(fd.as_raw_fd(), known);
         match ending {
-            Ending::AtOnce => {}
-            Ending::Waits if sys::is_socket(fd.as_raw_fd()) => options::stop_lingering(fd.as_fd()),
-            Ending::Waits => {
-                self.pool().close(fd, ending);
-                return;
+            Ending::AtOnce => {
+                // An entry and its completion cost more than the call.
+                self.syscalls += 1;
+                drop(fd);
             }
-            _ if self.features.opcodes.has(opcode::Close::CODE) => {
+            Ending::Flush | Ending::Disk if self.features.opcodes.has(opcode::Close::CODE) => {
                 self.closing += 1;
                 let entry = submit::close(fd.into_raw_fd(), ending).user_data(CLOSE);
                 // SAFETY: a close names no memory.
-                return unsafe { self.push(entry) };
+                unsafe { self.push(entry) };
             }
-            _ => {
-                self.closing += usize::from(self.pool().close(fd, ending));
-                return;
-            }
+            _ => self.closing += usize::from(self.pool().close(fd, ending)),
         }
-        // An entry and its completion cost more than the call.
-        self.syscalls += 1;
-        drop(fd);
     }
 }

@@ -134,14 +134,12 @@ impl Uring {
             Request::RecvProvided { fd, queue } => unsafe {
                 return self.recv_provided(op, fd, queue);
             },
-            Request::Recv { fd, ptr, len, flags } if fd.eager => {
-                if flags == 0 {
-                    // SAFETY: item 1, for `op` and the buffer.
-                    if let Some(received) = unsafe { self.recv_at_once(op, fd.fd, ptr, len) } {
-                        return Some(received);
-                    }
+            Request::Recv { fd, ptr, len, flags: 0 } if fd.eager => {
+                // SAFETY: item 1, for `op` and the buffer.
+                if let Some(received) = unsafe { self.recv_at_once(op, fd.fd, ptr, len) } {
+                    return Some(received);
                 }
-                submit::entry(Request::Recv { fd, ptr, len, flags })
+                submit::entry(Request::Recv { fd, ptr, len, flags: 0 })
             }
             // Where the socket holds more to receive, the answer to what was received goes out
             // first: then all of it is handled while it is in the cache.

@@ -431,7 +431,6 @@ impl Uring {
         // Nothing was taken meanwhile: completions of receives only queue entries.
         others.append(&mut self.early);
         self.early = others;
-        self.undelivered = true;
     }
 
     /// Ends all receives, at the driver's own end.
@@ -462,18 +461,9 @@ impl Uring {
         self.refill();
         let entered = self.enter(1, Some(Duration::from_millis(100)));
         self.take_early();
-        for entry in std::mem::take(&mut self.early) {
-            // SAFETY: taken off this ring's queue, handled once, and each tag is checked. That the
-            // returned operation is not delivered leaks it, which clause 3 allows of a driver that
-            // is dropped: none waits any more but one whose future was leaked.
-            unsafe {
-                match entry.user_data() & TAG_BITS {
-                    tag if tag == Tag::RecvQueue as u64 => drop(self.complete_recv(&entry)),
-                    tag if tag == Tag::RecvQueueCancel as u64 => self.complete_recv_cancel(&entry),
-                    _ => {}
-                }
-            }
-        }
+        // What these end is not delivered any more, which leaks it: clause 3 allows that of a
+        // driver that is dropped. None waits but an operation whose future was leaked.
+        self.complete_early_receives();
         entered.is_ok()
     }
 }

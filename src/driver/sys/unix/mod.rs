@@ -139,11 +139,6 @@ pub(in crate::driver) fn socket_kind(fd: RawFd) -> Kind {
     Kind::Other
 }
 
-/// Returns `true` if a file is a socket.
-pub(in crate::driver) fn is_socket(fd: RawFd) -> bool {
-    option(fd, libc::SOL_SOCKET, libc::SO_TYPE).is_ok()
-}
-
 /// Returns `true` if a socket carries a stream of bytes, not messages.
 pub(in crate::driver) fn is_stream(fd: RawFd) -> bool {
     option(fd, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)

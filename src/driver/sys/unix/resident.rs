@@ -41,7 +41,7 @@ pub(super) fn are_resident(_: RawFd, _: u64, _: u32) -> Counted<bool> {
 /// forbids it, or the file has no pages.
 #[cfg(target_os = "linux")]
 fn cached_pages(file: RawFd, offset: u64, len: u32) -> Option<u64> {
-    /// The number of the call on the architectures that this crate knows.
+    /// The call's number on all architectures but MIPS, which has no call of this number.
     const CACHESTAT: libc::c_long = 451;
     let range = [offset, u64::from(len)];
     // Pages in memory, dirty, being written, evicted, evicted recently.
