@@ -341,6 +341,9 @@ impl Runtime {
         // Not dropped: that would unmap what is not mapped here, and wait for threads that do not
         // exist.
         std::mem::forget(self.driver(AnyDriver::leave_to_parent));
+        if let Some(watched) = self.special.as_ref().and_then(|special| special.watched.as_ref()) {
+            watched.leave_to_parent();
+        }
         self.root.visit(&mut |op| op.end_in_child(self));
     }
 

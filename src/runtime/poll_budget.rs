@@ -86,6 +86,7 @@ impl PollBudget {
     }
 
     /// Grants a new budget.
+    #[inline(always)]
     fn renew(&self) {
         let spent = i64::from(POLL_BUDGET) - i64::from(self.left.replace(POLL_BUDGET));
         self.unseen.set(self.unseen.get() + spent);
@@ -147,13 +148,15 @@ impl Runtime {
 
     /// Accounts for a poll that has [spent](PollBudget::is_touched) something. Returns `true` if
     /// the turn has to end.
-    #[cold]
+    #[inline(always)]
     pub(super) fn settle_poll(&self) -> bool {
         self.poll_budget.renew();
         self.poll_budget.unseen.get() >= LOOK_BUDGET && self.look()
     }
 
     /// Looks what else has happened. Returns `true` if the turn has to end.
+    #[cold]
+    #[inline(never)]
     fn look(&self) -> bool {
         let now = self.now();
         let turn = self.stats.turns.get();

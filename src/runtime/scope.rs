@@ -22,7 +22,7 @@ use std::cell::Cell;
 use std::marker::PhantomPinned;
 use std::panic::Location;
 use std::ptr;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use super::Runtime;
 use super::list::{Link, Linked, List, unlink};
@@ -115,7 +115,7 @@ impl Scope {
     /// - `parent` does not move, and detaches its children when it is dropped.
     pub(crate) unsafe fn attach(&self, parent: &Scope) {
         self.parent.set(parent);
-        if parent.is_cancelled() {
+        if parent.is_cancelled() && !self.is_cancelled() {
             self.cancelled.set(parent.cancelled.get());
         }
         // SAFETY: not attached, so in no list; neither moves while linked, and each unlinks when
@@ -365,13 +365,14 @@ impl Drop for Scope {
 }
 
 impl Runtime {
-    /// Polls a body with `scope` as the current scope.
+    /// Polls a body with `scope` as the current scope. `waker` is that of the poll: not the one in
+    /// its `Context`, into which the body may put another.
     #[inline(always)]
     pub(crate) fn poll_in<T>(
         &self,
         scope: &Scope,
-        cx: &mut Context<'_>,
-        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+        waker: &Waker,
+        poll: impl FnOnce() -> Poll<T>,
     ) -> Step<T> {
         struct Restore<'a>(&'a Runtime, *const Scope);
         impl Drop for Restore<'_> {
@@ -379,10 +380,8 @@ impl Runtime {
                 self.0.current_scope.set(self.1);
             }
         }
-        // Read before the poll: the body may put another waker into its `Context`.
-        let waker = cx.waker();
         let outer = Restore(self, self.current_scope.replace(scope));
-        let polled = poll(cx);
+        let polled = poll();
         drop(outer);
         match polled {
             Poll::Ready(value) => Step::Done(value),

@@ -7,6 +7,7 @@
 // # Why this file has `unsafe`
 // A source location is passed to the watchdog's thread as a pointer.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ struct Pulse {
 /// A loop with a watchdog, which ends when this is dropped.
 pub(crate) struct Watched {
     pulse: Arc<Pulse>,
-    watcher: Option<JoinHandle<()>>,
+    watcher: Cell<Option<JoinHandle<()>>>,
 }
 
 impl Watched {
@@ -84,7 +85,12 @@ impl Watched {
         let watcher = thread::Builder::new()
             .name("corio-stalls".into())
             .spawn(move || watch(&watched, threshold, name, &report));
-        Watched { pulse, watcher: watcher.ok() }
+        Watched { pulse, watcher: Cell::new(watcher.ok()) }
+    }
+
+    /// Gives the thread up, which a child made by `fork` does not have.
+    pub(super) fn leave_to_parent(&self) {
+        std::mem::forget(self.watcher.take());
     }
 
     /// Records that a task, spawned at `task`, is about to be polled.

@@ -75,8 +75,9 @@ impl Runtime {
         while let Some(task) = self.ready.pop().or_else(|| self.pop_postponed()) {
             self.current_task.set(task);
             run(task);
+            let is_over = self.poll_budget.is_touched() && self.settle_poll();
             left -= 1;
-            if self.poll_budget.is_touched() && self.settle_poll() || left == 0 {
+            if is_over || left == 0 {
                 break;
             }
         }
@@ -194,6 +195,7 @@ impl Runtime {
     }
 
     /// Wakes the deferred wakers, one at a time: if one panics, the next call wakes the others.
+    #[cold]
     pub(super) fn wake_deferred(&self) {
         while let Some(waker) = self.next_deferred() {
             waker.wake();

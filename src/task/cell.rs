@@ -109,12 +109,12 @@ unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
     let waker = unsafe { task.lend_waker() };
     let mut cx = Context::from_waker(&waker);
     let polled = catch_unwind(AssertUnwindSafe(|| {
-        runtime.poll_in(&task.scope, &mut cx, |cx| {
+        runtime.poll_in(&task.scope, &waker, || {
             // SAFETY: the task is not done, so the body is the future. Only this thread touches the
             // body, and not again before this poll ends: a task is never polled from within itself.
             let future = unsafe { &mut *(*cell.body.get()).future };
             // SAFETY: the cell does not move, and the future is dropped in place.
-            unsafe { Pin::new_unchecked(future) }.poll(cx)
+            unsafe { Pin::new_unchecked(future) }.poll(&mut cx)
         })
     }));
     let result = match polled {
@@ -182,7 +182,7 @@ unsafe fn conclude<F: Future>(header: *const Header, result: Result<F::Output, J
 }
 
 /// Drops an output that no handle will take, and discards a panic of its destructor.
-fn drop_quietly<T>(value: T) {
+pub(super) fn drop_quietly<T>(value: T) {
     let panic = catch_unwind(AssertUnwindSafe(|| drop(value)));
     // The payload's destructor may panic too; the payload of that panic is leaked.
     std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(panic))));

@@ -7,10 +7,11 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use super::cell::drop_quietly;
 use crate::runtime::task::{Header, TaskRef};
 use crate::runtime::waker::LocalWaker;
 
@@ -155,9 +156,7 @@ impl<T> JoinHandle<T> {
     fn detach(&mut self) {
         if self.task.is_done() {
             // As where the task drops the output: a destructor's panic has no receiver.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(self.take()))) {
-                std::mem::forget(panic);
-            }
+            drop_quietly(self.take());
         } else {
             self.task.detach();
             // The waker must not keep the task that polled this handle alive.

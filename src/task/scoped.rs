@@ -37,7 +37,8 @@ impl<F: Future> Scoped<F> {
             unsafe { this.scope.follow(&*runtime.current_scope.get(), runtime) };
             // SAFETY: pinned with `self`.
             let future = unsafe { Pin::new_unchecked(&mut this.future) };
-            runtime.poll_in(&this.scope, cx, |cx| future.poll(cx))
+            let waker = cx.waker();
+            runtime.poll_in(&this.scope, waker, || future.poll(cx))
         })
     }
 

@@ -14,6 +14,7 @@ use crate::harness::{Case, LONG, Outcome, assert_errno};
 
 every_driver! { cases:
     a_child_that_ends_in_order_leaves_the_parent_alone,
+    a_child_can_drop_a_context_that_is_watched_for_stalls,
     a_child_forked_inside_a_task_drops_it_in_order,
     operations_in_a_child_fail_and_its_timers_work,
     a_child_can_make_a_context_of_its_own,
@@ -91,6 +92,17 @@ fn a_child_that_ends_in_order_leaves_the_parent_alone(case: Case) -> Outcome {
             assert!(polling.await?.is_some());
             Ok(())
         })
+    })
+}
+
+/// The thread that watches does not exist in the child.
+fn a_child_can_drop_a_context_that_is_watched_for_stalls(case: Case) -> Outcome {
+    case.alone(|| {
+        let watched = case.driver.builder().watch_stalls(LONG, |_| {});
+        let mut context = Some(watched.build()?);
+        assert_eq!(forked(|| drop(context.take())), End::Status(0));
+        context.take().expect("the child has a copy").block_on(async {});
+        Ok(())
     })
 }
 
