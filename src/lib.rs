@@ -275,6 +275,8 @@ pub mod docs {
     pub mod dropping {}
     #[doc = include_str!("../docs/platforms.md")]
     pub mod platforms {}
+    #[doc = include_str!("../docs/reliability.md")]
+    pub mod reliability {}
 }
 
 /// The programs in the README compile.

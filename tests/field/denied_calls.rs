@@ -13,13 +13,12 @@ use crate::harness::{Case, Outcome, seccomp};
 every_driver! { cases: a_denied_call_that_has_a_substitute_fails_nothing }
 
 /// The calls that a kernel of this decade may lack, and that only make things faster or simpler.
-const CALLS: [(&str, libc::c_long); 9] = [
+const CALLS: [(&str, libc::c_long); 8] = [
     ("preadv2", libc::SYS_preadv2),
     ("statx", libc::SYS_statx),
     ("openat2", libc::SYS_openat2),
     ("accept4", libc::SYS_accept4),
     ("epoll_pwait2", libc::SYS_epoll_pwait2),
-    ("copy_file_range", libc::SYS_copy_file_range),
     ("cachestat", 451),
     ("renameat2", libc::SYS_renameat2),
     ("sendfile", libc::SYS_sendfile),
