@@ -86,7 +86,6 @@ impl PollBudget {
     }
 
     /// Grants a new budget.
-    #[inline(always)]
     fn renew(&self) {
         let spent = i64::from(POLL_BUDGET) - i64::from(self.left.replace(POLL_BUDGET));
         self.unseen.set(self.unseen.get() + spent);
@@ -148,15 +147,13 @@ impl Runtime {
 
     /// Accounts for a poll that has [spent](PollBudget::is_touched) something. Returns `true` if
     /// the turn has to end.
-    #[inline(always)]
+    #[cold]
     pub(super) fn settle_poll(&self) -> bool {
         self.poll_budget.renew();
         self.poll_budget.unseen.get() >= LOOK_BUDGET && self.look()
     }
 
     /// Looks what else has happened. Returns `true` if the turn has to end.
-    #[cold]
-    #[inline(never)]
     fn look(&self) -> bool {
         let now = self.now();
         let turn = self.stats.turns.get();

@@ -75,9 +75,8 @@ impl Runtime {
         while let Some(task) = self.ready.pop().or_else(|| self.pop_postponed()) {
             self.current_task.set(task);
             run(task);
-            let is_over = self.poll_budget.is_touched() && self.settle_poll();
             left -= 1;
-            if is_over || left == 0 {
+            if self.poll_budget.is_touched() && self.settle_poll() || left == 0 {
                 break;
             }
         }
