@@ -10,8 +10,8 @@
 //! the run queue of tasks ([`task`]), the timers ([`timers`]) and the root of the scope tree
 //! ([`scope`]); scopes list operations ([`tracked_op`]) and belong to tasks; operations, timers and
 //! scopes hold the waker ([`waker`]) of a task; a waker puts its task into the run queue, or, on
-//! another thread, into the inbox of its [`remote`]. [`turn`], [`drop_rule`] and [`poll_budget`]
-//! are methods of the whole.
+//! another thread, into the inbox of its [`remote`]. [`turn`], [`teardown`], [`drop_rule`],
+//! [`poll_budget`] and [`fork`] are methods of the whole.
 
 // # Why this file has `unsafe`
 // The current runtime is a thread-local pointer, and the driver is in an `UnsafeCell`.

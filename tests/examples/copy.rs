@@ -210,6 +210,7 @@ fn a_source_that_is_longer_than_it_said_leaves_nothing_behind() {
 }
 
 /// Waits until a process has a file open in `directory`, with a name there or without one.
+#[cfg(target_os = "linux")]
 fn wait_for_file_in(directory: &Path, running: &mut Running) {
     let start = Instant::now();
     let fds = format!("/proc/{}/fd", running.id());

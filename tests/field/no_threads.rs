@@ -77,7 +77,10 @@ fn files_are_used_without_a_thread(case: Case) -> Outcome {
 fn opens_of_fifos_hold_no_other_file_up(case: Case) -> Outcome {
     match case.driver {
         Driver::Readiness => case.context().block_on(open_fifos()),
-        Driver::IoUring => Ok(()),
+        Driver::IoUring => {
+            eprintln!("left out: on a ring each such open holds a worker of the kernel");
+            Ok(())
+        }
     }
 }
 

@@ -83,28 +83,26 @@ every_driver! {
         assert!(active(&server).iter().all(|&each| each >= 4), "{:?}", active(&server));
         drop((kept, burst));
     }
+}
 
+#[cfg(unix)]
+every_driver! {
     fn a_panic_while_accepting_ends_the_server(builder) {
         for balance in [Balance::ReusePort, Balance::LeastLoaded] {
-            // A socket that cannot accept: it is connected, and does not listen.
-            #[cfg(unix)]
-            {
-                use std::os::fd::OwnedFd;
-                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-                let shared = listener.try_clone().unwrap();
-                let server = Server::builder()
-                    .listen_on(OwnedFd::from(listener))
-                    .workers(two(&builder))
-                    .balance(balance)
-                    .grace_period(Duration::ZERO)
-                    .on_accept_error(|error| panic!("{error}"))
-                    .start(|_| (), |stream, _| echo(stream))
-                    .unwrap();
-                // Accepting fails from now on, with `EINVAL`.
-                socket2::SockRef::from(&shared).shutdown(std::net::Shutdown::Both).unwrap();
-                let joined = thread::spawn(move || server.join()).join();
-                assert!(joined.is_err(), "the panic is reported");
-            }
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let shared = listener.try_clone().unwrap();
+            let server = Server::builder()
+                .listen_on(std::os::fd::OwnedFd::from(listener))
+                .workers(two(&builder))
+                .balance(balance)
+                .grace_period(Duration::ZERO)
+                .on_accept_error(|error| panic!("{error}"))
+                .start(|_| (), |stream, _| echo(stream))
+                .unwrap();
+            // Accepting fails from now on, with `EINVAL`.
+            socket2::SockRef::from(&shared).shutdown(std::net::Shutdown::Both).unwrap();
+            let joined = thread::spawn(move || server.join()).join();
+            assert!(joined.is_err(), "the panic is reported");
         }
     }
 }

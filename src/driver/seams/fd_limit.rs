@@ -11,6 +11,11 @@ pub(crate) fn raise() {
     // SAFETY: the kernel writes one `rlimit`, for which `limit` has room.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
         limit.rlim_cur = limit.rlim_max;
+        // That host has a limit of its own (`OPEN_MAX`), and refuses "infinity".
+        #[cfg(target_vendor = "apple")]
+        if limit.rlim_cur == libc::RLIM_INFINITY {
+            limit.rlim_cur = 10_240;
+        }
         // SAFETY: the kernel reads one `rlimit`.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     }
