@@ -37,7 +37,7 @@ use std::task::{Context, Poll, Waker};
 use super::ring::{Awaited, Refused, Ring};
 use super::streak::Streak;
 use super::wait;
-use super::wait_list::{self, Ticket, Turn, WaitList};
+use super::wait_list::{Ticket, Turn, WaitList};
 use crate::runtime::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock, yield_now};
 
 struct State {
@@ -120,7 +120,7 @@ impl<T> Shared<T> {
             return Err(Refused::Full(message));
         }
         let mut state = self.lock();
-        if state.waiting.has_waiting() || !state.waiting.suspect(wait_list::ATTEMPT) {
+        if state.waiting.has_waiting() || !state.waiting.suspect() {
             return Err(Refused::Full(message));
         }
         self.free_slots(false);

@@ -4,9 +4,9 @@ use std::sync::mpsc as std_mpsc;
 
 use corio::blocking::BlockingPool;
 use corio::sync::mpsc::{self, TrySendError};
-use corio::{timeout, yield_now};
+use corio::{sleep, timeout, yield_now};
 
-use crate::harness::{LONG, Outcome, eventually, poll_now};
+use crate::harness::{LONG, Outcome, SHORT, eventually, poll_now};
 
 every_driver! {
     a_leaked_sender_does_not_keep_its_slot,
@@ -57,9 +57,9 @@ async fn a_slot_that_is_not_used_can_be_had_without_waiting() -> Outcome {
     assert!(poll_now(&mut leaked).await.is_pending());
     std::mem::forget(leaked);
     assert_eq!(receiver.recv().await, Some(0));
-    for _ in 0..100 {
+    for _ in 0..1000 {
         match sender.try_send(2) {
-            Err(TrySendError::Full(_)) => yield_now().await,
+            Err(TrySendError::Full(_)) => sleep(SHORT).await,
             sent => {
                 sent?;
                 assert_eq!(receiver.recv().await, Some(2));
