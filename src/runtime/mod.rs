@@ -369,10 +369,20 @@ impl Runtime {
         self.closing.set(true);
     }
 
-    /// Queues a foreign waker to be woken after the current batch.
+    /// Queues a waker to be woken after the current batch.
     fn defer(&self, waker: Waker) {
         self.deferred.borrow_mut().push(waker);
         self.has_postponed.set(true);
+    }
+
+    /// Wakes a task when this thread's context has looked at completions, timers and other threads
+    /// once more; at once where there is none. A task that wakes itself would be polled before.
+    #[cold]
+    pub(crate) fn wake_after_turn(waker: &Waker) {
+        Self::try_with(|runtime| match runtime {
+            Some(runtime) => runtime.defer(waker.clone()),
+            None => waker.wake_by_ref(),
+        });
     }
 
     /// Returns the nanoseconds since this runtime was created, by the precise clock.

@@ -21,6 +21,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::driver::seams::clock;
+use crate::runtime::Runtime;
 use crate::runtime::sync::yield_now;
 
 /// How long room may be wanted and unused before a first grant lapses; doubled for each one that a
@@ -90,7 +91,7 @@ impl Waits {
         if self.again {
             // The task that is to use its room may be on another thread.
             yield_now();
-            own.wake_by_ref();
+            Runtime::wake_after_turn(own);
         }
     }
 }
