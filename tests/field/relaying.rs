@@ -237,7 +237,7 @@ fn a_reset_that_a_send_has_noticed_is_no_end(case: Case) -> Outcome {
     let is_reset = |end: &std::io::Result<()>| {
         end.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
     };
-    assert!(ends.iter().any(is_reset), "{ends:?}");
+    assert!(ends.iter().any(is_reset), "{kind} {ends:?}");
     Ok(())
 }
 

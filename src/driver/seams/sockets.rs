@@ -76,6 +76,18 @@ pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> u32 {
     }
 }
 
+/// Returns `true` if a TCP connection was reset before its peer had ended it, though what was
+/// received last looks like an end, as the error went to a send. `false` on hosts other than Linux.
+pub(crate) fn was_reset(socket: BorrowedFd<'_>) -> bool {
+    #[cfg(target_os = "linux")]
+    return sys::was_reset(socket.as_raw_fd());
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        false
+    }
+}
+
 /// Gives a socket its own address. `bind(2)`.
 pub(crate) fn bind(socket: BorrowedFd<'_>, address: &SockAddr) -> io::Result<()> {
     SockRef::from(&socket).bind(address)

@@ -94,8 +94,8 @@ impl<'a> Pair<'a> {
             yield_now().await;
         }
         match result {
-            // The kernel reports a reset once: it was reported to the sends of the other direction,
-            // and looks like an end here.
+            // Where the socket itself cannot tell: a reset is reported once, here to the sends of
+            // the other direction, and looks like an end.
             Ok(()) if is_reset(other.state.get()) => return,
             Ok(()) => match AsyncShutdown::new(own.to, Shutdown::Write).await {
                 // Where the connection is gone, the other direction ends by itself.

@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::io;
 
-#[cfg(target_os = "linux")]
 use crate::driver::seams::sockets;
 #[cfg(target_os = "linux")]
 use crate::op::{AsyncRead, AsyncSplice};
 use crate::op::{AsyncRecv, AsyncSendAll, Descriptor};
 #[cfg(target_os = "linux")]
 use crate::os;
+use crate::os::AsFd;
 
 /// The most bytes that are moved at once; a pipe holds as many by default.
 const CHUNK: usize = 64 * 1024;
@@ -26,6 +26,16 @@ pub(super) async fn transfer(
     to: &Descriptor,
     moved: &Cell<u64>,
 ) -> Result<(), Failure> {
+    copy_all(from, to, moved).await?;
+    // Its error may have gone to a send of the other direction, even to one that has succeeded: a
+    // splice whose second half fails returns the first.
+    match sockets::was_reset(from.as_fd()) {
+        true => Err(Failure::Receive(io::ErrorKind::ConnectionReset.into())),
+        false => Ok(()),
+    }
+}
+
+async fn copy_all(from: &Descriptor, to: &Descriptor, moved: &Cell<u64>) -> Result<(), Failure> {
     #[cfg(target_os = "linux")]
     if let Ok(pipe) = Pipe::new() {
         if by_pipe(from, to, &pipe, moved).await? == Spliced::All {

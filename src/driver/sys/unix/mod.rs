@@ -12,6 +12,8 @@ mod host;
 mod newer;
 #[cfg(target_os = "linux")]
 mod open;
+#[cfg(target_os = "linux")]
+mod reset;
 mod resident;
 #[cfg(target_os = "linux")]
 mod send_queue;
@@ -33,6 +35,8 @@ pub(in crate::driver) use ending::{ending, open_waits};
 pub(in crate::driver) use open::Opener;
 #[cfg(corio_uring)]
 pub(in crate::driver) use open::is_pipe;
+#[cfg(target_os = "linux")]
+pub(in crate::driver) use reset::was_reset;
 #[cfg(target_os = "linux")]
 pub(in crate::driver) use send_queue::{is_live_tcp, send_queue_len};
 pub(in crate::driver) use sendfile::sendfile;
