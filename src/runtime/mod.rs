@@ -21,6 +21,7 @@ mod drop_rule;
 #[cfg(unix)]
 pub(crate) mod fork;
 mod inbox;
+mod late_wakes;
 mod list;
 pub(crate) mod park;
 mod poll_budget;
@@ -58,6 +59,7 @@ use crate::driver::seams::clock;
 use crate::driver::{AnyDriver, Driver, Notify};
 use busy_poll::BusyPoll;
 pub use drop_rule::DropPolicy;
+use late_wakes::LateWakes;
 use poll_budget::PollBudget;
 use ready_queue::ReadyQueue;
 use remote::Remote;
@@ -89,7 +91,8 @@ pub(crate) struct Runtime {
     pub(crate) remote: Arc<Remote>,
     /// Wakers of other executors, woken after the current batch.
     deferred: RefCell<Vec<Waker>>,
-    /// There may be deferred wakers, or tasks that have spent their budget of operations.
+    late_wakes: LateWakes,
+    /// There may be deferred or late wakers, or tasks that have spent their budget of operations.
     has_postponed: Cell<bool>,
     /// The time at the end of the last turn, in nanoseconds of the coarse clock.
     clock: Cell<u64>,
@@ -200,6 +203,7 @@ impl Runtime {
             cancels: Cell::new(0),
             remote,
             deferred: RefCell::new(Vec::new()),
+            late_wakes: LateWakes::default(),
             has_postponed: Cell::new(false),
             clock: Cell::new(0),
             stats: Counters::default(),
@@ -369,19 +373,25 @@ impl Runtime {
         self.closing.set(true);
     }
 
-    /// Queues a waker to be woken after the current batch.
+    /// Queues a foreign waker to be woken after the current batch.
     fn defer(&self, waker: Waker) {
         self.deferred.borrow_mut().push(waker);
         self.has_postponed.set(true);
     }
 
-    /// Wakes a task when this thread's context has looked at completions, timers and other threads
-    /// once more; at once where there is none. A task that wakes itself would be polled before.
+    /// Wakes a task after `delay`; if no context runs on this thread, as soon as other threads have
+    /// had their turn.
     #[cold]
-    pub(crate) fn wake_after_turn(waker: &Waker) {
+    pub(crate) fn wake_after(delay: Duration, waker: &Waker) {
         Self::try_with(|runtime| match runtime {
-            Some(runtime) => runtime.defer(waker.clone()),
-            None => waker.wake_by_ref(),
+            Some(runtime) => {
+                runtime.late_wakes.add(runtime.now() + delay.as_nanos() as u64, waker);
+                runtime.has_postponed.set(true);
+            }
+            None => {
+                sync::yield_now();
+                waker.wake_by_ref();
+            }
         });
     }
 

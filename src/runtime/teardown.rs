@@ -136,6 +136,7 @@ impl Runtime {
         self.attach_tasks();
         self.timers.clear();
         drop(self.deferred.take());
+        self.late_wakes.clear();
     }
 
     /// Leaks what is still in flight, and the tasks: neither is ever freed. What waits for the
@@ -157,6 +158,7 @@ impl Runtime {
             self.attach_tasks();
             self.timers.clear();
             self.wake_deferred();
+            self.late_wakes.clear();
             if !self.has_tasks() && self.timers.is_empty() && self.deferred.borrow().is_empty() {
                 break;
             }
@@ -182,12 +184,13 @@ impl Runtime {
         self.wake_deferred();
     }
 
-    /// Returns `true` if no task, timer or deferred waker refers to this runtime.
+    /// Returns `true` if no task, timer or waker that was kept refers to this runtime.
     pub(crate) fn is_unreferenced(&self) -> bool {
         !self.has_tasks()
             && !self.has_ready()
             && self.timers.is_empty()
             && self.deferred.borrow().is_empty()
+            && self.late_wakes.is_empty()
     }
 }
 

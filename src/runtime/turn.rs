@@ -151,10 +151,15 @@ impl Runtime {
     /// Returns how long a turn may wait: not at all if tasks are ready, at most until the next
     /// timer.
     fn limit_wait(&self, wait: Wait) -> Wait {
-        if !self.ready.is_empty() || self.has_postponed.get() {
+        if !self.ready.is_empty() {
             return Wait::No;
         }
-        let Some(deadline) = self.timers.next_deadline() else { return wait };
+        let mut next = self.timers.next_deadline();
+        if self.has_postponed.get() {
+            let postponed = self.next_postponed();
+            next = [next, postponed].into_iter().flatten().min();
+        }
+        let Some(deadline) = next else { return wait };
         match (deadline.saturating_sub(self.now()), wait) {
             (0, _) => Wait::No,
             (left, Wait::For(limit)) => Wait::For(limit.min(Duration::from_nanos(left))),
@@ -163,7 +168,7 @@ impl Runtime {
     }
 
     /// Handles everything that is not a completion: timers, wake-ups and jobs from other threads,
-    /// deferred foreign wakers, and tasks that have spent their budget.
+    /// deferred and late wakers, and tasks that have spent their budget.
     fn handle_wakeups(&self) {
         if self.timers.next_deadline().is_some() {
             let fired = self.timers.fire(self.now(), self);
@@ -201,16 +206,29 @@ impl Runtime {
         }
     }
 
+    /// Returns when there is something to do that was postponed; a time that has passed: at once.
+    #[cold]
+    fn next_postponed(&self) -> Option<u64> {
+        let is_urgent = !self.poll_budget.tasks.is_empty() || !self.deferred.borrow().is_empty();
+        if is_urgent { Some(0) } else { self.late_wakes.next_deadline() }
+    }
+
     #[cold]
     fn handle_postponed(&self) {
         self.wake_deferred();
+        if !self.late_wakes.is_empty() {
+            let now = self.now();
+            while let Some(waker) = self.late_wakes.take_due(now) {
+                waker.wake();
+            }
+        }
         // The first one has had its turn. The next one joins the others, however many are ready.
         self.poll_budget.tasks.rotate();
         if let Some(task) = self.poll_budget.tasks.pop() {
             // SAFETY: a queued task is alive, and has just left its only queue.
             unsafe { self.ready.push(task) };
         }
-        self.has_postponed.set(!self.poll_budget.tasks.is_empty());
+        self.has_postponed.set(self.next_postponed().is_some());
     }
 
     fn next_deferred(&self) -> Option<Waker> {

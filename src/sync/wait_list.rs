@@ -7,11 +7,11 @@
 //! no room is lost.
 //!
 //! A future that was granted room and is not polled again, or was leaked, must not keep the room
-//! for ever. So the first task that still waits is woken together with those before it, and polls
-//! until they have used their room, or [`PATIENCE`] is over. Then their grants *lapse*: the room
-//! goes to the next, and they wait again, at their old places, from their next poll on. Each grant
-//! that a task loses doubles its time for the next, so that a thread that gets little processor
-//! time is not overtaken for ever.
+//! for ever. So the first task that still waits *watches* those before it: it is woken once, after
+//! them, and looks again after [`PATIENCE`] until they have used their room. If they have not by
+//! then, their grants *lapse*: the room goes to the next, and they wait again, at their old places,
+//! from their next poll on. Each grant that a task loses doubles its time for the next, so that a
+//! thread that gets little processor time is not overtaken for ever.
 //!
 //! Methods hand wakers out instead of waking or dropping them: both may run foreign code, which
 //! must not happen under the lock. Only `Waker::clone` is called under it.
@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use crate::driver::seams::clock;
 use crate::runtime::Runtime;
-use crate::runtime::sync::yield_now;
 
 /// How long room may be wanted and unused before a first grant lapses; doubled for each one that a
 /// task has lost, up to `MOST_LOSSES` times. A task that was woken runs much sooner, unless its
@@ -40,6 +39,8 @@ pub(crate) struct WaitList {
     granted: usize,
     /// How many of them have lost it.
     lapsed: usize,
+    /// The task that was last woken to watch, or does so.
+    watcher: Option<Ticket>,
     /// Since when nothing has been granted or used although others wanted the room.
     unused_since: Option<Instant>,
 }
@@ -79,19 +80,17 @@ pub(crate) enum Turn {
 pub(crate) struct Waits {
     /// The waker that was replaced.
     old: Option<Waker>,
-    /// The task must wake itself, to look whether others use their room.
-    again: bool,
+    /// The task has to look again whether others have used their room.
+    watches: bool,
 }
 
 impl Waits {
-    /// Drops the old waker and wakes the others, and perhaps the task itself.
+    /// Drops the old waker and wakes the others, and after a while the task itself if it watches.
     pub(crate) fn wake(self, others: Vec<Waker>, own: &Waker) {
         drop(self.old);
         others.into_iter().for_each(Waker::wake);
-        if self.again {
-            // The task that is to use its room may be on another thread.
-            yield_now();
-            Runtime::wake_after_turn(own);
+        if self.watches {
+            Runtime::wake_after(PATIENCE, own);
         }
     }
 }
@@ -104,6 +103,7 @@ impl WaitList {
             next_ticket: 0,
             granted: 0,
             lapsed: 0,
+            watcher: None,
             unused_since: None,
         }
     }
@@ -134,17 +134,20 @@ impl WaitList {
     ) -> Turn {
         let own = *ticket.get_or_insert_with(|| self.join());
         let old = self.renew(own, waker);
-        self.grant(room, wakers);
-        let again = self.granted > 0 && self.is_first_waiting(own);
-        if again && self.suspect() {
-            self.grant(room, wakers);
+        self.grant_polled(room, wakers, Some(own));
+        let watches = self.granted > 0 && self.is_first_waiting(own);
+        if watches && self.suspect() {
+            self.grant_polled(room, wakers, Some(own));
         }
         if matches!(self.waiter(own).place, Place::Granted) {
             // A waker that has been replaced goes the way of the others: waking it does no harm.
             wakers.extend(old);
             return Turn::Granted(own);
         }
-        Turn::Waits(Waits { old, again })
+        if watches || self.watcher == Some(own) {
+            self.watcher = watches.then_some(own);
+        }
+        Turn::Waits(Waits { old, watches })
     }
 
     /// Adds a task at the end, which has yet to leave its waker.
@@ -190,15 +193,22 @@ impl WaitList {
     /// Grants room to as many tasks as there is `room` for, in order, those included that have been
     /// granted room before; adds the wakers of the others to `wakers`, and that of the next task.
     pub(crate) fn grant(&mut self, room: usize, wakers: &mut Vec<Waker>) {
+        self.grant_polled(room, wakers, None);
+    }
+
+    /// Grants room while the task with the ticket `polled` is being polled: it is not woken to
+    /// watch the others, as it does so anyway.
+    fn grant_polled(&mut self, room: usize, wakers: &mut Vec<Waker>, polled: Option<Ticket>) {
         let before = self.granted;
         // Those that have been granted room have theirs, wherever they are on the list.
         let mut left = room.saturating_sub(before);
         for waiter in &mut self.waiters {
             let Place::Waits(next) = &waiter.place else { continue };
             if left == 0 {
-                // It watches the others; also if the one that watched has left.
-                if self.granted > 0 {
+                let watcher = Some(waiter.ticket);
+                if self.granted > 0 && watcher != polled && watcher != self.watcher {
                     wakers.push(next.clone());
+                    self.watcher = watcher;
                 }
                 break;
             }
@@ -293,7 +303,7 @@ mod tests {
             tasks
         }
 
-        /// Polls a task: `None` if it was granted room, else whether it has to wake itself.
+        /// Polls a task: `None` if it was granted room, else whether it watches.
         fn poll(&mut self, task: usize, room: usize) -> Option<bool> {
             let waker = self.counts[task].clone().into();
             let mut wakers = Vec::new();
@@ -304,7 +314,7 @@ mod tests {
                     self.leave(task);
                     None
                 }
-                Turn::Waits(waits) => Some(waits.again),
+                Turn::Waits(waits) => Some(waits.watches),
             }
         }
 
@@ -339,7 +349,7 @@ mod tests {
         assert_eq!((tasks.woken(), tasks.list.granted()), (vec![1, 1, 1, 0], 2));
         // The same two rooms, still unused.
         tasks.grant(2);
-        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![0, 0, 1, 0], 2));
+        assert_eq!((tasks.woken(), tasks.list.granted()), (vec![0, 0, 0, 0], 2));
         assert!(tasks.list.has_waiting());
         assert_eq!((tasks.poll(0, 2), tasks.poll(1, 1), tasks.list.granted()), (None, None, 0));
         assert_eq!(tasks.poll(2, 0), Some(false));
@@ -374,7 +384,8 @@ mod tests {
         let mut tasks = Tasks::new(2);
         tasks.grant(1);
         tasks.list.wait_again(tasks.tickets[0].unwrap(), tasks.counts[0].clone().into());
-        tasks.woken();
+        assert_eq!(tasks.woken(), [1, 1]);
+        assert_eq!(tasks.poll(1, 0), Some(false), "there is nothing to watch");
         tasks.grant(1);
         assert_eq!((tasks.woken(), tasks.list.granted()), (vec![1, 1], 1));
     }
