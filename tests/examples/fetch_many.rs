@@ -119,10 +119,12 @@ fn every_way_to_end_a_body_is_understood() {
     let long =
         format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(1_000_000));
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n\
-                   5\r\nhello\r\n10;ext=1\r\n0123456789abcdef\r\n0\r\nTrailer: x\r\n\r\n";
+                   5\r\nhello\r\n10;ext=1\r\n0123456789abcdef\r\n\
+                   00000000000000000000F ; a=\"b\"\r\n0123456789abcde\r\n\
+                   0\r\nTrailer: x\r\n\r\n";
     for (answer, expected) in [
         (long.as_str(), "200  1000000 bytes"),
-        (chunked, "200  21 bytes"),
+        (chunked, "200  36 bytes"),
         ("HTTP/1.0 200 OK\r\n\r\nuntil the end", "200  13 bytes"),
         ("HTTP/1.1 204 No Content\r\n\r\n", "204  0 bytes"),
         ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\nbody", "200  4 bytes"),
@@ -143,6 +145,9 @@ fn every_way_to_end_a_body_is_understood() {
 fn answers_that_break_the_rules_are_errors() {
     let too_patient = "HTTP/1.1 103 -\r\n\r\n".repeat(100);
     let endless_head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(70_000));
+    let chunked = "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let endless_size = format!("{chunked}{}", "0".repeat(70_000));
+    let endless_trailers = format!("{chunked}0\r\nX: {}", "x".repeat(70_000));
     for (answer, expected) in [
         ("", "the response ended too early"),
         ("HTTP/1.1 200 OK\r\nContent-Le", "the response ended too early"),
@@ -196,6 +201,30 @@ fn answers_that_break_the_rules_are_errors() {
             "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n",
             "several Transfer-Encoding",
         ),
+        // An empty size is no last chunk.
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n\r\n\r\n",
+            "a chunk's size is not a number",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n;a=b\r\n\r\n",
+            "a chunk's size is not a number",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000005\r\nhello",
+            "a chunk's size is too large",
+        ),
+        // Others take the line feed for the end of the line.
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n0;\n\r\n5\r\n\r\n",
+            "a control character in the line of a chunk's size",
+        ),
+        (
+            "HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n0\n\n",
+            "a control character in the line of a chunk's size",
+        ),
+        (endless_size.as_str(), "the line of a chunk's size is too long"),
+        (endless_trailers.as_str(), "the response's trailers are too long"),
         ("HTTP/1.1 200 -\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "unknown"),
         ("HTTP/1.1 200 -\r\nTransfer-Encoding:\r\n\r\n", "unknown Transfer-Encoding"),
         (too_patient.as_str(), "too many responses with status 1xx"),
