@@ -2,7 +2,7 @@
 
 use std::io;
 
-use corio::SetupError;
+use corio::{DriverChoice, IoContext, SetupError};
 
 #[cfg(target_os = "linux")]
 use crate::harness::seccomp::{self, ENTER, REGISTER, SETUP, forbid};
@@ -160,4 +160,20 @@ fn a_filter_of_some_io_uring_calls_is_reported_as_policy(case: Case) -> Outcome 
         assert!(matches!(error, SetupError::ForbiddenByPolicy(_)), "{calls:?}: {error}");
     }
     Ok(())
+}
+
+/// `.ci/kernels` boots hosts that refuse io_uring in ways that no test can arrange, and says by
+/// which error.
+#[test]
+fn the_error_says_how_this_host_refuses_io_uring() {
+    let Ok(expected) = std::env::var("CORIO_TEST_SETUP_ERROR") else {
+        return println!("left out: only .ci/kernels knows which error this host should give");
+    };
+    let build = |choice| IoContext::builder().driver(choice).build();
+    let error = build(DriverChoice::Uring).expect_err("an error");
+    assert_eq!(format!("{error:?}"), expected);
+    let mut context = build(DriverChoice::Auto).expect("the readiness driver");
+    let reason = context.fallback_reason().map(ToString::to_string);
+    assert_eq!((context.driver_name(), reason), ("readiness", Some(expected)));
+    context.block_on(corio::sleep(std::time::Duration::from_millis(1)));
 }
