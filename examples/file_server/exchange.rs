@@ -20,6 +20,10 @@ use super::response::{Head, Persistence, Status, page};
 /// The file served for a directory that contains it.
 const INDEX: &[u8] = b"index.html";
 
+/// How many ticks of the clock a response waits for the file to have a tag: under load, ticks may
+/// come late.
+const TICKS: usize = 3;
+
 const HTML: &str = "text/html; charset=utf-8";
 
 /// A response's status and length, for the log.
@@ -121,14 +125,14 @@ impl Exchange<'_, '_> {
     async fn find(&self, path: &mut UrlPath) -> io::Result<Found> {
         let root = &self.server.root;
         let mut before = FileTime::now();
-        let (mut file, mut metadata) = root.open(path)?;
+        let (mut file, mut metadata) = root.open(path).await?;
         if metadata.is_dir() {
             if !path.ends_with_slash() {
                 return Ok(Found::Elsewhere);
             }
             let dir = file;
             path.push(INDEX);
-            match root.open(path) {
+            match root.open(path).await {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     path.leave();
                     let (root, path) = (root.clone(), path.clone());
@@ -145,7 +149,8 @@ impl Exchange<'_, '_> {
             return Err(io::ErrorKind::NotADirectory.into());
         }
         let mut validators = Validators::of(&metadata, before);
-        if validators.etag.is_none() {
+        let mut ticks = 0..TICKS;
+        while validators.etag.is_none() && ticks.next().is_some() {
             // It was changed just now. In the next tick it has a tag, unless it goes on changing.
             corio::sleep(FileTime::tick()).await;
             before = FileTime::now();

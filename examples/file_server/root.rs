@@ -10,17 +10,21 @@
 //! a path is opened with `O_PATH` first, which does not touch the file itself. If that has led to a
 //! regular file, the same file is opened for reading through `/proc/self/fd`.
 //!
-//! These calls are made on the loop's thread: for names in the kernel's cache they take about a
-//! microsecond, much less than handing them to another thread would.
+//! For names in the kernel's cache these calls take about a microsecond, much less than another
+//! thread would. Others wait for the disk. So they are tried on the loop's thread with
+//! `RESOLVE_CACHED` (Linux 5.12), and made on another one if names are missing, or where the kernel
+//! has no such flag.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::{File, Metadata, canonicalize};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use corio::blocking::BlockingError;
 use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, openat, openat2};
 use rustix::io::Errno;
 use rustix::path::DecInt;
@@ -44,8 +48,27 @@ pub(crate) struct Root {
     /// Without any symbolic link, to tell which absolute links lead back into it.
     path: PathBuf,
     lookup: Lookup,
+    /// The kernel can be asked for what it has in memory.
+    has_cached: bool,
     /// `/proc/self/fd`, if it can be used.
     own_fds: Option<OwnedFd>,
+}
+
+/// Whether a lookup may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Allowed,
+    /// `EAGAIN` instead.
+    Never,
+}
+
+impl Wait {
+    fn resolve(self) -> ResolveFlags {
+        match self {
+            Wait::Allowed => ResolveFlags::empty(),
+            Wait::Never => ResolveFlags::CACHED,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,15 +98,34 @@ impl Root {
                 Lookup::Walk
             }
         };
+        let has_cached = openat2(&dir, c".", LOOK, Mode::empty(), ResolveFlags::CACHED).is_ok();
         let own_fds = own_fds(&dir);
-        Ok(Root { dir, path, lookup, own_fds })
+        Ok(Root { dir, path, lookup, has_cached, own_fds })
     }
 
     /// Opens a regular file or a directory for reading. Anything else is not opened: the error is
     /// `PermissionDenied`.
-    pub(crate) fn open(&self, path: &UrlPath) -> io::Result<(File, Metadata)> {
+    pub(crate) async fn open(self: &Arc<Self>, path: &UrlPath) -> io::Result<(File, Metadata)> {
+        if self.has_cached {
+            match self.open_now(path, Wait::Never) {
+                // The second: an absolute link, which has to be resolved by calls that may wait.
+                Err(error)
+                    if matches!(Errno::from_io_error(&error), Some(Errno::AGAIN | Errno::XDEV)) => {
+                }
+                opened => return opened,
+            }
+        }
+        let (root, wanted) = (self.clone(), path.clone());
+        match corio::spawn_blocking(move || root.open_now(&wanted, Wait::Allowed)).await {
+            Err(BlockingError::NoThread(_)) => self.open_now(path, Wait::Allowed),
+            opened => opened?,
+        }
+    }
+
+    /// Opens it on this thread.
+    fn open_now(&self, path: &UrlPath, wait: Wait) -> io::Result<(File, Metadata)> {
         for _ in 0..TRIES {
-            let found = self.look(path)?;
+            let found = File::from(self.lookup(path, LOOK, wait)?);
             let metadata = found.metadata()?;
             if metadata.is_dir() {
                 let dir = openat(&found, c".", READ | OFlags::DIRECTORY, Mode::empty())?;
@@ -97,7 +139,7 @@ impl Root {
                 return Ok((file.into(), metadata));
             }
             // Another file may have taken its place meanwhile.
-            let file = File::from(self.lookup(path, READ)?);
+            let file = File::from(self.lookup(path, READ, wait)?);
             let opened = file.metadata()?;
             if (opened.dev(), opened.ino()) == (metadata.dev(), metadata.ino()) {
                 return Ok((file, opened));
@@ -106,16 +148,16 @@ impl Root {
         Err(Errno::AGAIN.into())
     }
 
-    /// Opens a file of any type, for its metadata only.
+    /// Opens a file of any type, for its metadata only. This may wait for the disk.
     pub(crate) fn look(&self, path: &UrlPath) -> io::Result<File> {
-        self.lookup(path, LOOK).map(File::from)
+        self.lookup(path, LOOK, Wait::Allowed).map(File::from)
     }
 
-    fn lookup(&self, path: &UrlPath, flags: OFlags) -> io::Result<OwnedFd> {
+    fn lookup(&self, path: &UrlPath, flags: OFlags, wait: Wait) -> io::Result<OwnedFd> {
         match self.lookup {
-            Lookup::Walk => self.walk(path, flags),
-            Lookup::Beneath => match self.beneath(path.as_c_str(), flags) {
-                Err(Errno::XDEV) => {
+            Lookup::Walk => self.walk(path, flags, wait),
+            Lookup::Beneath => match self.beneath(path.as_c_str(), flags, wait) {
+                Err(Errno::XDEV) if wait == Wait::Allowed => {
                     self.through_absolute_link(path, flags).map_err(|_| Errno::XDEV.into())
                 }
                 result => Ok(result?),
@@ -123,9 +165,9 @@ impl Root {
         }
     }
 
-    fn beneath(&self, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let mut again = 1..TRIES;
+    fn beneath(&self, path: &CStr, flags: OFlags, wait: Wait) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | wait.resolve();
+        let mut again = 1..if wait == Wait::Allowed { TRIES } else { 1 };
         loop {
             match openat2(&self.dir, path, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) if again.next().is_some() => {}
@@ -143,17 +185,22 @@ impl Root {
         if !target.as_os_str().is_empty() {
             relative.push(target.as_os_str().as_bytes());
         }
-        Ok(self.beneath(relative.as_c_str(), flags)?)
+        Ok(self.beneath(relative.as_c_str(), flags, Wait::Allowed)?)
     }
 
-    fn walk(&self, path: &UrlPath, flags: OFlags) -> io::Result<OwnedFd> {
+    fn walk(&self, path: &UrlPath, flags: OFlags, wait: Wait) -> io::Result<OwnedFd> {
         let (parents, name) = match path.as_path().parent() {
             Some(parents) => (parents, path.as_path().file_name().unwrap_or_default()),
             None => (Path::new(""), ".".as_ref()),
         };
         // No component is a symbolic link.
-        let step =
-            |dir: &OwnedFd, name, flags| openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty());
+        let step = |dir: &OwnedFd, name: &OsStr, flags| match wait {
+            Wait::Allowed => openat(dir, name, flags | OFlags::NOFOLLOW, Mode::empty()),
+            Wait::Never => {
+                let flags = flags | OFlags::NOFOLLOW;
+                openat2(dir, name, flags, Mode::empty(), ResolveFlags::CACHED)
+            }
+        };
         let mut dir = None;
         for parent in parents {
             dir = Some(step(dir.as_ref().unwrap_or(&self.dir), parent, LOOK | OFlags::DIRECTORY)?);

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::fs::{CWD, FileType, makedev, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mknodat, openat2};
 
 use super::site::{Site, executable};
 use crate::harness::noise;
@@ -245,6 +245,47 @@ fn files_and_directories_are_served_where_proc_is_missing() {
     assert!(client.get("/dir/").expect(200).text().contains("<a href=\"inside\">inside</a>"));
     assert!(client.get("/").expect(200).text().contains("<a href=\"link\">link</a>"));
     client.get("/pipe").expect(403);
+}
+
+#[test]
+fn a_path_that_is_not_in_memory_is_looked_up_on_another_thread() {
+    // Of a new thread's directory in /proc, no name has been looked up.
+    let (out, thread) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        let _ = out.send(fs::read_link("/proc/thread-self").unwrap());
+        let _ = ended.recv();
+    });
+    let thread = PathBuf::from("/proc").join(thread.recv().unwrap());
+    for options in [&[][..], &["--no-symlinks"]] {
+        let site = Site::with(Command::new(executable()), options, |dir| {
+            fs::remove_dir(dir.join("www")).unwrap();
+            std::os::unix::fs::symlink(&thread, dir.join("www")).unwrap();
+        });
+        let name = if options.is_empty() { "/limits" } else { "/oom_score_adj" };
+        let mut client = site.connect();
+        assert_eq!(site.threads("spawn_blocking"), 0);
+        client.get(name).expect(200);
+        assert_eq!(site.threads("spawn_blocking"), 1, "{options:?}");
+    }
+    drop(end);
+}
+
+#[test]
+fn a_path_that_is_in_memory_is_looked_up_at_once() {
+    let cached = ResolveFlags::CACHED;
+    if openat2(CWD, ".", OFlags::PATH, Mode::empty(), cached).is_err() {
+        return println!("left out: this kernel does not know what it has in memory");
+    }
+    for options in [&[][..], &["--no-symlinks"]] {
+        let site = Site::new(options);
+        site.file("dir/index.html", "hello");
+        let mut client = site.connect();
+        client.get("/dir/index.html").expect(200);
+        client.get("/dir/").expect(200);
+        client.get("/dir").expect(301);
+        assert_eq!(site.threads("spawn_blocking"), 0, "{options:?}");
+    }
 }
 
 #[test]

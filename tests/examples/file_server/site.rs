@@ -112,6 +112,13 @@ impl Site {
         (response, client)
     }
 
+    /// Returns how many of the server's threads have a name that begins like this.
+    pub(crate) fn threads(&self, name: &str) -> usize {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let names = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")));
+        names.filter(|found| found.as_ref().is_ok_and(|found| found.starts_with(name))).count()
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn signal(mut self, signal: i32) -> ExitStatus {
         let pid = i32::try_from(self.child.id()).unwrap();
