@@ -120,12 +120,18 @@ pub(crate) fn is_measurement() -> bool {
 
 /// Returns the number of rounds and the duration of a sample: small when run as a test.
 pub(crate) fn effort() -> (usize, Duration) {
+    effort_or(9, 700)
+}
+
+/// The same, with other defaults: how many rounds, and how many milliseconds.
+pub(crate) fn effort_or(rounds: u64, milliseconds: u64) -> (usize, Duration) {
     if !is_measurement() {
         (1, Duration::from_millis(20))
     } else {
         let number = |name, default| {
             std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
         };
-        (number("ROUNDS", 9) as usize, Duration::from_millis(number("MILLISECONDS", 700)))
+        let length = Duration::from_millis(number("MILLISECONDS", milliseconds));
+        (number("ROUNDS", rounds) as usize, length)
     }
 }
