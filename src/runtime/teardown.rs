@@ -204,7 +204,7 @@ mod tests {
     use super::super::list::steps;
     use crate::IoContext;
 
-    const TASKS: u64 = 20_000;
+    const TASKS: u64 = if cfg!(miri) { 200 } else { 20_000 };
 
     /// Returns the steps along lists per task.
     fn steps_per_task(run: impl FnOnce()) -> u64 {

@@ -11,7 +11,7 @@ use corio::sync::mpsc::{TryRecvError, TrySendError, channel};
 use corio::sync::{oneshot, watch};
 use corio::{RaceOutput, join_all, race, sleep, spawn, timeout, yield_now};
 
-use crate::harness::{Elsewhere, LONG};
+use crate::harness::{Elsewhere, LONG, many};
 
 /// Counts its instances.
 struct Counted(Arc<AtomicUsize>);
@@ -31,7 +31,7 @@ impl Drop for Counted {
 
 every_driver! {
     fn a_million_messages_are_in_order_per_sender(builder) {
-        const EACH: u64 = 250_000;
+        const EACH: u64 = if cfg!(miri) { 300 } else { 250_000 };
         let (sender, mut receiver) = channel::<(usize, u64)>(256);
         let contexts = [Elsewhere::new(&builder), Elsewhere::new(&builder)];
         let mut tasks = Vec::new();
@@ -68,11 +68,11 @@ every_driver! {
             }
         }));
         let thread = thread::spawn(move || {
-            for value in 0..1000 {
+            for value in 0..many(1000) {
                 sender.send_blocking(value).unwrap();
             }
         });
-        for value in 0..1000 {
+        for value in 0..many(1000) {
             assert_eq!(answers.recv_blocking(), Some(value * 2));
         }
         thread.join().unwrap();
@@ -253,6 +253,7 @@ every_driver! {
     }
 
     fn every_watcher_sees_the_latest_value(builder) {
+        const END: u64 = many(1000);
         let (sender, receiver) = watch::channel(0);
         let contexts = [Elsewhere::new(&builder), Elsewhere::new(&builder)];
         let tasks: Vec<_> = (0..20)
@@ -260,17 +261,17 @@ every_driver! {
                 let mut receiver = receiver.clone();
                 contexts[index % 2].handle.spawn(move || async move {
                     let mut last = 0;
-                    while last < 1000 {
+                    while last < END {
                         receiver.changed().await.unwrap();
                         let now = receiver.get();
                         assert!(now >= last);
                         last = now;
                     }
-                    assert!(receiver.wait_for(|value| *value > 1000).await.is_err());
+                    assert!(receiver.wait_for(|value| *value > END).await.is_err());
                 })
             })
             .collect();
-        for value in 1..=1000 {
+        for value in 1..=END {
             sender.send(value);
         }
         drop((sender, receiver));

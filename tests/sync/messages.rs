@@ -9,7 +9,7 @@ use corio::sync::messages::{Message, ROOM};
 use corio::sync::mpsc::{SendError, TryRecvError, TrySendError};
 use corio::{Builder, Handle, messages, spawn, timeout, yield_now};
 
-use crate::harness::{Driver, Elsewhere, LONG, eventually, guarded};
+use crate::harness::{Driver, Elsewhere, LONG, eventually, guarded, many};
 
 const ROOM_TAG: u32 = 7;
 
@@ -64,7 +64,7 @@ fn contexts_on_any_two_drivers_wake_each_other() {
 
 every_driver! {
     fn a_million_messages_are_in_order_per_sender(builder) {
-        const EACH: u64 = 1_000_000;
+        const EACH: u64 = many(many(1_000_000));
         let mut context = builder.build().unwrap();
         let there = Elsewhere::new(&builder);
         let (task, plain) = (context.handle(), context.handle());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use corio::op::AsyncNop;
 use corio::{spawn, yield_now};
 
-use crate::harness::{Drops, Event, alone, open_fds, waker};
+use crate::harness::{Drops, Event, alone, many, open_fds, waker};
 
 every_driver! {
     fn a_wake_from_another_thread_ends_a_sleep(builder) {
@@ -132,7 +132,7 @@ every_driver! {
     }
 
     fn no_wake_of_a_storm_is_lost(builder) {
-        const WAKES: usize = 10_000;
+        const WAKES: usize = many(10_000) as usize;
         let mut context = builder.build().unwrap();
         let count = Arc::new(AtomicUsize::new(0));
         context.block_on(async {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use corio::sync::local::{Barrier, Mutex, Notify, RwLock, Semaphore, mpsc, oneshot};
 use corio::{sleep, spawn, timeout, yield_now};
 
-use crate::harness::LONG;
+use crate::harness::{LONG, many};
 
 /// A small generator of numbers (xorshift64).
 struct Numbers(u64);
@@ -52,7 +52,7 @@ impl Model {
 /// Thousands of random steps, with futures dropped at every stage, beside the model.
 #[test]
 fn a_semaphore_agrees_with_its_model() {
-    for seed in 1..=200 {
+    for seed in 1..=many(200) {
         let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let semaphore = Semaphore::new(3);
         let mut model = Model { permits: 3, waiting: Vec::new(), held: Vec::new() };

@@ -10,6 +10,8 @@ use std::time::Duration;
 use corio::sync::local::{Barrier, BarrierWait, Mutex, Notify, RwLock, Semaphore, mpsc, oneshot};
 use corio::{IoContext, race, sleep, spawn, timeout, yield_now};
 
+use crate::harness::many;
+
 fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -161,7 +163,7 @@ fn no_waiter_is_granted_permits_while_a_semaphore_closes() {
 /// Serving all takes linear time; quadratic time would be minutes.
 #[test]
 fn a_hundred_thousand_waiters_are_served_in_linear_time() {
-    const COUNT: usize = 100_000;
+    const COUNT: usize = many(100_000) as usize;
     let (semaphore, notify) = (Semaphore::new(0), Notify::new());
     let mut acquiring: Vec<_> = (0..COUNT).map(|_| Box::pin(semaphore.acquire(1))).collect();
     let mut notified: Vec<_> = (0..COUNT).map(|_| Box::pin(notify.notified())).collect();
@@ -222,7 +224,7 @@ async fn enter(lock: &RwLock<()>, writes: bool) -> Guard<'_> {
 /// Random steps, with futures dropped at every stage, beside a model.
 #[test]
 fn a_reader_writer_lock_agrees_with_its_model() {
-    for seed in 1..=200_u64 {
+    for seed in 1..=many(200) {
         let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let lock = RwLock::new(());
         let mut model = Queue::new();
