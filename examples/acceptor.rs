@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use corio::net::{TcpListener, TcpStream};
+use corio::op::is_cancelled;
 use corio::server::Phase;
 use corio::sync::mpsc::{Receiver, Sender, channel};
 use corio::{JoinHandle, RaceOutput, join_all, race, sleep};
@@ -116,10 +117,16 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 
 async fn accept(listener: &TcpListener, routes: &[Route]) -> std::convert::Infallible {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Probably out of file descriptors: the connection stays in the kernel's queue.
-            sleep(Duration::from_millis(50)).await;
-            continue;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                if !is_cancelled(&error) {
+                    serving::report_accept(&error);
+                }
+                // Probably out of file descriptors: the connection stays in the kernel's queue.
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
         };
         let load = |route: &&Route| route.connections.load(Ordering::Relaxed);
         if let Some(route) = routes.iter().min_by_key(load) {

@@ -21,7 +21,7 @@ use corio::net::Stream;
 use corio::op::is_cancelled;
 use corio::server::{ConnectionContext, ServeError, Server, ServerBuilder, inherited_sockets};
 use corio::{RaceOutput, race};
-use serving::{OncePerSecond, ServerOptions, StopSignals};
+use serving::{ServerOptions, StopSignals};
 
 /// Echo server: sends back all bytes that it receives
 #[derive(Parser)]
@@ -55,7 +55,6 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let inherited = unsafe { inherited_sockets() }?;
     // Before the server starts, so that no signal ends the process without a graceful stop.
     let signals = StopSignals::new()?;
-    let log_accepts = OncePerSecond::new();
     let server = match inherited.is_empty() {
         true => Server::builder().listen(args.addr.as_str()),
         false => inherited.into_iter().fold(Server::builder(), ServerBuilder::listen_on),
@@ -64,18 +63,12 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         Some(limit) => server.idle_timeout(limit),
         None => server,
     };
-    let server = args
-        .options
-        .apply(server, "echo")
-        .on_accept_error(move |error| {
-            log_accepts
-                .line(format_args!("echo_server: accept: {error}; new connections have to wait"));
-        })
-        .start(|_worker| (), serve)
-        .map_err(|error| match error {
+    let server = args.options.apply(server, "echo").start(|_worker| (), serve).map_err(
+        |error| match error {
             ServeError::Listen(error) => format!("{}: {}", args.addr, error.io_error()),
             error => error.to_string(),
-        })?;
+        },
+    )?;
     signals.serve(server)?;
     Ok(())
 }
@@ -84,7 +77,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 async fn serve(stream: Stream, ctx: ConnectionContext) -> io::Result<()> {
     let result = echo(stream, &ctx).await;
     match &result {
-        Err(error) if !is_cancelled(error) => eprintln!("{}: {error}", ctx.peer()),
+        Err(error) if !is_cancelled(error) => serving::report_failure(ctx.peer(), error),
         _ => {}
     }
     result

@@ -17,7 +17,7 @@ use corio::Elapsed;
 use corio::net::{RelayLimits, Stream, TcpStream, relay_with};
 use corio::op::is_cancelled;
 use corio::server::{ConnectionContext, Server};
-use serving::{OncePerSecond, ServerOptions, StopSignals};
+use serving::{ServerOptions, StopSignals};
 
 /// TCP proxy: forwards each connection to another address
 #[derive(Parser)]
@@ -72,15 +72,10 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let signals = StopSignals::new()?;
-    let log_accepts = OncePerSecond::new();
     let server = args
         .options
         .apply(Server::builder().listen(args.addr.as_str()), "proxy")
-        .max_connections(args.max_connections.min(args.options.fitting(FDS)))
-        .on_accept_error(move |error| {
-            let line = format_args!("tcp_proxy: accept: {error}; new connections have to wait");
-            log_accepts.line(line);
-        });
+        .max_connections(args.max_connections.min(args.options.fitting(FDS)));
     let limits = RelayLimits::new()
         .idle(args.idle)
         .after_first(args.after_client)
@@ -117,8 +112,10 @@ async fn serve(client: Stream, ctx: ConnectionContext<Target>) -> io::Result<()>
             Ok(())
         }
         Err(error) => {
-            if *log || !(is_cancelled(&error) || Elapsed::of(&error).is_some()) {
+            if *log {
                 eprintln!("{}: {error}", ctx.peer());
+            } else if !(is_cancelled(&error) || Elapsed::of(&error).is_some()) {
+                serving::report_failure(ctx.peer(), &error);
             }
             Err(error)
         }

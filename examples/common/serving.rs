@@ -6,20 +6,39 @@
 pub(crate) mod durations;
 #[path = "hangup.rs"]
 mod hangup;
+#[path = "log.rs"]
+mod log;
 
-use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::ValueEnum;
+use corio::net::SocketAddress;
 use corio::server::{
     Balance, Server, ServerBuilder, StopHandle, WorkerStats, Workers, WorkersBuilder,
 };
 use corio::{DriverChoice, IoContext};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use log::OncePerSecond;
+
+/// Accepts that have failed.
+static ACCEPTS: OncePerSecond = OncePerSecond::new();
+/// Connections that have failed.
+static FAILURES: OncePerSecond = OncePerSecond::new();
+
+/// Reports an accept that has failed, once a second at most.
+pub(crate) fn report_accept(error: &io::Error) {
+    let program = env!("CARGO_BIN_NAME");
+    ACCEPTS.line(format_args!("{program}: accept: {error}; new connections have to wait"));
+}
+
+/// Reports a connection that has failed, once a second at most.
+pub(crate) fn report_failure(peer: &SocketAddress, error: &io::Error) {
+    FAILURES.line(format_args!("{peer}: {error}"));
+}
 
 /// Command line options of all servers.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,8 +67,9 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Configures the workers.
+    /// Configures the workers, whose panics are reported once a second at most.
     pub(crate) fn workers(&self) -> WorkersBuilder {
+        log::limit_panics();
         let mut context = IoContext::builder();
         if self.driver != DriverChoice::Auto {
             // With `auto`, the environment variable CORIO_DRIVER may choose.
@@ -113,6 +133,7 @@ impl ServerOptions {
         };
         server
             .raise_fd_limit(true)
+            .on_accept_error(report_accept)
             .workers(self.serving.workers().name(name))
             .balance(balance)
             .grace_period(self.serving.grace)
@@ -136,7 +157,7 @@ impl StopSignals {
     /// Calls `stop` at the first signal, and `abort` at the second. The third one ends the process,
     /// as it does without a handler.
     ///
-    /// The returned function ends this.
+    /// The returned function ends this, and reports how many log lines were left out last.
     pub(crate) fn stop(mut self, stop: StopHandle, abort: StopHandle) -> impl FnOnce() {
         let handle = self.0.handle();
         let thread = thread::spawn(move || {
@@ -156,6 +177,9 @@ impl StopSignals {
             handle.close();
             // The thread does nothing that could panic.
             let _ = thread.join();
+            ACCEPTS.finish("failed accepts");
+            FAILURES.finish("failed connections");
+            log::PANICS.finish("panics");
         }
     }
 
@@ -178,28 +202,6 @@ impl StopSignals {
         let totals = server.join();
         over();
         Ok(totals)
-    }
-}
-
-/// Writes lines to stderr, at most one a second, so that a fault that repeats does not fill a log.
-pub(crate) struct OncePerSecond {
-    last: Mutex<Option<Instant>>,
-}
-
-impl OncePerSecond {
-    pub(crate) const fn new() -> Self {
-        OncePerSecond { last: Mutex::new(None) }
-    }
-
-    /// Writes the line, unless the last one is less than a second old.
-    pub(crate) fn line(&self, line: fmt::Arguments<'_>) {
-        let now = Instant::now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
-            *last = Some(now);
-            // An error in writing the log does not end the server.
-            let _ = writeln!(io::stderr(), "{line}");
-        }
     }
 }
 

@@ -119,7 +119,9 @@ fn a_connection_that_is_reset_costs_nothing_else() {
     let end = server.end("TERM");
     assert_eq!(end.status.code(), Some(0), "{end:?}");
     // The server has noticed each, or cancels its connection at the stop.
-    assert!(end.stderr.lines().all(|line| line.contains("reset by peer")), "{}", end.stderr);
+    let expected =
+        |line: &str| line.contains("reset by peer") || line.starts_with("failed connections: ");
+    assert!(end.stderr.lines().all(expected), "{}", end.stderr);
 }
 
 #[test]
@@ -137,7 +139,9 @@ fn a_server_out_of_descriptors_serves_the_rest_later() {
     }
     let end = server.end("TERM");
     assert_eq!(end.status.code(), Some(0), "{end:?}");
-    assert!(end.stderr.lines().all(|line| line == complaint), "{end:?}");
+    let expected =
+        |line: &str| line.starts_with(&complaint) || line.starts_with("failed accepts: ");
+    assert!(end.stderr.lines().all(expected), "{end:?}");
 }
 
 #[test]

@@ -5,11 +5,13 @@
 mod harness;
 
 mod copy;
+mod descriptors;
 mod doctor;
 mod drop_pending;
 mod echo_server;
 mod fetch_many;
 mod file_server;
+mod log;
 mod ports;
 mod process;
 mod servers;
