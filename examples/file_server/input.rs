@@ -1,31 +1,38 @@
 //! A connection's input: bytes that were received and are not parsed yet.
 
-use std::io;
 use std::time::Duration;
 
 use corio::buf::RecvBuf;
 use corio::net::Stream;
-use corio::op::RecvStream;
+use corio::op::{RecvProvided, RecvStream, WithTimeout};
 
 /// Received bytes. Holds no buffer while it is empty.
 pub(crate) struct Input<'a> {
     incoming: RecvStream<'a>,
-    /// The last received buffer, unless `kept` holds its bytes.
-    last: Option<RecvBuf>,
-    /// A head that was incomplete at the end of its buffer, and the bytes received after that.
-    kept: Vec<u8>,
-    /// Number of bytes at the start of the one or the other that are consumed.
+    held: Held,
+    /// Number of bytes at the start of those held that are consumed.
     used: usize,
+}
+
+enum Held {
+    /// The last received buffer.
+    Last(RecvBuf),
+    /// A head that was incomplete at the end of its buffer, and the bytes received after that.
+    Kept(Vec<u8>),
 }
 
 impl<'a> Input<'a> {
     pub(crate) fn new(stream: &'a Stream) -> Self {
-        Input { incoming: stream.recv_stream(), last: None, kept: Vec::new(), used: 0 }
+        Input { incoming: stream.recv_stream(), held: Held::Kept(Vec::new()), used: 0 }
     }
 
     /// Returns the bytes that were received and not consumed.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.last.as_deref().unwrap_or(&self.kept)[self.used..]
+        let held = match &self.held {
+            Held::Last(bytes) => bytes,
+            Held::Kept(bytes) => &bytes[..],
+        };
+        &held[self.used..]
     }
 
     /// Consumes the first `len` bytes.
@@ -38,23 +45,27 @@ impl<'a> Input<'a> {
 
     /// Discards everything.
     pub(crate) fn clear(&mut self) {
-        (self.last, self.kept, self.used) = (None, Vec::new(), 0);
+        (self.held, self.used) = (Held::Kept(Vec::new()), 0);
     }
 
-    /// Receives more bytes; returns their number, 0 at end of stream.
-    pub(crate) async fn fill(&mut self, limit: Duration) -> io::Result<usize> {
+    /// Receives more bytes, which are to be [added](Self::add); `None` at the end of the stream.
+    ///
+    /// It may be dropped in flight.
+    pub(crate) fn receive(&mut self, limit: Duration) -> WithTimeout<RecvProvided<'_>> {
         // Keeping the received buffer would keep its whole block of the context's memory in use.
-        match self.last.take() {
-            Some(bytes) => self.kept.extend_from_slice(&bytes[self.used..]),
-            None => drop(self.kept.drain(..self.used)),
+        match &mut self.held {
+            Held::Last(bytes) => self.held = Held::Kept(bytes[self.used..].to_vec()),
+            Held::Kept(bytes) => drop(bytes.drain(..self.used)),
         }
         self.used = 0;
-        let Some(bytes) = self.incoming.recv().with_timeout(limit).await? else { return Ok(0) };
-        let len = bytes.len();
-        match self.kept.is_empty() {
-            true => self.last = Some(bytes),
-            false => self.kept.extend_from_slice(&bytes),
+        self.incoming.recv().with_timeout(limit)
+    }
+
+    /// Adds received bytes.
+    pub(crate) fn add(&mut self, bytes: RecvBuf) {
+        match &mut self.held {
+            Held::Kept(kept) if !kept.is_empty() => kept.extend_from_slice(&bytes),
+            _ => (self.held, self.used) = (Held::Last(bytes), 0),
         }
-        Ok(len)
     }
 }

@@ -13,6 +13,7 @@ mod connection;
 mod exchange;
 mod input;
 mod listing;
+mod memory;
 mod multipart;
 mod options;
 mod output;
@@ -33,18 +34,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use clap::Parser;
-use corio::net::{SocketAddress, Stream, TcpListener};
+use corio::net::TcpListener;
 use corio::server::ConnectionContext;
 
 use exchange::Answer;
+use memory::Bursts;
 use options::Options;
 use request::HeadLimits;
 use response::Clock;
 use root::Root;
 use serving::StopSignals;
-
-/// How many connections may be refused with a 503 at the same time; further ones are just closed.
-const REFUSALS: usize = 64;
 
 /// How many fds a connection needs: its socket, and the file that it is being sent.
 const FDS: usize = 2;
@@ -56,6 +55,9 @@ struct Server {
     clock: Clock,
     /// Open connections on all workers, those being refused included.
     connections: Arc<AtomicUsize>,
+    /// How many fit into the limit on open files.
+    room: usize,
+    bursts: Arc<Bursts>,
     /// Requests that were cut at the end of the grace period.
     cut: Arc<AtomicU64>,
 }
@@ -65,11 +67,16 @@ impl Server {
         HeadLimits { uri: self.options.max_uri, head: self.options.max_header }
     }
 
+    /// Whether further connections have to wait for one to end.
+    fn is_full(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) >= self.room
+    }
+
     /// Writes a line about a request if `--log` was given.
-    fn log(&self, peer: &SocketAddress, target: &str, answer: &Answer) {
+    fn log(&self, ctx: &ConnectionContext<Rc<Server>>, target: &str, answer: &Answer) {
         if self.options.log {
             // An error in writing the log does not end the server.
-            let target = target.escape_debug();
+            let (peer, target) = (ctx.peer(), target.escape_debug());
             let line = format!("{peer} {target} {} {}\n", answer.status.0, answer.len);
             let _ = io::stderr().write_all(line.as_bytes());
         }
@@ -81,8 +88,10 @@ struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
     /// Counts a connection; also returns how many there were before.
-    fn new(connections: &Arc<AtomicUsize>) -> (Self, usize) {
-        (Counted(connections.clone()), connections.fetch_add(1, Ordering::Relaxed))
+    fn new(server: &Server) -> (Self, usize) {
+        let before = server.connections.fetch_add(1, Ordering::Relaxed);
+        server.bursts.began(before + 1);
+        (Counted(server.connections.clone()), before)
     }
 }
 
@@ -108,35 +117,23 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let signals = StopSignals::new()?;
     let listener =
         TcpListener::bind(&options.addr).map_err(|error| format!("{}: {error}", options.addr))?;
+    let room = options.server.fitting(FDS);
     let server = options
         .server
         .apply(corio::server::Server::builder().listen_on(OwnedFd::try_from(listener)?), "files")
-        .max_connections(options.server.fitting(FDS));
+        .max_connections(room);
     let (root, options) = (Arc::new(root), Arc::new(options));
     let connections = Arc::new(AtomicUsize::new(0));
-    let cut = Arc::new(AtomicU64::new(0));
+    let (cut, bursts) = (Arc::new(AtomicU64::new(0)), Arc::new(Bursts::default()));
     let all_cut = cut.clone();
     let state = move |_: &_| {
         let (root, options, connections) = (root.clone(), options.clone(), connections.clone());
-        Rc::new(Server { root, options, clock: Clock::new(), connections, cut: cut.clone() })
+        let (clock, cut, bursts) = (Clock::new(), cut.clone(), bursts.clone());
+        Rc::new(Server { root, options, clock, connections, room, bursts, cut })
     };
-    let server = server.start(state, serve)?;
+    let server = server.start(state, connection::serve)?;
     signals.serve_until_stopped(server)?;
     // Not those on which no request was under way.
     serving::none_was_cut(all_cut.load(Ordering::Relaxed))?;
-    Ok(())
-}
-
-/// Serves a connection, or refuses it.
-async fn serve(stream: Stream, ctx: ConnectionContext<Rc<Server>>) -> io::Result<()> {
-    let server = ctx.state().clone();
-    let (_counted, count) = Counted::new(&server.connections);
-    let max = server.options.max_connections;
-    if count < max {
-        connection::serve(server, stream, &ctx).await;
-    } else if count < max.saturating_add(REFUSALS) {
-        connection::refuse(server, stream, ctx.peer().clone()).await;
-    }
-    // Otherwise it is closed without a response, as even a refusal costs something.
     Ok(())
 }

@@ -5,12 +5,16 @@
 //! each limit.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use corio::buf::IoBuf;
 use corio::fs::File;
 use corio::net::Stream;
 use corio::op::{AsyncSend, Incomplete};
+use corio::server::ConnectionContext;
+
+use super::Server;
 
 /// Gathered bytes are sent when there are this many.
 const FULL: usize = 64 << 10;
@@ -30,6 +34,11 @@ impl<'s> Output<'s> {
         Output { stream, buf: Vec::new(), limit }
     }
 
+    /// The same, with the server's limit.
+    pub(crate) fn of(stream: &'s Stream, ctx: &ConnectionContext<Rc<Server>>) -> Self {
+        Self::new(stream, ctx.state().options.write_timeout)
+    }
+
     /// Returns the buffer whose bytes the next [`flush`](Self::flush) sends.
     pub(crate) fn buf(&mut self) -> &mut Vec<u8> {
         &mut self.buf
@@ -38,12 +47,6 @@ impl<'s> Output<'s> {
     /// Sends what has been gathered.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         self.send(0).await
-    }
-
-    /// Frees the buffer's memory. Nothing is gathered at the moment.
-    pub(crate) fn release(&mut self) {
-        debug_assert!(self.buf.is_empty());
-        self.buf = Vec::new();
     }
 
     /// Sends the gathered bytes if there are many; otherwise those of the next response may join

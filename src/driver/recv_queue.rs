@@ -50,7 +50,7 @@ enum Usage {
 
 /// The state of the multishot receive that fills a [`RecvQueue`].
 #[cfg(corio_uring)]
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Armed {
     /// The operation in flight that waits for bytes.
     pub(super) waiter: Cell<Option<Token>>,
@@ -71,7 +71,7 @@ pub(super) struct Armed {
     /// The result that ended the receive while no operation waited: an error is reported once.
     pub(super) end: Cell<Option<i32>>,
     /// The driver's list for this queue to be put on when it is abandoned.
-    pub(super) home: RefCell<Option<Rc<Abandoned>>>,
+    pub(super) home: Cell<Option<Rc<Abandoned>>>,
 }
 
 /// Queues whose stream was dropped, for the next turn to cancel their receives.
@@ -215,8 +215,7 @@ impl RecvQueue {
     /// Has the driver end the receive at its next turn.
     #[cfg(corio_uring)]
     pub(crate) fn end_later(self: &Rc<Self>) {
-        let home = self.armed.home.borrow().clone();
-        if let Some(home) = home {
+        if let Some(home) = self.armed.home.take() {
             home.borrow_mut().push(self.clone());
         }
     }

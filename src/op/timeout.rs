@@ -22,7 +22,8 @@ pin_project! {
         op: Op<T>,
         #[pin]
         alarm: Alarm,
-        limit: Duration,
+        // In nanoseconds: smaller than a `Duration`.
+        limit: u64,
         expired: bool,
     }
 }
@@ -58,7 +59,7 @@ impl<T: Operation> Op<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_timeout(self, limit: Duration) -> WithTimeout<T> {
-        WithTimeout { op: self, alarm: Alarm::new(), limit, expired: false }
+        WithTimeout { op: self, alarm: Alarm::new(), limit: nanos(limit), expired: false }
     }
 }
 
@@ -71,7 +72,7 @@ impl<T: Operation> Future for WithTimeout<T> {
         loop {
             if let Poll::Ready(result) = this.op.as_mut().poll_result(cx) {
                 if *this.expired && result == -os::ECANCELED {
-                    let _reached = Reached::new(*this.limit);
+                    let _reached = Reached::new(Duration::from_nanos(*this.limit));
                     return Poll::Ready(this.op.finish(-os::TIME_LIMIT));
                 }
                 return Poll::Ready(this.op.finish(result));
@@ -79,7 +80,7 @@ impl<T: Operation> Future for WithTimeout<T> {
             if *this.expired {
                 return Poll::Pending;
             }
-            let limit = nanos(*this.limit);
+            let limit = *this.limit;
             let due = Runtime::with(|runtime| {
                 this.alarm.as_mut().poll(runtime, cx, |now| now.saturating_add(limit))
             });
@@ -98,6 +99,7 @@ impl<T: Operation> Future for WithTimeout<T> {
 
 impl<T: Operation> std::fmt::Debug for WithTimeout<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WithTimeout").field("op", &self.op).field("limit", &self.limit).finish()
+        let limit = Duration::from_nanos(self.limit);
+        f.debug_struct("WithTimeout").field("op", &self.op).field("limit", &limit).finish()
     }
 }

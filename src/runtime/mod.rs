@@ -48,7 +48,7 @@ mod models;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,7 +67,7 @@ use scope::{Kind, Scope};
 use stall::Watched;
 use stats::Counters;
 use task::Header;
-use task_memory::TaskMemory;
+use task_memory::{CellLayout, TRIM_AFTER, TaskMemory};
 use timers::Timers;
 
 /// The state of one context; see the head of this file.
@@ -92,7 +92,10 @@ pub(crate) struct Runtime {
     /// Wakers of other executors, woken after the current batch.
     deferred: RefCell<Vec<Waker>>,
     late_wakes: LateWakes,
-    /// There may be deferred or late wakers, or tasks that have spent their budget of operations.
+    /// When to return recycled task memory to the allocator, in nanoseconds.
+    trim_at: Cell<Option<u64>>,
+    /// There may be deferred or late wakers, tasks that have spent their budget of operations, or
+    /// memory to be returned.
     has_postponed: Cell<bool>,
     /// The time at the end of the last turn, in nanoseconds of the coarse clock.
     clock: Cell<u64>,
@@ -204,6 +207,7 @@ impl Runtime {
             remote,
             deferred: RefCell::new(Vec::new()),
             late_wakes: LateWakes::default(),
+            trim_at: Cell::new(None),
             has_postponed: Cell::new(false),
             clock: Cell::new(0),
             stats: Counters::default(),
@@ -377,6 +381,22 @@ impl Runtime {
     fn defer(&self, waker: Waker) {
         self.deferred.borrow_mut().push(waker);
         self.has_postponed.set(true);
+    }
+
+    /// Keeps the cell of a task that has ended, which is more than is kept for ever: after a while
+    /// the surplus goes back to the allocator. Returns `false` if it does not keep it.
+    ///
+    /// # Safety
+    /// As for [`TaskMemory::recycle`].
+    #[cold]
+    unsafe fn recycle_more(&self, layout: &CellLayout, cell: NonNull<u8>) -> bool {
+        if !self.task_memory.raise_limit(layout) {
+            return false;
+        }
+        self.trim_at.set(Some(self.now() + TRIM_AFTER));
+        self.has_postponed.set(true);
+        // SAFETY: this function's contract.
+        unsafe { self.task_memory.recycle(layout, cell) }
     }
 
     /// Wakes a task after `delay`; if no context runs on this thread, as soon as other threads have

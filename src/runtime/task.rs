@@ -302,7 +302,9 @@ impl Header {
             // If the remote was freed, that of another context may have its address; that context
             // may keep the cell as well.
             let kept = Runtime::try_with(|runtime| match runtime {
-                Some(runtime) if runtime.is_at(remote) => runtime.task_memory.recycle(layout, cell),
+                Some(runtime) if runtime.is_at(remote) => {
+                    runtime.task_memory.recycle(layout, cell) || runtime.recycle_more(layout, cell)
+                }
                 _ => false,
             });
             if !kept {

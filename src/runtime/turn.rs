@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::stats::Stats;
 use super::task::Header;
+use super::task_memory::TRIM_AFTER;
 use super::tracked_op::TrackedOp;
 use super::{Runtime, Special};
 use crate::driver::{Driver, Sink, Token, Wait};
@@ -210,7 +211,10 @@ impl Runtime {
     #[cold]
     fn next_postponed(&self) -> Option<u64> {
         let is_urgent = !self.poll_budget.tasks.is_empty() || !self.deferred.borrow().is_empty();
-        if is_urgent { Some(0) } else { self.late_wakes.next_deadline() }
+        if is_urgent {
+            return Some(0);
+        }
+        [self.late_wakes.next_deadline(), self.trim_at.get()].into_iter().flatten().min()
     }
 
     #[cold]
@@ -220,6 +224,13 @@ impl Runtime {
             let now = self.now();
             while let Some(waker) = self.late_wakes.take_due(now) {
                 waker.wake();
+            }
+        }
+        if let Some(due) = self.trim_at.get() {
+            let now = self.now();
+            if now >= due {
+                let next = self.task_memory.trim().then(|| now + TRIM_AFTER);
+                self.trim_at.set(next);
             }
         }
         // The first one has had its turn. The next one joins the others, however many are ready.

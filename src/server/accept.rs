@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::builder::Balance;
 use super::connection::ConnectionContext;
-use super::limited::limited;
+use super::limited::{Ended, limited};
 use super::limits::{AcceptPace, ConnectionPermit};
-use super::worker_server::{End, WorkerServer};
+use super::serving::Serving;
+use super::worker_server::{End, OpenConnection, WorkerServer};
 use super::workers::Phase;
 use crate::net::{Socket, SocketAddress, Stream};
 use crate::op::{AsyncAccept, is_cancelled};
@@ -34,11 +35,15 @@ pub(super) struct Accepted {
 }
 
 /// Counts one connection of a worker until dropped.
-struct Load(Arc<[AtomicUsize]>, usize);
+pub(super) struct Load {
+    /// Of all workers, by number; a vector, so that this is one word.
+    all: Arc<Vec<AtomicUsize>>,
+    worker: u32,
+}
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0[self.1].fetch_sub(1, Ordering::Relaxed);
+        self.all[self.worker as usize].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -46,7 +51,7 @@ impl Drop for Load {
 pub(super) struct Outgoing {
     pub(super) senders: Vec<Sender<Accepted>>,
     /// How many connections each worker has.
-    pub(super) load: Arc<[AtomicUsize]>,
+    pub(super) load: Arc<Vec<AtomicUsize>>,
     /// The number of the worker that accepts.
     pub(super) own: usize,
     pub(super) balance: Balance,
@@ -73,7 +78,7 @@ impl Outgoing {
     /// Counts one more connection of a worker.
     fn count(&self, worker: usize) -> Load {
         self.load[worker].fetch_add(1, Ordering::Relaxed);
-        Load(self.load.clone(), worker)
+        Load { all: self.load.clone(), worker: worker as u32 }
     }
 }
 
@@ -141,6 +146,7 @@ pub(super) async fn run_worker<S, H, F>(
 async fn follow_phases<S>(server: Rc<WorkerServer<S>>) {
     server.worker.stopping().await;
     server.phase.set(Phase::Stopping);
+    server.wake_all();
     // Connections have until the end of the grace period, or until `abort`, to finish.
     let mut phase = server.worker.phase();
     let aborted = phase.wait_for(|&phase| phase == Phase::Forced);
@@ -282,26 +288,35 @@ where
     H: Fn(Stream, ConnectionContext<S>) -> F + 'static,
     F: Future<Output = io::Result<()>> + 'static,
 {
-    let Accepted { fd, exposed, peer, listener, permit, _load } = accepted;
+    let Accepted { fd, exposed, peer, listener, permit, _load: load } = accepted;
     let (handler, limits) = (handler.clone(), server.config.time_limits);
     let on_error = &server.config.on_error;
     let reported = on_error.is_some().then(|| Box::new(peer.clone()));
-    server.start(permit, reported, move |open| async move {
-        let _load = _load;
-        let ctx = ConnectionContext { server: open.server.clone(), peer, listener };
-        let handled = handler(Stream::accepted(fd, exposed), ctx);
-        if !limits.are_set() {
-            return match handled.await {
-                Ok(()) => open.set_end(End::Finished),
-                Err(error) => open.fail(&error),
-            };
-        }
-        let ended = limited(limits, handled).await;
-        match ended.output {
-            Some(Ok(())) => open.set_end(End::Finished),
-            Some(Err(error)) if !ended.expired => open.fail(&error),
-            // The error is what the limit has made of the handler's operations.
-            _ => open.set_end(End::TimedOut),
-        }
-    });
+    let ctx = ConnectionContext::new(server.clone(), peer, listener);
+    let handle = move || handler(Stream::accepted(fd, exposed), ctx);
+    // Two types of tasks, so that a connection without limits has no room for their timers.
+    if limits.are_set() {
+        let begin = move || limited(limits, handle());
+        server.start(permit, reported, |open| Serving::new(open, load, begin, end_limited));
+    } else {
+        server.start(permit, reported, |open| Serving::new(open, load, handle, end));
+    }
+}
+
+/// Notes how a handler has ended.
+fn end<S>(open: &OpenConnection<S>, result: io::Result<()>) {
+    match result {
+        Ok(()) => open.set_end(End::Finished),
+        Err(error) => open.fail(&error),
+    }
+}
+
+/// Notes how a handler under time limits has ended.
+fn end_limited<S>(open: &OpenConnection<S>, ended: Ended<io::Result<()>>) {
+    match ended.output {
+        // The error is what the limit has made of the handler's operations.
+        Some(Err(_)) if ended.expired => open.set_end(End::TimedOut),
+        Some(result) => end(open, result),
+        None => open.set_end(End::TimedOut),
+    }
 }

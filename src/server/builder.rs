@@ -314,7 +314,7 @@ impl ServerBuilder {
         if count > 1 {
             let (senders, receivers): (Vec<_>, Vec<_>) =
                 (0..count).map(|_| channel(HANDOFF_CAPACITY)).unzip();
-            let load: Arc<[AtomicUsize]> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            let load = Arc::new((0..count).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
             for ((own, state), receiver) in worker_states.iter_mut().enumerate().zip(receivers) {
                 state.incoming = Some(receiver);
                 if own < acceptors {

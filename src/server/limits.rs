@@ -77,7 +77,8 @@ impl Limits {
 /// Permission to serve one connection; given back when dropped.
 pub(super) struct ConnectionPermit {
     limits: Arc<Limits>,
-    peer: Option<IpAddr>,
+    /// If there is a limit per peer; boxed, as few servers have one.
+    peer: Option<Box<IpAddr>>,
 }
 
 impl ConnectionPermit {
@@ -94,19 +95,19 @@ impl ConnectionPermit {
             return false;
         }
         *count += 1;
-        self.peer = Some(ip);
+        self.peer = Some(Box::new(ip));
         true
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        if let Some(ip) = self.peer {
+        if let Some(ip) = self.peer.as_deref() {
             let mut peers = lock(&self.limits.peers);
-            if let Some(count) = peers.get_mut(&ip) {
+            if let Some(count) = peers.get_mut(ip) {
                 *count -= 1;
                 if *count == 0 {
-                    peers.remove(&ip);
+                    peers.remove(ip);
                 }
             }
         }

@@ -14,6 +14,7 @@ mod limited;
 mod limits;
 mod listen;
 mod serve;
+mod serving;
 mod stats;
 mod worker_server;
 mod workers;

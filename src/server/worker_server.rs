@@ -33,6 +33,9 @@ pub(super) struct ServerConfig {
     pub(super) on_error: Option<Box<OnError>>,
 }
 
+/// A table with room for no more than this many connections stays as it is.
+const LARGE: usize = 1024;
+
 /// The server as one worker runs it: the worker's state, phase and open connections.
 pub(super) struct WorkerServer<S> {
     pub(super) config: Arc<ServerConfig>,
@@ -84,7 +87,16 @@ impl<S> WorkerServer<S> {
     /// Forgets a connection's task, which has ended.
     pub(super) fn remove(&self, id: u64) {
         // Dropping a task's own handle lets it run to its end.
-        let task = self.tasks.borrow_mut().remove(&id);
+        let task = {
+            let mut tasks = self.tasks.borrow_mut();
+            let task = tasks.remove(&id);
+            // After a burst its memory goes back; not at once, so that it is not needed again soon.
+            if tasks.capacity() > LARGE && tasks.len() < tasks.capacity() / 8 {
+                let room = 2 * tasks.len();
+                tasks.shrink_to(room);
+            }
+            task
+        };
         drop(task);
         if self.has_no_connections() {
             self.phase.changed.notify_all();
@@ -100,6 +112,12 @@ impl<S> WorkerServer<S> {
         while !self.has_no_connections() {
             self.phase.changed.notified().await;
         }
+    }
+
+    /// Polls the tasks of all connections once more: see
+    /// [`is_stopping`](super::ConnectionContext::is_stopping).
+    pub(super) fn wake_all(&self) {
+        self.tasks.borrow().values().for_each(JoinHandle::wake);
     }
 
     /// Cancels the tasks of all connections.

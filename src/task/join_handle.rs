@@ -84,6 +84,11 @@ impl<T> JoinHandle<T> {
         self.task.cancel();
     }
 
+    /// Has the task polled once more. Owning thread only.
+    pub(crate) fn wake(&self) {
+        self.task.schedule();
+    }
+
     /// Takes the output, if the task has ended and the output is there.
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {

@@ -1,9 +1,12 @@
 //! The four rules of a stop.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,6 +38,34 @@ every_driver! {
         assert!(began.elapsed() >= Duration::from_millis(20));
         assert_eq!((totals.cancelled, totals.finished), (1, 0));
         assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
+    }
+
+    fn a_handler_that_only_looks_whether_the_server_stops_is_polled_once_more(builder) {
+        let begun = Arc::new(AtomicU64::new(0));
+        let counted = begun.clone();
+        let server = server(&builder)
+            .grace_period(LONG)
+            .start(
+                move |_| counted.clone(),
+                |stream, ctx| async move {
+                    let mut incoming = stream.recv_stream();
+                    let mut next = pin!(incoming.recv());
+                    ctx.state().fetch_add(1, Ordering::SeqCst);
+                    poll_fn(|cx| match next.as_mut().poll(cx) {
+                        Poll::Pending if ctx.is_stopping() => Poll::Ready(()),
+                        polled => polled.map(|_| panic!("the client has sent nothing")),
+                    })
+                    .await;
+                    Ok(())
+                },
+            )
+            .unwrap();
+        let to = address(&server);
+        let clients: Vec<_> = (0..20).map(|_| TcpStream::connect(to).unwrap()).collect();
+        eventually("all wait", || begun.load(Ordering::SeqCst) == 20);
+        server.stop();
+        assert_eq!(server.join().finished, 20);
+        drop(clients);
     }
 
     fn a_second_signal_forces_the_stop(builder) {

@@ -172,7 +172,7 @@ impl Uring {
         let armed = unsafe { &(*queue).armed };
         armed.active.set(true);
         armed.began_with.set(multishot.provided.version());
-        *armed.home.borrow_mut() = Some(multishot.abandoned.clone());
+        armed.home.set(Some(multishot.abandoned.clone()));
         let entry = submit::on(fd, |fd| opcode::RecvMulti::new(fd, GROUP).build());
         let data = queue.expose_provenance() as u64 | Tag::RecvQueue as u64;
         // SAFETY: the entry names no memory but the provided buffers, which are dropped after the

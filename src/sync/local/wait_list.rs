@@ -58,7 +58,7 @@ impl<T: Copy> LocalWaitList<T> {
         let state = waiters[place].state;
         let old = match state {
             WaitState::Waiting => Some(mem::replace(&mut waiters[place].waker, fresh)),
-            _ => waiters.remove(place).map(|waiter| waiter.waker),
+            _ => remove(&mut waiters, place).map(|waiter| waiter.waker),
         };
         // Wakers are dropped when nothing is borrowed: that may run foreign code.
         drop(waiters);
@@ -70,7 +70,7 @@ impl<T: Copy> LocalWaitList<T> {
     pub(super) fn leave(&self, ticket: u64) -> Option<WaitState> {
         let mut waiters = self.waiters.borrow_mut();
         let place = find(&waiters, ticket)?;
-        let waiter = waiters.remove(place)?;
+        let waiter = remove(&mut waiters, place)?;
         drop(waiters);
         Some(waiter.state)
     }
@@ -129,6 +129,19 @@ impl<T: Copy> Default for LocalWaitList<T> {
 /// Returns the place of the first task that has been given nothing: it is behind all that have.
 fn first_waiting<T>(waiters: &VecDeque<Waiter<T>>) -> usize {
     waiters.partition_point(|waiter| waiter.state != WaitState::Waiting)
+}
+
+/// A list with room for no more than this many waiters keeps its memory.
+const LARGE: usize = 1024;
+
+/// Removes a waiter. A list that has become much shorter gives memory back; not all of it, so that
+/// it does not grow again soon.
+fn remove<T>(waiters: &mut VecDeque<Waiter<T>>, place: usize) -> Option<Waiter<T>> {
+    let waiter = waiters.remove(place);
+    if waiters.capacity() > LARGE && waiters.len() < waiters.capacity() / 8 {
+        waiters.shrink_to(2 * waiters.len());
+    }
+    waiter
 }
 
 fn find<T>(waiters: &VecDeque<Waiter<T>>, ticket: u64) -> Option<usize> {

@@ -119,6 +119,11 @@ impl Site {
         names.filter(|found| found.as_ref().is_ok_and(|found| found.starts_with(name))).count()
     }
 
+    /// The server's process ID.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn signal(mut self, signal: i32) -> ExitStatus {
         let pid = i32::try_from(self.child.id()).unwrap();
