@@ -81,10 +81,11 @@ impl WorkersBuilder {
     /// get less than those of other workers: where other programs share the processors, and equal
     /// service counts for more than throughput, choose `false`.
     ///
-    /// Measured with `echo_server --workers 2`, release build, 64 connections from two client
-    /// processes on the same two (busy) processors, medians of 8 rounds of 1.5 s: pinned 372,000
-    /// messages, 2.8 times as many on the best connection as on the worst; not pinned 270,000, and
-    /// 1.9 times. So pinning is the default.
+    /// Measured by `cargo bench --bench balance` with 64 connections, on two processors that the
+    /// clients and other programs shared: pinned workers answered 2.6 times the messages on
+    /// io_uring and 2.1 times on the readiness driver, but the connection with the most had 23 and
+    /// 28 times the messages of the one with the fewest, where it was 1.2 and 1.4 times without.
+    /// Pinning is the default for its throughput.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
         self
