@@ -89,6 +89,7 @@ impl Watched {
     }
 
     /// Gives the thread up, which a child made by `fork` does not have.
+    #[cfg(unix)]
     pub(super) fn leave_to_parent(&self) {
         std::mem::forget(self.watcher.take());
     }
