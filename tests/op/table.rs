@@ -15,7 +15,7 @@ use std::time::Duration;
 use corio::net::SocketAddress;
 use corio::op::*;
 
-use crate::harness::{Case, Outcome, make_fifo, set_blocking, set_nonblocking};
+use crate::harness::{Case, Driver, Outcome, make_fifo, set_blocking, set_nonblocking};
 
 every_driver! {
     cases:
@@ -198,12 +198,19 @@ impl Fixture {
             },
             // SAFETY: passes no memory.
             "eventfd" => made(unsafe { libc::eventfd(if ready { 3 } else { 0 }, 0) })?,
-            // SAFETY: times are integers, so zeros are valid; the old ones have no place.
+            // SAFETY: times are integers, so zeros are valid; the old ones have no place; one entry
+            // is polled.
             "timerfd" => unsafe {
                 let timer = made(libc::timerfd_create(libc::CLOCK_MONOTONIC, 0))?;
                 let mut at: libc::itimerspec = std::mem::zeroed();
                 at.it_value.tv_nsec = ready.into();
                 libc::timerfd_settime(timer.as_raw_fd(), 0, &at, std::ptr::null_mut());
+                if ready {
+                    // Slow machines take a while to notice that it has expired.
+                    let fd = timer.as_raw_fd();
+                    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+                    assert_eq!(libc::poll(&mut poll, 1, 20_000), 1, "it expires at once");
+                }
                 timer
             },
             "inotify" => {
@@ -331,6 +338,17 @@ fn by_system_call(operation: &str, fd: RawFd, tools: &Tools) -> Gives {
     given(result)
 }
 
+/// Before Linux 6.10 the ring waits until a timer can be written to, which is never.
+fn waits_for_ever(case: Case, operation: &str, kind: &str) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    kind == "timerfd"
+        && ["pwrite", "write", "writev"].contains(&operation)
+        && case.driver == Driver::IoUring
+        && version < (6, 10)
+}
+
 fn has_no_positions() -> bool {
     io::Error::last_os_error().raw_os_error() == Some(libc::ESPIPE)
 }
@@ -405,6 +423,9 @@ fn an_operation_gives_what_its_system_call_gives_on_any_file(case: Case) -> Outc
     for operation in OPERATIONS {
         let cases = KINDS.iter().flat_map(|&kind| STATES.map(|state| (kind, state)));
         'cases: for (kind, state) in cases {
+            if waits_for_ever(case, operation, kind) {
+                continue;
+            }
             let mut gives = Vec::new();
             for way in 0..3 {
                 number += 1;

@@ -22,6 +22,9 @@ use crate::op::transfer::{CURRENT_POSITION, at, clamp};
 /// socket whose reader has gone fails with `EPIPE` and, as with `write(2)`, also raises `SIGPIPE`
 /// in a program that does not ignore it; Rust programs do by default.
 ///
+/// A `timerfd` can't be written to (`EINVAL`). On io_uring before Linux 6.10, a write to one in
+/// blocking mode waits until it is cancelled.
+///
 /// # Examples
 /// ```
 /// use corio::op::AsyncWrite;
