@@ -253,7 +253,7 @@ pub mod task;
 pub mod time;
 
 pub use blocking::spawn_blocking;
-pub use context::{Builder, Handle, IoContext, handle, in_flight, stats};
+pub use context::{Builder, Handle, IoContext, handle, in_flight, stats, try_handle};
 pub use driver::{DriverChoice, OpCode, ParseDriverError, SetupError};
 pub use runtime::DropPolicy;
 pub use runtime::report::InFlight;
@@ -261,8 +261,8 @@ pub use runtime::stall::Stall;
 pub use runtime::stats::{OperationStats, Stats};
 pub use sync::messages;
 pub use task::{
-    JoinError, JoinHandle, RaceOutput, RemoteTask, join, join_all, race, race_all, spawn, try_join,
-    try_join_all, yield_now,
+    CancelOnDrop, Droppable, JoinError, JoinHandle, RaceOutput, RemoteTask, droppable, join,
+    join_all, race, race_all, spawn, try_join, try_join_all, yield_now,
 };
 pub use time::{Elapsed, sleep, sleep_until, timeout, timeout_at};
 

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use corio::fs::File;
 use corio::net::{TcpListener, TcpStream, UnixStream};
-use corio::op::{AsyncNop, is_cancelled};
+use corio::op::{AsyncNop, AsyncPoll, Interest, is_cancelled};
 use corio::sync::local::{Mutex, Semaphore, mpsc};
-use corio::{IoContext, RaceOutput, join_all, race, sleep, spawn, timeout, yield_now};
+use corio::{IoContext, RaceOutput, droppable, join_all, race, sleep, spawn, timeout, yield_now};
 use harness::Driver;
 
 struct Counting;
@@ -101,6 +101,47 @@ fn a_nop_allocates_nothing() {
 #[test]
 fn a_yield_allocates_nothing() {
     costs_nothing(async || allocations(async || yield_now().await).await);
+}
+
+/// The task's memory is that of the one before.
+#[test]
+fn a_droppable_future_allocates_nothing_that_is_not_kept() {
+    costs_nothing(async || allocations(async || droppable(yield_now()).await).await);
+    costs_nothing(async || {
+        let (a, _b) = UnixStream::pair().unwrap();
+        let a = Rc::new(a);
+        allocations(async || {
+            let own = a.clone();
+            let mut waiting = pin!(Some(droppable(async move {
+                drop(AsyncPoll::new(&*own, Interest::READABLE).await);
+            })));
+            poll_fn(|cx| Poll::Ready(waiting.as_mut().as_pin_mut().unwrap().poll(cx).is_pending()))
+                .await;
+            yield_now().await;
+            waiting.set(None);
+            // It ends with the next turn.
+            AsyncNop::new().await.unwrap();
+            yield_now().await;
+        })
+        .await
+    });
+}
+
+#[test]
+fn a_million_polls_that_are_dropped_in_flight_allocate_nothing() {
+    costs_nothing(async || {
+        let (a, _b) = UnixStream::pair().unwrap();
+        let round = async || {
+            for _ in 0..1_000_000 / ROUNDS {
+                let mut polling = pin!(AsyncPoll::new(&a, Interest::READABLE));
+                let polled = poll_fn(|cx| Poll::Ready(polling.as_mut().poll(cx))).await;
+                assert!(polled.is_pending());
+            }
+        };
+        let counted = allocations(round).await;
+        assert!(corio::in_flight().is_empty());
+        counted
+    });
 }
 
 #[test]

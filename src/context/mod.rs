@@ -547,3 +547,18 @@ pub fn stats() -> Stats {
 pub fn handle() -> Handle {
     Runtime::with(|runtime| Handle::new(runtime.remote.clone()))
 }
+
+/// Returns a handle to the running context, as [`handle`] does, or `None` if no context is running
+/// on this thread.
+///
+/// # Examples
+/// ```
+/// assert!(corio::try_handle().is_none());
+/// let mut context = corio::IoContext::new(8)?;
+/// assert!(context.block_on(async { corio::try_handle() }).is_some());
+/// # Ok::<(), corio::SetupError>(())
+/// ```
+#[doc(alias = "try_current")]
+pub fn try_handle() -> Option<Handle> {
+    Runtime::try_with(|runtime| runtime.map(|runtime| Handle::new(runtime.remote.clone())))
+}

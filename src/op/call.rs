@@ -42,6 +42,9 @@ pub trait PlainCall {
     const CODE: OpCode;
     #[doc(hidden)]
     const CALL: &'static Call;
+    /// See [`Operation::MAY_BE_DROPPED`].
+    #[doc(hidden)]
+    const MAY_BE_DROPPED: bool = false;
 }
 
 /// What a plain system call acts on.
@@ -105,6 +108,7 @@ unsafe impl Operands for [PathAt<'_>; 2] {
 unsafe impl<C: PlainCall, O: Operands> Operation for Plain<C, O> {
     type Output = io::Result<()>;
     const CODE: OpCode = C::CODE;
+    const MAY_BE_DROPPED: bool = C::MAY_BE_DROPPED;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
         self.operands.hold()
@@ -132,7 +136,7 @@ impl<C: PlainCall, O: Operands> Op<Plain<C, O>> {
 /// Declares the system calls of plain operations, each as the type that stands for it in the name
 /// of its future.
 macro_rules! plain_call {
-    ($(#[$doc:meta])* $name:ident = $call:expr) => {
+    ($(#[$doc:meta])* $name:ident = $call:expr $(, $constant:ident = $value:expr)?) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $name {}
@@ -140,6 +144,7 @@ macro_rules! plain_call {
         impl $crate::op::call::PlainCall for $name {
             const CODE: $crate::driver::OpCode = $crate::driver::OpCode::$name;
             const CALL: &'static $crate::driver::Call = &$call;
+            $(const $constant: bool = $value;)?
         }
     };
 }

@@ -1,6 +1,7 @@
 //! The drop rule: what happens when an operation's future is dropped while the kernel still uses
 //! its memory, and how an operation in flight is described.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::Runtime;
@@ -29,6 +30,25 @@ pub enum DropPolicy {
     CancelAndWait,
 }
 
+thread_local! {
+    /// What is being dropped was cancelled: see [`cancelling_drops`].
+    static CANCELLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Drops what was cancelled. Operations inside are cancelled and waited for under every policy: it
+/// may hold some that others have begun, which no scope of its own could cancel before.
+#[cold]
+pub(crate) fn cancelling_drops<T>(drop: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CANCELLING.set(self.0);
+        }
+    }
+    let _outer = Restore(CANCELLING.replace(true));
+    drop()
+}
+
 impl TrackedOp {
     /// Applies the drop rule to an operation whose future is being dropped in flight. Returns when
     /// the operation is `Done`. An operation that `may_be_dropped` is cancelled and waited for
@@ -37,8 +57,8 @@ impl TrackedOp {
     pub(crate) fn abandon(&self, may_be_dropped: bool) {
         let runtime = self.runtime();
         // While the thread panics there is no abort, since it would hide the panic's message.
-        if !may_be_dropped && runtime.drop_policy == DropPolicy::Abort && !std::thread::panicking()
-        {
+        let may_be_dropped = may_be_dropped || CANCELLING.get() || std::thread::panicking();
+        if !may_be_dropped && runtime.drop_policy == DropPolicy::Abort {
             abort_dropped(&self.describe(runtime), &runtime.others_in_flight(self));
         }
         self.cancel();

@@ -17,7 +17,7 @@
 // The current runtime is a thread-local pointer, and the driver is in an `UnsafeCell`.
 
 mod busy_poll;
-mod drop_rule;
+pub(crate) mod drop_rule;
 #[cfg(unix)]
 pub(crate) mod fork;
 mod inbox;

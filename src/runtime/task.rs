@@ -192,6 +192,27 @@ impl Header {
         }
     }
 
+    /// Cancels the task, whose body is not polled again: it is dropped when nothing of it is in
+    /// flight, at once if nothing is.
+    ///
+    /// # Safety
+    /// Owning thread; the caller has a reference, and the task is not done.
+    #[cold]
+    unsafe fn abandon(this: *const Header) {
+        // SAFETY: not done, so the runtime is alive, and so is the header, until `end_drained`,
+        // which has the same contract.
+        unsafe {
+            (*this).add(NO_POLL);
+            (*this).scope.cancel(os::ECANCELED);
+            if std::ptr::eq((*(*this).runtime).current_task.get(), this) {
+                // By its own body, which is being polled.
+                (*this).schedule();
+            } else {
+                Header::end_drained(this);
+            }
+        }
+    }
+
     /// Ends a task whose body has panicked with the payload `panic`.
     ///
     /// # Safety
@@ -504,6 +525,14 @@ impl TaskRef {
     #[inline(always)]
     pub(crate) fn is_over(&self) -> bool {
         self.flags.get() & (DONE | JOINABLE) == DONE
+    }
+
+    /// Cancels the task, unless it is done; its body is not polled again. See [`Header::abandon`].
+    pub(crate) fn abandon(&self) {
+        if !self.is_done() {
+            // SAFETY: a `TaskRef` is a reference, and never leaves its task's thread.
+            unsafe { Header::abandon(self.as_ptr()) };
+        }
     }
 
     /// Returns the address of the output if the task is done and joinable. The caller owns the

@@ -12,6 +12,7 @@ use std::task::Context;
 
 use super::join_handle::{JoinError, JoinHandle};
 use crate::runtime::Runtime;
+use crate::runtime::drop_rule::cancelling_drops;
 use crate::runtime::scope::Step;
 use crate::runtime::task::{Header, TaskRef, VTable};
 use crate::runtime::task_memory::CellLayout;
@@ -120,7 +121,8 @@ unsafe fn run<F: Future>(header: *const Header, runtime: &Runtime) {
     let result = match polled {
         Ok(Step::Pending) => return,
         Ok(Step::Done(output)) => Ok(output),
-        Ok(Step::Ended) => Err(JoinError::cancelled()),
+        // SAFETY: the same.
+        Ok(Step::Ended) => return unsafe { end::<F>(header) },
         // SAFETY: the header is alive and the task is not done.
         Err(panic) => return unsafe { Header::end_panicked(header, panic) },
     };
@@ -145,7 +147,7 @@ unsafe fn end<F: Future>(header: *const Header) {
             Some(panic) => JoinError::panicked(panic),
             None => JoinError::cancelled(),
         };
-        conclude::<F>(header, Err(error));
+        cancelling_drops(|| conclude::<F>(header, Err(error)));
     }
 }
 

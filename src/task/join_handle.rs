@@ -89,6 +89,39 @@ impl<T> JoinHandle<T> {
         self.task.schedule();
     }
 
+    /// Makes a handle that [cancels](Self::cancel) the task when it is dropped. The drop
+    /// does not wait until the task has ended.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # let mut context = corio::IoContext::new(8)?;
+    /// # context.block_on(async {
+    /// let (sender, receiver) = corio::sync::local::oneshot::channel::<()>();
+    /// let task = corio::spawn(async move {
+    ///     corio::sleep(Duration::from_secs(3600)).await;
+    ///     drop(sender);
+    /// });
+    /// drop(task.cancel_on_drop());
+    /// assert!(receiver.await.is_err(), "the task has ended");
+    /// # });
+    /// # Ok::<(), corio::SetupError>(())
+    /// ```
+    #[doc(alias = "AbortOnDropHandle")]
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop(self)
+    }
+
+    /// Drops the handle, and cancels the task without polling it again.
+    pub(super) fn abandon(self) {
+        if !self.task.is_done() {
+            self.task.detach();
+            // It must not keep the task alive that it belongs to.
+            self.task.joiner.set(LocalWaker::NONE);
+            self.task.abandon();
+        }
+    }
+
     /// Takes the output, if the task has ended and the output is there.
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
@@ -176,6 +209,33 @@ impl<T> fmt::Debug for JoinHandle<T> {
             .field("spawned_at", &format_args!("{}", self.task.scope.location))
             .field("finished", &self.is_finished())
             .finish()
+    }
+}
+
+/// A [`JoinHandle`] that cancels its task when it is dropped. See [`JoinHandle::cancel_on_drop`].
+#[derive(Debug)]
+#[must_use = "the task is cancelled when this is dropped"]
+pub struct CancelOnDrop<T>(JoinHandle<T>);
+
+impl<T> Future for CancelOnDrop<T> {
+    type Output = Result<T, JoinError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<T> std::ops::Deref for CancelOnDrop<T> {
+    type Target = JoinHandle<T>;
+    fn deref(&self) -> &JoinHandle<T> {
+        &self.0
+    }
+}
+
+impl<T> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

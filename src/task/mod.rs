@@ -9,6 +9,8 @@
 //! | the first output | [`race`] | [`race_all`] | cancelled and awaited |
 //! | within a time limit | [`timeout`](crate::timeout) | | cancelled and awaited |
 //!
+//! [`droppable`] makes a future that frameworks may drop whatever it has in flight.
+//!
 //! [`task_local!`](crate::task_local) declares values of which each task has its own.
 
 // # Why this file has `unsafe`
@@ -17,6 +19,7 @@
 mod block_on;
 mod branch;
 mod cell;
+mod droppable;
 mod join;
 mod join_handle;
 mod local;
@@ -27,8 +30,9 @@ mod try_join;
 mod yield_now;
 
 pub(crate) use cell::spawn_unchecked;
+pub use droppable::{Droppable, droppable};
 pub use join::{Join, JoinAll, join, join_all};
-pub use join_handle::{JoinError, JoinHandle};
+pub use join_handle::{CancelOnDrop, JoinError, JoinHandle};
 pub use local::{LocalKey, TaskLocalFuture};
 pub use race::{Race, RaceAll, RaceOutput, race, race_all};
 pub use remote::RemoteTask;

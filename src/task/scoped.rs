@@ -4,17 +4,19 @@
 // The scope is linked into the tree by address, and the future is pinned by hand.
 
 use std::marker::PhantomPinned;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::runtime::Runtime;
+use crate::runtime::drop_rule::cancelling_drops;
 use crate::runtime::scope::{Kind, Scope, Step};
 
 /// A future whose operations in flight can be cancelled and waited for together.
 pub(crate) struct Scoped<F> {
-    // Declared before the scope, so dropped first: its operations unlink from the scope's list.
-    future: F,
+    /// Dropped before the scope: its operations unlink from the scope's list.
+    future: ManuallyDrop<F>,
     scope: Scope,
     /// It may have results to give, even if the scope has left the tree with its context.
     polled: bool,
@@ -23,7 +25,8 @@ pub(crate) struct Scoped<F> {
 
 impl<F: Future> Scoped<F> {
     pub(crate) fn new(kind: Kind, location: &'static Location<'static>, future: F) -> Self {
-        Scoped { future, scope: Scope::new(kind, location), polled: false, _pinned: PhantomPinned }
+        let (future, scope) = (ManuallyDrop::new(future), Scope::new(kind, location));
+        Scoped { future, scope, polled: false, _pinned: PhantomPinned }
     }
 
     /// Polls the future in its scope, which follows the current one.
@@ -36,7 +39,7 @@ impl<F: Future> Scoped<F> {
             // too, and detaches its children when dropped.
             unsafe { this.scope.follow(&*runtime.current_scope.get(), runtime) };
             // SAFETY: pinned with `self`.
-            let future = unsafe { Pin::new_unchecked(&mut this.future) };
+            let future = unsafe { Pin::new_unchecked(&mut *this.future) };
             let waker = cx.waker();
             runtime.poll_in(&this.scope, waker, || future.poll(cx))
         })
@@ -64,6 +67,14 @@ impl<F: Future> Scoped<F> {
             return Step::Ended;
         }
         self.poll(cx)
+    }
+}
+
+impl<F> Drop for Scoped<F> {
+    fn drop(&mut self) {
+        // SAFETY: it is dropped in place, as pinning requires, and not used again.
+        let mut drop = || unsafe { ManuallyDrop::drop(&mut self.future) };
+        if self.scope.is_cancelled() { cancelling_drops(drop) } else { drop() }
     }
 }
 

@@ -10,6 +10,7 @@ mod harness;
 mod cancelling;
 mod cloning;
 mod combining;
+mod droppable;
 mod executor;
 mod moving;
 mod panicking;

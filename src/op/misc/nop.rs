@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 use crate::driver::{OpCode, Request};
 use crate::op::future::{Op, Operation, io_result};
 
-/// Does nothing, through the driver: for measuring, and to wait for a turn of the loop.
+/// Does nothing, through the driver: for measuring, and to wait for a turn of the loop. May be
+/// dropped in flight under every [policy](crate::DropPolicy), as it lends no memory.
 ///
 /// # Examples
 /// ```
@@ -29,6 +30,7 @@ pub struct Nop(());
 unsafe impl Operation for Nop {
     type Output = io::Result<()>;
     const CODE: OpCode = OpCode::Nop;
+    const MAY_BE_DROPPED: bool = true;
 
     #[inline(always)]
     fn prepare(&mut self) -> ControlFlow<i32> {

@@ -91,6 +91,9 @@ events! {
 
 /// Waits until a file is ready. [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html).
 ///
+/// May be dropped in flight under every [policy](crate::DropPolicy): as it lends no memory, it is
+/// cancelled at once.
+///
 /// For files that other code reads and writes; the operations of this crate need no such step. A
 /// handle whose receive stream has received bytes ahead is readable.
 ///
@@ -122,6 +125,7 @@ pub struct Poll<'a> {
 unsafe impl Operation for Poll<'_> {
     type Output = io::Result<Readiness>;
     const CODE: OpCode = OpCode::Poll;
+    const MAY_BE_DROPPED: bool = true;
 
     fn prepare(&mut self) -> ControlFlow<i32> {
         match self.source.hold_to_receive()? {

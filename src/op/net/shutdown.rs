@@ -11,6 +11,9 @@ use crate::os;
 /// Shuts down the sending side of a connection, the receiving side, or both.
 /// [`shutdown(2)`](https://man7.org/linux/man-pages/man2/shutdown.2.html).
 ///
+/// May be dropped in flight under every [policy](crate::DropPolicy): as it lends no memory, it is
+/// cancelled, or comes to its end, at once.
+///
 /// # Examples
 /// ```
 /// use std::{net::Shutdown, os::unix::net::UnixStream};
@@ -29,7 +32,7 @@ pub type AsyncShutdown<'a> = Op<Plain<Shutdown, Source<'a>>>;
 
 plain_call! {
     /// The system call of [`AsyncShutdown`].
-    Shutdown = calls::net::SHUTDOWN
+    Shutdown = calls::net::SHUTDOWN, MAY_BE_DROPPED = true
 }
 
 impl<'a> AsyncShutdown<'a> {
