@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use corio::net::TcpListener;
-use corio::op::{AsyncPoll, AsyncReadv, Interest};
+#[cfg(unix)]
+use corio::op::AsyncReadv;
 use corio::{DropPolicy, race, sleep, spawn, timeout, yield_now};
 use futures_util::FutureExt as _;
 
 use crate::harness::{
     LONG, LocalStream, SHORT, aborts, alone, local_pair, open_fds, poll_now, poll_outside_of_tasks,
-    std_pair,
 };
 
 /// Prefix of the child's lines that state what the report must contain.
@@ -95,21 +95,6 @@ every_driver! {
                     let _ = poll_now(&mut accept).await;
                     eprintln!("{EXPECT}accept on fd");
                     eprintln!("{EXPECT}started at {}", file!());
-                });
-            },
-            check_report,
-        );
-    }
-
-    fn a_dropped_poll_aborts(builder) {
-        aborts(
-            || {
-                let mut context = builder.build().unwrap();
-                context.block_on(async {
-                    let (a, _b) = std_pair().unwrap();
-                    let mut poll = Box::pin(AsyncPoll::new(&a, Interest::READABLE));
-                    let _ = poll_now(&mut poll).await;
-                    eprintln!("{EXPECT}poll on fd");
                 });
             },
             check_report,
