@@ -289,19 +289,27 @@ async fn a_branch_cancelled_before_its_first_poll_may_hold_what_is_in_flight() -
     Ok(())
 }
 
+/// Returns what may be dropped and has a receive in flight; it holds `value`.
+async fn begun_with(
+    value: impl Sized + 'static,
+) -> std::io::Result<Pin<Box<dyn Future<Output = ()>>>> {
+    let (a, b) = local_pair()?;
+    let mut receiving: Pin<Box<dyn Future<Output = ()>>> = Box::pin(droppable(async move {
+        let _kept = (value, b);
+        drop(a.recv(vec![0; 64]).await);
+    }));
+    assert!(poll_now(&mut receiving).await.is_pending());
+    yield_now().await;
+    assert_eq!(in_flight().len(), 1);
+    Ok(receiving)
+}
+
 fn a_context_ends_with_what_was_dropped_in_flight(case: Case) -> Outcome {
     let drops = Drops::default();
     let mut context = case.context();
     let counted = drops.one();
     context.block_on(async {
-        let (a, b) = local_pair()?;
-        let mut receiving = Box::pin(droppable(async move {
-            let _counted = (counted, b);
-            a.recv(vec![0; 64]).await.0
-        }));
-        assert!(poll_now(&mut receiving).await.is_pending());
-        yield_now().await;
-        drop(receiving);
+        drop(begun_with(counted).await?);
         Outcome::Ok(())
     })?;
     drop(context);
@@ -313,16 +321,7 @@ fn one_that_outlives_its_context_is_over(case: Case) -> Outcome {
     let drops = Drops::default();
     let counted = drops.one();
     let mut context = case.context();
-    let kept = context.block_on(async {
-        let (a, b) = local_pair()?;
-        let mut receiving = Box::pin(droppable(async move {
-            let _counted = (counted, b);
-            a.recv(vec![0; 64]).await.0
-        }));
-        assert!(poll_now(&mut receiving).await.is_pending());
-        yield_now().await;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(receiving)
-    });
+    let kept = context.block_on(begun_with(counted))?;
     drop(context);
     assert_eq!(drops.count(), 1, "its context has ended it");
     drop(kept);

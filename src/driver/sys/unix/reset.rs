@@ -5,6 +5,7 @@
 
 use std::os::fd::RawFd;
 
+use super::attempt::poll;
 use super::retry;
 
 /// A control message with one integer, and more room than it needs.
@@ -19,10 +20,8 @@ struct Control([u8; 64]);
 /// there was none (`tcp_inq_hint` in the kernel's `include/net/tcp.h`).
 pub(in crate::driver) fn was_reset(socket: RawFd) -> bool {
     // It has ended in both directions, as after few ends.
-    let mut poll = libc::pollfd { fd: socket, events: 0, revents: 0 };
-    // SAFETY: one valid entry.
-    let result = retry(|| unsafe { libc::poll(&mut poll, 1, 0) as isize });
-    if result != 1 || poll.revents & libc::POLLHUP == 0 {
+    let events = poll(socket, 0);
+    if events < 0 || events & i32::from(libc::POLLHUP) == 0 {
         return false;
     }
     let on = 1i32;
