@@ -17,10 +17,12 @@ impl LateWakes {
 
     /// Adds a waker, unless its task is going to be woken already.
     pub(super) fn add(&self, deadline: u64, waker: &Waker) {
-        let mut wakes = self.0.borrow_mut();
-        if !wakes.iter().any(|(_, other)| other.will_wake(waker)) {
-            wakes.push((deadline, waker.clone()));
+        if self.0.borrow().iter().any(|(_, other)| other.will_wake(waker)) {
+            return;
         }
+        // It may be foreign code, which may come here again.
+        let waker = waker.clone();
+        self.0.borrow_mut().push((deadline, waker));
     }
 
     /// Returns the earliest deadline.

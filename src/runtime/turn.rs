@@ -211,27 +211,28 @@ impl Runtime {
     #[cold]
     fn next_postponed(&self) -> Option<u64> {
         let is_urgent = !self.poll_budget.tasks.is_empty() || !self.deferred.borrow().is_empty();
-        if is_urgent {
-            return Some(0);
-        }
+        if is_urgent { Some(0) } else { self.next_late() }
+    }
+
+    /// Returns when late wakers are to be woken, or task memory is to be given back.
+    fn next_late(&self) -> Option<u64> {
         [self.late_wakes.next_deadline(), self.trim_at.get()].into_iter().flatten().min()
+    }
+
+    fn handle_late(&self, now: u64) {
+        while let Some(waker) = self.late_wakes.take_due(now) {
+            waker.wake();
+        }
+        if self.trim_at.get().is_some_and(|due| due <= now) {
+            self.trim_at.set(self.task_memory.trim().then(|| now + TRIM_AFTER));
+        }
     }
 
     #[cold]
     fn handle_postponed(&self) {
         self.wake_deferred();
-        if !self.late_wakes.is_empty() {
-            let now = self.now();
-            while let Some(waker) = self.late_wakes.take_due(now) {
-                waker.wake();
-            }
-        }
-        if let Some(due) = self.trim_at.get() {
-            let now = self.now();
-            if now >= due {
-                let next = self.task_memory.trim().then(|| now + TRIM_AFTER);
-                self.trim_at.set(next);
-            }
+        if self.next_late().is_some() {
+            self.handle_late(self.now());
         }
         // The first one has had its turn. The next one joins the others, however many are ready.
         self.poll_budget.tasks.rotate();
