@@ -4,12 +4,12 @@
 // # Why this file has `unsafe`
 // It makes system calls that std has no function for.
 
-use std::ffi::CString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(target_os = "linux")]
@@ -24,7 +24,10 @@ use corio::op::AsyncOpen;
 use crate::harness::limit_fds;
 #[cfg(target_os = "linux")]
 use crate::harness::seccomp;
-use crate::harness::{Case, Driver, Outcome, assert_errno, assert_kind, errno, settle};
+use crate::harness::{
+    Case, Driver, Outcome, assert_errno, assert_kind, corio_tcp_pair, errno, make_fifo, settle,
+    start,
+};
 
 every_driver! {
     links_are_followed,
@@ -36,6 +39,7 @@ every_driver! {
     a_fifo_waits_for_its_other_end,
     a_fifo_that_is_opened_to_write_waits_for_a_reader,
     a_writer_that_has_come_and_gone_is_enough_to_open_a_fifo,
+    a_stopped_process_goes_on_waiting_when_it_is_continued,
     a_cancelled_open_of_a_fifo_lets_go_of_it,
 }
 
@@ -47,15 +51,6 @@ every_driver! {
     cached_files_are_opened_and_closed_without_a_turn,
     opens_work_if_seccomp_forbids_openat2,
     an_open_needs_one_fd_only,
-}
-
-fn make_fifo(path: &Path) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: the path ends with a NUL.
-    match unsafe { libc::mkfifo(path.as_ptr(), 0o600) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 fn flags(file: &impl AsRawFd) -> i32 {
@@ -211,6 +206,39 @@ fn a_writer_that_has_come_and_gone_is_enough_to_open_a_fifo(case: Case) -> Outco
             reader.close().await?;
         }
         Ok(())
+    })
+}
+
+/// The stop of a process interrupts what its threads wait for, those of the kernel's own too.
+fn a_stopped_process_goes_on_waiting_when_it_is_continued(case: Case) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let (to_read, to_write) = (dir.path().join("read"), dir.path().join("write"));
+    make_fifo(&to_read)?;
+    make_fifo(&to_write)?;
+    case.alone(|| {
+        let stop = format!("kill -s STOP {0}; sleep 0.02; kill -s CONT {0}", std::process::id());
+        case.context().block_on(async {
+            let (stream, peer) = corio_tcp_pair()?;
+            let receiving = corio::spawn(async move { stream.recv([0; 5]).await });
+            let reading = corio::spawn(AsyncOpen::new(&to_read, libc::O_RDONLY, 0));
+            let writing = corio::spawn(AsyncOpen::new(&to_write, libc::O_WRONLY, 0));
+            for _ in 0..5 {
+                settle().await;
+                assert!(start(Command::new("sh").args(["-c", &stop])).wait()?.success());
+            }
+            settle().await;
+            assert!(!receiving.is_finished() && !reading.is_finished() && !writing.is_finished());
+            peer.send_all("hello").await.0?;
+            assert_eq!(&receiving.await?.1, b"hello");
+            let writer = std::thread::spawn(|| std::fs::File::options().write(true).open(to_read));
+            let reader = std::thread::spawn(|| std::fs::File::open(to_write));
+            let reading = reading.await??;
+            let writing = writing.await??;
+            writer.join().expect("no panic")?;
+            reader.join().expect("no panic")?;
+            drop((reading, writing));
+            Ok(())
+        })
     })
 }
 

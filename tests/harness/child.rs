@@ -5,7 +5,7 @@
 
 use std::process::{Command, ExitStatus, Stdio};
 
-use super::guard::{TIME_LIMIT, test_name};
+use super::guard::{TIME_LIMIT, start, test_name};
 
 /// How a process ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,13 +66,15 @@ fn in_child(body: impl FnOnce()) -> Option<(End, String)> {
         return None;
     }
     // With one thread, the test would run on the main thread, which does not have the test's name.
-    let output = this_program()
+    let mut command = this_program();
+    command
         .args(["--exact", &name, "--nocapture", "--test-threads=2"])
         .env(INSIDE, &name)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
-        .output()
-        .unwrap();
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = start(&mut command).wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let end = End::of(output.status);
     let stdout = String::from_utf8_lossy(&output.stdout);

@@ -1,7 +1,8 @@
-//! The time limit of a test.
+//! The time limit of a test, and its peace while others start child processes.
 
 use std::cell::Cell;
-use std::sync::Mutex;
+use std::process::{Child, Command};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,7 @@ pub(crate) fn guarded(test: impl FnOnce()) {
         }
     }
 
+    let _here = PEACE.enter();
     let this = thread::current().id();
     let mut running = RUNNING.lock().unwrap();
     // Miri reports a thread that the process does not wait for, as a leak.
@@ -63,4 +65,56 @@ pub(crate) fn guarded(test: impl FnOnce()) {
     drop(running);
     let _over = Over(this);
     test();
+}
+
+/// Lets no test run while another starts a child process, which has copies of all fds until it
+/// executes its program: what a test closes would stay open for that moment, or for as long as a
+/// busy machine makes of it.
+struct Peace {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    running: usize,
+    /// Tests that wait to start a child, or are about it.
+    starting: usize,
+}
+
+static PEACE: Peace =
+    Peace { state: Mutex::new(State { running: 0, starting: 0 }), changed: Condvar::new() };
+
+/// A test that is running.
+struct Here;
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        PEACE.state.lock().unwrap().running -= 1;
+        PEACE.changed.notify_all();
+    }
+}
+
+impl Peace {
+    fn enter(&self) -> Here {
+        let state = self.state.lock().unwrap();
+        let mut state = self.changed.wait_while(state, |state| state.starting > 0).unwrap();
+        state.running += 1;
+        Here
+    }
+}
+
+/// Starts a child process while no other test runs.
+pub(crate) fn start(command: &mut Command) -> Child {
+    let mut state = PEACE.state.lock().unwrap();
+    state.running -= 1;
+    state.starting += 1;
+    PEACE.changed.notify_all();
+    let mut state = PEACE.changed.wait_while(state, |state| state.running > 0).unwrap();
+    // Returns when the program is executed; the lock keeps others from starting theirs.
+    let child = command.spawn();
+    state.starting -= 1;
+    state.running += 1;
+    drop(state);
+    PEACE.changed.notify_all();
+    child.expect("the program is there")
 }

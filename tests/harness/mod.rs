@@ -40,7 +40,7 @@ pub(crate) use case::{Case, Outcome, assert_at_rest, assert_errno, assert_kind, 
 pub(crate) use child::*;
 pub(crate) use drivers::Driver;
 pub(crate) use futures::*;
-pub(crate) use guard::guarded;
+pub(crate) use guard::{guarded, start};
 pub(crate) use io::*;
 pub(crate) use noise::noise;
 pub(crate) use pairs::{LocalStream, local_pair, std_pair};

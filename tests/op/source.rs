@@ -11,7 +11,9 @@ use corio::net::SocketAddress;
 use corio::op::*;
 use corio::race;
 
-use crate::harness::{Case, Outcome, assert_kind, ended, file_with, open_fds, settle, tcp_pair};
+use crate::harness::{
+    Case, Outcome, assert_kind, ended, file_with, open_fds, settle, start, tcp_pair,
+};
 
 every_driver! {
     every_file_operation_works_on_a_std_file,
@@ -124,7 +126,7 @@ async fn operations_work_on_unix_listeners_and_datagrams() -> Outcome {
 }
 
 async fn operations_work_on_a_childs_pipes() -> Outcome {
-    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut child = start(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()));
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     AsyncWrite::at_position(&stdin, "through a child").await.0?;
     let (result, buf) = AsyncRead::at_position(&stdout, vec![0; 64]).await;

@@ -20,6 +20,13 @@ use crate::driver::{Notes, Request, Sink, Token};
 pub(super) const PAUSE: Duration = Duration::from_millis(1);
 static TIMEOUT: Timespec = Timespec::new().nsec(PAUSE.subsec_nanos());
 
+/// Returns `true` if an error number says that something has interrupted an operation: `EINTR`, or
+/// what no system call returns, but operations on the kernel's worker threads do (`ERESTARTSYS`,
+/// `ERESTARTNOINTR`, `ERESTARTNOHAND` and `ERESTART_RESTARTBLOCK`).
+pub(super) fn is_interruption(error: i32) -> bool {
+    matches!(error, libc::EINTR | 512..=514 | 516)
+}
+
 impl Uring {
     /// Handles one completion. Returns its operation if that has ended, to be delivered.
     ///
@@ -72,10 +79,35 @@ impl Uring {
             libc::EAGAIN => unsafe { self.would_block(op) },
             // SAFETY: the same two items.
             libc::EACCES => unsafe { self.denied(op) },
-            // A cancel interrupts an operation that runs on a kernel worker.
-            // SAFETY: item 1.
-            libc::EINTR if unsafe { record(op) }.notes.get().cancels > 0 => Some(-libc::ECANCELED),
+            // SAFETY: the same two items.
+            error if is_interruption(error) => unsafe { self.interrupted(op, result) },
             _ => Some(result),
+        }
+    }
+
+    /// Decides about an attempt that the kernel has interrupted: a cancel does that to what runs on
+    /// one of its worker threads, and so does whatever stops the process for a while, after which
+    /// the operation is made again.
+    ///
+    /// # Safety
+    /// As for [`failure`](Self::failure).
+    unsafe fn interrupted(&mut self, op: Token, result: i32) -> Option<i32> {
+        // SAFETY: both items are those of `describe`.
+        let (record, request) = unsafe { (record(op), describe(op)) };
+        if record.notes.get().cancels > 0 {
+            return Some(-libc::ECANCELED);
+        }
+        match request {
+            // It goes on by itself, and must not be made twice.
+            // SAFETY: the same two items.
+            Request::Connect { .. } => unsafe { self.would_block(op) },
+            // The fd is gone.
+            Request::Close { .. } => Some(result),
+            _ => {
+                // In the list this completion stays counted.
+                self.retries.push(op);
+                None
+            }
         }
     }
 

@@ -17,14 +17,11 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use io_uring::{cqueue, opcode, squeue};
 
+use super::complete::is_interruption;
 use super::user_data::{IGNORED, Tag, tagged, token};
 use super::{Uring, submit};
 use crate::driver::record::{describe, record};
 use crate::driver::{Notes, Request, Target, Token, sys};
-
-/// What the kernel returns from a wait of one of its own threads that a cancel has interrupted
-/// (`ERESTARTSYS`, which no system call returns).
-const INTERRUPTED: i32 = 512;
 
 /// An open that is made for the second time.
 pub(super) struct SecondOpen {
@@ -78,12 +75,19 @@ impl Uring {
             (token, record(token))
         };
         let place = self.second_opens.iter().position(|second| second.op == token);
+        let is_cancelled = op.notes.get().cancels > 0;
         let result = match place.map(|place| self.second_opens.swap_remove(place)) {
+            Some(second) if second.waits_again(entry.result(), is_cancelled) => {
+                self.second_opens.push(second);
+                // SAFETY: in flight, as above, and this completion ends the kernel's attempt.
+                unsafe { self.push_open(token, describe(token), true) };
+                return None;
+            }
             Some(second) => {
                 if second.first.is_some() && !second.has_come {
                     self.cancel_entry(tagged(token, Tag::Ready));
                 }
-                Some(second.end(entry.result(), op.notes.get().cancels > 0))
+                Some(second.end(entry.result(), is_cancelled))
             }
             // SAFETY: in flight, as above, and this completion ends the kernel's attempt.
             None => unsafe { self.first_result(token, entry.result()) },
@@ -170,14 +174,17 @@ impl Uring {
 }
 
 impl SecondOpen {
+    /// Returns `true` if something else than the operation's end has interrupted the wait.
+    fn waits_again(&self, result: i32, is_cancelled: bool) -> bool {
+        is_interruption(-result) && !is_cancelled && !self.has_come
+    }
+
     /// Returns the operation's result, by that of the second open.
     fn end(self, result: i32, is_cancelled: bool) -> i32 {
         match (result, self.first) {
             (0.., _) => result,
             (_, Some(first)) if self.has_come => first.into_raw_fd(),
-            (error, _) if is_cancelled && matches!(-error, libc::EINTR | INTERRUPTED) => {
-                -libc::ECANCELED
-            }
+            (error, _) if is_cancelled && is_interruption(-error) => -libc::ECANCELED,
             (error, _) => error,
         }
     }
