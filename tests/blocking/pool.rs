@@ -334,11 +334,15 @@ every_driver! {
         let gate = Gate::default();
         let (work, over) = (gate.clone(), Arc::new(AtomicBool::new(false)));
         let ends = over.clone();
+        let (start, started) = std::sync::mpsc::channel();
         context.block_on(async {
             let work = spawn_blocking(move || {
+                start.send(()).expect("the test waits");
                 work.pass();
                 ends.store(true, Ordering::SeqCst);
             });
+            // Work that has not been started ends with its future.
+            started.recv().expect("it starts");
             assert!(timeout(Duration::from_millis(1), work).await.is_err());
         });
         gate.open();
