@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use crate::harness::refusing;
 use crate::process::{Finished, GUARD, example, finish};
 
 fn listen() -> (TcpListener, SocketAddr) {
@@ -103,8 +104,7 @@ fn a_server_that_never_answers_holds_up_nobody() {
 
 #[test]
 fn what_can_not_be_reached_is_reported() {
-    let (listener, refused) = listen();
-    drop(listener);
+    let (refused, _kept) = refusing().expect("a port is free");
     let refused = refused.to_string();
     // Names under .invalid never exist (RFC 2606).
     let unknown = "no-such-host.invalid";

@@ -84,11 +84,17 @@ struct State {
 static PEACE: Peace =
     Peace { state: Mutex::new(State { running: 0, starting: 0 }), changed: Condvar::new() };
 
+thread_local! {
+    /// This thread's test counts in `running`.
+    static COUNTS: Cell<bool> = const { Cell::new(false) };
+}
+
 /// A test that is running.
 struct Here;
 
 impl Drop for Here {
     fn drop(&mut self) {
+        COUNTS.set(false);
         PEACE.state.lock().unwrap().running -= 1;
         PEACE.changed.notify_all();
     }
@@ -99,21 +105,23 @@ impl Peace {
         let state = self.state.lock().unwrap();
         let mut state = self.changed.wait_while(state, |state| state.starting > 0).unwrap();
         state.running += 1;
+        COUNTS.set(true);
         Here
     }
 }
 
 /// Starts a child process while no other test runs.
 pub(crate) fn start(command: &mut Command) -> Child {
+    let counts = usize::from(COUNTS.get());
     let mut state = PEACE.state.lock().unwrap();
-    state.running -= 1;
+    state.running -= counts;
     state.starting += 1;
     PEACE.changed.notify_all();
     let mut state = PEACE.changed.wait_while(state, |state| state.running > 0).unwrap();
     // Returns when the program is executed; the lock keeps others from starting theirs.
     let child = command.spawn();
     state.starting -= 1;
-    state.running += 1;
+    state.running += counts;
     drop(state);
     PEACE.changed.notify_all();
     child.expect("the program is there")

@@ -43,7 +43,7 @@ pub(crate) use futures::*;
 pub(crate) use guard::{guarded, start};
 pub(crate) use io::*;
 pub(crate) use noise::noise;
-pub(crate) use pairs::{LocalStream, local_pair, std_pair};
+pub(crate) use pairs::{LocalStream, local_pair, refusing, std_pair};
 pub(crate) use servers::*;
 #[cfg(unix)]
 pub(crate) use unix::*;

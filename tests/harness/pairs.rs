@@ -1,6 +1,7 @@
 //! Pairs of connected sockets: of Unix sockets, or of TCP sockets where the host has no others.
 
 use std::io;
+use std::net::SocketAddr;
 
 #[cfg(any(windows, miri))]
 pub(crate) use corio::net::TcpStream as LocalStream;
@@ -13,6 +14,15 @@ pub(crate) use corio::net::UnixStream as LocalStream;
 pub(crate) use std::net::TcpStream as StdStream;
 #[cfg(all(unix, not(miri)))]
 pub(crate) use std::os::unix::net::UnixStream as StdStream;
+
+/// An address of this host that refuses connections while the socket is kept: it has no listener,
+/// and no other socket, of this process or another, can be given its port.
+pub(crate) fn refusing() -> io::Result<(SocketAddr, impl Sized)> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    let address = socket.local_addr()?.as_socket().expect("an address of IPv4");
+    Ok((address, socket))
+}
 
 /// Two ends as this crate's handles.
 pub(crate) fn local_pair() -> io::Result<(LocalStream, LocalStream)> {

@@ -6,13 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use corio::net::{TcpStream, resolve};
 use corio::timeout;
 
-use crate::harness::LONG;
-
-/// An address of this host without a listener.
-fn refused() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
+use crate::harness::{LONG, refusing};
 
 /// Returns an address that does not answer, as its listener's queue is full, and the sockets that
 /// keep it full.
@@ -63,7 +57,8 @@ every_driver! {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
         // With the full delay before each further attempt, this would take a minute.
-        let mut addresses = vec![refused(); 240];
+        let (refused, _kept) = refusing().unwrap();
+        let mut addresses = vec![refused; 240];
         addresses.push(good);
         let mut context = builder.build().unwrap();
         context.block_on(async {
@@ -90,7 +85,7 @@ every_driver! {
     }
 
     fn the_error_lists_every_address_that_failed(builder) {
-        let (one, other) = (refused(), refused());
+        let ((one, _kept), (other, _other_kept)) = (refusing().unwrap(), refusing().unwrap());
         let mut context = builder.build().unwrap();
         context.block_on(async {
             let error = TcpStream::connect([one, other]).await.unwrap_err();

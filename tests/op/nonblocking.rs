@@ -10,8 +10,8 @@ use corio::op::*;
 use corio::{RaceOutput, race};
 
 use crate::harness::{
-    Outcome, assert_errno, assert_kind, fill, is_nonblocking, set_nonblocking, settle, tcp_pair,
-    watch,
+    Outcome, assert_errno, assert_kind, fill, is_nonblocking, refusing, set_nonblocking, settle,
+    tcp_pair, watch,
 };
 
 every_driver! {
@@ -111,7 +111,7 @@ async fn a_connect_waits() -> Outcome {
 }
 
 async fn a_refused_connect_is_refused() -> Outcome {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let (closed, _kept) = refusing()?;
     for nonblocking in [false, true] {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
         socket.set_nonblocking(nonblocking)?;
