@@ -405,7 +405,7 @@ async fn a_connected_datagram_socket_reports_a_refused_datagram() -> Outcome {
     b.connect(a.local_addr()?).await?;
     a.send("by name").await.0?;
     assert_eq!(b.recv(vec![0; 64]).await.1, b"by name");
-    // A port that hears somebody else answers with an error. (Were it closed, another socket could
+    // A port that hears another peer answers with an error. (Were it closed, another socket could
     // be given it.)
     b.connect(b.local_addr()?).await?;
     a.send("lost").await.0?;
