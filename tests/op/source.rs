@@ -128,13 +128,17 @@ async fn operations_work_on_unix_listeners_and_datagrams() -> Outcome {
 async fn operations_work_on_a_childs_pipes() -> Outcome {
     let mut child = start(Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()));
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    AsyncWrite::at_position(&stdin, "through a child").await.0?;
-    let (result, buf) = AsyncRead::at_position(&stdout, vec![0; 64]).await;
-    assert_eq!((result?, &buf[..]), (15, &b"through a child"[..]));
-    drop(stdin);
-    assert_eq!(AsyncRead::at_position(&stdout, vec![0; 64]).await.0?, 0);
+    let echoed: Outcome = async {
+        AsyncWrite::at_position(&stdin, "through a child").await.0?;
+        let (result, buf) = AsyncRead::at_position(&stdout, vec![0; 64]).await;
+        assert_eq!((result?, &buf[..]), (15, &b"through a child"[..]));
+        drop(stdin);
+        assert_eq!(AsyncRead::at_position(&stdout, vec![0; 64]).await.0?, 0);
+        Ok(())
+    }
+    .await;
     assert!(child.wait()?.success());
-    Ok(())
+    echoed
 }
 
 async fn every_operation_on_the_wrong_kind_of_file_is_an_error() -> Outcome {
