@@ -50,7 +50,8 @@ impl UnixStream {
         Ok((Self::from(a), Self::from(b)))
     }
 
-    /// Connects to the socket at a path.
+    /// Connects to the socket at a path. The path is looked up on this thread: keep sockets on a
+    /// local file system whose directories are in memory, such as `/run`.
     ///
     /// # Errors
     /// The error of `connect(2)`, such as `NotFound`; `InvalidInput` if the path is too long for an
@@ -100,7 +101,8 @@ socket_handle!(UnixListener);
 any_family_handle!(UnixListener);
 
 impl UnixListener {
-    /// Creates a socket that listens at a path, which must not exist.
+    /// Creates a socket that listens at a path, which must not exist. Its directory is looked up on
+    /// this thread, as by [`UnixStream::connect`].
     ///
     /// # Errors
     /// The error of `bind(2)` or `listen(2)`, such as `AddrInUse` if the path exists;
