@@ -262,7 +262,7 @@ pub use runtime::stats::{OperationStats, Stats};
 pub use sync::messages;
 pub use task::{
     CancelOnDrop, Droppable, JoinError, JoinHandle, RaceOutput, RemoteTask, droppable, join,
-    join_all, race, race_all, spawn, try_join, try_join_all, yield_now,
+    join_all, race, race_all, spawn, try_join, try_join_all, unconstrained, yield_now,
 };
 pub use time::{Elapsed, sleep, sleep_until, timeout, timeout_at};
 

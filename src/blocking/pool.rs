@@ -8,13 +8,14 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::error::debug_as_display;
 use crate::os::idle::{self, IdleThreads};
 use crate::os::lock::{ignore_poison, lock};
+use crate::runtime::poll_budget::within_budget;
 use crate::sync::wait_list::{Ticket, Turn, WaitList};
 use crate::sync::{oneshot, wait};
 use crate::task::JoinError;
@@ -414,6 +415,45 @@ where
         wait(self)
     }
 
+    /// Polls until the work is queued, or refused.
+    fn poll_queue(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BlockingError>> {
+        let shared = self.shared;
+        if let Stage::Full(ticket, work) = &mut self.stage {
+            let mut state = shared.lock();
+            if state.closed {
+                drop(state);
+                drop(work.take());
+                // Its ticket leaves the list when this is dropped.
+                return Poll::Ready(Err(BlockingError::Closed));
+            }
+            let mut wakers = Vec::new();
+            let room = shared.most_queued.saturating_sub(state.queue.len());
+            if ticket.is_some() || !shared.has_room(&state) {
+                match state.waiting.poll(ticket, cx.waker(), room, &mut wakers) {
+                    Turn::Granted(place) => {
+                        state.waiting.leave(place);
+                        *ticket = None;
+                    }
+                    Turn::Waits(waits) => {
+                        drop(state);
+                        waits.wake(wakers, cx.waker());
+                        return Poll::Pending;
+                    }
+                }
+            }
+            let work = work.take().expect("a SpawnBlocking was polled after it had completed");
+            self.submit(state, work);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+        if let Stage::Queued(..) = self.stage {
+            return Poll::Ready(Ok(()));
+        }
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Failed(error) => Poll::Ready(Err(error)),
+            _ => panic!("a SpawnBlocking was polled after it had completed"),
+        }
+    }
+
     /// Queues the work, for which there is room.
     fn submit(&mut self, mut state: MutexGuard<'_, State>, work: F) {
         let id = state.next_id;
@@ -442,46 +482,19 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let shared = this.shared;
-        if let Stage::Full(ticket, work) = &mut this.stage {
-            let mut state = shared.lock();
-            if state.closed {
-                drop(state);
-                drop(work.take());
-                // Its ticket leaves the list when this is dropped.
-                return Poll::Ready(Err(BlockingError::Closed));
-            }
-            let mut wakers = Vec::new();
-            let room = shared.most_queued.saturating_sub(state.queue.len());
-            if ticket.is_some() || !shared.has_room(&state) {
-                match state.waiting.poll(ticket, cx.waker(), room, &mut wakers) {
-                    Turn::Granted(place) => {
-                        state.waiting.leave(place);
-                        *ticket = None;
-                    }
-                    Turn::Waits(waits) => {
-                        drop(state);
-                        waits.wake(wakers, cx.waker());
-                        return Poll::Pending;
-                    }
-                }
-            }
-            let work = work.take().expect("a SpawnBlocking was polled after it had completed");
-            this.submit(state, work);
-            wakers.into_iter().for_each(Waker::wake);
-        }
-        if let Stage::Queued(_, receiver) = &mut this.stage {
-            let Poll::Ready(received) = Pin::new(receiver).poll(cx) else { return Poll::Pending };
-            this.stage = Stage::Over;
-            return Poll::Ready(match received {
-                Ok(result) => result.map_err(BlockingError::Panicked),
-                Err(_) => Err(BlockingError::Closed),
-            });
-        }
-        match std::mem::replace(&mut this.stage, Stage::Over) {
-            Stage::Failed(error) => Poll::Ready(Err(error)),
-            _ => panic!("a SpawnBlocking was polled after it had completed"),
-        }
+        let queued = match this.stage {
+            Stage::Queued(..) => Poll::Ready(Ok(())),
+            Stage::Full(Some(_), _) => this.poll_queue(cx),
+            _ => within_budget(cx, |cx| this.poll_queue(cx)),
+        };
+        ready!(queued)?;
+        let Stage::Queued(_, receiver) = &mut this.stage else { unreachable!("it is queued") };
+        let received = ready!(Pin::new(receiver).poll(cx));
+        this.stage = Stage::Over;
+        Poll::Ready(match received {
+            Ok(result) => result.map_err(BlockingError::Panicked),
+            Err(_) => Err(BlockingError::Closed),
+        })
     }
 }
 

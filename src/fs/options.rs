@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::File;
 use crate::op::AsyncOpen;
+use crate::runtime::poll_budget::consume_budget;
 
 /// Options for opening a file, as `std::fs::OpenOptions` has them.
 ///
@@ -124,7 +125,13 @@ impl OpenOptions {
     /// # Examples
     /// See [`OpenOptions`].
     pub async fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
-        let flags = self.flags()?;
+        let flags = match self.flags() {
+            Ok(flags) => flags,
+            Err(error) => {
+                consume_budget().await;
+                return Err(error);
+            }
+        };
         let fd = AsyncOpen::new(path, flags, self.mode).await?;
         Ok(File::opened(fd, flags))
     }

@@ -8,6 +8,7 @@ use super::ToSocketAddrs;
 use super::addrs::Target;
 use crate::blocking::BlockingPool;
 use crate::driver::seams;
+use crate::runtime::poll_budget::consume_budget;
 
 /// Resolves `host:port` to at least one address without blocking the loop: a thread asks the
 /// system's resolver, one of up to 64 that are for lookups only, so that these do not wait for
@@ -35,6 +36,7 @@ use crate::driver::seams;
 #[doc(alias = "lookup_host")]
 #[doc(alias = "getaddrinfo")]
 pub async fn resolve(name: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+    consume_budget().await;
     match name.target()? {
         Target::One(address) => Ok(vec![address]),
         Target::Several(addresses) => Ok(addresses),

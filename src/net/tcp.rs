@@ -13,6 +13,7 @@ use crate::driver::seams::options;
 use crate::driver::seams::sockets::{self, Family};
 use crate::op::{Accepted, AsyncAccept, AsyncConnect, Descriptor};
 use crate::os::{AsFd, OwnedFd};
+use crate::runtime::poll_budget::consume_budget;
 
 /// A TCP socket that listens for connections.
 ///
@@ -208,6 +209,8 @@ impl TcpStream {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        // Without a socket to be had it would end at once.
+        consume_budget().await;
         let addresses = match address.target()? {
             Target::One(address) => return Self::connect_to(address).await,
             Target::Several(addresses) => addresses,

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 use super::Stream;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::op::no_room;
+use crate::runtime::poll_budget::consume_budget;
 
 /// The length of the longest record in bytes, with its header: RFC 8446, section 5.2.
 const RECORD: usize = 16 * 1024 + 256 + 5;
@@ -129,6 +130,7 @@ impl TlsStream {
     /// See [`TlsStream`].
     #[doc(alias = "read")]
     pub async fn recv<B: IoBufMut>(&mut self, mut buf: B) -> (io::Result<usize>, B) {
+        consume_budget().await;
         let result = self.receive(&mut buf).await;
         (result, buf)
     }
@@ -169,6 +171,7 @@ impl TlsStream {
     /// See [`TlsStream`].
     #[doc(alias = "write_all")]
     pub async fn send_all<B: IoBuf>(&mut self, buf: B) -> (io::Result<()>, B) {
+        consume_budget().await;
         let result = self.send_bytes(&buf).await;
         (result, buf)
     }

@@ -7,6 +7,7 @@ use super::{SocketAddress, any_family_handle, recv_stream, socket_handle, stream
 use crate::driver::seams::sockets;
 use crate::op::{Accepted, AsyncAccept, AsyncConnect, Descriptor};
 use crate::os::{AsFd, OwnedFd};
+use crate::runtime::poll_budget::consume_budget;
 
 /// A Unix stream socket: a connection between processes of one host, which can also carry file
 /// descriptors.
@@ -60,6 +61,8 @@ impl UnixStream {
     /// # Examples
     /// See [`UnixListener`].
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
+        // Without a socket to be had it would end at once.
+        consume_budget().await;
         let address = SocketAddress::unix(path)?;
         let stream = Self::from(sockets::unix_stream()?);
         AsyncConnect::new(&stream, address).await?;

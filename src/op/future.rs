@@ -53,7 +53,8 @@ pub unsafe trait Operation: Sized {
     const MAY_BE_DROPPED: bool = false;
 
     /// Prepares for [`request`](Self::request): holds the files. Breaks with a result, zero or a
-    /// negated error number, if the operation ends without a system call, or with [`WAIT`].
+    /// negated error number, if the operation ends without a system call, or with [`WAIT`] or
+    /// [`YIELD`].
     #[doc(hidden)]
     fn prepare(&mut self) -> ControlFlow<i32>;
 
@@ -89,10 +90,22 @@ pub unsafe trait Operation: Sized {
     }
 }
 
-/// Ends an operation before it starts, with an error number; for [`Operation::prepare`].
+/// Breaks [`prepare`](Operation::prepare) of an operation that would end without a system call when
+/// the budget of its task is spent: no result of a system call.
+const YIELD: i32 = i32::MIN + 1;
+
+/// Ends an operation before it starts, with an error number; otherwise as [`ended`].
 #[cold]
 pub(super) fn failed(errno: i32) -> ControlFlow<i32> {
-    ControlFlow::Break(-errno)
+    ended(-errno)
+}
+
+/// Ends an operation before it starts, with a result; for [`Operation::prepare`], which may be
+/// called again, and has to end in the same way then.
+#[cold]
+pub(super) fn ended(result: i32) -> ControlFlow<i32> {
+    let is_spent = |runtime: Option<&Runtime>| runtime.is_some_and(Runtime::is_spent);
+    ControlFlow::Break(if Runtime::try_with(is_spent) { YIELD } else { result })
 }
 
 /// The future of an operation, which owns all memory that the kernel needs for it. See
@@ -184,10 +197,10 @@ impl<T: Operation> Op<T> {
                 operation.wait(cx.waker());
                 return Poll::Pending;
             }
-            return Poll::Ready(result);
+            return end_unstarted(runtime, cx.waker(), result);
         }
         std::ptr::from_ref(self).expose_provenance();
-        while runtime.has_poll_budget() {
+        while runtime.may_start_operation(cx.waker()) {
             let request = operation.request();
             // SAFETY: idle and pinned; see the head of this file.
             match unsafe { self.tracked.submit(T::CODE, runtime, cx.waker(), request) } {
@@ -267,6 +280,17 @@ impl<T: Operation> Op<T> {
     pub(crate) fn is_in_flight(&self) -> bool {
         self.tracked.state() == State::Pending
     }
+}
+
+/// Ends an operation that makes no system call, or has its task yield first.
+#[cold]
+fn end_unstarted(runtime: &Runtime, waker: &Waker, result: i32) -> Poll<i32> {
+    if result == YIELD {
+        runtime.yield_before_end(waker);
+        return Poll::Pending;
+    }
+    runtime.spend_poll_budget(result);
+    Poll::Ready(result)
 }
 
 /// Ends an operation in a cancelled scope, which starts nothing. See [`Scope::refuse`].

@@ -15,7 +15,6 @@ use std::mem::ManuallyDrop;
 use std::ops::ControlFlow;
 use std::task::Waker;
 
-use super::future::failed;
 use super::source::Source;
 use crate::os;
 use crate::runtime::Runtime;
@@ -175,7 +174,7 @@ impl<'a, const DIRECTION: u8> Ordered<'a, DIRECTION> {
         let Some(Waiter { cancels, .. }) = begun else { return ControlFlow::Break(WAIT) };
         self.place = HAS;
         if cancels != Runtime::with(|runtime| runtime.cancels.get()) {
-            return failed(os::ECANCELED);
+            return ControlFlow::Break(-os::ECANCELED);
         }
         ControlFlow::Continue(())
     }

@@ -24,7 +24,7 @@ mod inbox;
 mod late_wakes;
 mod list;
 pub(crate) mod park;
-mod poll_budget;
+pub(crate) mod poll_budget;
 mod ready_queue;
 mod refcount;
 pub(crate) mod remote;

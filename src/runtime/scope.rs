@@ -43,8 +43,9 @@ pub(crate) enum Kind {
     Timeout,
 }
 
-/// How many operations may fail in a cancelled scope before further ones stay pending instead, so
-/// that a body that ignores errors in a loop does not keep the thread busy.
+/// How many operations may fail in a cancelled scope before further ones stay pending instead, and
+/// how often its body may spend its [budget](super::poll_budget), so that one that ignores errors
+/// in a loop does not keep the thread busy.
 const REFUSALS: u8 = 128;
 
 /// Stands for `ECANCELED` in a scope that its context has cancelled by ending. If the scope
@@ -385,7 +386,7 @@ impl Runtime {
         drop(outer);
         match polled {
             Poll::Ready(value) => Step::Done(value),
-            Poll::Pending if scope.is_cancelled() => scope.pending_or_ended(waker),
+            Poll::Pending if scope.is_cancelled() => scope.pending_or_ended(self, waker),
             Poll::Pending => Step::Pending,
         }
     }
@@ -393,8 +394,13 @@ impl Runtime {
 
 impl Scope {
     #[cold]
-    fn pending_or_ended<T>(&self, waker: &Waker) -> Step<T> {
+    fn pending_or_ended<T>(&self, runtime: &Runtime, waker: &Waker) -> Step<T> {
         if self.is_drained() {
+            // A body that has spent its budget does not wait for anything: it may still end.
+            if runtime.has_refused() && self.refuse().is_some() {
+                runtime.yield_spent(waker);
+                return Step::Pending;
+            }
             return Step::Ended;
         }
         self.wait(waker);

@@ -42,29 +42,31 @@ pub(crate) struct VTable {
 }
 
 /// The task is in the run queue.
-const QUEUED: u8 = 1;
+const QUEUED: u32 = 1;
 /// The body was dropped.
-const DONE: u8 = 2;
+const DONE: u32 = 2;
 /// The task was polled, or taken from the run queue to be polled.
-const STARTED: u8 = 4;
+const STARTED: u32 = 4;
 /// There is a join handle that has not taken the output.
-const JOINABLE: u8 = 8;
+const JOINABLE: u32 = 8;
 /// The body has panicked; see [`Header::panic`].
-const PANICKED: u8 = 16;
+const PANICKED: u32 = 16;
 /// The body must not be polled: it has panicked, or was cancelled before its first poll.
-const NO_POLL: u8 = 32;
+const NO_POLL: u32 = 32;
 /// The header holds a reference to its `remote`.
-const KEEPS_REMOTE: u8 = 64;
+const KEEPS_REMOTE: u32 = 64;
 /// The task was leaked with its context, which the join handle has not reported yet. `DONE` is set
 /// too, though the body was not dropped; the reference of an unfinished task is kept for ever.
-const LEAKED: u8 = 128;
+const LEAKED: u32 = 128;
+/// The task has ended while no other waited for it.
+const UNAWAITED: u32 = 256;
 
 /// The part of a task's cell that does not depend on its body. The fields that each wake and poll
 /// touches come first, in one cache line.
 #[repr(C)]
 pub(crate) struct Header {
     // Owning thread only, except `vtable`.
-    flags: Cell<u8>,
+    flags: Cell<u32>,
     /// As wide as an address, so that no number of leaked references can wrap it.
     local: Cell<usize>,
     pub(super) next: Cell<*const Header>,
@@ -135,15 +137,15 @@ impl Header {
         runtime.stats.tasks_spawned.add(1);
     }
 
-    fn has(&self, flag: u8) -> bool {
+    fn has(&self, flag: u32) -> bool {
         self.flags.get() & flag != 0
     }
 
-    fn add(&self, flag: u8) {
+    fn add(&self, flag: u32) {
         self.flags.set(self.flags.get() | flag);
     }
 
-    fn remove(&self, flag: u8) {
+    fn remove(&self, flag: u32) {
         self.flags.set(self.flags.get() & !flag);
     }
 
@@ -271,7 +273,8 @@ impl Header {
             }
             match (*this).joiner.replace(LocalWaker::NONE) {
                 LocalWaker::Foreign(joiner) => return Header::finish_waking(this, joiner),
-                own => own.wake_now(),
+                LocalWaker::Task(Some(joiner)) => joiner.schedule(),
+                LocalWaker::Task(None) => (*this).add(UNAWAITED),
             }
             if !(*this).has(QUEUED) {
                 Header::release_local(this);
@@ -461,6 +464,11 @@ impl Header {
         }
     }
 
+    /// Returns `true` if the task has ended while no other waited for it, and the output is there.
+    pub(crate) fn is_unawaited(&self) -> bool {
+        self.flags.get() & (UNAWAITED | JOINABLE) == UNAWAITED | JOINABLE
+    }
+
     /// Returns `true`, once, if the task was leaked while its handle waited for the output.
     pub(crate) fn take_leaked(&self) -> bool {
         let leaked = self.has(LEAKED);
@@ -539,8 +547,19 @@ impl TaskRef {
     /// output then, and the task is not joinable any more.
     #[inline(always)]
     pub(crate) fn claim_output(&self) -> Option<NonNull<()>> {
+        self.claim(DONE | JOINABLE)
+    }
+
+    /// Does the same, if the task that claims it has waited for it.
+    #[inline(always)]
+    pub(crate) fn claim_awaited(&self) -> Option<NonNull<()>> {
+        self.claim(DONE | JOINABLE | UNAWAITED)
+    }
+
+    #[inline(always)]
+    fn claim(&self, mask: u32) -> Option<NonNull<()>> {
         let flags = self.flags.get();
-        if flags & (DONE | JOINABLE) != DONE | JOINABLE {
+        if flags & mask != DONE | JOINABLE {
             return None;
         }
         self.flags.set(flags & !JOINABLE);

@@ -12,6 +12,7 @@ use super::limits::{ConnectionPermit, Limits};
 use super::stats::Counters;
 use super::workers::{Phase, Worker};
 use crate::net::SocketAddress;
+use crate::runtime::poll_budget::consume_budget;
 use crate::sync::local::Notify;
 use crate::task::JoinHandle;
 
@@ -146,6 +147,7 @@ impl LocalPhase {
 
     /// Waits until the phase is at least `phase`.
     pub(super) async fn reached(&self, phase: Phase) {
+        consume_budget().await;
         while self.get() < phase {
             self.changed.notified().await;
         }

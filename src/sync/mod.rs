@@ -23,7 +23,6 @@ pub mod mpsc;
 pub mod oneshot;
 mod ring;
 mod send_message;
-mod streak;
 pub(crate) mod wait_list;
 pub mod watch;
 

@@ -35,9 +35,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::ring::{Awaited, Refused, Ring};
-use super::streak::Streak;
 use super::wait;
 use super::wait_list::{Ticket, Turn, WaitList};
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock, yield_now};
 
 struct State {
@@ -152,7 +152,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         crowded: AtomicBool::new(false),
         state: Mutex::new(state),
     });
-    (Sender { shared: shared.clone() }, Receiver { shared, streak: Streak::default() })
+    (Sender { shared: shared.clone() }, Receiver { shared })
 }
 
 /// The sending half of a [`channel`]. Clones send to the same receiver.
@@ -301,15 +301,17 @@ impl<T> Future for SendFuture<'_, T> {
         if self.ticket.is_some() {
             return self.wait(cx);
         }
-        let value = self.take();
-        match self.sender.shared.push(value) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(Refused::Closed(value)) => Poll::Ready(Err(SendError(value))),
-            Err(Refused::Full(value)) => {
-                self.value = Some(value);
-                self.wait(cx)
+        within_budget(cx, |cx| {
+            let value = self.take();
+            match self.sender.shared.push(value) {
+                Ok(()) => Poll::Ready(Ok(())),
+                Err(Refused::Closed(value)) => Poll::Ready(Err(SendError(value))),
+                Err(Refused::Full(value)) => {
+                    self.value = Some(value);
+                    self.wait(cx)
+                }
             }
-        }
+        })
     }
 }
 
@@ -383,7 +385,6 @@ impl<T> Drop for SendFuture<'_, T> {
 /// See the [module](self).
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
-    streak: Streak,
 }
 
 /// Why there is no message to receive at the moment.
@@ -407,19 +408,11 @@ impl<T> Receiver<T> {
 
     /// Polls for the next message, as [`recv`](Self::recv) does; for futures written by hand.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if self.streak.must_yield(cx) {
-            return Poll::Pending;
-        }
-        let received = match self.next(Some(cx)) {
-            Ok(value) => Some(value),
-            Err(TryRecvError::Closed) => None,
-            Err(TryRecvError::Empty) => {
-                self.streak.end();
-                return Poll::Pending;
-            }
-        };
-        self.streak.count();
-        Poll::Ready(received)
+        within_budget(cx, |cx| match self.next(Some(cx)) {
+            Ok(value) => Poll::Ready(Some(value)),
+            Err(TryRecvError::Closed) => Poll::Ready(None),
+            Err(TryRecvError::Empty) => Poll::Pending,
+        })
     }
 
     /// Receives the next message if it is there, without waiting.

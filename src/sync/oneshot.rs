@@ -18,6 +18,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::wait;
 use crate::error::debug_as_display;
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::sync::{Mutex, lock};
 
 struct State<T> {
@@ -75,19 +76,20 @@ impl<T> Sender<T> {
 
     /// Waits until the receiver is dropped, so that work for it can be abandoned. Cancel-safe.
     pub async fn closed(&mut self) {
-        std::future::poll_fn(|cx| {
-            // Cloned without the lock, as in `Receiver::poll`.
-            let waker = cx.waker().clone();
-            let mut state = lock(&self.shared);
-            if state.receiver_dropped {
-                return Poll::Ready(());
-            }
-            let old = state.sender.replace(waker);
-            drop(state);
-            drop(old);
-            Poll::Pending
-        })
-        .await;
+        std::future::poll_fn(|cx| within_budget(cx, |cx| self.poll_closed(cx))).await;
+    }
+
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Cloned without the lock, as in `Receiver::poll_value`.
+        let waker = cx.waker().clone();
+        let mut state = lock(&self.shared);
+        if state.receiver_dropped {
+            return Poll::Ready(());
+        }
+        let old = state.sender.replace(waker);
+        drop(state);
+        drop(old);
+        Poll::Pending
     }
 }
 
@@ -138,12 +140,8 @@ impl<T> Receiver<T> {
     pub fn try_recv(&mut self) -> Option<T> {
         lock(&self.shared).value.take()
     }
-}
 
-impl<T> Future for Receiver<T> {
-    type Output = Result<T, RecvError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll_value(&self, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
         // Cloned without the lock: a foreign waker's `clone` may send the value.
         let waker = cx.waker().clone();
         let mut state = lock(&self.shared);
@@ -157,6 +155,14 @@ impl<T> Future for Receiver<T> {
         drop(state);
         drop(old);
         Poll::Pending
+    }
+}
+
+impl<T> Future for Receiver<T> {
+    type Output = Result<T, RecvError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        within_budget(cx, |cx| self.poll_value(cx))
     }
 }
 

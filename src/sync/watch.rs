@@ -19,10 +19,12 @@
 //! ```
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use crate::error::debug_as_display;
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::sync::{Mutex, MutexGuard, lock};
 
 struct State<T> {
@@ -167,32 +169,33 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`Closed`] if there is none, and no sender is left.
     pub async fn changed(&mut self) -> Result<(), Closed> {
+        poll_fn(|cx| within_budget(cx, |cx| self.poll_changed(cx))).await
+    }
+
+    fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let Receiver { shared, seen, place } = self;
-        std::future::poll_fn(|cx| {
-            let changed = shared.lock().poll_changed(seen);
-            if changed.is_ready() {
-                return changed;
+        let changed = shared.lock().poll_changed(seen);
+        if changed.is_ready() {
+            return changed;
+        }
+        // Cloned without the lock: a foreign waker's `clone` may send a value.
+        let waker = cx.waker().clone();
+        let mut state = shared.lock();
+        let changed = state.poll_changed(seen);
+        if changed.is_ready() {
+            return changed;
+        }
+        let place = *place.get_or_insert_with(|| match state.free.pop() {
+            Some(place) => place,
+            None => {
+                state.waiting.push(None);
+                state.waiting.len() - 1
             }
-            // Cloned without the lock: a foreign waker's `clone` may send a value.
-            let waker = cx.waker().clone();
-            let mut state = shared.lock();
-            let changed = state.poll_changed(seen);
-            if changed.is_ready() {
-                return changed;
-            }
-            let place = *place.get_or_insert_with(|| match state.free.pop() {
-                Some(place) => place,
-                None => {
-                    state.waiting.push(None);
-                    state.waiting.len() - 1
-                }
-            });
-            let old = state.waiting[place].replace(waker);
-            drop(state);
-            drop(old);
-            Poll::Pending
-        })
-        .await
+        });
+        let old = state.waiting[place].replace(waker);
+        drop(state);
+        drop(old);
+        Poll::Pending
     }
 
     /// Waits until `wanted` returns `true` for the current or a later value. Cancel-safe.
@@ -202,12 +205,13 @@ impl<T> Receiver<T> {
     pub async fn wait_for(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Result<(), Closed> {
         loop {
             // The value looked at here counts as reported.
-            let (found, seen) = {
+            let mut look = || {
                 let state = self.shared.lock();
-                (wanted(&state.value), state.version)
+                let found = wanted(&state.value);
+                self.seen = state.version;
+                found
             };
-            self.seen = seen;
-            if found {
+            if poll_fn(|cx| within_budget(cx, |_| Poll::Ready(look()))).await {
                 return Ok(());
             }
             self.changed().await?;

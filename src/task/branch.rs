@@ -35,6 +35,11 @@ impl<F: Future> Branch<F> {
         matches!(self.end, End::Running)
     }
 
+    /// Returns `true` if the future was polled before.
+    pub(super) fn was_polled(&self) -> bool {
+        self.scoped.was_polled()
+    }
+
     pub(super) fn is_cancelled(&self) -> bool {
         self.scoped.is_cancelled()
     }

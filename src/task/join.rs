@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use crate::runtime::poll_budget::within_budget;
+
 pin_project! {
     /// A future, and then its output.
     #[project = PartProjection]
@@ -68,7 +70,8 @@ impl<F: Future> Part<F> {
 /// ```
 #[doc(alias = "join!")]
 pub fn join<A: Future, B: Future>(first: A, second: B) -> Join<A, B> {
-    Join { first: Part::Running { future: first }, second: Part::Running { future: second } }
+    let (first, second) = (Part::Running { future: first }, Part::Running { future: second });
+    Join { first, second, polled: false }
 }
 
 pin_project! {
@@ -79,14 +82,25 @@ pin_project! {
         first: Part<A>,
         #[pin]
         second: Part<B>,
+        polled: bool,
     }
 }
 
 impl<A: Future, B: Future> Future for Join<A, B> {
     type Output = (A::Output, B::Output);
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if *self.as_mut().project().polled {
+            return self.poll_parts(cx);
+        }
+        within_budget(cx, |cx| self.poll_parts(cx))
+    }
+}
+
+impl<A: Future, B: Future> Join<A, B> {
+    fn poll_parts(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(A::Output, B::Output)> {
         let mut this = self.project();
+        *this.polled = true;
         let first_done = this.first.as_mut().poll(cx);
         let second_done = this.second.as_mut().poll(cx);
         if first_done && second_done {
@@ -115,13 +129,14 @@ impl<A: Future, B: Future> Future for Join<A, B> {
 #[doc(alias = "FuturesUnordered")]
 pub fn join_all<I: IntoIterator<Item: Future>>(futures: I) -> JoinAll<I::Item> {
     let part = |future| Box::pin(Part::Running { future });
-    JoinAll { parts: futures.into_iter().map(part).collect() }
+    JoinAll { parts: futures.into_iter().map(part).collect(), polled: false }
 }
 
 /// The future returned by [`join_all`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct JoinAll<F: Future> {
     parts: Vec<Pin<Box<Part<F>>>>,
+    polled: bool,
 }
 
 // The futures are pinned in boxes of their own.
@@ -131,6 +146,16 @@ impl<F: Future> Future for JoinAll<F> {
     type Output = Vec<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.polled {
+            return self.poll_parts(cx);
+        }
+        within_budget(cx, |cx| self.poll_parts(cx))
+    }
+}
+
+impl<F: Future> JoinAll<F> {
+    fn poll_parts(&mut self, cx: &mut Context<'_>) -> Poll<Vec<F::Output>> {
+        self.polled = true;
         let mut done = true;
         for part in &mut self.parts {
             done &= part.as_mut().poll(cx);

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use super::cell::drop_quietly;
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::task::{Header, TaskRef};
 use crate::runtime::waker::LocalWaker;
 
@@ -126,8 +127,16 @@ impl<T> JoinHandle<T> {
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Option<Result<T, JoinError>> {
         let output = self.task.claim_output()?;
-        // SAFETY: the handle was created with the output's type, and `claim_output` returns the
-        // output's address once.
+        // SAFETY: the handle was created with the output's type, and an address of the output is
+        // returned once.
+        Some(unsafe { output.cast().read() })
+    }
+
+    /// Takes the output, if this handle has waited for it.
+    #[inline(always)]
+    fn take_awaited(&mut self) -> Option<Result<T, JoinError>> {
+        let output = self.task.claim_awaited()?;
+        // SAFETY: as in `take`.
         Some(unsafe { output.cast().read() })
     }
 }
@@ -137,19 +146,23 @@ impl<T> Future for JoinHandle<T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.take() {
+        match self.take_awaited() {
             Some(output) => Poll::Ready(output),
-            None if wait(&self.task, cx.waker()) => Poll::Pending,
+            None if wait(&self.task, cx) => Poll::Pending,
             None => Poll::Ready(self.take().unwrap_or_else(|| Err(leaked(&self.task)))),
         }
     }
 }
 
-/// Registers `waker` to be woken when the task ends. Returns `false` if it has ended meanwhile. Not
-/// generic, so that there is one copy for all types of outputs.
+/// Has the waker woken when the task ends. Returns `false` if it has ended already. Not generic, so
+/// that there is one copy for all types of outputs.
 #[inline(never)]
-fn wait(task: &Header, waker: &Waker) -> bool {
+fn wait(task: &Header, cx: &mut Context<'_>) -> bool {
+    let waker = cx.waker();
     if task.is_done() {
+        if task.is_unawaited() {
+            return within_budget(cx, |_| Poll::Ready(())).is_pending();
+        }
         assert!(task.take_leaked(), "a JoinHandle was polled after it gave its output");
         return false;
     }

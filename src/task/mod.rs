@@ -27,6 +27,7 @@ mod race;
 mod remote;
 mod scoped;
 mod try_join;
+mod unconstrained;
 mod yield_now;
 
 pub(crate) use cell::spawn_unchecked;
@@ -39,6 +40,7 @@ pub use remote::RemoteTask;
 pub(crate) use remote::unstarted;
 pub(crate) use scoped::{Scoped, outcome};
 pub use try_join::{TryJoin, TryJoinAll, try_join, try_join_all};
+pub use unconstrained::{Unconstrained, unconstrained};
 pub use yield_now::{YieldNow, yield_now};
 
 use std::panic::Location;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use super::branch::Branch;
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::scope::Kind;
 
 /// The result of a [`race`] of two futures.
@@ -171,6 +172,18 @@ impl<A: Future, B: Future> Future for Race<A, B> {
     type Output = RaceOutput<A::Output, B::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.first.was_polled() {
+            return self.poll_branches(cx);
+        }
+        within_budget(cx, |cx| self.poll_branches(cx))
+    }
+}
+
+impl<A: Future, B: Future> Race<A, B> {
+    fn poll_branches(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<RaceOutput<A::Output, B::Output>> {
         let mut this = self.project();
         this.first.as_mut().poll(cx);
         if this.winner.is_none() && this.first.output().is_some() {
@@ -243,7 +256,16 @@ impl<F: Future> Future for RaceAll<F> {
     type Output = (usize, Vec<Option<F::Output>>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
+        if self.branches.first().is_some_and(|first| first.was_polled()) {
+            return self.poll_branches(cx);
+        }
+        within_budget(cx, |cx| self.poll_branches(cx))
+    }
+}
+
+impl<F: Future> RaceAll<F> {
+    fn poll_branches(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Vec<Option<F::Output>>)> {
+        let this = self;
         for (index, branch) in this.branches.iter_mut().enumerate() {
             branch.as_mut().poll(cx);
             if this.winner.is_none() && branch.output().is_some() {

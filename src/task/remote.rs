@@ -16,6 +16,7 @@ use super::join_handle::JoinError;
 use crate::context::Handle;
 use crate::runtime::Runtime;
 use crate::runtime::park::wait;
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::sync::{Mutex, lock};
 
 /// The state that a task and its handle share.
@@ -109,6 +110,20 @@ impl<T> RemoteTask<T> {
         lock(&self.state).begun
     }
 
+    fn poll_result(&self, cx: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        // Cloned without the lock: a foreign waker's `clone` may run the task.
+        let waker = cx.waker().clone();
+        let mut state = lock(&self.state);
+        if let Some(result) = state.result.take() {
+            return Poll::Ready(result);
+        }
+        assert!(!state.ended, "a RemoteTask was polled after it gave its output");
+        let old = state.joiner.replace(waker);
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
     /// Blocks a plain thread until the task has ended, and returns the output.
     ///
     /// # Errors
@@ -129,17 +144,7 @@ impl<T> Future for RemoteTask<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Cloned without the lock: a foreign waker's `clone` may run the task.
-        let waker = cx.waker().clone();
-        let mut state = lock(&self.state);
-        if let Some(result) = state.result.take() {
-            return Poll::Ready(result);
-        }
-        assert!(!state.ended, "a RemoteTask was polled after it gave its output");
-        let old = state.joiner.replace(waker);
-        drop(state);
-        drop(old);
-        Poll::Pending
+        within_budget(cx, |cx| self.poll_result(cx))
     }
 }
 

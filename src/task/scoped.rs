@@ -45,6 +45,11 @@ impl<F: Future> Scoped<F> {
         })
     }
 
+    /// Returns `true` if the future was polled before.
+    pub(crate) fn was_polled(&self) -> bool {
+        self.polled
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.scope.is_cancelled()
     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use super::branch::Branch;
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::scope::Kind;
 
 /// Runs two futures together and returns both outputs, or the first error.
@@ -79,6 +80,19 @@ where
     type Output = Result<(T, U), E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.first.was_polled() {
+            return self.poll_branches(cx);
+        }
+        within_budget(cx, |cx| self.poll_branches(cx))
+    }
+}
+
+impl<A, B, T, U, E> TryJoin<A, B>
+where
+    A: Future<Output = Result<T, E>>,
+    B: Future<Output = Result<U, E>>,
+{
+    fn poll_branches(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(T, U), E>> {
         let mut this = self.project();
         this.first.as_mut().poll(cx);
         if this.failed.is_none() && matches!(this.first.output(), Some(Err(_))) {
@@ -159,7 +173,19 @@ where
     type Output = Result<Vec<T>, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
+        if self.branches.first().is_some_and(|first| first.was_polled()) {
+            return self.poll_branches(cx);
+        }
+        within_budget(cx, |cx| self.poll_branches(cx))
+    }
+}
+
+impl<F, T, E> TryJoinAll<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    fn poll_branches(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<T>, E>> {
+        let this = self;
         for (index, branch) in this.branches.iter_mut().enumerate() {
             branch.as_mut().poll(cx);
             if this.failed.is_none() && matches!(branch.output(), Some(Err(_))) {

@@ -28,6 +28,7 @@ pub(crate) use limit::{Reached, limit_error};
 
 use crate::os;
 use crate::runtime::Runtime;
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::scope::{Kind, Step};
 use crate::task::Scoped;
 
@@ -158,6 +159,17 @@ impl<F: Future> Limited<F> {
     /// the limit, given the time and the limit so far.
     #[inline]
     fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        start: impl FnOnce(&Runtime, u64, &mut Duration) -> u64,
+    ) -> Poll<Result<F::Output, Elapsed>> {
+        if self.body.was_polled() {
+            return self.poll_body(cx, start);
+        }
+        within_budget(cx, |cx| self.poll_body(cx, start))
+    }
+
+    fn poll_body(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         start: impl FnOnce(&Runtime, u64, &mut Duration) -> u64,

@@ -10,6 +10,7 @@ mod harness;
 
 #[cfg(unix)]
 mod across_contexts;
+mod always_ready;
 mod assigned_room;
 #[cfg(target_os = "linux")]
 mod blocking_mode;

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use crate::buf::IoBufMut;
 use crate::driver::{OpCode, Request};
-use crate::op::future::{Op, Operation};
+use crate::op::future::{Op, Operation, ended};
 use crate::op::source::Source;
 use crate::op::transfer::{Progress, at, clamp, filled_by};
 
@@ -56,7 +56,7 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<'_, B> {
     #[inline(always)]
     fn prepare(&mut self) -> ControlFlow<i32> {
         if self.progress.wanted == 0 {
-            return ControlFlow::Break(0);
+            return ended(0);
         }
         self.source.hold()
     }

@@ -7,7 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use crate::driver::{OpCode, Request};
-use crate::op::future::{Op, Operation, io_result};
+use crate::op::future::{Op, Operation, ended, io_result};
 use crate::op::source::Source;
 use crate::os;
 
@@ -133,7 +133,7 @@ unsafe impl Operation for Poll<'_> {
                 if self.interest.contains(Interest::READABLE)
                     && handle.ahead().receive(true, <[u8]>::len).is_some() =>
             {
-                ControlFlow::Break(i32::from(os::POLLIN))
+                ended(i32::from(os::POLLIN))
             }
             _ => ControlFlow::Continue(()),
         }

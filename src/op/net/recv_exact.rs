@@ -10,7 +10,7 @@ use std::task::Waker;
 use crate::buf::IoBufMut;
 use crate::driver::{OpCode, Request};
 use crate::op::ahead;
-use crate::op::future::{Op, Operation};
+use crate::op::future::{Op, Operation, ended};
 use crate::op::order::{Ordered, RECEIVING};
 use crate::op::source::Source;
 use crate::op::transfer::{Progress, clamp, filled_by};
@@ -51,7 +51,7 @@ unsafe impl<B: IoBufMut> Operation for RecvExact<'_, B> {
     fn prepare(&mut self) -> ControlFlow<i32> {
         // A receive of no bytes would wait for some.
         if self.progress.wanted == 0 {
-            return ControlFlow::Break(0);
+            return ended(0);
         }
         self.source.hold()?;
         match self.source.source.hold_to_receive()? {

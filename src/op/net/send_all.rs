@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use crate::buf::IoBuf;
 use crate::driver::{OpCode, Request};
-use crate::op::future::{Op, Operation};
+use crate::op::future::{Op, Operation, ended};
 use crate::op::order::{Ordered, SENDING};
 use crate::op::source::Source;
 use crate::op::transfer::{Progress, clamp};
@@ -62,7 +62,7 @@ unsafe impl<B: IoBuf> Operation for SendAll<'_, B> {
     #[inline(always)]
     fn prepare(&mut self) -> ControlFlow<i32> {
         if self.progress.wanted == 0 {
-            return ControlFlow::Break(0);
+            return ended(0);
         }
         self.source.hold()
     }

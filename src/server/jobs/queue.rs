@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::runtime::Runtime;
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::remote::Remote;
 use crate::runtime::sync::{Mutex, MutexGuard, lock};
 use crate::sync::wait_list::{Ticket, Turn, WaitList};
@@ -269,6 +270,15 @@ impl<J> Future for ReserveSlot<'_, J> {
     type Output = Result<(), Refused>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.ticket.is_some() {
+            return self.wait(cx);
+        }
+        within_budget(cx, |cx| self.wait(cx))
+    }
+}
+
+impl<J> ReserveSlot<'_, J> {
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         let queue = self.queue;
         let mut state = queue.lock();
         if state.refuses() {

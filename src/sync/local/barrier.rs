@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::wait_list::{LocalWaitList, WaitState};
+use crate::runtime::poll_budget::within_budget;
 
 /// A barrier for tasks on one thread: each waits until `count` of them have arrived. It can be used
 /// again and again.
@@ -55,15 +56,25 @@ impl Future for BarrierWait<'_> {
     type Output = bool;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
-        let Barrier { count, arrived, waiting } = self.barrier;
-        if self.ticket.is_none() {
-            arrived.set(arrived.get() + 1);
-            if arrived.get() == *count {
-                arrived.set(0);
-                waiting.release_all(WaitState::Granted);
-                return Poll::Ready(true);
-            }
+        if self.ticket.is_some() {
+            return self.wait(cx);
         }
+        within_budget(cx, |cx| {
+            let Barrier { count, arrived, waiting } = self.barrier;
+            arrived.set(arrived.get() + 1);
+            if arrived.get() < *count {
+                return self.wait(cx);
+            }
+            arrived.set(0);
+            waiting.release_all(WaitState::Granted);
+            Poll::Ready(true)
+        })
+    }
+}
+
+impl BarrierWait<'_> {
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let waiting = &self.barrier.waiting;
         let ticket = *self.ticket.get_or_insert_with(|| waiting.join(()));
         if waiting.poll(ticket, cx.waker()) == WaitState::Waiting {
             return Poll::Pending;

@@ -28,9 +28,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::semaphore::{Permit, Semaphore};
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::waker::LocalWaker;
 pub use crate::sync::mpsc::{SendError, TryRecvError, TrySendError};
-use crate::sync::streak::Streak;
 
 struct Shared<T> {
     room: Semaphore,
@@ -60,7 +60,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         senders: Cell::new(1),
         closed: Cell::new(false),
     });
-    (Sender { shared: shared.clone() }, Receiver { shared, streak: Streak::default() })
+    (Sender { shared: shared.clone() }, Receiver { shared })
 }
 
 /// The sending half of a [`channel`]. Clones send to the same receiver.
@@ -126,7 +126,6 @@ impl<T> Drop for Sender<T> {
 /// The receiving half of a [`channel`].
 pub struct Receiver<T> {
     shared: Rc<Shared<T>>,
-    streak: Streak,
 }
 
 impl<T> Receiver<T> {
@@ -138,22 +137,19 @@ impl<T> Receiver<T> {
 
     /// Polls for the next message, as [`recv`](Self::recv) does; for futures written by hand.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if self.streak.must_yield(cx) {
-            return Poll::Pending;
-        }
-        self.streak.count();
-        let mut received = self.try_recv();
-        if matches!(received, Err(TryRecvError::Empty)) {
-            LocalWaker::update(&self.shared.receiver, cx.waker());
-            // A foreign waker's `clone` may have sent something.
-            received = self.try_recv();
+        within_budget(cx, |cx| {
+            let mut received = self.try_recv();
             if matches!(received, Err(TryRecvError::Empty)) {
-                self.streak.end();
-                return Poll::Pending;
+                LocalWaker::update(&self.shared.receiver, cx.waker());
+                // A foreign waker's `clone` may have sent something.
+                received = self.try_recv();
+                if matches!(received, Err(TryRecvError::Empty)) {
+                    return Poll::Pending;
+                }
+                self.shared.receiver.set(LocalWaker::NONE);
             }
-            self.shared.receiver.set(LocalWaker::NONE);
-        }
-        Poll::Ready(received.ok())
+            Poll::Ready(received.ok())
+        })
     }
 
     /// Receives the next message if it is there, without waiting.

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::wait_list::{LocalWaitList, WaitState};
+use crate::runtime::poll_budget::within_budget;
 
 /// Notifies tasks of one thread that wait for an event. It stores at most one notification.
 ///
@@ -70,10 +71,21 @@ impl Future for Notified<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Notify { waiting, stored } = self.notify;
-        if self.ticket.is_none() && stored.take() {
-            return Poll::Ready(());
+        if self.ticket.is_some() {
+            return self.wait(cx);
         }
+        within_budget(
+            cx,
+            |cx| {
+                if self.notify.stored.take() { Poll::Ready(()) } else { self.wait(cx) }
+            },
+        )
+    }
+}
+
+impl Notified<'_> {
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let waiting = &self.notify.waiting;
         let ticket = *self.ticket.get_or_insert_with(|| waiting.join(()));
         if waiting.poll(ticket, cx.waker()) == WaitState::Waiting {
             return Poll::Pending;

@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use crate::runtime::poll_budget::within_budget;
 use crate::runtime::waker::LocalWaker;
 pub use crate::sync::oneshot::RecvError;
 
@@ -85,6 +86,18 @@ impl<T> Receiver<T> {
     pub fn try_recv(&mut self) -> Option<T> {
         self.shared.value.take()
     }
+
+    fn poll_value(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
+        if !self.shared.sender_dropped.get() {
+            LocalWaker::update(&self.shared.receiver, cx.waker());
+            // A foreign waker's `clone` may have sent the value.
+            if !self.shared.sender_dropped.get() {
+                return Poll::Pending;
+            }
+            self.shared.receiver.set(LocalWaker::NONE);
+        }
+        Poll::Ready(self.try_recv().ok_or(RecvError))
+    }
 }
 
 impl<T> Drop for Receiver<T> {
@@ -98,15 +111,7 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T, RecvError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.shared.sender_dropped.get() {
-            LocalWaker::update(&self.shared.receiver, cx.waker());
-            // A foreign waker's `clone` may have sent the value.
-            if !self.shared.sender_dropped.get() {
-                return Poll::Pending;
-            }
-            self.shared.receiver.set(LocalWaker::NONE);
-        }
-        Poll::Ready(self.try_recv().ok_or(RecvError))
+        within_budget(cx, |cx| self.poll_value(cx))
     }
 }
 

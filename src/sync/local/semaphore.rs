@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use super::wait_list::{LocalWaitList, WaitState};
 use crate::error::debug_as_display;
+use crate::runtime::poll_budget::within_budget;
 
 /// A counting semaphore for tasks of one thread: limits how many of them do something at once.
 ///
@@ -145,14 +146,21 @@ struct Request {
 
 impl Request {
     fn poll(&mut self, semaphore: &Semaphore, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        if self.ticket.is_none() {
-            if semaphore.closed.get() {
-                return Poll::Ready(Err(Closed));
-            }
-            if semaphore.try_take(self.count) {
-                return Poll::Ready(Ok(()));
-            }
+        if self.ticket.is_some() {
+            return self.wait(semaphore, cx);
         }
+        within_budget(cx, |cx| {
+            if semaphore.closed.get() {
+                Poll::Ready(Err(Closed))
+            } else if semaphore.try_take(self.count) {
+                Poll::Ready(Ok(()))
+            } else {
+                self.wait(semaphore, cx)
+            }
+        })
+    }
+
+    fn wait(&mut self, semaphore: &Semaphore, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let ticket = *self.ticket.get_or_insert_with(|| semaphore.waiting.join(self.count));
         let result = match semaphore.waiting.poll(ticket, cx.waker()) {
             WaitState::Waiting => return Poll::Pending,
