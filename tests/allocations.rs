@@ -9,7 +9,7 @@ mod harness;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -435,6 +435,27 @@ fn one_operation_is_one_system_call() {
     });
     let syscalls = context.stats().syscalls - before;
     assert!(syscalls <= ROUNDS + 1, "{syscalls}");
+}
+
+/// One allocation or more for a connection, none for what goes over it.
+#[test]
+fn requests_over_a_polled_connection_allocate_nothing() {
+    costs_nothing(async || {
+        let (a, b) = corio::net::UnixStream::pair().unwrap();
+        let (mut receiver, mut sender) = corio::net::polled(a);
+        let hello = [IoSlice::new(b"hello, "), IoSlice::new(b"world")];
+        allocations(async || {
+            let taken = poll_fn(|cx| sender.poll_write(cx, &hello)).await.unwrap();
+            poll_fn(|cx| sender.poll_flush(cx)).await.unwrap();
+            let (result, text) = b.recv_exact([0; 12]).await;
+            result.unwrap();
+            assert_eq!((taken, &text), (12, b"hello, world"));
+            b.send_all(text).await.0.unwrap();
+            let received = poll_fn(|cx| receiver.poll_recv(cx)).await.unwrap();
+            assert_eq!(received.as_deref(), Some(&text[..]));
+        })
+        .await
+    });
 }
 
 /// After a receive of either kind has drained the socket, the next one does not try inline.

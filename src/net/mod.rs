@@ -10,6 +10,7 @@
 mod addrs;
 mod connect;
 mod names;
+mod polled;
 mod relay;
 mod socket;
 mod stream;
@@ -24,6 +25,7 @@ pub use crate::address::SocketAddress;
 pub use addrs::ToSocketAddrs;
 pub(crate) use addrs::resolve_blocking;
 pub use names::resolve;
+pub use polled::{OwnedRecvStream, SendQueue, polled};
 pub use relay::{RelayLimits, StreamSocket, relay, relay_with};
 pub use socket::Socket;
 pub use stream::Stream;

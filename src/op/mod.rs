@@ -172,3 +172,4 @@ operations!(exports);
 
 pub use net::address::PeerAddress;
 pub use net::packet_info::PacketInfo;
+pub(crate) use net::recv_stream::SharedRecvStream;

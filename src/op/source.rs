@@ -6,7 +6,8 @@
 //!
 //! - a handle of this crate counts the operations that hold it; one that is dropped with a leaked
 //!   operation outstanding leaves its fd open for ever;
-//! - a [registered file](super::FixedFile) is kept open by the operation;
+//! - a [registered file](super::FixedFile), and a handle that several own, is kept open by the
+//!   operation;
 //! - a borrowed fd of any other type is duplicated for the time of the operation.
 
 // # Why this file has `unsafe`
@@ -67,6 +68,8 @@ enum Inner<'a> {
     /// A handle that this operation holds, and its contents at that time. The reference is valid as
     /// long as this value can be dropped; a leaked operation must not use it.
     Held(&'a Descriptor, Target),
+    /// A handle that this operation shares, and so keeps open.
+    Shared(Rc<Descriptor>),
     /// An fd of another type, not duplicated yet.
     Borrowed(BorrowedFd<'a>),
     /// Small, as each operation's future has room for any of these.
@@ -113,6 +116,8 @@ impl Source<'_> {
     pub(crate) fn target(&self) -> Target {
         match &*self.0 {
             &Inner::Held(_, target) => target,
+            // Other operations may have queued something that an inline call would overtake.
+            Inner::Shared(descriptor) => Target { eager: false, ..descriptor.target(-1) },
             Inner::Duplicate(duplicate) => duplicate.target(),
             // Another file may be in the slot when an operation of several steps goes on: it then
             // names its own file by the fd.
@@ -203,15 +208,18 @@ impl Source<'_> {
     pub(super) fn order(&self) -> Option<&Order> {
         match &*self.0 {
             Inner::Held(descriptor, _) => Some(descriptor.order()),
-            Inner::Registered(descriptor, _) => Some(descriptor.order()),
+            Inner::Shared(descriptor) | Inner::Registered(descriptor, _) => {
+                Some(descriptor.order())
+            }
             _ => None,
         }
     }
 
     /// Returns the handle, unless the file is one of another type.
     pub(super) fn handle(&self) -> Option<&Descriptor> {
-        match *self.0 {
+        match &*self.0 {
             Inner::Handle(descriptor) | Inner::Held(descriptor, _) => Some(descriptor),
+            Inner::Shared(descriptor) => Some(descriptor),
             _ => None,
         }
     }
@@ -231,7 +239,7 @@ impl Drop for Source<'_> {
         match *self.0 {
             Inner::Held(descriptor, _) => descriptor.release(),
             Inner::Handle(_) | Inner::Borrowed(_) | Inner::Fixed(_) => {}
-            Inner::Duplicate(_) | Inner::Registered(..) => self.drop_slow(),
+            Inner::Shared(_) | Inner::Duplicate(_) | Inner::Registered(..) => self.drop_slow(),
         }
     }
 }
@@ -248,6 +256,12 @@ impl<'a> From<&'a Descriptor> for Source<'a> {
     #[inline(always)]
     fn from(descriptor: &'a Descriptor) -> Self {
         Source::of(Inner::Handle(descriptor))
+    }
+}
+
+impl From<Rc<Descriptor>> for Source<'_> {
+    fn from(descriptor: Rc<Descriptor>) -> Self {
+        Source::of(Inner::Shared(descriptor))
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) struct Counters {
     pub(crate) remote_wakes: Counter,
     pub(crate) timers_fired: Counter,
     pub(crate) tasks_spawned: Counter,
+    pub(crate) linger_resets: Counter,
 }
 
 /// The statistics of one context: a snapshot, taken without a lock by
@@ -69,6 +70,9 @@ pub struct Stats {
     pub timers_fired: u64,
     /// Tasks that were spawned.
     pub tasks_spawned: u64,
+    /// Connections that were reset because their peers did not take what a dropped
+    /// [`SendQueue`](crate::net::SendQueue) still had to send.
+    pub linger_resets: u64,
 }
 
 /// The counts of one kind of operation, or of all.
@@ -123,6 +127,7 @@ impl Counters {
             remote_wakes: self.remote_wakes.get(),
             timers_fired: self.timers_fired.get(),
             tasks_spawned: self.tasks_spawned.get(),
+            linger_resets: self.linger_resets.get(),
         }
     }
 }

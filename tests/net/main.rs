@@ -9,6 +9,7 @@ mod harness;
 
 mod names;
 mod options;
+mod polled;
 mod sockets;
 #[cfg(feature = "rustls")]
 mod tls;

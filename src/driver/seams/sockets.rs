@@ -1,7 +1,7 @@
 //! Sockets and pipes: creation, bind, listen, addresses. In a simulated world the descriptors are
 //! placeholders, and the world decides which addresses are free and which it chooses.
 
-use std::io;
+use std::io::{self, IoSlice};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -86,6 +86,17 @@ pub(crate) fn was_reset(socket: BorrowedFd<'_>) -> bool {
         let _ = socket;
         false
     }
+}
+
+/// Sends from several slices as much as the socket takes at once; `WouldBlock` if that is nothing.
+/// `sendmsg(2)`.
+pub(crate) fn try_send(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    // Elsewhere sockets of this crate are in non-blocking mode, and raise no signal.
+    #[cfg(target_os = "linux")]
+    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    #[cfg(not(target_os = "linux"))]
+    const FLAGS: i32 = 0;
+    SockRef::from(&socket).send_vectored_with_flags(slices, FLAGS)
 }
 
 /// Gives a socket its own address. `bind(2)`.

@@ -5,7 +5,9 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use crate::buf::RecvBuf;
 use crate::driver::{OpCode, RecvQueue, Request, Reservation};
@@ -126,9 +128,50 @@ impl<'a> RecvStream<'a> {
 
 impl Drop for RecvStream<'_> {
     fn drop(&mut self) {
-        if self.queue.context() != 0 {
-            self.stream.ahead().end(&self.queue);
+        end(self.stream, &self.queue);
+    }
+}
+
+/// Ends a stream: what it has received stays with the handle.
+fn end(stream: &Descriptor, queue: &Rc<RecvQueue>) {
+    if queue.context() != 0 {
+        stream.ahead().end(queue);
+    }
+}
+
+/// A [`RecvStream`] that owns its part of the handle, and that is polled.
+#[derive(Debug)]
+pub(crate) struct SharedRecvStream {
+    stream: Rc<Descriptor>,
+    queue: Rc<RecvQueue>,
+    /// The operation in flight. On the heap for as long as the stream exists.
+    operation: Pin<Box<Option<AsyncRecvBuf<'static>>>>,
+}
+
+impl SharedRecvStream {
+    pub(crate) fn new(stream: Rc<Descriptor>) -> Self {
+        SharedRecvStream { stream, queue: Rc::default(), operation: Box::pin(None) }
+    }
+
+    /// Receives the next buffer; see [`RecvStream::recv`].
+    #[track_caller]
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<RecvBuf>>> {
+        if self.operation.is_none() {
+            let reservation = Reservation::new(self.queue.clone());
+            let source = Source::from(self.stream.clone());
+            self.operation.set(Some(Op::of(RecvProvided { source, reservation })));
         }
+        let Some(operation) = self.operation.as_mut().as_pin_mut() else { unreachable!() };
+        let received = std::task::ready!(operation.poll(cx));
+        self.operation.set(None);
+        Poll::Ready(received)
+    }
+}
+
+impl Drop for SharedRecvStream {
+    fn drop(&mut self) {
+        self.operation.set(None);
+        end(&self.stream, &self.queue);
     }
 }
 
