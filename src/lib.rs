@@ -189,6 +189,9 @@
 //! [`net::resolve`] looks up a name off the loop. With the feature `rustls`, `net::TlsStream` is
 //! TLS over a connection.
 //!
+//! # Other libraries
+//! [`compat`] runs hyper and axum, and has the I/O traits of tokio and futures, each by a feature.
+//!
 //! # The drop rule
 //! This program is wrong, and the report says where:
 //! ```text
@@ -238,6 +241,7 @@
 mod address;
 pub mod blocking;
 pub mod buf;
+pub mod compat;
 mod context;
 mod driver;
 mod error;

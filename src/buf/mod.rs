@@ -12,12 +12,16 @@
 //! | `Box<[u8]>`, `[u8; N]` | all of it | all of it; only the first *n* bytes are new |
 //! | `&'static [u8]`, `&'static [u8; N]` (`b"…"`), `&'static str` | all of it | no |
 //! | `String`, `Arc<[u8]>`, `Rc<[u8]>`, [`Shared<T>`] | all of it | no |
+//! | `Bytes` (feature `bytes`) | all of it | no |
+//! | `BytesMut` (feature `bytes`) | its `len()` bytes | its whole capacity, as a `Vec` |
 //! | [`RecvBuf`]: bytes received into the context's own memory | all of it | no |
 //! | [`Slice<B>`] | the part | the part |
 
 // # Why this file has `unsafe`
 // The kernel relies on what the two traits require of memory, so implementing them is `unsafe`.
 
+#[cfg(feature = "bytes")]
+mod foreign;
 mod recv_buf;
 mod slice;
 mod vectored;

@@ -184,7 +184,7 @@ unsafe fn conclude<F: Future>(header: *const Header, result: Result<F::Output, J
 }
 
 /// Drops an output that no handle will take, and discards a panic of its destructor.
-pub(super) fn drop_quietly<T>(value: T) {
+pub(crate) fn drop_quietly<T>(value: T) {
     let panic = catch_unwind(AssertUnwindSafe(|| drop(value)));
     // The payload's destructor may panic too; the payload of that panic is leaked.
     std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(panic))));

@@ -30,7 +30,7 @@ mod try_join;
 mod unconstrained;
 mod yield_now;
 
-pub(crate) use cell::spawn_unchecked;
+pub(crate) use cell::{drop_quietly, spawn_unchecked};
 pub use droppable::{Droppable, droppable};
 pub use join::{Join, JoinAll, join, join_all};
 pub use join_handle::{CancelOnDrop, JoinError, JoinHandle};
