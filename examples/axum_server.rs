@@ -2,7 +2,7 @@
 //!
 //! Try it: `cargo run --example axum_server --features axum`, and in another terminal
 //! `curl http://127.0.0.1:8080/file/Cargo.toml`. A client may leave at any moment, as with
-//! `curl --max-time 1 http://127.0.0.1:8080/upstream`: `/in-flight` then shows that nothing is left.
+//! `curl --max-time 1 http://127.0.0.1:8080/upstream`: `/in-flight` then says that none is left.
 
 #[path = "common/serving.rs"]
 mod serving;
