@@ -48,25 +48,32 @@ async fn close(sender: &mut SendQueue) -> std::io::Result<()> {
     poll_fn(|cx| sender.poll_close(cx)).await
 }
 
-/// Writes until there is no room, and returns the number of bytes.
+/// Two ends between which there is room for some bytes, and later for no more.
+fn narrow_pair() -> std::io::Result<(LocalStream, LocalStream)> {
+    let (a, b) = local_pair()?;
+    a.options().set_send_buffer_size(65536)?;
+    b.options().set_recv_buffer_size(65536)?;
+    Ok((a, b))
+}
+
+/// Writes until there is no room for a while, and returns the number of bytes.
 async fn fill(sender: &mut SendQueue) -> std::io::Result<usize> {
-    let (chunk, mut total) = ([7; 5000], 0);
-    loop {
+    let (chunk, mut total, mut full) = ([7; 5000], 0, 0);
+    while full < 5 {
         let slices = [IoSlice::new(&chunk)];
-        let polled = poll_fn(|cx| Poll::Ready(sender.poll_write(cx, &slices))).await;
-        match polled {
-            Poll::Ready(taken) => total += taken?,
+        match poll_fn(|cx| Poll::Ready(sender.poll_write(cx, &slices))).await {
+            Poll::Ready(taken) => {
+                total += taken?;
+                full = 0;
+            }
             Poll::Pending => {
-                // What is queued may have been sent meanwhile.
-                settle().await;
-                let polled = poll_fn(|cx| Poll::Ready(sender.poll_write(cx, &slices))).await;
-                match polled {
-                    Poll::Ready(taken) => total += taken?,
-                    Poll::Pending => return Ok(total),
-                }
+                // What is queued may have been sent meanwhile, or be sent now.
+                corio::sleep(Duration::from_millis(2)).await;
+                full += 1;
             }
         }
     }
+    Ok(total)
 }
 
 async fn read_all(stream: &LocalStream, len: usize) -> Vec<u8> {
@@ -106,7 +113,7 @@ async fn bytes_of_any_number_arrive_in_order() -> Outcome {
 }
 
 async fn a_slow_reader_makes_the_writer_wait() -> Outcome {
-    let (a, b) = local_pair()?;
+    let (a, b) = narrow_pair()?;
     let (_receiver, mut sender) = polled(a);
     let filled = fill(&mut sender).await?;
     let writing = spawn(async move {
@@ -123,7 +130,7 @@ async fn a_slow_reader_makes_the_writer_wait() -> Outcome {
 }
 
 async fn a_flush_waits_until_all_is_taken() -> Outcome {
-    let (a, b) = local_pair()?;
+    let (a, b) = narrow_pair()?;
     let (_receiver, mut sender) = polled(a);
     flush(&mut sender).await?;
     let filled = fill(&mut sender).await?;
@@ -206,7 +213,7 @@ async fn an_error_is_returned_once() -> Outcome {
 
 async fn dropped_halves_lose_nothing_and_leave_nothing_in_flight() -> Outcome {
     for round in 0..20 {
-        let (a, b) = local_pair()?;
+        let (a, b) = narrow_pair()?;
         let (mut receiver, mut sender) = polled(a);
         let waiting = poll_fn(|cx| Poll::Ready(receiver.poll_recv(cx))).await;
         assert!(waiting.is_pending());
@@ -243,6 +250,8 @@ async fn write_rest(sender: &mut SendQueue, times: usize) {
 
 async fn a_peer_that_takes_nothing_is_reset_after_the_linger_time() -> Outcome {
     let (a, b) = corio_tcp_pair()?;
+    a.options().set_send_buffer_size(65536)?;
+    b.options().set_recv_buffer_size(65536)?;
     let (receiver, mut sender) = polled(a);
     sender.set_linger(Duration::from_millis(20));
     fill(&mut sender).await?;
