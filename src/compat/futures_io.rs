@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
 
@@ -14,14 +14,7 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        let received = ready!(self.poll_fill(cx))?;
-        let len = received.len().min(buf.len());
-        buf[..len].copy_from_slice(&received[..len]);
-        Io::consume(&mut self, len);
-        Poll::Ready(Ok(len))
+        self.poll_copy(cx, buf.len(), |bytes| buf[..bytes.len()].copy_from_slice(bytes))
     }
 }
 

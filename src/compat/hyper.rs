@@ -133,11 +133,7 @@ impl Read for Io {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let received = std::task::ready!(self.poll_fill(cx))?;
-        let len = received.len().min(buf.remaining());
-        buf.put_slice(&received[..len]);
-        self.consume(len);
-        Poll::Ready(Ok(()))
+        self.poll_copy(cx, buf.remaining(), |bytes| buf.put_slice(bytes)).map_ok(drop)
     }
 }
 

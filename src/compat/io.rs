@@ -1,7 +1,7 @@
 //! A connection by the I/O traits of other libraries.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use crate::buf::RecvBuf;
 use crate::net::{OwnedRecvStream, SendQueue, Stream, polled};
@@ -52,9 +52,27 @@ impl Io {
     /// Receives, if all that was received has been read; returns what has not: nothing at the end.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         if self.received.is_none() {
-            self.received = std::task::ready!(self.receiver.poll_recv(cx))?;
+            self.received = ready!(self.receiver.poll_recv(cx))?;
         }
         Poll::Ready(Ok(self.received.as_deref().unwrap_or_default()))
+    }
+
+    /// Reads at most `room` bytes, which `copy` takes; returns their number: 0 at the end, or if
+    /// there is no room.
+    pub(super) fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: usize,
+        copy: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        if room == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let received = ready!(self.poll_fill(cx))?;
+        let len = received.len().min(room);
+        copy(&received[..len]);
+        self.consume(len);
+        Poll::Ready(Ok(len))
     }
 
     /// Records that `len` bytes have been read.

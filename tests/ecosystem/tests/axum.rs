@@ -13,17 +13,12 @@ use corio::compat::axum::serve;
 use corio::compat::handler;
 use corio::compat::hyper::{Executor, Io};
 use corio::server::{Server, ServerBuilder, Workers};
-use corio::{DriverChoice, IoContext, fs, net, sleep, spawn, timeout};
+use corio::{Builder, IoContext, fs, net, sleep, spawn, timeout};
+use corio_ecosystem::{Outcome, on_each_driver};
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-/// Runs a test on each driver that this host has.
-fn on_each_driver(test: impl Fn(ServerBuilder) -> Outcome) -> Outcome {
-    for driver in [DriverChoice::Uring, DriverChoice::Readiness] {
-        let workers = Workers::builder().count(2).context(IoContext::builder().driver(driver));
-        test(Server::builder().listen("127.0.0.1:0").workers(workers))?;
-    }
-    Ok(())
+/// A server of two workers, which has yet to be started.
+fn two_workers(context: Builder) -> ServerBuilder {
+    Server::builder().listen("127.0.0.1:0").workers(Workers::builder().count(2).context(context))
 }
 
 fn address(server: &Server) -> SocketAddr {
@@ -46,7 +41,7 @@ fn a_router_answers_and_knows_its_client() -> Outcome {
             "/me",
             get(|ConnectInfo(me): ConnectInfo<SocketAddr>| async move { me.ip().to_string() }),
         );
-        let server = serve(builder, router)?;
+        let server = serve(two_workers(builder), router)?;
         let answer = ask(address(&server), "/")?;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nHello, World!"));
         assert!(ask(address(&server), "/me")?.ends_with("\r\n\r\n127.0.0.1"));
@@ -116,7 +111,7 @@ fn a_thousand_clients_that_leave_do_no_harm() -> Outcome {
             .route("/wait", get(waits))
             .route("/in-flight", get(in_flight))
             .with_state(begun.clone());
-        let server = serve(builder, router)?;
+        let server = serve(two_workers(builder), router)?;
         let to = address(&server);
         IoContext::new(64)?.block_on(async {
             for hundred in 0..10 {

@@ -7,22 +7,13 @@ use std::time::Duration;
 
 use corio::compat::hyper::{Executor, Io, Timer};
 use corio::net::{TcpListener, TcpStream};
-use corio::{Builder, DriverChoice, IoContext, droppable, sleep, spawn};
+use corio::{droppable, sleep, spawn};
+use corio_ecosystem::{Outcome, on_each_driver};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-/// Runs a test on each driver that this host has.
-fn on_each_driver(test: impl Fn(Builder) -> Outcome) -> Outcome {
-    for driver in [DriverChoice::Uring, DriverChoice::Readiness] {
-        test(IoContext::builder().driver(driver))?;
-    }
-    Ok(())
-}
 
 async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(Response::new(Full::from("Hello, World!")))
